@@ -1,0 +1,68 @@
+"""One step: what the engine is told to compute, and what came out. Made by a batch, carried out by an executor."""
+
+from dataclasses import dataclass
+
+from common.core.ids import PageId, SequenceId, TokenId
+from common.core.request import TokenSampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Draw one token from the logits after a row's last token.
+
+    `position` is the index, in the whole context, of the token being drawn: with `seed` it keys the noise.
+    `banned` may not be drawn: end-of-sequence and stop tokens while min_tokens is not reached.
+    """
+
+    seed: int
+    position: int
+    sampling: TokenSampling
+    banned: tuple[TokenId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """New tokens of one sequence: an extend where there are several, a decode where there is one.
+
+    `start` is the position of the first new token; `pages` is the page table for positions 0 to start + len(tokens).
+    No samples: the row is a chunk whose end is not the end of the prompt. Several: n choices of one prompt.
+    """
+
+    sequence: SequenceId
+    tokens: tuple[TokenId, ...]
+    start: int
+    pages: tuple[PageId, ...]
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageCopy:
+    """Copy-on-write: done before the step's forward, so that the writer does not touch a shared page."""
+
+    source: PageId
+    destination: PageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One forward. Rows are independent of each other."""
+
+    rows: tuple[StepRow, ...]
+    copies: tuple[PageCopy, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(row.tokens) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """Drawn tokens, one tuple per row, in the order of the row's samples. `failed` rows drew nothing (poison)."""
+
+    drawn: tuple[tuple[TokenId, ...], ...]
+    seconds: float
+    failed: tuple[SequenceId, ...] = ()

@@ -1,0 +1,64 @@
+"""What is known about a worker from outside: role, state, load."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.core.ids import WorkerRef
+
+
+class Role(StrEnum):
+    """Which half of inference a worker is placed for."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class WorkerState(StrEnum):
+    """STARTING -> READY -> DRAINING -> gone. SUSPECT is a router's own view of a silent worker, never published."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    SUSPECT = "suspect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageCounts:
+    """Pages by state. The four states sum to `total` whenever the worker is between two steps."""
+
+    total: int
+    free: int
+    promised: int
+    referenced: int
+    cached: int
+
+    def __post_init__(self) -> None:
+        parts = self.free + self.promised + self.referenced + self.cached
+        assert parts == self.total, f"pages do not sum: {parts} of {self.total} ({self})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """A worker's load as it saw itself. Published with every heartbeat and event message."""
+
+    pages: PageCounts
+    waiting_requests: int = 0
+    waiting_tokens: int = 0
+    running_sequences: int = 0
+    outstanding_exports: int = 0
+    step_seconds: float = 0.0
+    step_batch: int = 0
+    tokens_per_second: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One live incarnation as the directory knows it."""
+
+    worker: WorkerRef
+    role: Role
+    state: WorkerState
+    load: LoadReport
+    layout_fingerprint: bytes
+    metrics_address: str = ""
