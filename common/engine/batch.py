@@ -1,0 +1,283 @@
+"""The mechanics both roles share: sequences, their pages, and one forward per plan.
+
+The journey of a sequence here:  admit (prefix found) -> extend ... -> drawn -> proceed (fork) -> decode ... -> retired
+                                 adopt (pages landed) ------------------^        ^--- readmit <- preempted
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from common.core.ids import PageRef, SequenceId, TokenId
+from common.core.request import Choice, FinishReason, Work
+from common.core.step import PageCopy, Sample, Step, StepRow
+from common.engine.executor import Executor
+from common.engine.finish import banned_tokens, finish_reason
+from common.engine.plan import BatchPlan, SequenceView
+from common.engine.sequence import Sequence
+from common.kv.cache import PageCache
+from common.kv.hashing import PrefixChain
+from common.kv.layout import PageLayout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """One token of one choice. `index` counts within the choice's whole output, from 0.
+
+    `source` is the sequence whose row drew it: the choice's own, or the one that stood for all choices of the work.
+    """
+
+    source: SequenceId
+    work: Work
+    choice: Choice
+    index: int
+    token: TokenId
+    finish: FinishReason | None
+
+    @property
+    def sequence(self) -> SequenceId:
+        return SequenceId(self.work.request, self.choice.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOutcome:
+    """What one step did. `deferred` rows found no page after all and were left for a later step."""
+
+    drawn: tuple[Drawn, ...] = ()
+    extended: tuple[SequenceId, ...] = ()
+    preempted: tuple[SequenceId, ...] = ()
+    deferred: tuple[SequenceId, ...] = ()
+    failed: tuple[SequenceId, ...] = ()
+    num_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Batch:
+    """Holds every sequence of a worker. Writer: the step loop, through the core that owns this batch."""
+
+    def __init__(
+        self, *, cache: PageCache, executor: Executor, layout: PageLayout, eos_ids: Collection[TokenId]
+    ) -> None:
+        self._cache = cache
+        self._executor = executor
+        self._layout = layout
+        self._eos_ids = frozenset(eos_ids)
+        self._sequences: dict[SequenceId, Sequence] = {}
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def __contains__(self, sequence: SequenceId) -> bool:
+        return sequence in self._sequences
+
+    def __getitem__(self, sequence: SequenceId) -> Sequence:
+        return self._sequences[sequence]
+
+    @property
+    def max_context(self) -> int:
+        return self._executor.max_context
+
+    # Coming in
+
+    def admit(self, work: Work, *, arrived: float) -> Sequence:
+        """Take work whose context must be computed here, beginning after the prefix that the cache holds."""
+        sequence = self._add(work, arrived=arrived)
+        self._find_prefix(sequence)
+        return sequence
+
+    def readmit(self, sequence: SequenceId) -> None:
+        """Let a preempted sequence find what the cache still holds of it, before its first extend."""
+        self._find_prefix(self._sequences[sequence])
+
+    def adopt(
+        self, work: Work, pages: Iterable[PageRef], first_tokens: Mapping[int, TokenId], *, arrived: float, held: int
+    ) -> tuple[Drawn, ...]:
+        """Take a context whose pages have landed, with the tokens that prefill drew. The caller's references move in.
+
+        `held` leading pages were already in the cache. Call `proceed` with the result.
+        """
+        sequence = self._add(work, arrived=arrived)
+        sequence.pages = list(pages)
+        sequence.num_registered = held
+        sequence.num_cached = held * self._layout.page_size
+        sequence.num_computed = len(sequence.tokens)
+        self._register_full_pages(sequence)
+        return tuple(self._drawn(sequence, choice, first_tokens[choice.index]) for choice in sequence.choices)
+
+    def _add(self, work: Work, *, arrived: float) -> Sequence:
+        tokens = list(work.context)
+        chain = PrefixChain(scope=work.cache_scope, layout=self._layout)
+        chain.extend(tokens)
+        sequence = Sequence(work=work, choices=work.choices, tokens=tokens, arrived=arrived, chain=chain)
+        assert sequence.id not in self._sequences, f"{sequence.id} is already in the batch"
+        self._sequences[sequence.id] = sequence
+        return sequence
+
+    def _find_prefix(self, sequence: Sequence) -> None:
+        """At least one token is left to compute: the draw needs its logits."""
+        assert not sequence.pages, f"{sequence.id} looks for a prefix while it holds {len(sequence.pages)} pages"
+        sequence.pages = list(self._cache.match(sequence.chain.hashes, sequence.tokens[:-1]))
+        sequence.num_registered = len(sequence.pages)
+        sequence.num_computed = len(sequence.pages) * self._layout.page_size
+        sequence.num_cached = sequence.num_computed
+
+    # One step
+
+    def run(self, plan: BatchPlan) -> BatchOutcome:
+        """Carry out a plan: one forward over every row that finds its pages. Drawn tokens await `proceed`."""
+        for victim in plan.preempt:
+            self._preempt(self._sequences[victim])
+        rows: list[StepRow] = []
+        copies: list[PageCopy] = []
+        deferred: list[SequenceId] = []
+        wanted = [(extend.sequence, extend.num_tokens) for extend in plan.extend] + [(id, 1) for id in plan.decode]
+        for identity, num_tokens in wanted:
+            sequence = self._sequences[identity]
+            if self._grow(sequence, sequence.num_computed + num_tokens, copies):
+                rows.append(self._row(sequence, num_tokens))
+            else:
+                deferred.append(identity)
+        if not rows:
+            return BatchOutcome(preempted=plan.preempt, deferred=tuple(deferred))
+        step = Step(rows=tuple(rows), copies=tuple(copies))
+        result = self._executor.run(step)
+        failed = frozenset(result.failed)
+        drawn: list[Drawn] = []
+        for row, tokens in zip(rows, result.drawn, strict=True):
+            if row.sequence not in failed:
+                drawn.extend(self._advance(row, tokens))
+        return BatchOutcome(
+            drawn=tuple(drawn),
+            extended=tuple(row.sequence for row in rows if row.sequence not in failed),
+            preempted=plan.preempt,
+            deferred=tuple(deferred),
+            failed=result.failed,
+            num_tokens=step.num_tokens,
+            seconds=result.seconds,
+        )
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Give every page back. What was full stays in the cache until somebody needs the room."""
+        self._cache.release(sequence.pages)
+        sequence.pages = []
+        sequence.num_computed = sequence.num_registered = 0
+
+    def _grow(self, sequence: Sequence, end: int, copies: list[PageCopy]) -> bool:
+        """Make slots up to `end` writable. False, and nothing changed, when no page is left."""
+        copies_page = self._needs_copy(sequence)
+        missing = self._layout.pages_for(end) - len(sequence.pages)
+        fresh = self._cache.allocate(max(0, missing) + int(copies_page))
+        if fresh is None:
+            return False
+        new = list(fresh)
+        if copies_page:
+            index = sequence.num_computed // self._layout.page_size
+            shared, own = sequence.pages[index], new.pop()
+            copies.append(PageCopy(source=shared.page, destination=own.page))
+            sequence.pages[index] = own
+            self._cache.release([shared])
+        sequence.pages.extend(new)
+        return True
+
+    def _needs_copy(self, sequence: Sequence) -> bool:
+        """Whether the next slot lies in a partly filled page that a sibling reads too."""
+        index, offset = divmod(sequence.num_computed, self._layout.page_size)
+        return offset > 0 and self._cache.readers(sequence.pages[index]) > 1
+
+    def _row(self, sequence: Sequence, num_tokens: int) -> StepRow:
+        start, end = sequence.num_computed, sequence.num_computed + num_tokens
+        assert end <= len(sequence.tokens), f"{sequence.id}: row to {end} of {len(sequence.tokens)} tokens"
+        samples: tuple[Sample, ...] = ()
+        if end == len(sequence.tokens):
+            sampling = sequence.work.sampling
+            banned = banned_tokens(num_output=sequence.num_output, sampling=sampling, eos_ids=self._eos_ids)
+            samples = tuple(
+                Sample(seed=choice.seed, position=end, sampling=sampling, banned=banned) for choice in sequence.choices
+            )
+        pages = tuple(ref.page for ref in sequence.pages[: self._layout.pages_for(end)])
+        return StepRow(
+            sequence=sequence.id, tokens=tuple(sequence.tokens[start:end]), start=start, pages=pages, samples=samples
+        )
+
+    def _advance(self, row: StepRow, tokens: tuple[TokenId, ...]) -> list[Drawn]:
+        sequence = self._sequences[row.sequence]
+        sequence.num_computed = row.end
+        self._register_full_pages(sequence)
+        return [
+            self._drawn(sequence, choice, token)
+            for choice, token in zip(sequence.choices, tokens, strict=bool(row.samples))
+        ]
+
+    def _register_full_pages(self, sequence: Sequence) -> None:
+        size = self._layout.page_size
+        for index in range(sequence.num_registered, sequence.num_computed // size):
+            tokens = sequence.tokens[index * size : (index + 1) * size]
+            self._cache.register(sequence.pages[index], sequence.chain.hashes[index], tokens)
+            sequence.num_registered = index + 1
+
+    def _drawn(self, sequence: Sequence, choice: Choice, token: TokenId) -> Drawn:
+        finish = finish_reason(
+            token,
+            num_output=sequence.num_output + 1,
+            context_length=len(sequence.tokens) + 1,
+            sampling=sequence.work.sampling,
+            eos_ids=self._eos_ids,
+            max_context=self.max_context,
+        )
+        return Drawn(
+            source=sequence.id,
+            work=sequence.work,
+            choice=choice,
+            index=sequence.num_output,
+            token=token,
+            finish=finish,
+        )
+
+    # Going on and going out
+
+    def proceed(self, drawn: Iterable[Drawn]) -> None:
+        """Append what was drawn. A context with several choices forks; a finished choice gives its pages back."""
+        for source, group in groupby(drawn, key=lambda draw: draw.source):
+            parent = self._sequences[source]
+            if len(parent.choices) > 1:
+                self._fork(parent, tuple(group))
+                continue
+            for draw in group:
+                parent.tokens.append(draw.token)
+                parent.chain.extend([draw.token])
+                if draw.finish is not None:
+                    self.retire(source)
+
+    def _fork(self, parent: Sequence, draws: tuple[Drawn, ...]) -> None:
+        """Children share the parent's pages by reference; the first to write a shared page copies it."""
+        del self._sequences[parent.id]
+        for draw in draws:
+            if draw.finish is not None:
+                continue
+            self._cache.retain(parent.pages)
+            chain = parent.chain.copy()
+            chain.extend([draw.token])
+            self._sequences[draw.sequence] = replace(
+                parent, choices=(draw.choice,), tokens=[*parent.tokens, draw.token], chain=chain, pages=[*parent.pages]
+            )
+        self._cache.release(parent.pages)
+
+    def retire(self, sequence: SequenceId) -> None:
+        """Finished, cancelled or failed: the references go, and full pages become cache."""
+        self._cache.release(self._sequences.pop(sequence).pages)
+
+    def view(self, sequence: SequenceId) -> SequenceView:
+        """What a scheduler may know of one sequence."""
+        held = self._sequences[sequence]
+        return SequenceView(
+            id=sequence,
+            priority=held.work.priority,
+            arrived=held.arrived,
+            deadline=held.work.deadline,
+            num_tokens=len(held.tokens),
+            num_pending=held.num_pending,
+            pages_held=len(held.pages),
+            private_pages=len(held.pages) - held.num_cached // self._layout.page_size,
+            needs_copy=bool(held.pages) and self._needs_copy(held),
+            is_decoding=held.is_decoding,
+        )

@@ -1,0 +1,34 @@
+"""When a choice ends, as far as tokens can tell. Stop strings are text and live in the router."""
+
+from collections.abc import Collection
+
+from common.core.ids import TokenId
+from common.core.request import FinishReason, TokenSampling
+
+
+def finish_reason(
+    token: TokenId,
+    *,
+    num_output: int,
+    context_length: int,
+    sampling: TokenSampling,
+    eos_ids: Collection[TokenId],
+    max_context: int,
+) -> FinishReason | None:
+    """Why the choice ends with `token`, its `num_output`-th output token (from 1), or None.
+
+    A stop inside the token budget wins over the length. `context_length` counts prompt and output.
+    """
+    if num_output > sampling.min_tokens:
+        if token in sampling.stop_token_ids or (token in eos_ids and not sampling.ignore_eos):
+            return FinishReason.STOP
+    if num_output >= sampling.max_tokens or context_length >= max_context:
+        return FinishReason.LENGTH
+    return None
+
+
+def banned_tokens(*, num_output: int, sampling: TokenSampling, eos_ids: Collection[TokenId]) -> tuple[TokenId, ...]:
+    """Tokens that may not be drawn next, `num_output` tokens being out: min_tokens bans whatever would end the choice."""
+    if num_output >= sampling.min_tokens:
+        return ()
+    return tuple(sorted({*eos_ids, *sampling.stop_token_ids}))

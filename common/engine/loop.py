@@ -1,0 +1,138 @@
+"""The one step loop of a worker: commands in, one step, events out.
+
+        event loop                       step loop thread
+   post(command) / call(command)  --->  turn(): run waiting commands, core.advance(), deliver(core.take_events())
+   deliver(events)                <---
+
+The core is an ordinary single-threaded object. Others never touch it: they ask the loop to run a method between steps.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from common.core.errors import Reason, Refused
+
+Answer = TypeVar("Answer")
+Event_co = TypeVar("Event_co", covariant=True)
+Event = TypeVar("Event")
+
+IDLE_WAIT_S = 0.25  # Chosen: deadlines and leases inside a core are checked at least this often while nothing happens.
+
+
+class StepCore(Protocol[Event_co]):
+    """What a step loop drives. Never waits for a network; `advance` computes at most one step."""
+
+    def advance(self) -> bool:
+        """One step. False when there was nothing to compute."""
+        ...
+
+    def take_events(self) -> tuple[Event_co, ...]:
+        """Events since the last call, in order."""
+        ...
+
+
+class StepLoop(Protocol[Event_co]):
+    """The side of a step loop that the event loop sees."""
+
+    def post(self, command: Callable[[], object]) -> None: ...
+
+    def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]": ...
+
+
+class Turns(StepLoop[Event]):
+    """The loop's body without a thread: `turn` is one round. Writer of the core: whoever calls `turn`, always the same.
+
+    Raises Refused from `post` and `call` when `max_commands` wait: the caller is told, nothing is lost silently.
+    """
+
+    def __init__(
+        self, core: StepCore[Event], *, deliver: Callable[[tuple[Event, ...]], None], max_commands: int = 4096
+    ) -> None:
+        self._core = core
+        self._deliver = deliver
+        self._commands: deque[Callable[[], object]] = deque()
+        self._max_commands = max_commands
+        self._awake = threading.Condition()
+        self.turns = 0
+
+    def post(self, command: Callable[[], object]) -> None:
+        """Run `command` on the loop before its next step. Any thread may call."""
+        with self._awake:
+            if len(self._commands) >= self._max_commands:
+                raise Refused(
+                    message=f"the step loop has {self._max_commands} commands waiting", reason=Reason.LOAD_SHED
+                )
+            self._commands.append(command)
+            self._awake.notify()
+
+    def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]":
+        """Like `post`, for the event loop only: the future carries what the command returned or raised."""
+        home = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = home.create_future()
+
+        def resolve(answer: Answer | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(answer)  # type: ignore[arg-type]  # None only together with an error
+            else:
+                future.set_exception(error)
+
+        def run() -> None:
+            try:
+                answer = command()
+            except Exception as error:  # carried to the caller, who knows what to do with it
+                home.call_soon_threadsafe(resolve, None, error)
+            else:
+                home.call_soon_threadsafe(resolve, answer, None)
+
+        self.post(run)
+        return future
+
+    def turn(self) -> bool:
+        """Commands, at most one step, events. False when the core had nothing to compute."""
+        while self._commands:
+            self._commands.popleft()()
+        did_work = self._core.advance()
+        events = self._core.take_events()
+        if events:
+            self._deliver(events)
+        self.turns += 1
+        return did_work
+
+    def wait_command(self, timeout_s: float) -> None:
+        """Sleep until a command is posted, at most `timeout_s`."""
+        with self._awake:
+            if not self._commands:
+                self._awake.wait(timeout_s)
+
+
+class StepThread:
+    """Runs the turns on a thread of its own. A failure inside stops the loop and is told to `on_failure`, once."""
+
+    def __init__(self, turns: Turns[Event], *, on_failure: Callable[[Exception], None], name: str) -> None:
+        self._turns = turns
+        self._on_failure = on_failure
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """Stop after the current turn. True when the thread ended in time."""
+        self._is_stopping.set()
+        self._turns.post(lambda: None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping.is_set():
+                if not self._turns.turn():
+                    self._turns.wait_command(IDLE_WAIT_S)
+        except Exception as error:  # the loop's edge: nothing below may be half done, the process must drain and exit
+            self._on_failure(error)

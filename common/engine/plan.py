@@ -1,0 +1,52 @@
+"""What a scheduler decides for one step. Schedulers are pure: views and limits in, a plan out."""
+
+from dataclasses import dataclass
+
+from common.core.ids import SequenceId
+from common.core.request import Priority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceView:
+    """What a scheduler may know about one sequence.
+
+    `num_pending` tokens have no KV yet. `pages_held` are its pages now; `private_pages` of them come back to the pool
+    when it is preempted. `needs_copy`: its next slot lies in a shared page, which costs one page to copy.
+    """
+
+    id: SequenceId
+    priority: Priority
+    arrived: float
+    deadline: float
+    num_tokens: int
+    num_pending: int
+    pages_held: int
+    private_pages: int
+    needs_copy: bool
+    is_decoding: bool
+
+    def pages_to_grow(self, num_tokens: int, page_size: int) -> int:
+        """Pages to allocate before `num_tokens` of the pending tokens can be computed."""
+        end = self.num_tokens - self.num_pending + num_tokens
+        return max(0, -(-end // page_size) - self.pages_held) + int(self.needs_copy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extend:
+    """Compute the next `num_tokens` pending tokens of one sequence."""
+
+    sequence: SequenceId
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPlan:
+    """One step: preempt first, then extend and decode in one forward."""
+
+    preempt: tuple[SequenceId, ...] = ()
+    extend: tuple[Extend, ...] = ()
+    decode: tuple[SequenceId, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.preempt or self.extend or self.decode)
