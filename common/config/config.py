@@ -1,0 +1,40 @@
+"""The whole configuration of a process, frozen."""
+
+from dataclasses import dataclass, field, replace
+
+from common.config.sections.cluster import ClusterSection, ListenSection, LivenessSection, LocalSection
+from common.config.sections.router import RouterSection
+from common.config.sections.worker import EngineSection, ModelSection, TransferSection
+
+DEFAULT_ORIGIN = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where one value came from: default, file NAME, environment NAME, or --set."""
+
+    key: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every section. All roles read the same file, and each takes the sections it needs. Nobody writes to it."""
+
+    cluster: ClusterSection = field(default_factory=ClusterSection)
+    listen: ListenSection = field(default_factory=ListenSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    engine: EngineSection = field(default_factory=EngineSection)
+    transfer: TransferSection = field(default_factory=TransferSection)
+    liveness: LivenessSection = field(default_factory=LivenessSection)
+    router: RouterSection = field(default_factory=RouterSection)
+    local: LocalSection = field(default_factory=LocalSection)
+    origins: tuple[Origin, ...] = ()
+    """Of the values that are not defaults."""
+
+    def origin(self, key: str) -> str:
+        """Where the value of `section.key` came from."""
+        return next((origin.source for origin in self.origins if origin.key == key), DEFAULT_ORIGIN)
+
+    def with_origins(self, origins: tuple[Origin, ...]) -> "Config":
+        return replace(self, origins=origins)

@@ -1,0 +1,136 @@
+"""The router's section: bounds of queues, attempts and requests."""
+
+from dataclasses import dataclass
+
+from common.config.knob import knob
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSection:
+    """What a router accepts, how long it keeps it, how often it tries."""
+
+    max_queue_interactive: int = knob(
+        256,
+        owner="services/router",
+        unit="requests",
+        reason="somebody watches: a longer queue is refused sooner than it is served",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    max_queue_standard: int = knob(
+        512,
+        owner="services/router",
+        unit="requests",
+        reason="several seconds of work for a few workers",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    max_queue_batch: int = knob(
+        1024,
+        owner="services/router",
+        unit="requests",
+        reason="batch work has time",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    max_active: int = knob(
+        1024,
+        owner="services/router",
+        unit="requests",
+        reason="requests beyond the queue; bounds memory and open streams",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_attempts: int = knob(
+        4,
+        owner="services/router",
+        unit="placements per request",
+        reason="a request that fails on four workers is the cause, not the victim",
+        minimum=1,
+        maximum=16,
+    )
+    local_prompt_tokens: int = knob(
+        128,
+        owner="services/router",
+        unit="uncached prompt tokens",
+        reason="up to here extending on decode is quicker than a remote prefill and a transfer",
+        minimum=0,
+        maximum=1_048_576,
+    )
+    default_deadline_s: float = knob(
+        600.0,
+        owner="services/router",
+        unit="seconds",
+        reason="gRPC clients have no deadline by default; longer than any answer of the demo model",
+        minimum=0.1,
+        maximum=86_400,
+    )
+    max_deadline_s: float = knob(
+        3600.0,
+        owner="services/router",
+        unit="seconds",
+        reason="an abandoned request does not hold pages for longer",
+        minimum=0.1,
+        maximum=86_400,
+    )
+    max_message_bytes: int = knob(
+        MIB,
+        owner="common/rpc",
+        unit="bytes",
+        reason="200,000 tokens of text; larger messages are refused before they are decoded",
+        minimum=1024,
+        maximum=64 * MIB,
+    )
+    max_prompt_tokens: int = knob(
+        131_072,
+        owner="services/router",
+        unit="tokens",
+        reason="refused before hashing; the model's context is usually the tighter bound",
+        minimum=1,
+        maximum=1_048_576,
+    )
+    max_n: int = knob(
+        8, owner="services/router", unit="choices", reason="each choice is a decode row", minimum=1, maximum=128
+    )
+    max_stop_strings: int = knob(
+        16,
+        owner="services/router",
+        unit="strings",
+        reason="each is searched for after every token",
+        minimum=0,
+        maximum=1024,
+    )
+    max_stop_chars: int = knob(
+        256,
+        owner="services/router",
+        unit="characters per string",
+        reason="the hold-back before text is sent is as long",
+        minimum=1,
+        maximum=65536,
+    )
+    slow_reader_s: float = knob(
+        30.0,
+        owner="services/router",
+        unit="seconds",
+        reason="a stream whose buffer stays full this long is cancelled, so that memory stays bounded",
+        minimum=0.1,
+        maximum=3600,
+    )
+    max_buffered_tokens: int = knob(
+        1024,
+        owner="services/router",
+        unit="tokens per stream",
+        reason="under 256 KiB per stream, the bar for a slow reader",
+        minimum=1,
+        maximum=1_048_576,
+    )
+    recent_requests: int = knob(
+        256,
+        owner="common/observe",
+        unit="requests",
+        reason="ring of finished requests for waterfalls and explanations, about 10 KB each",
+        minimum=1,
+        maximum=65536,
+    )

@@ -1,0 +1,191 @@
+"""Sections that workers read: the model, the engine, the travel of pages."""
+
+from dataclasses import dataclass
+
+from common.config.knob import knob
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSection:
+    """Which model is served. Every process of a cluster reads the same folder."""
+
+    path: str = knob(
+        "models/demo",
+        owner="common/model",
+        unit="path",
+        reason="the demo model that ships with the project, relative to the checkout",
+    )
+    name: str = knob("", owner="services/router", reason="the name clients ask for; empty: the folder's name")
+    dtype: str = knob(
+        "float32",
+        owner="common/model",
+        reason="exact on a CPU: the same token ids alone and in a batch; auto takes the checkpoint's own",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    verify_manifest: bool = knob(
+        True,
+        owner="common/model",
+        reason="hashing 30 MB costs 0.1 s; a corrupt file is refused instead of served",
+    )
+    max_context: int | None = knob(
+        None,
+        owner="common/engine",
+        unit="tokens",
+        reason="none: what config.json says; smaller saves pages",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSection:
+    """The step loop: how large a step may be, how much memory pages may take."""
+
+    executor: str = knob(
+        "torch",
+        owner="common/engine",
+        reason="sim derives tokens from page bytes without weights: for tests of the cluster itself",
+        choices=("torch", "sim"),
+    )
+    page_size: int = knob(
+        16,
+        owner="common/kv",
+        unit="tokens per page",
+        reason="prefix hits are found in steps of it: larger wastes the last page, smaller costs bookkeeping",
+        minimum=1,
+        maximum=1024,
+    )
+    num_pages: int | None = knob(
+        None, owner="common/kv", unit="pages", reason="none: derived from memory_fraction", minimum=2
+    )
+    memory_fraction: float = knob(
+        0.1,
+        owner="common/kv",
+        unit="share of memory available at start",
+        reason="several workers share a laptop; a worker alone on its machine may take 0.8",
+        minimum=0.001,
+        maximum=0.95,
+    )
+    threads: int | None = knob(
+        None,
+        owner="common/engine",
+        unit="threads",
+        reason="none: cores divided by the local workers, so that they do not fight",
+        minimum=1,
+        maximum=1024,
+    )
+    max_batch_tokens: int = knob(
+        512,
+        owner="services/prefill",
+        unit="tokens per step",
+        reason="a prefill step shared by several prompts; longer steps delay the first shipment",
+        minimum=1,
+        maximum=1_048_576,
+    )
+    chunk_tokens: int = knob(
+        256,
+        owner="services/prefill",
+        unit="tokens",
+        reason="one prompt's share of a step: its pages travel while the next chunk computes",
+        minimum=1,
+        maximum=1_048_576,
+    )
+    max_sequences: int = knob(
+        64,
+        owner="services/decode",
+        unit="sequences",
+        reason="rows of one decode step; more wait with their pages promised",
+        minimum=1,
+        maximum=4096,
+    )
+    max_waiting: int = knob(
+        256,
+        owner="common/worker",
+        unit="requests",
+        reason="the router queues; a worker's own queue only bridges a step, more is refused",
+        minimum=1,
+        maximum=65536,
+    )
+    itl_budget_ms: float = knob(
+        50.0,
+        owner="services/decode",
+        unit="milliseconds",
+        reason="a step with a local extend may take this long: 20 tokens/s, faster than reading",
+        minimum=1,
+        maximum=10_000,
+    )
+    local_extend_tokens: int = knob(
+        64,
+        owner="services/decode",
+        unit="tokens per step",
+        reason="ceiling of a local extend beside running answers, before the budget is measured",
+        minimum=1,
+        maximum=65536,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSection:
+    """How pages travel from prefill to decode."""
+
+    channel: str = knob(
+        "gloo",
+        owner="common/transfer",
+        reason="works on every machine; loopback stays in one process and is for tests",
+        choices=("gloo", "loopback"),
+    )
+    host: str = knob(
+        "127.0.0.1",
+        owner="common/transfer",
+        unit="address",
+        reason="the data plane is neither encrypted nor authenticated: loopback unless asked for",
+    )
+    deadline_s: float = knob(
+        5.0,
+        owner="common/transfer",
+        unit="seconds per run of pages",
+        reason="a run takes milliseconds; a pair that needs this long is torn down and rebuilt",
+        minimum=0.05,
+        maximum=600,
+    )
+    staging_count: int = knob(
+        4,
+        owner="common/transfer",
+        unit="buffers",
+        reason="one filling, one in flight, one landing, one spare",
+        minimum=2,
+        maximum=1024,
+    )
+    staging_bytes: int = knob(
+        8 * MIB,
+        owner="common/transfer",
+        unit="bytes per buffer",
+        reason="ceiling of one run: large enough that per-frame costs vanish, small enough to overlap with compute",
+        minimum=4096,
+        maximum=1024 * MIB,
+    )
+    land_bytes_per_step: int = knob(
+        2 * MIB,
+        owner="services/decode",
+        unit="bytes per step",
+        reason="about 1 ms of copying: the running batch does not notice",
+        minimum=4096,
+        maximum=1024 * MIB,
+    )
+    max_links: int = knob(
+        64,
+        owner="common/transfer",
+        unit="peers",
+        reason="each holds a thread and two sockets; the least recently used is closed",
+        minimum=1,
+        maximum=4096,
+    )
+    ticket_s: float = knob(
+        10.0,
+        owner="common/transfer",
+        unit="seconds",
+        reason="lease of pages offered for a Fetch; afterwards they are freed",
+        minimum=0.1,
+        maximum=600,
+    )
