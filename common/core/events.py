@@ -1,23 +1,17 @@
-"""What workers tell routers about a request: the values behind baton.v1.WorkEvent.
-
-Every event names its attempt. A router drops events of an attempt that it has given up.
-"""
+"""What workers tell routers: one value per thing that happened to one attempt of one request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common.core.errors import Reason
-from common.core.ids import RequestId, TokenId
+from common.core.ids import RequestId, TokenId, WorkerRef
 from common.core.request import FinishReason
-from common.core.worker import Role
+from common.core.worker import LoadReport, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokensEmitted:
-    """Consecutive tokens of one choice. `first_index` counts within the choice's whole output, from 0.
-
-    `finish` ends the choice; then `tokens` may be empty only when no further token was drawn.
-    """
+    """New tokens of one choice, at consecutive output indexes. `first_index` counts earlier attempts' tokens too."""
 
     request: RequestId
     attempt: int
@@ -26,11 +20,12 @@ class TokensEmitted:
     tokens: tuple[TokenId, ...]
     finish: FinishReason | None = None
     stop_token: TokenId | None = None
+    """Set when `finish` is STOP because of a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefillDone:
-    """The prompt was read. `cached` + `computed` = prompt and emitted tokens of the attempt."""
+    """The prompt is read. cached + computed = prompt tokens."""
 
     request: RequestId
     attempt: int
@@ -41,19 +36,19 @@ class PrefillDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFailed:
-    """This worker gave the attempt up. `reservation_stands`: decode's promise survives and may be filled by another."""
+    """This attempt is over on this worker. `reservation_stands`: decode still holds the promised pages."""
 
     request: RequestId
     attempt: int
-    role: Role
     reason: Reason
     message: str
+    role: Role
     reservation_stands: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationReached:
-    """A named moment. `at` is on the worker's monotonic clock; it travels as an age."""
+    """A named moment of the request's life, `at` on the holder's own monotonic clock. Facts are numbers only."""
 
     request: RequestId
     attempt: int
@@ -63,3 +58,13 @@ class StationReached:
 
 
 WorkEvent = TokensEmitted | PrefillDone | WorkFailed | StationReached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMessage:
+    """What one step of one worker meant for one router. `sequence` counts a stream's messages from 1 without gap."""
+
+    worker: WorkerRef
+    sequence: int
+    events: tuple[WorkEvent, ...]
+    load: LoadReport

@@ -1,0 +1,109 @@
+"""Channels to peers. A peer is a worker id *and* an epoch: a restarted process at the same address is somebody else."""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+
+from common.core.errors import Fenced, Reason
+from common.core.ids import Epoch, WorkerId, WorkerRef
+from common.rpc.bind import Tls, channel_credentials
+from common.rpc.errors import translated
+from common.rpc.options import Surface, channel_options
+
+Connect = Callable[[str], grpc.aio.Channel]
+"""Opens a channel to host:port. The simulation passes its in-memory one."""
+
+
+def grpc_connect(surface: Surface, tls: Tls | None = None) -> Connect:
+    """The real thing: lazy, so an address where nobody listens fails at the first call."""
+    options = list(channel_options(surface))
+
+    def connect(address: str) -> grpc.aio.Channel:
+        if tls is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, channel_credentials(tls), options=options)
+
+    return connect
+
+
+class Dialer:
+    """One channel per live incarnation. Writer: the event loop's thread.
+
+    A new epoch of a worker closes the old one's channel first, and its calls with it; the old epoch is refused from
+    then on (Fenced). At most `max_channels` are open: over that, the one unused for longest is closed.
+    """
+
+    def __init__(self, connect: Connect, *, max_channels: int = 1024) -> None:
+        self._connect = connect
+        self._max_channels = max_channels
+        self._open: OrderedDict[WorkerId, tuple[WorkerRef, grpc.aio.Channel]] = OrderedDict()
+        self._retired: OrderedDict[tuple[WorkerId, Epoch], None] = OrderedDict()
+
+    async def channel(self, peer: WorkerRef) -> grpc.aio.Channel:
+        """The channel to exactly this incarnation. Raises Fenced if a later one was dialled before."""
+        if (peer.worker, peer.epoch) in self._retired:
+            raise Fenced(
+                message=f"worker {peer.worker} epoch {peer.epoch} is over: a newer incarnation was dialled since",
+                reason=Reason.STALE_EPOCH,
+                facts={"worker": peer.worker},
+            )
+        known = self._open.get(peer.worker)
+        if known is not None and known[0] == peer:
+            self._open.move_to_end(peer.worker)
+            return known[1]
+        channel = self._connect(peer.address)
+        self._open[peer.worker] = (peer, channel)
+        self._open.move_to_end(peer.worker)
+        if known is not None:
+            if known[0].epoch != peer.epoch:
+                self._retire(known[0])
+            await known[1].close(grace=None)
+        while len(self._open) > self._max_channels:
+            _, (_, oldest) = self._open.popitem(last=False)
+            await oldest.close(grace=None)
+        return channel
+
+    async def drop(self, peer: WorkerRef) -> None:
+        """Closes the channel to this incarnation, if it is open: it is suspected, or gone. Dialling again is allowed."""
+        known = self._open.get(peer.worker)
+        if known is not None and known[0].epoch == peer.epoch:
+            del self._open[peer.worker]
+            await known[1].close(grace=None)
+
+    async def close(self) -> None:
+        """Closes every channel; calls that are still running are cancelled."""
+        while self._open:
+            _, (_, channel) = self._open.popitem()
+            await channel.close(grace=None)
+
+    def _retire(self, peer: WorkerRef) -> None:
+        self._retired[(peer.worker, peer.epoch)] = None
+        while len(self._retired) > 4 * self._max_channels:
+            self._retired.popitem(last=False)
+
+
+async def call(method: Any, request: Any, *, peer: str, timeout_s: float) -> Any:
+    """One unary call of a stub's method. Raises the BatonError that the peer raised, or what the transport's failure
+    means (fact origin=transport). `peer` names the other side in messages."""
+    with translated(peer):
+        return await method(request, timeout=max(timeout_s, 0.0))
+
+
+@asynccontextmanager
+async def stream(method: Any, request: Any, *, peer: str, timeout_s: float | None) -> AsyncIterator[AsyncIterator[Any]]:
+    """A server stream, cancelled at the server when the block is left early. timeout_s None: as long as it lasts."""
+    running = method(request, timeout=timeout_s)
+
+    async def responses() -> AsyncIterator[Any]:
+        with translated(peer):
+            async for response in running:
+                yield response
+
+    try:
+        async with aclosing(responses()) as iterator:
+            yield iterator
+    finally:
+        running.cancel()

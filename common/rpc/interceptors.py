@@ -1,0 +1,144 @@
+"""The boundary around every handler: decodes the request, applies the deadline, turns exceptions into statuses.
+
+One wrapper for all of them, so that cancel, deadline, half-close and a vanished client mean the same everywhere:
+the handler sees CancelledError, its `finally` runs, its generator is closed.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+
+from common.core.entropy import Entropy, mint_name
+from common.core.errors import BatonError, DeadlineExceeded, InternalError, Reason, Unavailable
+from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
+from common.rpc.guard import decode
+from common.rpc.status import status_code, trailing_metadata
+
+_LOG = logging.getLogger("baton.rpc")
+
+Handler = grpc.RpcMethodHandler
+Context = grpc.aio.ServicerContext
+
+
+class Boundary(grpc.aio.ServerInterceptor):
+    """Wraps what a servicer registered. Writer: the event loop's thread."""
+
+    def __init__(self, *, deadlines: DeadlinePolicy, entropy: Entropy) -> None:
+        self._deadlines = deadlines
+        self._entropy = entropy
+        self._running: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+
+    async def end_calls(self, grace_s: float) -> None:
+        """Waits for running handlers, then ends those that are left: their callers get UNAVAILABLE, DRAINING."""
+        if not self._running:
+            return
+        await asyncio.wait(tuple(self._running), timeout=grace_s)
+        for task in tuple(self._running):
+            self._ended.add(task)
+            task.cancel()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # grpc answers UNIMPLEMENTED
+        method = handler_call_details.method
+        if handler.request_streaming:
+            assert handler.response_streaming, f"{method}: client streams answer with a stream in Baton"
+            return grpc.stream_stream_rpc_method_handler(
+                self._both_stream(handler, method), None, handler.response_serializer
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(handler, method), None, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler, method), None, handler.response_serializer)
+
+    def _unary(self, handler: Handler, method: str) -> Callable[[bytes, Context], Awaitable[Any]]:
+        async def answer(raw: bytes, context: Context) -> Any:
+            async with self._call(method, context):
+                return await handler.unary_unary(decode(raw, handler.request_deserializer, method), context)
+
+        return answer
+
+    def _stream(self, handler: Handler, method: str) -> Callable[[bytes, Context], Awaitable[None]]:
+        async def answer(raw: bytes, context: Context) -> None:
+            async with self._call(method, context):
+                request = decode(raw, handler.request_deserializer, method)
+                await _pump(handler.unary_stream(request, context), context)
+
+        return answer
+
+    def _both_stream(self, handler: Handler, method: str) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
+        async def decoded(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for raw in raws:
+                yield decode(raw, handler.request_deserializer, method)
+
+        async def answer(raws: AsyncIterator[bytes], context: Context) -> None:
+            async with self._call(method, context), aclosing(decoded(raws)) as requests:
+                await _pump(handler.stream_stream(requests, context), context)
+
+        return answer
+
+    @asynccontextmanager
+    async def _call(self, method: str, context: Context) -> AsyncIterator[None]:
+        allowed_s = self._deadlines.allowed_s(method, context.time_remaining())
+        if allowed_s is not None:
+            context.set_trailing_metadata(((DEADLINE_KEY, str(round(allowed_s * 1000))),))
+        limit = asyncio.timeout_at(enter_call(allowed_s))
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            async with limit:
+                yield
+        except grpc.aio.AbortError:
+            raise
+        except BatonError as error:
+            await _fail(context, error)
+        except asyncio.CancelledError as error:
+            if task in self._ended:
+                task.uncancel()
+                await _fail(context, Unavailable(message="this process is stopping", reason=Reason.DRAINING))
+            if task.cancelling() > 0:
+                raise
+            # A handler that raises it without having been cancelled would leave the client waiting for ever.
+            await _fail(context, self._unexpected(method, error))
+        except Exception as error:  # noqa: BLE001 - the edge of every handler: logged under an id, told as INTERNAL
+            if limit.expired():
+                await _fail(context, DeadlineExceeded(message=f"{method}: deadline of {allowed_s} s exceeded"))
+            await _fail(context, self._unexpected(method, error))
+        finally:
+            self._running.discard(task)
+            self._ended.discard(task)
+
+    def _unexpected(self, method: str, error: BaseException) -> InternalError:
+        """Logs a bug once, under an id; the caller gets the id and nothing of the text."""
+        name = mint_name(self._entropy, "err")
+        _LOG.error("rpc_failed", exc_info=error, extra={"method": method, "error_id": name})
+        return InternalError(message=f"internal error {name}; the log has the details", facts={"error_id": name})
+
+
+async def _pump(responses: Any, context: Context) -> None:
+    """Drives a streaming handler, generator or coroutine that writes by itself, and closes it on every way out."""
+    if inspect.isawaitable(responses):
+        await responses
+        return
+    async with aclosing(responses) as stream:
+        async for response in stream:
+            await context.write(response)
+
+
+async def _fail(context: Context, error: BatonError) -> None:
+    """Ends the call with `error`; raises AbortError, which grpc expects to see."""
+    already = tuple(context.trailing_metadata() or ())
+    await context.abort(status_code(error), error.message, (*already, *trailing_metadata(error)))

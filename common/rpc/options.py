@@ -1,0 +1,95 @@
+"""Every channel and server option, in one place.
+
+Keepalive alone does not notice a frozen peer: the kernel keeps acknowledging its bytes. `grpc.http2.ping_timeout_ms`
+does, because the ping's answer must come from the process. Checked against a stopped process in tests/rpc.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Options = tuple[tuple[str, int | str], ...]
+
+MIB = 1 << 20
+
+
+class Surface(StrEnum):
+    """Who is on the other end."""
+
+    CLIENT = "client"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one surface accepts, and how soon it calls a silent peer dead."""
+
+    max_message_bytes: int
+    max_metadata_bytes: int
+    max_concurrent_streams: int
+    ping_every_ms: int
+    ping_timeout_ms: int
+    min_ping_interval_ms: int
+    """A peer that pings more often than this is disconnected by the server."""
+
+
+LIMITS = {
+    # A client that vanished is noticed within ping + timeout = 3.5 s (bar: 5 s), at half the internal ping rate, because
+    # there may be thousands of idle clients.
+    Surface.CLIENT: Limits(
+        max_message_bytes=MIB,
+        max_metadata_bytes=16 << 10,
+        max_concurrent_streams=1024,
+        ping_every_ms=2000,
+        ping_timeout_ms=1500,
+        min_ping_interval_ms=900,
+    ),
+    # 16 MiB: four million token ids, far above any context; a snapshot of owned pages fits as well.
+    Surface.INTERNAL: Limits(
+        max_message_bytes=16 * MIB,
+        max_metadata_bytes=16 << 10,
+        max_concurrent_streams=4096,
+        ping_every_ms=1000,
+        ping_timeout_ms=1000,
+        min_ping_interval_ms=300,
+    ),
+}
+
+
+def server_options(surface: Surface) -> Options:
+    """Options of a listener on `surface`."""
+    limits = LIMITS[surface]
+    return (
+        *_shared(limits),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        ("grpc.http2.min_ping_interval_without_data_ms", limits.min_ping_interval_ms),
+        # Two processes on one port would split the traffic of one worker id between two incarnations.
+        ("grpc.so_reuseport", 0),
+    )
+
+
+def channel_options(surface: Surface) -> Options:
+    """Options of a channel towards a listener on `surface`."""
+    return (
+        *_shared(LIMITS[surface]),
+        # Retries live in one layer, the router; grpc's own would multiply them.
+        ("grpc.enable_retries", 0),
+        # A channel to a new incarnation must not inherit the connection of the old one at the same address.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    )
+
+
+def _shared(limits: Limits) -> Options:
+    return (
+        ("grpc.keepalive_time_ms", limits.ping_every_ms),
+        ("grpc.keepalive_timeout_ms", limits.ping_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", limits.ping_timeout_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", limits.max_message_bytes),
+        ("grpc.max_metadata_size", limits.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_metadata_bytes),
+    )

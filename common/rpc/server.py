@@ -1,0 +1,109 @@
+"""A listener with everything that every listener has: options, boundary, health v1, reflection, graceful stop."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.core.entropy import Entropy, SystemEntropy
+from common.core.errors import StartupError
+from common.rpc.bind import Bind, join_address, server_credentials
+from common.rpc.deadline import DeadlinePolicy
+from common.rpc.interceptors import Boundary
+from common.rpc.options import Surface, server_options
+
+LAST_WORDS_S = 1.0
+"""Chosen: time for handlers whose grace is over to tell their callers so; grpc's own end would be a bare CANCELLED."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One gRPC service to serve: its full name, and the generated `add_..._to_server` bound to a servicer."""
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+
+
+class MakeServer(Protocol):
+    """Makes the bare server. The simulation passes its in-memory one."""
+
+    def __call__(self, surface: Surface, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server: ...
+
+
+def make_grpc_server(surface: Surface, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
+    """The real thing."""
+    return grpc.aio.server(interceptors=list(interceptors), options=list(server_options(surface)))
+
+
+class RpcServer:
+    """A started server. Made by `serve`; stopped once, by whoever asked for it."""
+
+    def __init__(
+        self, server: grpc.aio.Server, *, boundary: Boundary, health_servicer: health.aio.HealthServicer, address: str
+    ) -> None:
+        self._server = server
+        self._boundary = boundary
+        self._health = health_servicer
+        self.address = address
+        """host:port with the real port, for peers to dial."""
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    async def stop(self, grace_s: float) -> None:
+        """Health says NOT_SERVING, new calls are refused, running ones get `grace_s`, then end as UNAVAILABLE."""
+        await self._health.enter_graceful_shutdown()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._server.stop(grace_s + LAST_WORDS_S))
+            tasks.create_task(self._boundary.end_calls(grace_s))
+
+    async def set_serving(self, is_serving: bool, services: Sequence[str] = ("",)) -> None:
+        """Flips health for `services`; the empty name is the whole process."""
+        kind = health_pb2.HealthCheckResponse
+        for name in services:
+            await self._health.set(name, kind.SERVING if is_serving else kind.NOT_SERVING)
+
+
+async def serve(
+    services: Sequence[Service],
+    bind: Bind,
+    *,
+    surface: Surface,
+    deadlines: DeadlinePolicy | None = None,
+    with_reflection: bool = True,
+    entropy: Entropy | None = None,
+    make_server: MakeServer = make_grpc_server,
+) -> RpcServer:
+    """Starts listening and returns. Raises StartupError when the address cannot be had."""
+    boundary = Boundary(deadlines=deadlines or DeadlinePolicy(), entropy=entropy or SystemEntropy())
+    server = make_server(surface, (boundary,))
+    for service in services:
+        service.add(server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = [service.name for service in services]
+    for name in ("", *names):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    if with_reflection:
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    port = _listen(server, bind)
+    await server.start()
+    return RpcServer(server, boundary=boundary, health_servicer=health_servicer, address=join_address(bind.host, port))
+
+
+def _listen(server: grpc.aio.Server, bind: Bind) -> int:
+    try:
+        if bind.tls is None:
+            port = server.add_insecure_port(bind.address)
+        else:
+            port = server.add_secure_port(bind.address, server_credentials(bind.tls))
+    except RuntimeError as error:
+        raise StartupError(message=f"cannot listen on {bind.address}: is another process using the port?") from error
+    if port == 0:
+        raise StartupError(message=f"cannot listen on {bind.address}")
+    return port

@@ -1,0 +1,246 @@
+"""What a handler's outcome looks like to the caller, over real sockets."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from common.core.errors import (
+    BatonError,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InternalError,
+    Reason,
+    Refused,
+    Unsupported,
+)
+from common.rpc.bind import Bind
+from common.rpc.client import call, grpc_connect, stream
+from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy
+from common.rpc.errors import ORIGIN_FACT, TRANSPORT
+from common.rpc.options import LIMITS, Surface
+from common.rpc.server import serve
+from common.rpc.status import PUSHBACK_KEY
+from protos.baton.v1 import worker_pb2, worker_pb2_grpc
+from tests.rpc.process import PickyServicer, worker_service
+
+STATUS = "/baton.v1.WorkerService/GetStatus"
+
+
+class Rig:
+    """A served PickyServicer and a channel to it."""
+
+    def __init__(self, servicer: PickyServicer, channel: grpc.aio.Channel, address: str) -> None:
+        self.servicer = servicer
+        self.channel = channel
+        self.address = address
+        self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
+
+    async def fail(self, reason: str) -> BatonError:
+        request = worker_pb2.CancelWorkRequest(items=[worker_pb2.CancelItem(reason=reason)])
+        with pytest.raises(BatonError) as caught:
+            await call(self.stub.CancelWork, request, peer="worker w0", timeout_s=5)
+        return caught.value
+
+
+@asynccontextmanager
+async def rig(surface: Surface = Surface.INTERNAL, deadlines: DeadlinePolicy | None = None) -> AsyncIterator[Rig]:
+    servicer = PickyServicer()
+    server = await serve([worker_service(servicer)], Bind(), surface=surface, deadlines=deadlines)
+    async with grpc_connect(surface)(server.address) as channel:
+        yield Rig(servicer, channel, server.address)
+    await server.stop(0)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_a_baton_error_arrives_as_itself_with_retry_quota_and_pushback() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            error = await it.fail("refused")
+            assert isinstance(error, Refused)
+            assert (error.message, error.reason) == ("queue is full", Reason.QUEUE_FULL)
+            assert (error.retry_after_s, error.quota_subject) == (2.5, "tenant:a")
+            assert error.facts == {"queue": "9"}
+            with pytest.raises(grpc.aio.AioRpcError) as raw:
+                await it.stub.CancelWork(worker_pb2.CancelWorkRequest(items=[worker_pb2.CancelItem(reason="refused")]))
+            assert raw.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert (PUSHBACK_KEY, "2500") in tuple(raw.value.trailing_metadata())
+            assert DEADLINE_KEY in dict(raw.value.trailing_metadata())
+
+    run(body)
+
+
+def test_a_hundred_long_violations_still_arrive_as_a_rich_status() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            error = await it.fail("invalid")
+            assert isinstance(error, ContextLengthExceeded)
+            assert error.violations[0].field == "field0"
+            assert "more violations" in error.violations[-1].description
+
+    run(body)
+
+
+@pytest.mark.parametrize("reason", ["bug", "self-cancel", "timeout"])
+def test_an_unexpected_exception_is_internal_with_an_id_and_is_logged_once(
+    reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with rig() as it:
+            error = await it.fail(reason)
+            assert isinstance(error, InternalError)
+            assert "secret" not in str(error) and "KeyError" not in str(error)
+            records = [record for record in caplog.records if record.message == "rpc_failed"]
+            assert len(records) == 1
+            assert records[0].error_id == error.facts["error_id"]  # type: ignore[attr-defined]
+
+    with caplog.at_level(logging.ERROR, logger="baton.rpc"):
+        run(body)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\xff\xff\xff", b"\x0a\x05\x0a\x03\xff\xfe\xfd", b"\x0a" * 3],
+    ids=["not protobuf", "invalid UTF-8", "cut short"],
+)
+def test_bytes_that_do_not_decode_are_an_invalid_argument_without_python_names(raw: bytes) -> None:
+    async def body() -> None:
+        async with rig() as it:
+            method = it.channel.unary_unary("/baton.v1.WorkerService/CancelWork")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await method(raw, timeout=5)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "CancelWork" in (caught.value.details() or "")
+            for name in ("google", "Decode", "Error", "pb2", "Traceback"):
+                assert name not in (caught.value.details() or "")
+
+    run(body)
+
+
+def test_an_unknown_method_is_unimplemented() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            method = it.channel.unary_unary("/baton.v1.WorkerService/Nothing")
+            with pytest.raises(Unsupported):
+                await call(method, b"", peer="w", timeout_s=5)
+
+    run(body)
+
+
+def test_an_oversized_message_and_oversized_metadata_are_refused_and_the_server_lives_on() -> None:
+    async def body() -> None:
+        async with rig(Surface.CLIENT) as it, grpc.aio.insecure_channel(it.address) as bare:
+            limit = LIMITS[Surface.CLIENT].max_message_bytes
+            method = bare.unary_unary(STATUS)
+            with pytest.raises(Refused) as caught:
+                await call(method, b"x" * (limit + 1), peer="w", timeout_s=5)
+            assert caught.value.facts[ORIGIN_FACT] == TRANSPORT
+            with pytest.raises(grpc.aio.AioRpcError) as heavy:
+                await method(b"", metadata=(("x-heavy", "v" * (20 << 10)),), timeout=5)
+            assert heavy.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await call(it.stub.GetStatus, worker_pb2.GetStatusRequest(), peer="w", timeout_s=5)
+
+    run(body)
+
+
+def test_a_call_without_a_deadline_gets_the_default_and_is_told_so() -> None:
+    async def body() -> None:
+        async with rig(deadlines=DeadlinePolicy(default_s=7.0, max_s=20.0)) as it:
+            running = it.stub.GetStatus(worker_pb2.GetStatusRequest())
+            answer = await running
+            assert 6.5 < answer.counters["remaining_s"] <= 7.0
+            assert (DEADLINE_KEY, "7000") in tuple(await running.trailing_metadata())
+            capped = await it.stub.GetStatus(worker_pb2.GetStatusRequest(), timeout=1000)
+            assert capped.counters["remaining_s"] <= 20.0
+
+    run(body)
+
+
+def test_the_default_deadline_is_enforced_on_a_handler_that_never_returns() -> None:
+    async def body() -> None:
+        async with rig(deadlines=DeadlinePolicy(default_s=0.2)) as it:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await it.stub.Drain(worker_pb2.DrainRequest())
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert it.servicer.seen == ["drain over"]
+
+    run(body)
+
+
+@pytest.mark.parametrize("timeout_s", [0.001, 0.0, -1.0])
+def test_a_deadline_in_the_past_never_succeeds(timeout_s: float) -> None:
+    async def body() -> None:
+        async with rig() as it:
+            with pytest.raises(DeadlineExceeded):
+                await call(it.stub.Drain, worker_pb2.DrainRequest(), peer="w", timeout_s=timeout_s)
+
+    run(body)
+
+
+def test_a_callers_deadline_ends_the_handler() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            with pytest.raises(DeadlineExceeded):
+                await call(it.stub.Drain, worker_pb2.DrainRequest(), peer="w", timeout_s=0.2)
+            await asyncio.wait_for(it.servicer.over.wait(), 1)
+
+    run(body)
+
+
+def test_leaving_a_stream_early_closes_the_handler() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            received = 0
+            async with stream(it.stub.Subscribe, worker_pb2.SubscribeRequest(), peer="w", timeout_s=None) as responses:
+                async for _ in responses:
+                    received += 1
+                    if received == 3:
+                        break
+            await asyncio.wait_for(it.servicer.over.wait(), 1)
+            assert it.servicer.seen == ["subscribe over"]
+
+    run(body)
+
+
+@pytest.mark.parametrize(("router", "outcome"), [("fails", Refused), ("ends", None)])
+def test_a_stream_ends_with_the_handlers_outcome(router: str, outcome: type[BatonError] | None) -> None:
+    async def body() -> None:
+        async with rig() as it:
+            request = worker_pb2.SubscribeRequest(router={"router_id": router})
+            sequences: list[int] = []
+            raised: Any = None
+            try:
+                async with stream(it.stub.Subscribe, request, peer="w", timeout_s=5) as responses:
+                    async for response in responses:
+                        sequences.append(response.sequence)
+            except BatonError as error:
+                raised = type(error)
+            assert sequences == [1, 2, 3]
+            assert raised is outcome
+            assert it.servicer.seen == ["subscribe over"]
+
+    run(body)
+
+
+def test_the_handler_ends_when_its_client_process_is_killed() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            client = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.rpc.process", "subscribe", it.address, stdout=asyncio.subprocess.PIPE
+            )
+            assert client.stdout is not None
+            await asyncio.wait_for(client.stdout.readline(), 20)
+            client.send_signal(signal.SIGKILL)
+            await asyncio.wait_for(it.servicer.over.wait(), 0.5)
+            await client.wait()
+
+    run(body)

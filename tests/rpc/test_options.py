@@ -1,0 +1,56 @@
+"""The options do what they are for: a frozen peer is noticed in seconds, although its kernel goes on acknowledging."""
+
+import asyncio
+import signal
+import sys
+import time
+
+import pytest
+
+from common.core.errors import Unavailable
+from common.rpc.client import call, grpc_connect, stream
+from common.rpc.options import LIMITS, Surface, channel_options, server_options
+from protos.baton.v1 import worker_pb2, worker_pb2_grpc
+
+
+@pytest.mark.parametrize("surface", list(Surface))
+def test_no_option_is_set_twice(surface: Surface) -> None:
+    for options in (server_options(surface), channel_options(surface)):
+        names = [name for name, _ in options]
+        assert len(names) == len(set(names))
+
+
+def test_servers_permit_the_pings_that_our_channels_send() -> None:
+    for limits in LIMITS.values():
+        assert limits.min_ping_interval_ms < limits.ping_every_ms
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+def test_a_call_to_a_frozen_process_fails_within_ping_and_timeout(kind: str) -> None:
+    async def body() -> None:
+        peer = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.rpc.process", "serve", stdout=asyncio.subprocess.PIPE
+        )
+        assert peer.stdout is not None
+        address = (await asyncio.wait_for(peer.stdout.readline(), 30)).decode().strip()
+        try:
+            async with grpc_connect(Surface.INTERNAL)(address) as channel:
+                stub = worker_pb2_grpc.WorkerServiceStub(channel)
+                await call(stub.GetStatus, worker_pb2.GetStatusRequest(), peer="w", timeout_s=20)
+                peer.send_signal(signal.SIGSTOP)
+                started = time.monotonic()
+                with pytest.raises(Unavailable):
+                    if kind == "unary":
+                        await call(stub.Drain, worker_pb2.DrainRequest(), peer="w", timeout_s=30)
+                    async with stream(
+                        stub.Subscribe, worker_pb2.SubscribeRequest(), peer="w", timeout_s=30
+                    ) as responses:
+                        async for _ in responses:
+                            pass
+                assert time.monotonic() - started < 4.0
+        finally:
+            peer.send_signal(signal.SIGCONT)
+            peer.kill()
+            await peer.wait()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
