@@ -1,0 +1,1 @@
+"""The `baton` package of the wire: one folder per version."""
