@@ -1,0 +1,118 @@
+"""Work events: what a worker tells a router."""
+
+from typing import assert_never
+
+from common.core.errors import Reason
+from common.core.events import EventMessage, PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
+from common.core.ids import RequestId, TokenId
+from common.rpc.convert.fields import FINISHES, ROLES, finish_from_wire, refuse, require, role_from_wire
+from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_wire, worker_to_wire
+from protos.baton.v1 import worker_pb2
+
+
+def message_to_wire(message: EventMessage, *, now: float) -> worker_pb2.SubscribeResponse:
+    """`now` on the clock of the stations: what travels is their age."""
+    return worker_pb2.SubscribeResponse(
+        worker=worker_to_wire(message.worker),
+        sequence=message.sequence,
+        events=[event_to_wire(event, now=now) for event in message.events],
+        load=load_to_wire(message.load),
+    )
+
+
+def message_from_wire(message: worker_pb2.SubscribeResponse, *, now: float) -> EventMessage:
+    """`now` on the receiver's clock. Raises InvalidRequest."""
+    require(message.sequence >= 1, "sequence", "messages count from 1")
+    return EventMessage(
+        worker=worker_from_wire(message.worker),
+        sequence=message.sequence,
+        events=tuple(event_from_wire(event, now=now) for event in message.events),
+        load=load_from_wire(message.load),
+    )
+
+
+def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
+    wire = worker_pb2.WorkEvent(request_id=event.request, attempt=event.attempt)
+    match event:
+        case TokensEmitted():
+            wire.tokens.CopyFrom(_tokens_to_wire(event))
+        case PrefillDone():
+            wire.prefill_done.CopyFrom(
+                worker_pb2.PrefillDoneEvent(
+                    prompt_tokens=event.prompt_tokens,
+                    cached_tokens=event.cached_tokens,
+                    computed_tokens=event.computed_tokens,
+                )
+            )
+        case WorkFailed():
+            wire.failed.CopyFrom(
+                worker_pb2.FailedEvent(
+                    reason=event.reason.value,
+                    message=event.message,
+                    role=ROLES[event.role],
+                    reservation_stands=event.reservation_stands,
+                )
+            )
+        case StationReached():
+            age_s = max(now - event.at, 0.0)
+            wire.station.CopyFrom(worker_pb2.StationEvent(name=event.name, age_s=age_s, facts=dict(event.facts)))
+        case _:
+            assert_never(event)
+    return wire
+
+
+def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
+    """Raises InvalidRequest, also for kinds of events that a newer peer may know: silence would lose tokens."""
+    require(message.request_id != "", "event.request_id", "missing")
+    require(message.attempt >= 1, "event.attempt", "attempts count from 1")
+    request, attempt = RequestId(message.request_id), message.attempt
+    match message.WhichOneof("event"):
+        case "tokens":
+            return _tokens_from_wire(message)
+        case "prefill_done":
+            done = message.prefill_done
+            return PrefillDone(
+                request=request,
+                attempt=attempt,
+                prompt_tokens=done.prompt_tokens,
+                cached_tokens=done.cached_tokens,
+                computed_tokens=done.computed_tokens,
+            )
+        case "failed":
+            failed = message.failed
+            return WorkFailed(
+                request=request,
+                attempt=attempt,
+                reason=Reason(failed.reason) if failed.reason in Reason.__members__ else Reason.INTERNAL,
+                message=failed.message,
+                role=role_from_wire(failed.role),
+                reservation_stands=failed.reservation_stands,
+            )
+        case "station":
+            station = message.station
+            at = now - max(station.age_s, 0.0)
+            return StationReached(request=request, attempt=attempt, name=station.name, at=at, facts=dict(station.facts))
+        case _:
+            raise refuse("event", "a kind of event that this release does not know")
+
+
+def _tokens_to_wire(event: TokensEmitted) -> worker_pb2.TokensEvent:
+    wire = worker_pb2.TokensEvent(choice=event.choice, first_index=event.first_index, token_ids=event.tokens)
+    if event.finish is not None:
+        wire.finish_reason = FINISHES[event.finish]
+    if event.stop_token is not None:
+        wire.stop_token_id = event.stop_token
+    return wire
+
+
+def _tokens_from_wire(message: worker_pb2.WorkEvent) -> TokensEmitted:
+    tokens = message.tokens
+    return TokensEmitted(
+        request=RequestId(message.request_id),
+        attempt=message.attempt,
+        choice=tokens.choice,
+        first_index=tokens.first_index,
+        tokens=tuple(map(TokenId, tokens.token_ids)),
+        finish=finish_from_wire(tokens.finish_reason),
+        stop_token=TokenId(tokens.stop_token_id) if tokens.HasField("stop_token_id") else None,
+    )

@@ -1,0 +1,62 @@
+"""Workers as others see them: reference, load."""
+
+import math
+
+from common.core.ids import Epoch, WorkerId, WorkerRef
+from common.core.worker import LoadReport, PageCounts
+from common.rpc.convert.fields import require
+from protos.baton.v1 import types_pb2, worker_pb2
+
+
+def worker_to_wire(worker: WorkerRef) -> types_pb2.WorkerRef:
+    return types_pb2.WorkerRef(worker_id=worker.worker, epoch=worker.epoch, address=worker.address)
+
+
+def worker_from_wire(message: types_pb2.WorkerRef) -> WorkerRef:
+    """Raises InvalidRequest for a reference that names nobody."""
+    require(message.worker_id != "", "worker.worker_id", "missing")
+    require(message.epoch != 0, "worker.epoch", "missing")
+    return WorkerRef(worker=WorkerId(message.worker_id), epoch=Epoch(message.epoch), address=message.address)
+
+
+def load_to_wire(load: LoadReport) -> worker_pb2.LoadReport:
+    return worker_pb2.LoadReport(
+        waiting_requests=load.waiting_requests,
+        running_sequences=load.running_sequences,
+        waiting_tokens=load.waiting_tokens,
+        total_pages=load.pages.total,
+        free_pages=load.pages.free,
+        promised_pages=load.pages.promised,
+        referenced_pages=load.pages.referenced,
+        cached_pages=load.pages.cached,
+        outstanding_exports=load.outstanding_exports,
+        step_seconds=load.step_seconds,
+        step_batch=load.step_batch,
+        tokens_per_second=load.tokens_per_second,
+        steps=load.steps,
+    )
+
+
+def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
+    """Raises InvalidRequest: a report whose pages do not sum, or whose rates are no numbers, is not believed."""
+    parts = message.free_pages + message.promised_pages + message.referenced_pages + message.cached_pages
+    require(parts == message.total_pages, "load.total_pages", f"states sum to {parts}, not to {message.total_pages}")
+    for name, value in (("step_seconds", message.step_seconds), ("tokens_per_second", message.tokens_per_second)):
+        require(0 <= value < math.inf, f"load.{name}", "must be finite and not negative")
+    return LoadReport(
+        pages=PageCounts(
+            total=message.total_pages,
+            free=message.free_pages,
+            promised=message.promised_pages,
+            referenced=message.referenced_pages,
+            cached=message.cached_pages,
+        ),
+        waiting_requests=message.waiting_requests,
+        waiting_tokens=message.waiting_tokens,
+        running_sequences=message.running_sequences,
+        outstanding_exports=message.outstanding_exports,
+        step_seconds=message.step_seconds,
+        step_batch=message.step_batch,
+        tokens_per_second=message.tokens_per_second,
+        steps=message.steps,
+    )
