@@ -1,0 +1,64 @@
+"""Page bytes as one tensor: what attention reads and writes. The only file of this room that sees torch.
+
+Legend: P pages, L layers, 2 key and value, H key-value heads, S slots per page, D head dim, B bytes of a page.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from common.core.ids import PageId
+from common.kv.layout import PageLayout
+from common.kv.storage import check_buffer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchStorage:
+    """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writer: the step loop."""
+
+    def __init__(self, layout: PageLayout, num_pages: int, device: str | torch.device = "cpu") -> None:
+        assert layout.tensor_parallel == 1, f"{layout.tensor_parallel} ranks hold this layout, not one tensor"
+        self.layout = layout
+        self.num_pages = num_pages
+        shape = (num_pages, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, layout.head_dim)
+        self.kv_PL2HSD = torch.zeros(shape, dtype=DTYPES[layout.dtype], device=device)
+        self._bytes_PB = self.kv_PL2HSD.view(num_pages, -1).view(torch.uint8)
+
+    def layer_view(self, layer: int) -> torch.Tensor:
+        """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""
+        return self.kv_PL2HSD[:, layer]
+
+    def gather(self, pages: Sequence[PageId], out: memoryview) -> None:
+        check_buffer(self.layout, pages, out)
+        for start, run_NB in self._runs(pages):
+            self._buffer(out, start, len(run_NB)).copy_(run_NB)
+
+    def scatter(self, pages: Sequence[PageId], data: memoryview) -> None:
+        """A read-only `data` is copied once more on the way: torch views writable memory only."""
+        check_buffer(self.layout, pages, data)
+        buffer = memoryview(bytearray(data)) if data.readonly else data
+        for start, run_NB in self._runs(pages):
+            run_NB.copy_(self._buffer(buffer, start, len(run_NB)))
+
+    def copy(self, source: PageId, destination: PageId) -> None:
+        self._bytes_PB[destination].copy_(self._bytes_PB[source])
+
+    def zero(self, page: PageId) -> None:
+        self._bytes_PB[page].zero_()
+
+    def _runs(self, pages: Sequence[PageId]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Pages that are neighbours in memory as one view each, with their place in the buffer."""
+        start = 0
+        for end in range(1, len(pages) + 1):
+            if end == len(pages) or pages[end] != pages[end - 1] + 1:
+                first, last = pages[start], pages[end - 1]
+                assert 0 <= first <= last < self.num_pages, f"pages {first} to {last} of {self.num_pages}"
+                yield start, self._bytes_PB[first : last + 1]
+                start = end
+
+    def _buffer(self, buffer: memoryview, start: int, count: int) -> torch.Tensor:
+        """`count` pages of a host buffer, from the `start`-th, as bytes_NB without a copy."""
+        page_bytes = self.layout.page_bytes
+        view = torch.frombuffer(buffer, dtype=torch.uint8, count=count * page_bytes, offset=start * page_bytes)
+        return view.view(count, page_bytes)
