@@ -1,7 +1,11 @@
 """The mechanics both roles share: sequences, their pages, and one forward per plan.
 
-The journey of a sequence here:  admit (prefix found) -> extend ... -> drawn -> proceed (fork) -> decode ... -> retired
-                                 adopt (pages landed) ------------------^        ^--- readmit <- preempted
+The journey of a sequence here:
+
+    add -> begin (prefix found) -> extend ... -> drawn -> proceed (fork) -> decode ... -> retire
+              ^ preempted          adopt (pages landed) ----^                 |
+              '----------------------------------------------------------------'
+
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -79,15 +83,21 @@ class Batch:
 
     # Coming in
 
-    def admit(self, work: Work, *, arrived: float) -> Sequence:
-        """Take work whose context must be computed here, beginning after the prefix that the cache holds."""
-        sequence = self._add(work, arrived=arrived)
-        self._find_prefix(sequence)
-        return sequence
+    def add(self, work: Work, *, arrived: float) -> SequenceId:
+        """Take work whose context must be computed here. It holds no page until `begin`."""
+        return self._add(work, arrived=arrived).id
 
-    def readmit(self, sequence: SequenceId) -> None:
-        """Let a preempted sequence find what the cache still holds of it, before its first extend."""
-        self._find_prefix(self._sequences[sequence])
+    def begin(self, sequence: SequenceId) -> None:
+        """Find what the cache holds of a sequence, new or preempted, before its first extend.
+
+        At least one token is left to compute: the draw needs its logits.
+        """
+        held = self._sequences[sequence]
+        assert not held.pages, f"{sequence} begins while it holds {len(held.pages)} pages"
+        held.pages = list(self._cache.match(held.chain.hashes, held.tokens[:-1]))
+        held.num_registered = len(held.pages)
+        held.num_computed = len(held.pages) * self._layout.page_size
+        held.num_cached = held.num_computed
 
     def adopt(
         self, work: Work, pages: Iterable[PageRef], first_tokens: Mapping[int, TokenId], *, arrived: float, held: int
@@ -112,14 +122,6 @@ class Batch:
         assert sequence.id not in self._sequences, f"{sequence.id} is already in the batch"
         self._sequences[sequence.id] = sequence
         return sequence
-
-    def _find_prefix(self, sequence: Sequence) -> None:
-        """At least one token is left to compute: the draw needs its logits."""
-        assert not sequence.pages, f"{sequence.id} looks for a prefix while it holds {len(sequence.pages)} pages"
-        sequence.pages = list(self._cache.match(sequence.chain.hashes, sequence.tokens[:-1]))
-        sequence.num_registered = len(sequence.pages)
-        sequence.num_computed = len(sequence.pages) * self._layout.page_size
-        sequence.num_cached = sequence.num_computed
 
     # One step
 
@@ -161,6 +163,7 @@ class Batch:
         self._cache.release(sequence.pages)
         sequence.pages = []
         sequence.num_computed = sequence.num_registered = 0
+        sequence.num_preemptions += 1
 
     def _grow(self, sequence: Sequence, end: int, copies: list[PageCopy]) -> bool:
         """Make slots up to `end` writable. False, and nothing changed, when no page is left."""
@@ -212,7 +215,8 @@ class Batch:
         size = self._layout.page_size
         for index in range(sequence.num_registered, sequence.num_computed // size):
             tokens = sequence.tokens[index * size : (index + 1) * size]
-            self._cache.register(sequence.pages[index], sequence.chain.hashes[index], tokens)
+            parent = sequence.chain.hashes[index - 1] if index else None
+            self._cache.register(sequence.pages[index], sequence.chain.hashes[index], tokens, parent=parent)
             sequence.num_registered = index + 1
 
     def _drawn(self, sequence: Sequence, choice: Choice, token: TokenId) -> Drawn:

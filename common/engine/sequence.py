@@ -23,6 +23,7 @@ class Sequence:
     num_cached: int = 0
     pages: list[PageRef] = field(default_factory=list)
     num_registered: int = 0
+    num_preemptions: int = 0
 
     @property
     def id(self) -> SequenceId:

@@ -1,0 +1,30 @@
+"""Events that both roles make from what a batch drew."""
+
+from common.core.events import PrefillDone, TokensEmitted
+from common.core.request import FinishReason, Work
+from common.engine.batch import Drawn
+
+
+def tokens_emitted(draw: Drawn) -> TokensEmitted:
+    """The event of one drawn token."""
+    is_stop_token = draw.finish is FinishReason.STOP
+    return TokensEmitted(
+        request=draw.work.request,
+        attempt=draw.work.attempt,
+        choice=draw.choice.index,
+        first_index=draw.index,
+        tokens=(draw.token,),
+        finish=draw.finish,
+        stop_token=draw.token if is_stop_token else None,
+    )
+
+
+def prefill_done(work: Work, num_cached: int) -> PrefillDone:
+    """The event of a prompt that was read whole, `num_cached` tokens of its context found rather than computed."""
+    return PrefillDone(
+        request=work.request,
+        attempt=work.attempt,
+        prompt_tokens=len(work.prompt),
+        cached_tokens=min(num_cached, len(work.prompt)),
+        computed_tokens=len(work.context) - num_cached,
+    )

@@ -1,0 +1,85 @@
+"""Promises: pages set aside on this worker for a prompt that another worker computes.
+
+    PROMISED -> (runs land, in any order) -> LANDED + finale -> ADOPTED
+        any of them -> RELEASED (cancelled, expired, router lost)
+
+A failed transfer leaves the promise standing: the router renews it with a higher attempt, and frames of the older
+attempt are refused from then on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from common.core.errors import Fenced, NotFound, Reason
+from common.core.ids import PageRef, ReservationId, TokenId
+from common.core.request import Work
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Writer: the decode core. `pages` are in prompt order; the first `held` were in the cache already."""
+
+    id: ReservationId
+    work: Work
+    pages: tuple[PageRef, ...]
+    held: int
+    attempt: int
+    made_at: float
+    touched_at: float
+    landed: set[int] = field(default_factory=set)
+    first_tokens: Mapping[int, TokenId] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Every promised page has landed and prefill's first tokens are known."""
+        return self.first_tokens is not None and len(self.landed) == len(self.pages) - self.held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """The answer to Reserve: numbers for the router, nothing that names a page of this worker."""
+
+    reservation: ReservationId
+    total_pages: int
+    held_pages: int
+
+    @property
+    def promised_pages(self) -> int:
+        return self.total_pages - self.held_pages
+
+
+class Reservations:
+    """The table of standing promises. Writer: the decode core."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[ReservationId, Reservation] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> "iter[Reservation]":
+        return iter(tuple(self._by_id.values()))
+
+    def add(self, reservation: Reservation) -> None:
+        assert reservation.id not in self._by_id, f"{reservation.id} is promised twice"
+        self._by_id[reservation.id] = reservation
+
+    def find(self, reservation: ReservationId, attempt: int) -> Reservation:
+        """The promise, for a frame of `attempt`. Raises NotFound or Fenced; the caller drops the frame."""
+        found = self._by_id.get(reservation)
+        if found is None:
+            raise NotFound(
+                message=f"{reservation} is not promised here (any more)", reason=Reason.RESERVATION_NOT_FOUND
+            )
+        if attempt != found.attempt:
+            raise Fenced(
+                message=f"{reservation} is at attempt {found.attempt}, the frame is of attempt {attempt}",
+                facts={"reservation": reservation, "attempt": str(attempt), "current": str(found.attempt)},
+            )
+        return found
+
+    def get(self, reservation: ReservationId) -> Reservation | None:
+        return self._by_id.get(reservation)
+
+    def remove(self, reservation: ReservationId) -> Reservation:
+        return self._by_id.pop(reservation)

@@ -1,0 +1,77 @@
+"""Which sequences a decode worker steps. Pure: views and limits in, plans out.
+
+Order everywhere: class first, then age. The oldest sequence is never preempted, so one always finishes; a preempted one
+keeps its age, so it is the next to come back.
+"""
+
+from dataclasses import dataclass
+
+from common.core.ids import SequenceId
+from common.core.request import Priority
+from common.engine.plan import BatchPlan, Extend, SequenceView
+
+RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeLimits:
+    """`extend_tokens` of local prompts may join a step in which others decode; `idle_extend_tokens` when none do.
+
+    `watermark_pages` stay out of reach of admission, so that running sequences can grow before they must preempt.
+    """
+
+    page_size: int
+    max_sequences: int
+    extend_tokens: int
+    idle_extend_tokens: int
+    watermark_pages: int
+
+
+def seniority(view: SequenceView) -> tuple[int, float, SequenceId]:
+    """Sort key: who is served first and preempted last."""
+    return RANK[view.priority], view.arrived, view.id
+
+
+def plan_admission(
+    waiting: tuple[SequenceView, ...], *, num_active: int, available_pages: int, limits: DecodeLimits
+) -> tuple[SequenceId, ...]:
+    """Waiting sequences that may begin now, in order. Stops at the first that does not fit: nobody overtakes for ever."""
+    admitted: list[SequenceId] = []
+    room = available_pages - (limits.watermark_pages if num_active else 0)
+    for view in sorted(waiting, key=seniority):
+        pages = -(-(view.num_tokens + 1) // limits.page_size)
+        if pages > room or num_active + len(admitted) >= limits.max_sequences:
+            break
+        room -= pages
+        admitted.append(view.id)
+    return tuple(admitted)
+
+
+def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits: DecodeLimits) -> BatchPlan:
+    """Every decoding sequence gets one token; local prompts share what the budget leaves; the youngest make room."""
+    queue = sorted(active, key=seniority)
+    num_decoding = sum(view.is_decoding for view in queue)
+    budget = limits.extend_tokens if num_decoding else limits.idle_extend_tokens
+    room = available_pages
+    preempt: list[SequenceId] = []
+    extend: list[Extend] = []
+    decode: list[SequenceId] = []
+    while queue:
+        view = queue.pop(0)
+        num_tokens = 1 if view.is_decoding else min(view.num_pending, budget)
+        if num_tokens == 0:
+            continue
+        pages = view.pages_to_grow(num_tokens, limits.page_size)
+        while pages > room and queue:
+            victim = queue.pop()
+            preempt.append(victim.id)
+            room += victim.private_pages
+        if pages > room:
+            continue
+        room -= pages
+        if view.is_decoding:
+            decode.append(view.id)
+        else:
+            extend.append(Extend(sequence=view.id, num_tokens=num_tokens))
+            budget -= num_tokens
+    return BatchPlan(preempt=tuple(preempt), extend=tuple(extend), decode=tuple(decode))

@@ -1,0 +1,329 @@
+"""The prefill worker's heart: one object, driven by the step loop alone.
+
+Each turn: expire -> gather what is ready and finds staging -> admit -> one step -> emit first tokens, plan exports.
+Gathering copies pages into host staging, so a prompt's pages become cache as soon as its last run is gathered, whatever
+the decode worker does meanwhile.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from common.core.clock import Clock
+from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason, Refused
+from common.core.events import StationReached, WorkEvent, WorkFailed
+from common.core.ids import RequestId, RouterRef, SequenceId
+from common.core.request import Work
+from common.core.worker import LoadReport, Role
+from common.engine.batch import Batch, BatchOutcome, Drawn
+from common.engine.telling import prefill_done, tokens_emitted
+from common.engine.tombstones import Tombstones
+from common.kv.cache import PageCache
+from common.kv.staging import Staging, StagingPool
+from common.kv.storage import PageStorage
+from common.transfer.messages import Finale, FirstToken, PageRun
+from common.transfer.plan import max_run_pages, plan_runs
+from services.prefill.messages import Destination, ExportDropped, Outgoing, PrefillEvent, RunReady
+from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
+
+
+@dataclass(slots=True)
+class PrefillCounters:
+    """Since start. Writer: the core."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    computed_tokens: int = 0
+    gathered_bytes: int = 0
+    first_tokens: int = 0
+    staging_waits: int = 0
+    failed_rows: int = 0
+    deferred_rows: int = 0
+    aborted: int = 0
+    expired: int = 0
+    finished: int = 0
+
+
+@dataclass(slots=True)
+class Prompt:
+    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order."""
+
+    work: Work
+    destination: Destination
+    sequence: SequenceId
+    planned_tokens: int = 0
+    ready: deque[PageRun] = field(default_factory=deque)
+    finale: Finale | None = None
+    has_begun: bool = False
+
+    @property
+    def is_drained(self) -> bool:
+        """Everything was drawn and gathered: nothing of the prompt is needed here any more."""
+        return self.finale is not None and not self.ready
+
+
+class PrefillCore:
+    """Writer of the batch, the cache and the prompts. Every method runs on the step loop."""
+
+    def __init__(
+        self,
+        *,
+        batch: Batch,
+        cache: PageCache,
+        storage: PageStorage,
+        staging: StagingPool,
+        limits: PrefillLimits,
+        max_waiting: int,
+        clock: Clock,
+    ) -> None:
+        self._batch = batch
+        self._cache = cache
+        self._storage = storage
+        self._staging = staging
+        self._limits = limits
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._max_run_pages = max_run_pages(staging.num_bytes, storage.layout.page_bytes)
+        self._prompts: dict[SequenceId, Prompt] = {}
+        self._tombstones = Tombstones()
+        self._events: list[PrefillEvent] = []
+        self._last_step = BatchOutcome()
+        self._steps = 0
+        self.counters = PrefillCounters()
+
+    # Commands
+
+    def submit(self, work: Work, destination: Destination) -> int:
+        """Queue a prompt; the number of prompts ahead of it. Idempotent per (request, attempt).
+
+        Raises Refused when the queue is full, ContextLengthExceeded when the prompt can never fit.
+        """
+        identity = SequenceId(work.request, work.choices[0].index)
+        standing = self._prompts.get(identity)
+        if standing is not None and standing.work.attempt == work.attempt:
+            return 0
+        if (work.request, work.attempt) in self._tombstones or (work.request, 0) in self._tombstones:
+            raise Cancelled(message=f"{work.request} attempt {work.attempt} was cancelled before it arrived")
+        if standing is not None:
+            raise AlreadyExists(message=f"{identity} is read here under attempt {standing.work.attempt}")
+        pages, total = self._storage.layout.pages_for(len(work.context)), self._cache.counts().total
+        if pages > total:
+            raise ContextLengthExceeded(message=f"{work.request} needs {pages} pages, this worker has {total}")
+        waiting = sum(not prompt.has_begun for prompt in self._prompts.values())
+        if waiting >= self._max_waiting:
+            raise Refused(message=f"{waiting} prompts wait already", reason=Reason.QUEUE_FULL, retry_after_s=0.5)
+        now = self._clock.monotonic()
+        sequence = self._batch.add(work, arrived=now)
+        self._prompts[sequence] = Prompt(work=work, destination=destination, sequence=sequence)
+        self._station(work, "prefill_queued", tokens=len(work.context))
+        return waiting
+
+    def cancel(self, request: RequestId, attempt: int) -> None:
+        """Give up one attempt of a request, or all with attempt 0, and remember it: a late start stays refused."""
+        self._tombstones.add(request, attempt)
+        self._give_up(lambda work: work.request == request and attempt in (0, work.attempt), "cancelled")
+
+    def cancel_router(self, router: RouterRef) -> None:
+        """The router is gone: nobody reads its tokens."""
+        self._give_up(lambda work: work.router == router, "the router is gone")
+
+    def _give_up(self, is_meant: Callable[[Work], bool], why: str) -> None:
+        for prompt in tuple(self._prompts.values()):
+            if is_meant(prompt.work):
+                self.counters.aborted += 1
+                self._drop(prompt, why)
+
+    # One turn
+
+    def advance(self) -> bool:
+        self._expire(self._clock.monotonic())
+        gathered = self._gather_ready()
+        stepped = self._step()
+        return self._gather_ready() or gathered or stepped
+
+    def take_events(self) -> tuple[PrefillEvent, ...]:
+        events, self._events = tuple(self._events), []
+        return events
+
+    def _expire(self, now: float) -> None:
+        for prompt in tuple(self._prompts.values()):
+            if now >= prompt.work.deadline:
+                self.counters.expired += 1
+                self._fail(prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time")
+                self._drop(prompt, "deadline")
+
+    def _step(self) -> bool:
+        self._admit()
+        active = tuple(
+            self._batch.view(prompt.sequence)
+            for prompt in self._prompts.values()
+            if prompt.has_begun and prompt.finale is None
+        )
+        plan = plan_step(active, limits=self._limits)
+        if plan.is_empty:
+            return False
+        outcome = self._batch.run(plan)
+        self._steps += 1
+        self._last_step = outcome
+        self.counters.computed_tokens += outcome.num_tokens
+        self.counters.deferred_rows += len(outcome.deferred)
+        for sequence in outcome.failed:
+            self.counters.failed_rows += 1
+            prompt = self._prompts[sequence]
+            self._fail(prompt.work, Reason.INTERNAL, f"the step failed for {sequence}")
+            self._drop(prompt, "step failed")
+        self._emit(outcome.drawn)
+        for sequence in outcome.extended:
+            if sequence in self._prompts:
+                self._plan_export(self._prompts[sequence])
+        return bool(outcome.extended or outcome.failed)
+
+    def _admit(self) -> None:
+        waiting = tuple(
+            self._batch.view(prompt.sequence) for prompt in self._prompts.values() if not prompt.has_begun
+        )
+        active = sum(prompt.has_begun for prompt in self._prompts.values())
+        admitted = plan_admission(
+            waiting, num_active=active, available_pages=self._cache.available() - self._owed(), limits=self._limits
+        )
+        for sequence in admitted:
+            prompt = self._prompts[sequence]
+            prompt.has_begun = True
+            self._batch.begin(sequence)
+            cached = self._batch[sequence].num_cached
+            self.counters.prompt_tokens += len(prompt.work.context)
+            self.counters.cached_tokens += cached
+            self._station(prompt.work, "prefill_started", cached_tokens=cached)
+            self._plan_export(prompt)
+
+    def _owed(self) -> int:
+        """Pages that prompts being read will still allocate."""
+        pages_for = self._storage.layout.pages_for
+        begun = [self._batch[prompt.sequence] for prompt in self._prompts.values() if prompt.has_begun]
+        return sum(pages_for(len(sequence.work.context)) - len(sequence.pages) for sequence in begun)
+
+    # Exporting
+
+    def _emit(self, drawn: tuple[Drawn, ...]) -> None:
+        """First tokens go to the router at once. A prompt whose every choice ended has nothing to export."""
+        by_prompt: dict[SequenceId, list[Drawn]] = {}
+        for draw in drawn:
+            by_prompt.setdefault(draw.source, []).append(draw)
+            self.counters.first_tokens += 1
+            self._tell(draw.work, tokens_emitted(draw))
+        for source, draws in by_prompt.items():
+            prompt = self._prompts[source]
+            work, sequence = prompt.work, self._batch[source]
+            self._tell(work, prefill_done(work, sequence.num_cached))
+            if all(draw.finish is not None for draw in draws):
+                self.counters.finished += 1
+                self._drop(prompt, "finished at its first token")
+                continue
+            prompt.finale = Finale(
+                first_tokens=tuple(FirstToken(choice=draw.choice.index, token=draw.token) for draw in draws),
+                total_pages=len(sequence.pages),
+                cached_tokens=sequence.num_cached,
+            )
+
+    def _plan_export(self, prompt: Prompt) -> None:
+        """Queue the runs that became whole since the last call; with the finale, everything that is left."""
+        computed = self._batch[prompt.sequence].num_computed
+        runs = plan_runs(
+            held_pages=prompt.destination.held_pages,
+            tokens_before=prompt.planned_tokens,
+            tokens_after=computed,
+            is_last=prompt.finale is not None,
+            page_size=self._storage.layout.page_size,
+            max_run_pages=self._max_run_pages,
+        )
+        prompt.planned_tokens = computed
+        prompt.ready.extend(runs)
+        if prompt.finale is not None and not prompt.ready:
+            end = prompt.finale.total_pages
+            self._events.append(self._run_ready(prompt, PageRun(first_page=end, num_pages=0), None))
+            self._finish(prompt)
+
+    def _gather_ready(self) -> bool:
+        """Copy ready runs into staging while there is some. Never waits: what finds none stays queued."""
+        gathered = False
+        for prompt in tuple(self._prompts.values()):
+            while prompt.ready:
+                staging = self._staging.acquire_nowait()
+                if staging is None:
+                    self.counters.staging_waits += 1
+                    return gathered
+                run = prompt.ready.popleft()
+                refs = self._batch[prompt.sequence].pages[run.first_page : run.end]
+                num_bytes = run.num_pages * self._storage.layout.page_bytes
+                self._storage.gather([ref.page for ref in refs], staging.view[:num_bytes])
+                self.counters.gathered_bytes += num_bytes
+                self._events.append(self._run_ready(prompt, run, staging))
+                gathered = True
+            if prompt.is_drained:
+                self._finish(prompt)
+        return gathered
+
+    def _run_ready(self, prompt: Prompt, run: PageRun, staging: Staging | None) -> RunReady:
+        return RunReady(
+            router=prompt.work.router,
+            request=prompt.work.request,
+            attempt=prompt.work.attempt,
+            destination=prompt.destination,
+            run=run,
+            num_bytes=run.num_pages * self._storage.layout.page_bytes,
+            staging=staging,
+            finale=prompt.finale if not prompt.ready else None,
+        )
+
+    # Leaving
+
+    def _finish(self, prompt: Prompt) -> None:
+        self.counters.finished += 1
+        self._station(prompt.work, "gathered")
+        self._forget(prompt)
+
+    def _drop(self, prompt: Prompt, why: str) -> None:
+        self._events.append(ExportDropped(request=prompt.work.request, attempt=prompt.work.attempt, reason=why))
+        self._forget(prompt)
+
+    def _forget(self, prompt: Prompt) -> None:
+        del self._prompts[prompt.sequence]
+        self._batch.retire(prompt.sequence)
+
+    # Telling
+
+    def _tell(self, work: Work, event: WorkEvent) -> None:
+        self._events.append(Outgoing(router=work.router, event=event))
+
+    def _fail(self, work: Work, reason: Reason, message: str) -> None:
+        self._tell(
+            work,
+            WorkFailed(
+                request=work.request,
+                attempt=work.attempt,
+                role=Role.PREFILL,
+                reason=reason,
+                message=message,
+                reservation_stands=True,
+            ),
+        )
+
+    def _station(self, work: Work, name: str, **facts: float) -> None:
+        at = self._clock.monotonic()
+        self._tell(work, StationReached(request=work.request, attempt=work.attempt, name=name, at=at, facts=facts))
+
+    # Looking
+
+    def load(self) -> LoadReport:
+        """A snapshot between two turns."""
+        waiting = [prompt for prompt in self._prompts.values() if not prompt.has_begun]
+        return LoadReport(
+            pages=self._cache.counts(),
+            waiting_requests=len(waiting),
+            waiting_tokens=sum(self._batch[sequence].num_pending for sequence in self._prompts),
+            running_sequences=len(self._prompts) - len(waiting),
+            outstanding_exports=self._staging.in_use,
+            step_seconds=self._last_step.seconds,
+            step_batch=len(self._last_step.extended),
+            steps=self._steps,
+        )

@@ -1,0 +1,51 @@
+"""What the prefill core says to the event loop."""
+
+from dataclasses import dataclass
+
+from common.core.events import WorkEvent
+from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
+from common.kv.staging import Staging
+from common.transfer.messages import Finale, PageRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A promise on a decode worker, as its Reserve answered. The leading `held_pages` are there already."""
+
+    worker: WorkerRef
+    reservation: ReservationId
+    held_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """For one router's subscription."""
+
+    router: RouterRef
+    event: WorkEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReady:
+    """A page run's bytes lie in `staging`; whoever ships it gives the staging back. The finale comes with the last."""
+
+    router: RouterRef
+    request: RequestId
+    attempt: int
+    destination: Destination
+    run: PageRun
+    num_bytes: int
+    staging: Staging | None
+    finale: Finale | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportDropped:
+    """The attempt is over before its finale: what was shipped of it is void."""
+
+    request: RequestId
+    attempt: int
+    reason: str
+
+
+PrefillEvent = Outgoing | RunReady | ExportDropped

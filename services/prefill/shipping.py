@@ -1,0 +1,153 @@
+"""Ships what the prefill core gathered: one task per export, in the order of its runs.
+
+The core never waits for this room: a run that finds no staging stays with the core, and a stalled decode worker stalls
+only its own exports. Every way out gives the staging back and ends the transfer, with exactly one outcome.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from common.core.clock import Clock
+from common.core.errors import BatonError, Reason
+from common.core.events import StationReached, WorkEvent, WorkFailed
+from common.core.ids import RequestId, RouterRef, TransferId
+from common.core.worker import Role
+from common.engine.tombstones import Tombstones
+from common.transfer.endpoint import Endpoint
+from common.transfer.messages import Outcome, OutcomeState
+from common.transfer.outbound import OutboundTransfer
+from services.prefill.messages import ExportDropped, RunReady
+
+ExportKey = tuple[RequestId, int]
+
+
+class Shipping:
+    """Writer: the event loop. What it says to others goes through `tell` (a router), `wake` and `give_up` (the core)."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tell: Callable[[RouterRef, WorkEvent], None],
+        wake: Callable[[], None],
+        give_up: Callable[[RequestId, int], None],
+        outcome_s: float,
+        clock: Clock,
+    ) -> None:
+        self._endpoint = endpoint
+        self._tell = tell
+        self._wake = wake
+        self._give_up = give_up
+        self._outcome_s = outcome_s
+        self._clock = clock
+        self._exports: dict[ExportKey, _Export] = {}
+        self._failed = Tombstones()
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def num_exports(self) -> int:
+        """Exports whose receiver has not had the last word."""
+        return len(self._exports)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Owns every export's task until `stop` is set and the last export has ended."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await stop.wait()
+            for export in self._exports.values():
+                export.transfer.abort(Reason.DRAINING, "the prefill worker is stopping")
+
+    def ready(self, ready: RunReady) -> None:
+        """A run was gathered. Its first run begins the export."""
+        assert self._group is not None, "shipping is not running"
+        key = (ready.request, ready.attempt)
+        if key in self._failed:
+            self._release(ready)
+            return
+        export = self._exports.get(key)
+        if export is None:
+            transfer = TransferId(ready.destination.reservation, ready.attempt)
+            export = _Export(self._endpoint.start(transfer, ready.request, ready.destination.worker), ready.router)
+            self._exports[key] = export
+            self._group.create_task(self._ship(key, export), name=f"export {ready.request}#{ready.attempt}")
+        export.runs.put_nowait(ready)
+
+    def dropped(self, dropped: ExportDropped) -> None:
+        """The core gave the prompt up: what was shipped is void."""
+        export = self._exports.get((dropped.request, dropped.attempt))
+        if export is not None:
+            export.transfer.abort(Reason.CANCELLED, dropped.reason)
+            export.runs.put_nowait(None)
+
+    async def _ship(self, key: ExportKey, export: "_Export") -> None:
+        try:
+            await self._carry(key, export)
+        except BatonError as error:
+            # Every error of a transfer is the transfer's outcome; it is reported below, once.
+            export.transfer.abort(error.reason, error.message)
+        finally:
+            del self._exports[key]
+            if export.transfer.outcome.state is not OutcomeState.DONE:
+                self._failed.add(*key)
+            self._give_back(export)
+        if export.transfer.outcome.state is not OutcomeState.DONE:
+            self._give_up(*key)
+            self._report(key, export, export.transfer.outcome)
+
+    async def _carry(self, key: ExportKey, export: "_Export") -> None:
+        while True:
+            ready = await export.runs.get()  # bounded: the core drops the prompt at its deadline at the latest
+            if ready is None:
+                return
+            try:
+                await self._ship_run(export.transfer, ready)
+            finally:
+                self._release(ready)
+            self._station(key, export, "shipped", pages=ready.run.num_pages)
+            if ready.finale is not None:
+                await export.transfer.wait_outcome(self._outcome_s)
+                return
+
+    async def _ship_run(self, transfer: OutboundTransfer, ready: RunReady) -> None:
+        data = ready.staging.view[: ready.num_bytes] if ready.staging is not None else memoryview(b"")
+        if ready.finale is not None:
+            await transfer.finish(ready.finale, ready.run, data)
+        else:
+            await transfer.ship(ready.run, data)
+
+    def _release(self, ready: RunReady) -> None:
+        if ready.staging is not None:
+            ready.staging.release()
+            self._wake()
+
+    def _give_back(self, export: "_Export") -> None:
+        while not export.runs.empty():
+            ready = export.runs.get_nowait()
+            if ready is not None:
+                self._release(ready)
+
+    def _report(self, key: ExportKey, export: "_Export", outcome: Outcome) -> None:
+        request, attempt = key
+        failed = WorkFailed(
+            request=request,
+            attempt=attempt,
+            role=Role.PREFILL,
+            reason=outcome.reason or Reason.TRANSFER_FAILED,
+            message=outcome.message,
+            reservation_stands=True,
+        )
+        self._tell(export.router, failed)
+
+    def _station(self, key: ExportKey, export: "_Export", name: str, **facts: float) -> None:
+        request, attempt = key
+        at = self._clock.monotonic()
+        self._tell(export.router, StationReached(request=request, attempt=attempt, name=name, at=at, facts=facts))
+
+
+class _Export:
+    """One prompt's pages on their way to one reservation. The queue is bounded by the staging pool: a run holds one."""
+
+    def __init__(self, transfer: OutboundTransfer, router: RouterRef) -> None:
+        self.transfer = transfer
+        self.router = router
+        self.runs: asyncio.Queue[RunReady | None] = asyncio.Queue()

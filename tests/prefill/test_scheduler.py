@@ -1,0 +1,58 @@
+"""Prefill scheduling is pure: the budget is filled in order of urgency."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.core.ids import RequestId, SequenceId
+from common.core.request import Priority
+from common.engine.plan import Extend, SequenceView
+from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step, urgency
+
+LIMITS = PrefillLimits(page_size=4, step_tokens=16, chunk_tokens=12, max_prompts=4)
+
+
+def prompt(number: int, pending: int, *, priority: Priority = Priority.STANDARD, computed: int = 0) -> SequenceView:
+    return SequenceView(
+        id=SequenceId(RequestId(f"r{number}")),
+        priority=priority,
+        arrived=float(number),
+        deadline=100.0,
+        num_tokens=computed + pending,
+        num_pending=pending,
+        pages_held=-(-computed // 4),
+        private_pages=-(-computed // 4),
+        needs_copy=False,
+        is_decoding=False,
+    )
+
+
+def test_several_prompts_share_one_step_and_the_last_is_cut_into_a_chunk() -> None:
+    plan = plan_step((prompt(1, 6), prompt(2, 6), prompt(3, 6)), limits=LIMITS)
+    assert [extend.num_tokens for extend in plan.extend] == [6, 6, 4]
+
+
+def test_an_interactive_prompt_goes_before_older_batch_work() -> None:
+    batch, urgent = prompt(1, 40, priority=Priority.BATCH), prompt(2, 5, priority=Priority.INTERACTIVE)
+    plan = plan_step((batch, urgent), limits=LIMITS)
+    assert plan.extend == (Extend(sequence=urgent.id, num_tokens=5), Extend(sequence=batch.id, num_tokens=11))
+
+
+def test_a_long_prompt_leaves_room_for_the_next_one() -> None:
+    plan = plan_step((prompt(1, 40), prompt(2, 40)), limits=LIMITS)
+    assert [extend.num_tokens for extend in plan.extend] == [12, 4]
+
+
+def test_a_prompt_begins_only_when_all_its_pages_fit() -> None:
+    assert plan_admission((prompt(1, 17),), num_active=0, available_pages=4, limits=LIMITS) == ()
+    assert plan_admission((prompt(1, 16),), num_active=0, available_pages=4, limits=LIMITS) == (prompt(1, 16).id,)
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from(Priority)), max_size=8))
+def test_the_budget_is_filled_and_never_exceeded(prompts: list[tuple[int, Priority]]) -> None:
+    views = tuple(prompt(number, pending, priority=priority) for number, (pending, priority) in enumerate(prompts))
+    plan = plan_step(views, limits=LIMITS)
+    spent = sum(extend.num_tokens for extend in plan.extend)
+    assert spent == min(LIMITS.step_tokens, sum(min(view.num_pending, LIMITS.chunk_tokens) for view in views))
+    by_id = {view.id: view for view in views}
+    served = [urgency(by_id[extend.sequence]) for extend in plan.extend]
+    assert served == sorted(served)
