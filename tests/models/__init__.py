@@ -1,0 +1,1 @@
+"""Tests of the model folders and of the room that makes them."""
