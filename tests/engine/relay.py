@@ -1,0 +1,157 @@
+"""A prefill core and a decode core wired by hand, without network or threads: the hand-off's logic alone."""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from common.core.clock import ManualClock
+from common.core.events import TokensEmitted, WorkEvent
+from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, WorkerRef
+from common.core.request import Work
+from common.kv.staging import StagingPool
+from services.decode.budget import ExtendBudget
+from services.decode.core import DecodeCore, PromiseLimits
+from services.decode.landing import LandingStrip
+from services.decode.messages import Outgoing as DecodeOutgoing
+from services.decode.messages import ReservationClosed, RunLanded
+from services.decode.reservations import Promise
+from services.decode.scheduler import DecodeLimits
+from services.prefill.core import PrefillCore
+from services.prefill.messages import Destination, ExportDropped, Outgoing, RunReady
+from services.prefill.scheduler import PrefillLimits
+from tests.engine.rig import LAYOUT, PAGE_SIZE, Rig, make_rig
+
+DECODE = WorkerRef(WorkerId("decode-0"), Epoch(2), "127.0.0.1:2")
+
+
+@dataclass
+class DecodeSide:
+    rig: Rig
+    core: DecodeCore
+
+
+@dataclass
+class PrefillSide:
+    rig: Rig
+    core: PrefillCore
+
+
+def make_decode(clock: ManualClock, *, num_pages: int = 64, overcommit: float = 4.0, max_sequences: int = 64) -> DecodeSide:
+    rig = make_rig(num_pages)
+    names = count(1)
+    core = DecodeCore(
+        batch=rig.batch,
+        cache=rig.cache,
+        layout=LAYOUT,
+        strip=LandingStrip(cache=rig.cache, storage=rig.storage, slice_bytes=2 * LAYOUT.page_bytes),
+        limits=DecodeLimits(
+            page_size=PAGE_SIZE,
+            max_sequences=max_sequences,
+            extend_tokens=8,
+            idle_extend_tokens=32,
+            watermark_pages=1,
+        ),
+        budget=ExtendBudget(itl_budget_s=0.05, ceiling=8, floor=4),
+        promises=PromiseLimits(overcommit=overcommit, lease_s=30.0),
+        clock=clock,
+        mint=lambda: ReservationId(f"res-{next(names)}"),
+    )
+    return DecodeSide(rig=rig, core=core)
+
+
+def make_prefill(clock: ManualClock, *, num_pages: int = 64, num_staging: int = 2) -> PrefillSide:
+    rig = make_rig(num_pages)
+    core = PrefillCore(
+        batch=rig.batch,
+        cache=rig.cache,
+        storage=rig.storage,
+        staging=StagingPool(num_staging, 3 * LAYOUT.page_bytes),
+        limits=PrefillLimits(page_size=PAGE_SIZE, step_tokens=12, chunk_tokens=8, max_prompts=4),
+        max_waiting=16,
+        clock=clock,
+    )
+    return PrefillSide(rig=rig, core=core)
+
+
+@dataclass
+class Relay:
+    """Both sides, and what a router would have heard."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    heard: list[WorkEvent] = field(default_factory=list)
+    landed_pages: int = 0
+
+    def __post_init__(self) -> None:
+        self.prefill = make_prefill(self.clock)
+        self.decode = make_decode(self.clock)
+
+    def send(self, work: Work) -> Promise:
+        promise = self.decode.core.reserve(work)
+        self.forward(work, promise)
+        return promise
+
+    def forward(self, work: Work, promise: Promise) -> None:
+        destination = Destination(worker=DECODE, reservation=promise.reservation, held_pages=promise.held_pages)
+        self.prefill.core.submit(work, destination)
+
+    def run(self, max_turns: int = 1000) -> None:
+        """Turn both sides until neither has anything to do."""
+        for _ in range(max_turns):
+            self.clock.advance(0.001)
+            did_work = self.prefill.core.advance()
+            did_work |= self.carry()
+            did_work |= self.decode.core.advance()
+            self.listen()
+            if not did_work:
+                return
+        raise AssertionError(f"still busy after {max_turns} turns")
+
+    def carry(self) -> bool:
+        """Hand every ready run to decode, bytes and all."""
+        carried = False
+        for event in self.prefill.core.take_events():
+            match event:
+                case Outgoing():
+                    self.heard.append(event.event)
+                case RunReady():
+                    self.land(event)
+                    carried = True
+                case ExportDropped():
+                    pass
+        return carried
+
+    def land(self, ready: RunReady) -> None:
+        reservation, attempt = ready.destination.reservation, ready.attempt
+        if ready.staging is not None:
+            data = memoryview(bytes(ready.staging.view[: ready.num_bytes]))
+            ready.staging.release()
+            self.decode.core.land(reservation, attempt, ready.run.first_page, ready.run.num_pages, data)
+        if ready.finale is not None:
+            first = {token.choice: token.token for token in ready.finale.first_tokens}
+            self.decode.core.complete(reservation, attempt, first)
+
+    def listen(self) -> None:
+        for event in self.decode.core.take_events():
+            match event:
+                case DecodeOutgoing():
+                    self.heard.append(event.event)
+                case RunLanded():
+                    self.landed_pages += event.num_pages * event.is_accepted
+                case ReservationClosed():
+                    pass
+
+    def output(self, request: str, choice: int = 0) -> list[TokenId]:
+        """Tokens by index, whoever said them; both must agree where both spoke."""
+        tokens: dict[int, TokenId] = {}
+        for event in self.heard:
+            if isinstance(event, TokensEmitted) and (event.request, event.choice) == (RequestId(request), choice):
+                for index, token in enumerate(event.tokens, start=event.first_index):
+                    assert tokens.setdefault(index, token) == token, f"two tokens at index {index}"
+        assert sorted(tokens) == list(range(len(tokens))), f"a gap in {sorted(tokens)}"
+        return [tokens[index] for index in range(len(tokens))]
+
+    def check_idle(self) -> None:
+        """No page is held by anybody once everything is quiet."""
+        for side in (self.prefill.rig, self.decode.rig):
+            side.cache.audit()
+            counts = side.cache.counts()
+            assert counts.promised == counts.referenced == 0, counts
