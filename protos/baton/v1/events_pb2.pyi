@@ -33,11 +33,14 @@ class MemberRecord(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     EVENT_SEQUENCE_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    LAYOUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     role: _types_pb2.Role.ValueType
     state: _builtins.str
     event_sequence: _builtins.int
     """Position of this worker's own event sequence when the record was written."""
     metrics_address: _builtins.str
+    layout_fingerprint: _builtins.bytes
+    """Digest of the layout, 32 bytes: workers whose fingerprints differ cannot exchange pages."""
     @_builtins.property
     def worker(self) -> _types_pb2.WorkerRef: ...
     @_builtins.property
@@ -54,10 +57,11 @@ class MemberRecord(_message.Message):
         load: _worker_pb2.LoadReport | None = ...,
         event_sequence: _builtins.int = ...,
         metrics_address: _builtins.str = ...,
+        layout_fingerprint: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "load", b"load", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "load", b"load", "metrics_address", b"metrics_address", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
