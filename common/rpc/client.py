@@ -1,9 +1,9 @@
 """Channels to peers. A peer is a worker id *and* an epoch: a restarted process at the same address is somebody else."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import TypeVar
 
 import grpc
 
@@ -12,6 +12,9 @@ from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.rpc.bind import Tls, channel_credentials
 from common.rpc.errors import translated
 from common.rpc.options import Surface, channel_options
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 Connect = Callable[[str], grpc.aio.Channel]
 """Opens a channel to host:port. The simulation passes its in-memory one."""
@@ -67,7 +70,7 @@ class Dialer:
         return channel
 
     async def drop(self, peer: WorkerRef) -> None:
-        """Closes the channel to this incarnation, if it is open: it is suspected, or gone. Dialling again is allowed."""
+        """Closes the channel to this incarnation, if open: it is suspected, or gone. Dialling again is allowed."""
         known = self._open.get(peer.worker)
         if known is not None and known[0].epoch == peer.epoch:
             del self._open[peer.worker]
@@ -85,7 +88,7 @@ class Dialer:
             self._retired.popitem(last=False)
 
 
-async def call(method: Any, request: Any, *, peer: str, timeout_s: float) -> Any:
+async def call(method: "grpc.aio.UnaryUnaryMultiCallable[Q, A]", request: Q, *, peer: str, timeout_s: float) -> A:
     """One unary call of a stub's method. Raises the BatonError that the peer raised, or what the transport's failure
     means (fact origin=transport). `peer` names the other side in messages."""
     with translated(peer):
@@ -93,11 +96,13 @@ async def call(method: Any, request: Any, *, peer: str, timeout_s: float) -> Any
 
 
 @asynccontextmanager
-async def stream(method: Any, request: Any, *, peer: str, timeout_s: float | None) -> AsyncIterator[AsyncIterator[Any]]:
+async def stream(
+    method: "grpc.aio.UnaryStreamMultiCallable[Q, A]", request: Q, *, peer: str, timeout_s: float | None
+) -> AsyncIterator[AsyncIterator[A]]:
     """A server stream, cancelled at the server when the block is left early. timeout_s None: as long as it lasts."""
     running = method(request, timeout=timeout_s)
 
-    async def responses() -> AsyncIterator[Any]:
+    async def responses() -> AsyncGenerator[A, None]:
         with translated(peer):
             async for response in running:
                 yield response

@@ -7,9 +7,9 @@ the handler sees CancelledError, its `finally` runs, its generator is closed.
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -21,8 +21,9 @@ from common.rpc.status import status_code, trailing_metadata
 
 _LOG = logging.getLogger("baton.rpc")
 
-Handler = grpc.RpcMethodHandler
-Context = grpc.aio.ServicerContext
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -45,9 +46,9 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # grpc answers UNIMPLEMENTED
@@ -63,34 +64,34 @@ class Boundary(grpc.aio.ServerInterceptor):
             )
         return grpc.unary_unary_rpc_method_handler(self._unary(handler, method), None, handler.response_serializer)
 
-    def _unary(self, handler: Handler, method: str) -> Callable[[bytes, Context], Awaitable[Any]]:
-        async def answer(raw: bytes, context: Context) -> Any:
+    def _unary(self, handler: Any, method: str) -> "Callable[[bytes, Context], Awaitable[Any]]":
+        async def answer(raw: bytes, context: "Context") -> Any:
             async with self._call(method, context):
                 return await handler.unary_unary(decode(raw, handler.request_deserializer, method), context)
 
         return answer
 
-    def _stream(self, handler: Handler, method: str) -> Callable[[bytes, Context], Awaitable[None]]:
-        async def answer(raw: bytes, context: Context) -> None:
+    def _stream(self, handler: Any, method: str) -> "Callable[[bytes, Context], Awaitable[None]]":
+        async def answer(raw: bytes, context: "Context") -> None:
             async with self._call(method, context):
                 request = decode(raw, handler.request_deserializer, method)
                 await _pump(handler.unary_stream(request, context), context)
 
         return answer
 
-    def _both_stream(self, handler: Handler, method: str) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
-        async def decoded(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    def _both_stream(self, handler: Any, method: str) -> "Callable[[AsyncIterator[bytes], Context], Awaitable[None]]":
+        async def decoded(raws: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
             async for raw in raws:
                 yield decode(raw, handler.request_deserializer, method)
 
-        async def answer(raws: AsyncIterator[bytes], context: Context) -> None:
+        async def answer(raws: AsyncIterator[bytes], context: "Context") -> None:
             async with self._call(method, context), aclosing(decoded(raws)) as requests:
                 await _pump(handler.stream_stream(requests, context), context)
 
         return answer
 
     @asynccontextmanager
-    async def _call(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _call(self, method: str, context: "Context") -> AsyncIterator[None]:
         allowed_s = self._deadlines.allowed_s(method, context.time_remaining())
         if allowed_s is not None:
             context.set_trailing_metadata(((DEADLINE_KEY, str(round(allowed_s * 1000))),))
@@ -128,7 +129,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         return InternalError(message=f"internal error {name}; the log has the details", facts={"error_id": name})
 
 
-async def _pump(responses: Any, context: Context) -> None:
+async def _pump(responses: Any, context: "Context") -> None:
     """Drives a streaming handler, generator or coroutine that writes by itself, and closes it on every way out."""
     if inspect.isawaitable(responses):
         await responses
@@ -138,7 +139,7 @@ async def _pump(responses: Any, context: Context) -> None:
             await context.write(response)
 
 
-async def _fail(context: Context, error: BatonError) -> None:
+async def _fail(context: "Context", error: BatonError) -> None:
     """Ends the call with `error`; raises AbortError, which grpc expects to see."""
     already = tuple(context.trailing_metadata() or ())
     await context.abort(status_code(error), error.message, (*already, *trailing_metadata(error)))

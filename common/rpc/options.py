@@ -33,8 +33,8 @@ class Limits:
 
 
 LIMITS = {
-    # A client that vanished is noticed within ping + timeout = 3.5 s (bar: 5 s), at half the internal ping rate, because
-    # there may be thousands of idle clients.
+    # A client that vanished is noticed within ping + timeout = 3.5 s (bar: 5 s), at half the internal ping rate,
+    # because there may be thousands of idle clients.
     Surface.CLIENT: Limits(
         max_message_bytes=MIB,
         max_metadata_bytes=16 << 10,

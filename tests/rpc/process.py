@@ -1,4 +1,7 @@
-"""A worker-shaped servicer whose behaviour a test picks by name, in this process or (`python -m tests.rpc.process`) in another."""
+"""A worker-shaped servicer whose behaviour a test picks by name.
+
+In this process, or in another: `python -m tests.rpc.process serve`.
+"""
 
 import asyncio
 import sys

@@ -25,6 +25,15 @@ def test_servers_permit_the_pings_that_our_channels_send() -> None:
         assert limits.min_ping_interval_ms < limits.ping_every_ms
 
 
+async def wait_for_answer(stub: "worker_pb2_grpc.WorkerServiceAsyncStub", kind: str) -> None:
+    if kind == "unary":
+        await call(stub.Drain, worker_pb2.DrainRequest(), peer="w", timeout_s=30)
+        return
+    async with stream(stub.Subscribe, worker_pb2.SubscribeRequest(), peer="w", timeout_s=30) as responses:
+        async for _ in responses:
+            pass
+
+
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 def test_a_call_to_a_frozen_process_fails_within_ping_and_timeout(kind: str) -> None:
     async def body() -> None:
@@ -40,13 +49,7 @@ def test_a_call_to_a_frozen_process_fails_within_ping_and_timeout(kind: str) -> 
                 peer.send_signal(signal.SIGSTOP)
                 started = time.monotonic()
                 with pytest.raises(Unavailable):
-                    if kind == "unary":
-                        await call(stub.Drain, worker_pb2.DrainRequest(), peer="w", timeout_s=30)
-                    async with stream(
-                        stub.Subscribe, worker_pb2.SubscribeRequest(), peer="w", timeout_s=30
-                    ) as responses:
-                        async for _ in responses:
-                            pass
+                    await wait_for_answer(stub, kind)
                 assert time.monotonic() - started < 4.0
         finally:
             peer.send_signal(signal.SIGCONT)

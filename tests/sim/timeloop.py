@@ -98,8 +98,7 @@ def simulate(program: Callable[[TimeLoop], Coroutine[Any, Any, T]], *, seed: int
     try:
         result = loop.run_until_complete(program(loop))
         _end_tasks(loop)
-        if loop.unhandled:
-            raise loop.unhandled[0]
+        _raise_unhandled(loop)
     except BaseException:
         print(f"simulation failed: seed={seed} time={loop.time():.6f} s")
         _end_tasks(loop)
@@ -109,6 +108,11 @@ def simulate(program: Callable[[TimeLoop], Coroutine[Any, Any, T]], *, seed: int
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _raise_unhandled(loop: TimeLoop) -> None:
+    if loop.unhandled:
+        raise loop.unhandled[0]
 
 
 def _end_tasks(loop: TimeLoop) -> None:

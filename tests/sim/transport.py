@@ -6,7 +6,7 @@ Every message travels as bytes. Unary and server-streaming calls only: Baton has
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import grpc
 
@@ -75,7 +75,7 @@ class MemoryChannel(grpc.aio.Channel):
         for call in list(self._calls):
             call.cancel()
 
-    async def __aenter__(self) -> "MemoryChannel":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

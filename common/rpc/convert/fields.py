@@ -36,7 +36,7 @@ def require(holds: bool, field: str, description: str) -> None:
         raise refuse(field, description)
 
 
-def priority_from_wire(value: types_pb2.Priority) -> Priority:
+def priority_from_wire(value: types_pb2.Priority.ValueType) -> Priority:
     """Unspecified is standard."""
     if value == types_pb2.PRIORITY_UNSPECIFIED:
         return Priority.STANDARD
@@ -44,7 +44,7 @@ def priority_from_wire(value: types_pb2.Priority) -> Priority:
     return _PRIORITY_OF[value]
 
 
-def finish_from_wire(value: types_pb2.FinishReason) -> FinishReason | None:
+def finish_from_wire(value: types_pb2.FinishReason.ValueType) -> FinishReason | None:
     """Unspecified is not finished."""
     if value == types_pb2.FINISH_REASON_UNSPECIFIED:
         return None
@@ -52,6 +52,6 @@ def finish_from_wire(value: types_pb2.FinishReason) -> FinishReason | None:
     return _FINISH_OF[value]
 
 
-def role_from_wire(value: types_pb2.Role) -> Role:
+def role_from_wire(value: types_pb2.Role.ValueType) -> Role:
     require(value in _ROLE_OF, "role", f"{value} is not the role of a worker")
     return _ROLE_OF[value]
