@@ -1,4 +1,4 @@
-"""How long a call may take. Deadlines travel as remaining time and shrink: clocks of two machines are never compared."""
+"""How long a call may take. A deadline travels as remaining time: clocks of two machines are never compared."""
 
 import asyncio
 from contextvars import ContextVar

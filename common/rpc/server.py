@@ -91,8 +91,12 @@ async def serve(
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     if with_reflection:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    port = _listen(server, bind)
-    await server.start()
+    try:
+        port = _listen(server, bind)
+        await server.start()
+    except BaseException:
+        await server.stop(None)  # what was made must be ended, or grpc complains when it is collected
+        raise
     return RpcServer(server, boundary=boundary, health_servicer=health_servicer, address=join_address(bind.host, port))
 
 
