@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.build.folder import read_shape
+from models.build.folder import MAX_SHARD_BYTES, plan_shards, read_shape
 from models.build.manifest import file_hashes
 from models.build.random_weights import DTYPE_FLAGS, SIZE_FLAGS, random_tensor, shape_from, write_random_model
 from models.build.shape import NAMED_SHAPES, ModelShape, WeightType
@@ -58,6 +58,17 @@ def test_shards_together_hold_what_one_file_holds(tmp_path: Path) -> None:
     assert set(index["weight_map"]) == set(whole)
     for name, file in index["weight_map"].items():
         assert torch.equal(load_file(tmp_path / "cut" / file)[name], whole[name])
+
+
+def test_the_largest_named_shape_is_cut_into_shards_under_the_limit() -> None:
+    """Planned, not written: 16 GB in nine or so files, every tensor in exactly one, in file order."""
+    shape = NAMED_SHAPES["8B"]
+    plan = plan_shards(shape, WeightType.BF16, max_shard_bytes=MAX_SHARD_BYTES)
+    dims = shape.tensor_shapes()
+    assert [name for names in plan for name in names] == list(dims)
+    sizes = [sum(2 * torch.Size(dims[name]).numel() for name in names) for names in plan]
+    assert max(sizes) <= MAX_SHARD_BYTES
+    assert len(sizes) < 12
 
 
 def test_a_tensor_depends_on_its_name_and_seed_alone() -> None:

@@ -1,5 +1,6 @@
 """The training run on a toy language: it learns, it repeats itself, it follows its schedule."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -12,7 +13,7 @@ from models.build.schedule import PHASES, TOKENS_PER_STEP, learning_rate_factor,
 from models.build.shape import NAMED_SHAPES
 from models.build.train import Budget, train
 
-TINY = NAMED_SHAPES["tiny"]
+TINY = dataclasses.replace(NAMED_SHAPES["tiny"], hidden=32, vocab=64, num_layers=1)
 
 
 def counting_mixture(seed: int) -> Mixture:
@@ -32,12 +33,12 @@ def trained_network(steps: int) -> LlamaNetwork:
 
 
 def test_a_short_run_learns_a_certain_language() -> None:
-    """From ln(512) the loss falls below ln(8), which is knowing the symbols, far enough to know their order."""
+    """From ln(64) the loss falls below ln(8), which is knowing the symbols, far enough to know their order."""
     network = trained_network(32)
     tokens_BT = counting_mixture(9).batch(windows=4, length=128)
     with torch.inference_mode():
         loss = float(network.loss(tokens_BT))
-    assert loss < 1.0
+    assert loss < 1.8
 
 
 def test_a_run_of_the_same_steps_repeats_exactly() -> None:
