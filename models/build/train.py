@@ -1,7 +1,7 @@
-"""Train the demo model: `python -m models.build.train --out models/demo` takes an hour on two idle cores.
+"""Train the demo model: `python -m models.build.train` takes an hour on two idle cores.
 
 `--minutes` gives the budget in wall time; `--steps` gives it in steps, and then the same seed, machine class and
-thread count repeat the run. Snapshots go to `--snapshots` while it runs, and `--out` is written at the end.
+thread count repeat the run. Snapshots go to `--snapshots` while it runs; `--out` is written at the end.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from models.build.schedule import TOKENS_PER_STEP, learning_rate_factor, window_
 from models.build.shape import NAMED_SHAPES, WeightType
 from models.build.tokenizer import train_tokenizer
 
+DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 REPORT_STEPS = 20
 SNAPSHOT_S = 240.0
 
@@ -85,14 +86,16 @@ def main() -> None:
     shape = NAMED_SHAPES["demo"]
     sources = read_sources()
     tokenizer = train_tokenizer((source.text for source in sources if source.share is Share.LIBRARY), vocab=shape.vocab)
-    for folder in filter(None, (options.out, options.snapshots)):
-        write_description(folder, shape, WeightType.BF16, tokenizer)
+    if options.snapshots is not None:
+        write_description(options.snapshots, shape, WeightType.BF16, tokenizer)
     network = LlamaNetwork(shape)
     network.initialise(torch.Generator().manual_seed(options.seed))
     network.to(options.device)
     mixture = mix(tokenizer, sources, read_tasks(sources), seed=options.seed)
     budget = Budget(seconds=options.minutes * 60.0, steps=options.steps)
     run = train(network, mixture, budget, device=options.device, snapshot_folder=options.snapshots)
+    # The finished folder appears at the end only, so that a broken-off run leaves the one before it whole.
+    write_description(options.out, shape, WeightType.BF16, tokenizer)
     write_weights(options.out, dict(network.state_dict()), WeightType.BF16)
     origin = Origin(
         command=shlex.join(["python", "-m", "models.build.train", *sys.argv[1:]]),
@@ -111,7 +114,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.build.train", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the finished model to")
+    parser.add_argument("--out", type=Path, default=DEMO_FOLDER, help="folder for the finished model (default: demo)")
     parser.add_argument("--snapshots", type=Path, help="folder for weights in the middle of the run")
     parser.add_argument("--minutes", type=float, default=60.0, help="budget in wall time (default 60)")
     parser.add_argument("--steps", type=int, help="budget in steps of 4,096 tokens, instead of --minutes")
