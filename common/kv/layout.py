@@ -9,6 +9,10 @@ ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "sim": 1}
 """Bytes of one element by dtype. `sim` elements are opaque bytes of the simulated executor."""
 
 
+WORD_BYTES = 8
+"""Pages are whole words of this size: digests read them so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageLayout:
     """Shape and meaning of a page. Equal layouts: a page's bytes may be copied from one worker to the other.
@@ -35,6 +39,8 @@ class PageLayout:
                 message=f"not a page layout: {self}; sizes start at 1, tensor_parallel divides num_kv_heads, "
                 f"dtype is one of {', '.join(ELEMENT_BYTES)}"
             )
+        if self.page_bytes % WORD_BYTES:
+            raise Mismatch(message=f"a page of {self.page_bytes} bytes does not divide into words of {WORD_BYTES}")
 
     @property
     def token_bytes(self) -> int:

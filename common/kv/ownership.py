@@ -28,7 +28,7 @@ class OwnershipLog:
         self._withdrawn: dict[PrefixHash, None] = {}
 
     def publish(self, prefix: PrefixHash, parent: PrefixHash | None) -> None:
-        """This worker holds `prefix` now. `parent`: the hash before it in its chain, None for a first page or unknown."""
+        """This worker holds `prefix` now. `parent` is the hash before it, None for a first page or unknown."""
         if prefix in self._withdrawn:
             del self._withdrawn[prefix]
         else:
