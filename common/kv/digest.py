@@ -23,12 +23,12 @@ Speed: two integer dot products per 64-bit word x with high half h; w k + w' k' 
 off the low half w. Measured on one thread of a 2-core AMD EPYC (Zen 4) virtual machine whose cores were both busy with
 other work: 5.8 to 6.1 GB/s over pages of 96 to 192 KiB, 25 MiB in 4.3 to 4.5 ms (best of 20, numpy 2). Other ways to
 the same sum, same conditions: widen, multiply, add 4.5 to 6.0 GB/s; widen, dot 4.3; torch 3.9 to 4.3. Groups of 64 KiB
-instead of 384 KiB: 4.0. A compiled version would replace `_sums` and nothing else. `tests/kv/bench_digest.py` repeats it.
+instead of 384 KiB: 4.0. A compiled version would replace `_sums` and nothing else. Repeat: `tests/kv/bench_digest.py`.
 """
 
 import hashlib
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +43,12 @@ GROUP_WORDS = 49152  # Measured: 384 KiB of pages and as much scratch stay in a 
 Words = npt.NDArray[np.uint64]
 
 
-class PageKeys(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageKeys:
     """Keys for pages of one size, in the form that `_sums` wants."""
 
-    index: np.uint64
+    position: np.uint64
+    """k[0], for the page's index."""
     low: Words
     """k[1], k[3], ...: one per 64-bit word."""
     high: Words
@@ -76,7 +78,7 @@ class DigestKey:
 def _page_keys(seed: bytes, page_bytes: int) -> PageKeys:
     keys = DigestKey(seed).stream(page_bytes // 4 + 1)
     low = keys[1::2].copy()
-    return PageKeys(index=keys[0], low=low, high=keys[2::2] - (low << np.uint64(32)))
+    return PageKeys(position=keys[0], low=low, high=keys[2::2] - (low << np.uint64(32)))
 
 
 def digest_pages(view: memoryview, page_bytes: int, key: DigestKey, *, first_index: int = 0) -> tuple[bytes, ...]:
@@ -89,7 +91,7 @@ def digest_pages(view: memoryview, page_bytes: int, key: DigestKey, *, first_ind
     pages = np.frombuffer(view, dtype="<u8").reshape(-1, page_bytes // WORD_BYTES)
     keys = key.page_keys(page_bytes)
     indexes = np.arange(first_index + 1, first_index + 1 + len(pages), dtype=np.uint64)
-    digests = (_sums(pages, keys) + indexes * keys.index).astype("<u8").tobytes()
+    digests = (_sums(pages, keys) + indexes * keys.position).astype("<u8").tobytes()
     return tuple(digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES))
 
 
