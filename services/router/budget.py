@@ -1,0 +1,43 @@
+"""The retry budget: when much fails, retries may not be what brings the rest down."""
+
+import asyncio
+
+from common.core.clock import Clock
+
+
+class RetryBudget:
+    """A token bucket shared by every request of this router. Writer: the event loop's thread.
+
+    A retry takes one token; a finished request gives `ratio` back, and time gives `per_second`, so that a quiet router
+    recovers. A retry that finds none waits for one instead of failing: the caller's deadline bounds the wait.
+    Moving a stream off a dead worker takes no token: one death is one move per stream, and cannot feed itself.
+    """
+
+    def __init__(self, *, clock: Clock, capacity: float = 20.0, ratio: float = 0.1, per_second: float = 2.0) -> None:
+        self._clock = clock
+        self._capacity = capacity
+        self._ratio = ratio
+        self._per_second = per_second
+        self._tokens = capacity
+        self._counted_at = clock.monotonic()
+
+    @property
+    def tokens(self) -> float:
+        """What is left; negative while retries wait."""
+        return self._tokens
+
+    def note_success(self) -> None:
+        self._refill(self._ratio)
+
+    async def take(self) -> None:
+        """Takes one token, waiting until it would have been there."""
+        self._refill(0.0)
+        self._tokens -= 1.0
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / self._per_second)
+
+    def _refill(self, extra: float) -> None:
+        now = self._clock.monotonic()
+        grown = self._tokens + (now - self._counted_at) * self._per_second + extra
+        self._counted_at = now
+        self._tokens = min(grown, self._capacity)

@@ -1,0 +1,69 @@
+"""Cancels on their way to workers. Handing one over never waits, so it cannot be lost to a second cancellation."""
+
+import asyncio
+from collections import defaultdict
+
+from common.core.errors import BatonError
+from common.core.ids import WorkerRef
+from common.observe.logging import get_log
+from services.router.workers import Cancel, Workers
+
+MAX_PENDING = 65536
+"""Chosen: every stream of a large router at once. Beyond it the lease on the worker's side ends the work."""
+
+_LOG = get_log("router")
+
+
+class Cancellations:
+    """One message at a time per worker, with all that gathered meanwhile. `run` lives in the app's TaskGroup."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._pending: defaultdict[WorkerRef, list[Cancel]] = defaultdict(list)
+        self._sending: set[WorkerRef] = set()
+        self._has_pending = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    def submit(self, worker: WorkerRef, cancel: Cancel) -> None:
+        if sum(map(len, self._pending.values())) >= MAX_PENDING:
+            _LOG.warning("cancel_dropped", worker=worker.worker, work=cancel.work)
+            return
+        self._pending[worker].append(cancel)
+        self._is_idle.clear()
+        self._has_pending.set()
+
+    async def run(self) -> None:
+        """Sends until cancelled. Each worker has its own sender: one that does not answer delays nobody else."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._has_pending.wait()
+                self._has_pending.clear()
+                for worker in [worker for worker in self._pending if worker not in self._sending]:
+                    self._sending.add(worker)
+                    group.create_task(self._send(worker, self._pending.pop(worker)))
+
+    async def wait_idle(self, timeout_s: float) -> None:
+        """At shutdown: returns when everything was sent, or time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._is_idle.wait()
+        except TimeoutError:
+            _LOG.warning("cancels_unsent", workers=len(self._pending))
+
+    async def _send(self, worker: WorkerRef, cancels: list[Cancel]) -> None:
+        try:
+            await self._workers.cancel(worker, cancels)
+        except BatonError as error:
+            _LOG.debug(
+                "cancel_undelivered",
+                worker=worker.worker,
+                works=len(cancels),
+                reason=error.reason.value,
+            )
+        finally:
+            self._sending.remove(worker)
+            if worker in self._pending:
+                self._has_pending.set()
+            elif not self._pending and not self._sending:
+                self._is_idle.set()

@@ -1,0 +1,129 @@
+"""Every request that this router serves right now: by id, for cancellation, duplicates and drain."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from common.core.entropy import Entropy
+from common.core.errors import AlreadyExists, NotFound, Reason, Unavailable
+from common.core.ids import RequestId, RouterRef
+from common.observe import catalogue
+from common.observe.logging import get_log
+from common.observe.registry import Metrics
+from services.router.admission import Admission
+from services.router.journey import Journey, JourneySettings
+from services.router.leg import Track
+from services.router.record import RecentRecords, Record
+from services.router.request import Request
+from services.router.stream import RequestStream
+from services.router.words import Words
+
+_LOG = get_log("router")
+
+
+class Dispatcher:
+    """Writer of the table of journeys: the event loop's thread. `run` lives in the app's TaskGroup."""
+
+    def __init__(
+        self,
+        *,
+        router: RouterRef,
+        track: Track,
+        admission: Admission,
+        metrics: Metrics,
+        entropy: Entropy,
+        settings: JourneySettings,
+        recent: RecentRecords,
+        max_buffered_tokens: int,
+    ) -> None:
+        self._router = router
+        self._track = track
+        self._admission = admission
+        self._metrics = metrics
+        self._entropy = entropy
+        self._settings = settings
+        self._recent = recent
+        self._max_buffered_tokens = max_buffered_tokens
+        self._journeys: dict[RequestId, Journey] = {}
+        self._is_draining = False
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    @property
+    def num_active(self) -> int:
+        return len(self._journeys)
+
+    @contextmanager
+    def enter(self, request: Request, words: Sequence[Words]) -> Iterator[Journey]:
+        """A journey, findable by its request id inside the block; the caller runs it.
+
+        Raises AlreadyExists while another request with this id is served here, Unavailable while draining. An id may
+        be used again once its request has ended.
+        """
+        if self._is_draining:
+            raise Unavailable(message="this router is draining: use another", reason=Reason.DRAINING)
+        if request.id in self._journeys:
+            raise AlreadyExists(message=f"request {request.id} is being served", facts={"request": request.id})
+        journey = self._journeys[request.id] = self._journey(request, words)
+        self._is_empty.clear()
+        self._recent.add(journey.record)
+        self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, len(self._journeys))
+        try:
+            yield journey
+        finally:
+            del self._journeys[request.id]
+            self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, len(self._journeys))
+            if not self._journeys:
+                self._is_empty.set()
+            _log_end(journey)
+
+    def cancel(self, request: RequestId) -> None:
+        """Idempotent: a request that has ended is fine. Raises NotFound for one that this router never served, or
+        served too long ago to remember."""
+        if (journey := self._journeys.get(request)) is not None:
+            journey.cancel()
+        elif self._recent.find(request) is None:
+            raise NotFound(message=f"request {request} is not known here", reason=Reason.REQUEST_NOT_FOUND)
+
+    async def run(self) -> None:
+        """Gives turns to waiting requests whenever the fleet changed, until cancelled."""
+        while True:
+            await self._track.fleet.changed.wait()
+            self._track.fleet.changed.clear()
+            self._admission.pump()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuses new requests, lets those that run finish, and cancels what is left after the grace."""
+        self._is_draining = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._is_empty.wait()
+        except TimeoutError:
+            _LOG.warning("drain_cut_short", requests=len(self._journeys))
+            for journey in self._journeys.values():
+                journey.cancel()
+
+    def _journey(self, request: Request, words: Sequence[Words]) -> Journey:
+        record = Record(request, clock=self._track.clock, metrics=self._metrics, where=self._router.router)
+        return Journey(
+            request=request,
+            name=RequestId(f"{request.id}#{self._entropy.bits(32):08x}"),
+            router=self._router,
+            track=self._track,
+            admission=self._admission,
+            stream=RequestStream(request, words, max_tokens=self._max_buffered_tokens),
+            record=record,
+            settings=self._settings,
+        )
+
+
+def _log_end(journey: Journey) -> None:
+    record = journey.record
+    _LOG.debug(
+        "request_ended",
+        request=journey.request.id,
+        outcome=record.outcome,
+        prompt_length=len(journey.request.prompt),
+        output_length=record.num_output,
+        placements=record.num_placements,
+    )

@@ -1,0 +1,228 @@
+"""The router's view of its workers. One writer, many readers of snapshots.
+
+    listed in the directory -> subscribed -> heard (eligible when READY) -> silent or broken (suspect) -> subscribed ...
+    gone: no longer listed and not connected, or replaced by a new incarnation
+
+The directory says whom to call; the stream says who lives. With Redis away, a worker whose stream is alive is alive.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.core.clock import Clock
+from common.core.errors import BatonError
+from common.core.events import EventMessage
+from common.core.ids import PrefixHash, WorkerId, WorkerRef
+from common.core.worker import Member, Role
+from common.observe.logging import get_log
+from services.router.inbox import Switchboard
+from services.router.standing import Assignment, Standing
+from services.router.view import FleetView
+from services.router.workers import Workers
+
+MAX_BACKLOG_TOKENS = 65_536
+"""Chosen: ten seconds of one prefill worker on a CPU. Beyond it requests wait here, where class and deadline count."""
+
+RECONNECT_S = 0.25
+"""Chosen: half a heartbeat; a restarted process is found about as soon as it is ready."""
+
+_LOG = get_log("router")
+
+
+class Mirror(Protocol):
+    """The directory's replica in this process."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Redis was not heard from lately: members and hits are the last known ones."""
+        ...
+
+    def members(self) -> Sequence[Member]: ...
+
+    def hits(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
+        """Per worker, how many leading pages of the chain it owns."""
+        ...
+
+    async def wait_change(self) -> None:
+        """Returns when the members may have changed since the last call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """`suspect_s`: silence on a stream after which its worker does not count; heartbeats come several times in it."""
+
+    suspect_s: float = 2.0
+    reconnect_s: float = RECONNECT_S
+
+
+class Fleet:
+    """Writer of every Standing: the event loop's thread. `run` lives in the app's TaskGroup."""
+
+    def __init__(
+        self, *, mirror: Mirror, workers: Workers, switchboard: Switchboard, clock: Clock, settings: FleetSettings
+    ) -> None:
+        self._mirror = mirror
+        self._workers = workers
+        self._switchboard = switchboard
+        self._clock = clock
+        self._settings = settings
+        self._standings: dict[WorkerRef, Standing] = {}
+        self._absent_since: float | None = clock.monotonic()
+        self.changed = asyncio.Event()
+        """Set whenever a placement may have become possible. Cleared by the dispatcher, which waits for it."""
+
+    def view(self) -> FleetView:
+        now = self._clock.monotonic()
+        standings = sorted(self._standings.values(), key=lambda standing: (standing.worker.worker, standing.first_seen))
+        return FleetView(workers=tuple(standing.view(now) for standing in standings))
+
+    def states(self) -> Mapping[WorkerRef, str]:
+        """Each worker's state as this router sees it: for operators."""
+        return {worker: standing.state.value for worker, standing in self._standings.items()}
+
+    def fingerprint(self) -> bytes | None:
+        """Page layout of the fleet, part of every prefix hash; None while nobody is known."""
+        return next((standing.member.layout_fingerprint for standing in self._standings.values()), None)
+
+    def is_connected(self, worker: WorkerRef) -> bool:
+        standing = self._standings.get(worker)
+        return standing is not None and standing.is_connected
+
+    def can_take(self, num_pages: int) -> bool:
+        """Whether some decode worker would promise this many pages, and prefill is not swamped."""
+        now = self._clock.monotonic()
+        views = [standing.view(now) for standing in self._standings.values() if standing.is_eligible]
+        prefills = [view for view in views if view.role is Role.PREFILL]
+        is_swamped = bool(prefills) and all(
+            not view.has_room or view.backlog_tokens > MAX_BACKLOG_TOKENS for view in prefills
+        )
+        return not is_swamped and any(
+            view.role is Role.DECODE and view.has_room and view.available_pages >= num_pages for view in views
+        )
+
+    def absent_s(self) -> float:
+        """For how long no decode worker has been usable."""
+        return 0.0 if self._absent_since is None else self._clock.monotonic() - self._absent_since
+
+    def max_pages(self) -> int:
+        """Pages of the largest known decode worker; 0 while none is known."""
+        return max((item.load.pages.total for item in self._standings.values() if item.role is Role.DECODE), default=0)
+
+    def assign(self, worker: WorkerRef, *, tokens: int, pages: int) -> Assignment:
+        """Counts work that was placed there on top of what the worker reports. Ended by `release`."""
+        standing = self._standings.get(worker)
+        if standing is None:
+            return Assignment(worker=worker, tokens=tokens, pages=pages)
+        return standing.assign(tokens, pages)
+
+    def release(self, assignment: Assignment) -> None:
+        if (standing := self._standings.get(assignment.worker)) is not None:
+            standing.assignments.discard(assignment)
+        self.changed.set()
+
+    def note_refusal(self, worker: WorkerRef) -> None:
+        """The worker has no room, whatever its last report said. Overload is not ill health."""
+        if (standing := self._standings.get(worker)) is not None:
+            standing.refused_at = self._clock.monotonic()
+
+    def note_draining(self, worker: WorkerRef) -> None:
+        """The worker refuses new work for good: an incarnation that drains does not come back."""
+        if (standing := self._standings.get(worker)) is not None:
+            standing.is_draining = True
+            self._count_absence()
+
+    async def run(self) -> None:
+        """Follows the directory and every member's stream until cancelled."""
+        streams: dict[WorkerRef, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for standing in self._sync():
+                    streams[standing.worker] = group.create_task(self._follow(standing))
+                for worker in [worker for worker in streams if worker not in self._standings]:
+                    streams.pop(worker).cancel()
+                    group.create_task(self._workers.forget(worker))
+                await self._mirror.wait_change()
+
+    def _sync(self) -> list[Standing]:
+        """Takes over the directory's members. Returns the new ones; drops incarnations that are over."""
+        now = self._clock.monotonic()
+        members = {member.worker: member for member in self._mirror.members()}
+        latest = {worker.worker: worker for worker in members}
+        fresh = []
+        for worker, member in members.items():
+            if (known := self._standings.get(worker)) is not None:
+                known.member, known.is_listed = member, True
+                continue
+            standing = Standing(member=member, first_seen=now, heard_at=now, load=member.load)
+            self._standings[worker] = standing
+            fresh.append(standing)
+            _LOG.info("worker_found", worker=worker.worker, epoch=worker.epoch, role=member.role)
+        for worker, standing in list(self._standings.items()):
+            standing.is_listed = worker in members
+            is_replaced = latest.get(worker.worker, worker) != worker
+            if is_replaced or not (standing.is_listed or standing.is_connected or self._mirror.is_stale):
+                self._drop(standing, "replaced" if is_replaced else "left the directory")
+        self._count_absence()
+        return fresh
+
+    def _drop(self, standing: Standing, reason: str) -> None:
+        del self._standings[standing.worker]
+        self._switchboard.lose(standing.worker, reason)
+        _LOG.info("worker_gone", worker=standing.worker.worker, epoch=standing.worker.epoch)
+
+    async def _follow(self, standing: Standing) -> None:
+        """One incarnation's stream, opened again as long as the incarnation may live."""
+        while True:
+            reason = await self._listen(standing)
+            self._lose(standing, reason)
+            if not (standing.is_listed or self._mirror.is_stale):
+                self._standings.pop(standing.worker, None)
+                return
+            await asyncio.sleep(self._settings.reconnect_s)
+
+    async def _listen(self, standing: Standing) -> str:
+        """Reads the stream until it breaks or falls silent; answers why. Silence is as good as a break: what the
+        process on the other side still does is fenced by attempt, and it cancels our work after the lease."""
+        loop = asyncio.get_running_loop()
+        expected = 1
+        try:
+            async with asyncio.timeout(self._settings.suspect_s) as silence:
+                async with self._workers.subscribe(standing.worker) as messages:
+                    async for message in messages:
+                        if message.sequence != expected:
+                            return f"message {message.sequence} came instead of {expected}"
+                        expected += 1
+                        silence.reschedule(loop.time() + self._settings.suspect_s)
+                        self._hear(standing, message)
+            return "the stream ended"
+        except TimeoutError:
+            return f"silent for {self._settings.suspect_s} s"
+        except BatonError as error:
+            return error.reason.value
+
+    def _hear(self, standing: Standing, message: EventMessage) -> None:
+        standing.note_report(message.load, self._clock.monotonic())
+        if not standing.is_connected:
+            standing.is_connected = True
+            self._count_absence()
+            _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
+        for event in message.events:
+            self._switchboard.deliver(standing.worker, event)
+        self.changed.set()
+
+    def _lose(self, standing: Standing, reason: str) -> None:
+        if standing.is_connected:
+            standing.is_connected = False
+            self._count_absence()
+            _LOG.warning("worker_suspect", worker=standing.worker.worker, reason=reason)
+        self._switchboard.lose(standing.worker, reason)
+
+    def _count_absence(self) -> None:
+        is_present = any(item.role is Role.DECODE and item.is_eligible for item in self._standings.values())
+        if is_present:
+            self._absent_since = None
+        elif self._absent_since is None:
+            self._absent_since = self._clock.monotonic()

@@ -1,0 +1,214 @@
+"""The life of one request: leg after leg until every choice is finished, or the one reason why not.
+
+    waiting for a turn -> leg -> finished
+         ^                 | broken
+         '-- recover ------'   refused: wait again     lost: move        failed, poison: another worker, within budget
+                               paused: wait for the reader
+
+A leg that broke after tokens came is continued, not repeated: what the client has becomes context, indices go on.
+Choices that diverged continue each as a work of its own.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from common.core.errors import (
+    BatonError,
+    Cancelled,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InternalError,
+    Reason,
+    Refused,
+)
+from common.core.ids import RequestId, RouterRef
+from common.core.request import Choice, Work
+from common.observe.lifetime import Station
+from services.router.admission import Admission, Ticket
+from services.router.classify import classify
+from services.router.leg import Leg, Track
+from services.router.record import Record
+from services.router.request import Request
+from services.router.setback import LegBroken, Setback
+from services.router.stream import RequestStream
+from services.router.trouble import Trouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JourneySettings:
+    """How much one request may cost. `slow_reader_s`: how long a full buffer is waited for."""
+
+    max_attempts: int = 4
+    slow_reader_s: float = 30.0
+
+
+class Journey:
+    """Owner: the handler of the client's call, whose TaskGroup `run` lives in."""
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        name: RequestId,
+        router: RouterRef,
+        track: Track,
+        admission: Admission,
+        stream: RequestStream,
+        record: Record,
+        settings: JourneySettings,
+    ) -> None:
+        self.request = request
+        self.stream = stream
+        self.record = record
+        self._name = name
+        self._router = router
+        self._track = track
+        self._admission = admission
+        self._settings = settings
+        self._trouble = Trouble(request=request.id, max_attempts=settings.max_attempts)
+        self._num_works = 0
+        self._is_cancelled = False
+        self._limit: asyncio.Timeout | None = None
+
+    async def run(self) -> None:
+        """Serves the request. The stream carries how it ended; raises only CancelledError, or a bug."""
+        error: BatonError | None = InternalError(message=f"{self.request.id} ended without a reason")
+        try:
+            async with asyncio.timeout(self.request.deadline - self._track.clock.monotonic()) as self._limit:
+                self._check_fits()
+                await self._serve(self.request.choices)
+            error = None
+            self._track.budget.note_success()
+        except TimeoutError:
+            error = self._out_of_time()
+        except asyncio.CancelledError:
+            error = Cancelled(message=f"{self.request.id}: the client went away")
+            raise
+        except BatonError as reason:
+            error = reason
+        finally:
+            self.record.finish(error, num_output=self.stream.num_delivered, num_duplicates=self.stream.num_duplicates)
+            self.stream.close(error)
+
+    def cancel(self) -> None:
+        """Ends the request from outside its call. Idempotent."""
+        self._is_cancelled = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    async def _serve(self, choices: Sequence[Choice]) -> None:
+        """Legs for these choices, all as one work while they agree, until each is finished."""
+        while pending := self.stream.unfinished(choices):
+            if len(pending) > 1 and any(self.stream.emitted(choice.index) for choice in pending):
+                await self._serve_apart(pending)
+                return
+            work = self._work(pending)
+            try:
+                await self._run_leg(work)
+            except LegBroken as broken:
+                await self._recover(broken)
+
+    async def _serve_apart(self, choices: Sequence[Choice]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for choice in choices:
+                    group.create_task(self._serve((choice,)))
+        except ExceptionGroup as errors:
+            expected, bugs = errors.split(BatonError)
+            if bugs is not None or expected is None:
+                raise
+            raise _first(expected) from None
+
+    async def _run_leg(self, work: Work) -> None:
+        self.record.mark(Station.QUEUED, attempt=work.attempt)
+        async with self._admission.turn(self._ticket(work)):
+            self.record.mark(Station.ADMITTED, attempt=work.attempt)
+            with self._track.switchboard.open(work.request) as inbox:
+                leg = Leg(
+                    work=work,
+                    inbox=inbox,
+                    track=self._track,
+                    stream=self.stream,
+                    record=self.record,
+                    trouble=self._trouble,
+                )
+                await leg.run()
+
+    async def _recover(self, broken: LegBroken) -> None:
+        """Whatever must happen before the next leg. Raises the error that ends the request instead of another leg."""
+        self._trouble.note(broken, self.stream.num_delivered)
+        self.record.note_setback(broken.cause)
+        match broken.setback:
+            case Setback.REFUSED | Setback.LOST:
+                return
+            case Setback.FAILED | Setback.POISON:
+                await self._track.budget.take()
+            case Setback.PAUSED:
+                await self._wait_reader()
+            case _:
+                assert_never(broken.setback)
+
+    async def _wait_reader(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.slow_reader_s):
+                await self.stream.wait_room()
+        except TimeoutError:
+            raise Refused(
+                message=f"{self.request.id}: the client did not read for {self._settings.slow_reader_s:.0f} s",
+                reason=Reason.SLOW_READER,
+                quota_subject="stream buffer",
+            ) from None
+
+    def _work(self, choices: tuple[Choice, ...]) -> Work:
+        """A new work for these choices. Its id is new as well: nothing that a worker remembers of another leg, of a
+        reused request id or of another router's request with the same id, can be taken for it."""
+        self._num_works += 1
+        return Work(
+            request=RequestId(f"{self._name}.{self._num_works}"),
+            attempt=self._trouble.next_attempt(),
+            prompt=self.request.prompt,
+            emitted=self.stream.emitted(choices[0].index) if len(choices) == 1 else (),
+            choices=choices,
+            sampling=self.request.sampling,
+            priority=self.request.priority,
+            deadline=self.request.deadline,
+            cache_scope=self.request.cache_scope,
+            router=self._router,
+            tenant=self.request.tenant,
+        )
+
+    def _ticket(self, work: Work) -> Ticket:
+        """Every leg waits with the request's own age; only the first may be turned away."""
+        facts = classify(work, page_size=self._track.hints.page_size, hits={})
+        return Ticket(
+            request=work.request,
+            priority=work.priority,
+            arrived=self.request.received,
+            deadline=work.deadline,
+            num_pages=facts.num_pages,
+            has_run=work.attempt > 1,
+        )
+
+    def _check_fits(self) -> None:
+        """A request larger than the largest decode worker would wait for ever."""
+        longest = len(self.request.prompt) + self.request.sampling.max_tokens
+        needed = -(-longest // self._track.hints.page_size) * len(self.request.choices)
+        largest = self._track.fleet.max_pages()
+        if 0 < largest < needed:
+            raise ContextLengthExceeded(
+                message=f"{self.request.id} may need {needed} pages, the largest decode worker has {largest}: "
+                "lower max_tokens or n"
+            )
+
+    def _out_of_time(self) -> BatonError:
+        if self._is_cancelled:
+            return Cancelled(message=f"{self.request.id} was cancelled")
+        return DeadlineExceeded(message=f"{self.request.id} ran out of time")
+
+
+def _first(group: BaseExceptionGroup[BatonError]) -> BatonError:
+    """One of the errors that ended choices of the same request: one status fits on the wire."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

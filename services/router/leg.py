@@ -1,0 +1,246 @@
+"""One leg of a request: a work placed on a route, and followed until its choices are finished or it breaks.
+
+    choose -> reserve on D -> prefill on P ------> follow -> finished
+         '--> start local on D ------------------^   |  ^
+                                       P failed:     v  |
+                                       renew the promise, another P      (D failed, nobody left: LegBroken)
+
+A leg tries again only what its promise survives. Everything else is for the journey to decide.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from common.core.clock import Clock
+from common.core.errors import BatonError, Reason, Refused
+from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkFailed
+from common.core.ids import WorkerRef
+from common.core.request import Work
+from common.core.worker import Role
+from common.observe.lifetime import Station
+from services.router.budget import RetryBudget
+from services.router.cancellations import Cancellations
+from services.router.classify import Facts, classify
+from services.router.fleet import Fleet
+from services.router.hints import PrefixHints
+from services.router.inbox import Arrival, Inbox, Switchboard, WorkerLost
+from services.router.policy import PolicySettings, Route, choose, choose_prefill
+from services.router.record import Record
+from services.router.setback import LegBroken, Setback, blamed, failure_of, lost, no_room
+from services.router.stream import RequestStream
+from services.router.trouble import Trouble
+from services.router.workers import Cancel, Promise, Workers
+
+if TYPE_CHECKING:
+    from services.router.standing import Assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What every leg of every request is run on."""
+
+    fleet: Fleet
+    switchboard: Switchboard
+    workers: Workers
+    cancellations: Cancellations
+    hints: PrefixHints
+    budget: RetryBudget
+    policy: PolicySettings
+    clock: Clock
+
+
+class Leg:
+    """Owner: a journey, inside its turn. Events of the leg's attempts count, all others are dropped."""
+
+    def __init__(
+        self, *, work: Work, inbox: Inbox, track: Track, stream: RequestStream, record: Record, trouble: Trouble
+    ) -> None:
+        self._work = work
+        self._inbox = inbox
+        self._first_attempt = work.attempt
+        self._track = track
+        self._stream = stream
+        self._record = record
+        self._trouble = trouble
+        self._promise: Promise | None = None
+        self._decode: WorkerRef | None = None
+        self._prefill: WorkerRef | None = None
+        self._has_begun = False
+        self._ended_on_decode: set[int] = set()
+        self._assignments: dict[WorkerRef, Assignment] = {}
+
+    async def run(self) -> None:
+        """Returns when every choice is finished. Raises LegBroken, or the BatonError that ends the request.
+
+        The caller's deadline and cancellation bound it; whatever happens, both workers are told.
+        """
+        try:
+            await self._start()
+            await self._follow()
+        finally:
+            self._let_go()
+
+    async def _start(self) -> None:
+        facts = self._facts()
+        decision = choose(facts, self._track.fleet.view(), self._track.policy)
+        if decision is None:
+            raise no_room(self._work.request)
+        self._record.note_decision(self._work.attempt, decision)
+        await self._start_on(decision.route, facts)
+
+    async def _start_on(self, route: Route, facts: Facts) -> None:
+        decode = self._decode = route.decode
+        uncached = 0 if route.prefill else facts.uncached_tokens(decode.worker)
+        self._count_on(decode, tokens=uncached, pages=facts.num_pages)
+        with self._blaming(decode):
+            if route.prefill is None:
+                await self._track.workers.start_local(decode, self._work)
+                return
+            self._promise = await self._track.workers.reserve(decode, self._work)
+        self._record.mark(Station.RESERVED, pages=self._promise.total_pages, held_pages=self._promise.held_pages)
+        await self._hand_to(route.prefill, facts)
+
+    async def _hand_to(self, prefill: WorkerRef, facts: Facts) -> None:
+        """Gives the prompt to a prefill worker; to another one while they refuse."""
+        assert self._promise is not None
+        while True:
+            self._prefill = prefill
+            self._count_on(prefill, tokens=facts.uncached_tokens(prefill.worker), pages=0)
+            try:
+                with self._blaming(prefill):
+                    await self._track.workers.prefill(prefill, self._work, self._promise)
+                return
+            except LegBroken as broken:
+                prefill = await self._renew(broken)
+
+    async def _renew(self, broken: LegBroken) -> WorkerRef:
+        """Points the standing promise at the next attempt; answers which prefill worker is to fill it.
+
+        Raises `broken` when no other prefill worker is left, or the request itself seems to be the cause.
+        """
+        assert self._promise is not None
+        assert self._prefill is not None
+        if broken.setback is Setback.POISON:
+            raise broken
+        if broken.setback is not Setback.REFUSED:
+            self._trouble.avoid.add(self._prefill)
+        self._drop(self._prefill)
+        prefill = choose_prefill(self._facts(), self._track.fleet.view(), self._track.policy)
+        if prefill is None:
+            raise broken
+        if broken.setback is Setback.FAILED:
+            await self._track.budget.take()
+        self._record.note_setback(broken.cause)
+        self._work = replace(self._work, attempt=self._trouble.next_attempt())
+        with self._blaming(self._promise.worker):
+            self._promise = await self._track.workers.renew(self._promise, self._work)
+        return prefill
+
+    async def _follow(self) -> None:
+        while self._stream.unfinished(self._work.choices):
+            await self._take(await self._inbox.next())
+        # Usage and stations may have come in the same message as the last token.
+        while (arrival := self._inbox.next_nowait()) is not None:
+            if isinstance(arrival.event, PrefillDone | StationReached):
+                self._record.note_event(arrival.worker, arrival.event)
+
+    async def _take(self, arrival: Arrival) -> None:
+        event = arrival.event
+        if isinstance(event, WorkerLost):
+            await self._take_loss(arrival.worker, event)
+        elif not self._is_ours(arrival.worker, event.attempt):
+            self._record.note_stale()
+        elif isinstance(event, TokensEmitted):
+            self._take_tokens(arrival.worker, event)
+        elif isinstance(event, WorkFailed):
+            await self._take_failure(arrival.worker, event)
+        else:
+            self._take_news(arrival.worker, event)
+
+    def _is_ours(self, worker: WorkerRef, attempt: int) -> bool:
+        """Decode keeps one promise through all attempts of a leg; a prefill worker that was replaced is a zombie."""
+        if worker == self._decode:
+            return self._first_attempt <= attempt <= self._work.attempt
+        return worker == self._prefill and attempt == self._work.attempt
+
+    def _take_tokens(self, worker: WorkerRef, event: TokensEmitted) -> None:
+        if worker == self._decode:
+            self._has_begun = True
+            if event.finish is not None:
+                self._ended_on_decode.add(event.choice)
+        delta = self._stream.accept(event)
+        if delta is not None:
+            self._record.note_delta(delta)
+        if self._stream.is_full and self._stream.unfinished(self._work.choices):
+            raise LegBroken(setback=Setback.PAUSED, cause=_slow_reader(self._work))
+
+    def _take_news(self, worker: WorkerRef, event: PrefillDone | StationReached) -> None:
+        self._record.note_event(worker, event)
+        if isinstance(event, PrefillDone):
+            self._trouble.read_by = worker
+            self._assignments[worker].tokens = 0
+
+    async def _take_loss(self, worker: WorkerRef, event: WorkerLost) -> None:
+        """A lost decode worker ends the leg; a lost prefill worker matters until decode has begun."""
+        broken = lost(worker, event.reason)
+        if worker == self._decode:
+            raise broken
+        if worker == self._prefill and not self._has_begun:
+            await self._hand_to(await self._renew(broken), self._facts())
+
+    async def _take_failure(self, worker: WorkerRef, event: WorkFailed) -> None:
+        broken = failure_of(worker, event)
+        stands = event.reservation_stands or event.role is Role.PREFILL
+        if self._promise is None or not stands:
+            raise broken
+        if not self._has_begun:
+            await self._hand_to(await self._renew(broken), self._facts())
+
+    def _facts(self) -> Facts:
+        hits = dict(self._track.hints.hits(self._work.context, self._work.cache_scope))
+        if (warm := self._trouble.read_by) is not None:
+            # It read this very prompt for an attempt that broke later; the directory may not know yet.
+            hits[warm.worker] = max(hits.get(warm.worker, 0), len(self._work.prompt))
+        avoid = frozenset(self._trouble.avoid)
+        return classify(self._work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid)
+
+    def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
+        """From here on the worker's events and its loss reach this leg, and its load includes the work."""
+        self._inbox.watched.add(worker)
+        self._assignments[worker] = self._track.fleet.assign(worker, tokens=tokens, pages=pages)
+
+    @contextmanager
+    def _blaming(self, worker: WorkerRef) -> Iterator[None]:
+        """Around a placement call: its error becomes what the journey acts upon, and the fleet learns from it."""
+        try:
+            yield
+        except BatonError as error:
+            broken = blamed(worker, error)
+            if error.reason is Reason.DRAINING:
+                self._track.fleet.note_draining(worker)
+            elif broken.setback is Setback.REFUSED:
+                self._track.fleet.note_refusal(worker)
+            raise broken from error
+
+    def _drop(self, worker: WorkerRef) -> None:
+        """Ends what this leg has on one worker. Idempotent there; never waits here."""
+        self._inbox.watched.discard(worker)
+        if (assignment := self._assignments.pop(worker, None)) is not None:
+            self._track.fleet.release(assignment)
+            cancel = Cancel(work=self._work.request, attempt=self._work.attempt, reason=Reason.CANCELLED)
+            self._track.cancellations.submit(worker, cancel)
+
+    def _let_go(self) -> None:
+        """Nothing of the leg stays behind. Where decode itself ended every choice, there is nothing to cancel."""
+        is_over = all(choice.index in self._ended_on_decode for choice in self._work.choices)
+        for worker, assignment in list(self._assignments.items()):
+            if is_over:
+                self._track.fleet.release(assignment)
+            else:
+                self._drop(worker)
+
+
+def _slow_reader(work: Work) -> Refused:
+    return Refused(message=f"{work.request}: the client reads slower than tokens come", reason=Reason.SLOW_READER)

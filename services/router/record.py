@@ -1,0 +1,122 @@
+"""What is remembered of a request: stations, decisions, usage. For operators, metrics and the last message."""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from common.core.clock import Clock
+from common.core.errors import BatonError, Cancelled, Refused
+from common.core.events import PrefillDone, StationReached
+from common.core.ids import RequestId, WorkerRef
+from common.observe import catalogue
+from common.observe.latency import observe_latencies
+from common.observe.lifetime import Lifetime, Mark, Station
+from common.observe.registry import Metrics
+from services.router.policy import Decision
+from services.router.request import Request
+from services.router.stream import Delta
+
+MAX_DECISIONS = 8
+"""Chosen: a request that was placed more often is explained by its last placements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A decision, and the attempt that it was made for."""
+
+    attempt: int
+    decision: Decision
+
+
+class Record:
+    """One request. Writer: its journey."""
+
+    def __init__(self, request: Request, *, clock: Clock, metrics: Metrics, where: str) -> None:
+        self.request = request
+        self.lifetime = Lifetime(request.id, clock=clock, where=where)
+        self.decisions: deque[Placed] = deque(maxlen=MAX_DECISIONS)
+        self.cached_tokens = 0
+        self.num_output = 0
+        self.num_placements = 0
+        self.outcome = "running"
+        self._metrics = metrics
+        self._clock = clock
+        self._has_read_prompt = False
+        self._last_token_at: dict[int, float] = {}
+        self.lifetime.take(Mark(station=Station.RECEIVED, at=request.received, where=where))
+        metrics.add(catalogue.REQUESTS_RECEIVED)
+        metrics.observe(catalogue.PROMPT_LENGTH, len(request.prompt))
+
+    def mark(self, station: Station, **facts: float) -> None:
+        self.lifetime.mark(station, **facts)
+
+    def note_decision(self, attempt: int, decision: Decision) -> None:
+        self.num_placements += 1
+        self.decisions.append(Placed(attempt=attempt, decision=decision))
+        self._metrics.add(catalogue.PLACEMENTS, route="remote" if decision.route.prefill else "local")
+        chosen = next(item for item in decision.candidates if item.route == decision.route)
+        self.mark(Station.ROUTED, attempt=attempt, candidates=len(decision.candidates), cost_s=chosen.cost_s)
+
+    def note_setback(self, cause: BatonError) -> None:
+        self._metrics.add(catalogue.RETRIES, reason=cause.reason)
+        self.mark(Station.RETRIED)
+
+    def note_stale(self) -> None:
+        """An event of an attempt or a worker that this request has given up."""
+        self._metrics.add(catalogue.STALE_REFUSED, fence="attempt")
+
+    def note_event(self, worker: WorkerRef, event: PrefillDone | StationReached) -> None:
+        """A worker's news about the request. Cached tokens are those of the first reading: a retry finds its own."""
+        if isinstance(event, StationReached):
+            self.lifetime.take(Mark(station=event.name, at=event.at, where=worker.worker, facts=event.facts))
+        elif not self._has_read_prompt:
+            self._has_read_prompt = True
+            self.cached_tokens = min(event.cached_tokens, len(self.request.prompt))
+
+    def note_delta(self, delta: Delta) -> None:
+        """Tokens on their way to the client."""
+        now = self._clock.monotonic()
+        if not self._last_token_at:
+            self.mark(Station.FIRST_TOKEN)
+        if (last := self._last_token_at.get(delta.choice)) is not None and delta.tokens:
+            itl = (now - last) / len(delta.tokens)
+            self._metrics.observe(catalogue.ITL_SECONDS, itl, priority=self.request.priority)
+        self._last_token_at[delta.choice] = now
+        self._metrics.add(catalogue.GENERATED_TOKENS, len(delta.tokens))
+        if delta.finish is not None:
+            self._metrics.add(catalogue.CHOICES_FINISHED, reason=delta.finish)
+            self._metrics.observe(catalogue.OUTPUT_LENGTH, delta.first_index + len(delta.tokens))
+
+    def finish(self, error: BatonError | None, *, num_output: int, num_duplicates: int) -> None:
+        """The request's one end. received = finished + failed + cancelled + refused + in flight."""
+        self.num_output = num_output
+        self.mark(Station.FINISHED, output=num_output, placements=self.num_placements)
+        self._metrics.add(catalogue.DUPLICATE_TOKENS, num_duplicates)
+        self.outcome = "ok" if error is None else error.reason.value
+        match error:
+            case None:
+                self._metrics.add(catalogue.REQUESTS_FINISHED)
+                observe_latencies(self._metrics, self.lifetime, self.request.priority)
+            case Cancelled():
+                self._metrics.add(catalogue.REQUESTS_CANCELLED)
+            case Refused():
+                self._metrics.add(catalogue.REQUESTS_REFUSED, reason=error.reason)
+            case _:
+                self._metrics.add(catalogue.REQUESTS_FAILED, reason=error.reason)
+
+
+class RecentRecords:
+    """A bounded ring, running requests included; the oldest leaves first. Writer: the dispatcher."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._records: OrderedDict[RequestId, Record] = OrderedDict()
+
+    def add(self, record: Record) -> None:
+        """A reused request id replaces the older one."""
+        self._records.pop(record.request.id, None)
+        self._records[record.request.id] = record
+        while len(self._records) > self._size:
+            self._records.popitem(last=False)
+
+    def find(self, request: RequestId) -> Record | None:
+        return self._records.get(request)

@@ -1,0 +1,91 @@
+"""What can break a leg, by what is done about it. Pure: errors and events in, a LegBroken out."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.core.errors import (
+    BatonError,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    Reason,
+    Refused,
+    Unavailable,
+    Unsupported,
+)
+from common.core.events import WorkFailed
+from common.core.ids import RequestId, WorkerRef
+
+
+class Setback(StrEnum):
+    """Kinds of broken legs."""
+
+    REFUSED = "refused"
+    """No room: wait for a turn. Overload is not ill health, and costs no attempt."""
+    LOST = "lost"
+    """The worker is gone: move."""
+    FAILED = "failed"
+    """The worker could not do it: another one, within the retry budget."""
+    POISON = "poison"
+    """The model step failed on this request: one more worker, then never again."""
+    PAUSED = "paused"
+    """The client does not read: the place is given up until it does."""
+
+
+@dataclass(kw_only=True)
+class LegBroken(Exception):
+    """Control flow from a leg to its journey, never further. `worker` is who to avoid."""
+
+    setback: Setback
+    cause: BatonError
+    worker: WorkerRef | None = None
+
+
+def no_room(request: RequestId) -> LegBroken:
+    """No decode worker can take it now, although one could when its turn came."""
+    cause = Refused(message=f"no decode worker has room for {request}", reason=Reason.NO_PAGES)
+    return LegBroken(setback=Setback.REFUSED, cause=cause)
+
+
+def lost(worker: WorkerRef, why: str) -> LegBroken:
+    """The stream from a worker broke."""
+    cause = Unavailable(message=f"worker {worker.worker} was lost: {why}", reason=Reason.CHANNEL_BROKEN)
+    return LegBroken(setback=Setback.LOST, cause=cause, worker=worker)
+
+
+def blamed(worker: WorkerRef, error: BatonError) -> LegBroken:
+    """What a failed placement call means. Re-raises what only the client can change."""
+    match error:
+        case InvalidRequest() | Unsupported():
+            raise error
+        case Refused():
+            return LegBroken(setback=Setback.REFUSED, cause=error, worker=worker)
+        case InternalError():
+            return LegBroken(setback=Setback.POISON, cause=error, worker=worker)
+        case Unavailable(reason=Reason.DRAINING):
+            return LegBroken(setback=Setback.REFUSED, cause=error, worker=worker)
+        case _:
+            return LegBroken(setback=Setback.FAILED, cause=error, worker=worker)
+
+
+_FINAL = {Reason.INVALID_REQUEST: InvalidRequest, Reason.CONTEXT_LENGTH_EXCEEDED: InvalidRequest}
+_SETBACK = {
+    Reason.INTERNAL: Setback.POISON,
+    Reason.POISON_REQUEST: Setback.POISON,
+    Reason.NO_PAGES: Setback.REFUSED,
+    Reason.QUEUE_FULL: Setback.REFUSED,
+    Reason.MEMORY_PRESSURE: Setback.REFUSED,
+    Reason.DRAINING: Setback.LOST,
+    Reason.CANCELLED: Setback.LOST,
+}
+
+
+def failure_of(worker: WorkerRef, event: WorkFailed) -> LegBroken:
+    """What a worker's own report means. Raises what ends the request, whoever would try it."""
+    message = f"{worker.worker}: {event.message}"
+    if (final := _FINAL.get(event.reason)) is not None:
+        raise final(message=message, reason=event.reason)
+    if event.reason is Reason.DEADLINE_EXCEEDED:
+        raise DeadlineExceeded(message=message)
+    setback = _SETBACK.get(event.reason, Setback.FAILED)
+    return LegBroken(setback=setback, cause=Unavailable(message=message, reason=event.reason), worker=worker)

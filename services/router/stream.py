@@ -1,0 +1,187 @@
+"""What goes back to one client: each choice's tokens exactly once, their text, and a bounded buffer.
+
+The journey writes, the servicer reads. Tokens that the reader has not fetched yet gather in one delta per choice, so a
+slow reader costs memory for tokens, not for messages. A full buffer is the journey's to act upon: it pauses the work.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from common.core.errors import BatonError
+from common.core.events import TokensEmitted
+from common.core.ids import TokenId
+from common.core.request import Choice, FinishReason
+from services.router.order import Ending, Ready, TokenOrder
+from services.router.request import Request
+from services.router.words import Words
+
+MAX_BUFFERED_BYTES = 256 * 1024
+TOKEN_COST_BYTES = 64
+"""Derived: a small int, its list entry, and its share of the delta, in CPython."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """New tokens and text of one choice. Text may lag tokens: half characters and possible stop strings wait."""
+
+    choice: int
+    first_index: int
+    tokens: tuple[TokenId, ...]
+    text: str = ""
+    finish: FinishReason | None = None
+    stop_string: str | None = None
+    stop_token: TokenId | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """One choice: its order, its text, and what its reader has not fetched."""
+
+    choice: Choice
+    words: Words
+    order: TokenOrder = field(default_factory=TokenOrder)
+    unread: list[Delta] = field(default_factory=list)
+    num_delivered: int = 0
+    """Output tokens that count: up to the end of a stop string, not all that were drawn."""
+
+
+class RequestStream:
+    """Writer: the request's journey. Reader: one servicer."""
+
+    def __init__(self, request: Request, words: Sequence[Words], *, max_tokens: int) -> None:
+        self._request = request
+        self._lines = {
+            choice.index: _Line(choice=choice, words=text) for choice, text in zip(request.choices, words, strict=True)
+        }
+        self._max_tokens = max_tokens
+        self._buffered_tokens = 0
+        self._buffered_bytes = 0
+        self._error: BatonError | None = None
+        self._is_closed = False
+        self._has_news = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self.num_duplicates = 0
+
+    def accept(self, event: TokensEmitted) -> Delta | None:
+        """Takes a worker's tokens; answers what became deliverable. Raises InternalError on an impossible index."""
+        line = self._lines.get(event.choice)
+        if line is None:
+            return None
+        ending = None if event.finish is None else Ending(reason=event.finish, stop_token=event.stop_token)
+        self.num_duplicates += max(0, min(line.order.next_index - event.first_index, len(event.tokens)))
+        ready = line.order.accept(event.first_index, event.tokens, ending)
+        if ready is None:
+            return None
+        delta = self._spell(line, ready)
+        self._store(line, delta)
+        return delta
+
+    def emitted(self, choice: int) -> tuple[TokenId, ...]:
+        """Tokens of a choice that the client has or will have: what another attempt continues from."""
+        return tuple(self._lines[choice].order.tokens)
+
+    def unfinished(self, choices: Sequence[Choice]) -> tuple[Choice, ...]:
+        return tuple(choice for choice in choices if self._lines[choice.index].order.ending is None)
+
+    @property
+    def num_delivered(self) -> int:
+        """Output tokens of all choices: what usage reports."""
+        return sum(line.num_delivered for line in self._lines.values())
+
+    @property
+    def num_conflicts(self) -> int:
+        """Indices for which two workers drew different tokens. Anything above 0 is a bug in a worker."""
+        return sum(line.order.conflicts for line in self._lines.values())
+
+    @property
+    def is_full(self) -> bool:
+        return not self._has_room.is_set()
+
+    async def wait_room(self) -> None:
+        """Until the reader has taken half of what was buffered. The caller bounds the wait."""
+        await self._has_room.wait()
+
+    def close(self, error: BatonError | None = None) -> None:
+        """Nothing more will come. The reader still gets what is buffered, then the error. The first call counts."""
+        if not self._is_closed:
+            self._is_closed, self._error = True, error
+            self._has_news.set()
+
+    async def read(self) -> tuple[Delta, ...] | None:
+        """The next deltas, at most one per choice, or None at the end. Raises the error that ended the request.
+
+        Bounded by the journey: it closes the stream at the deadline at the latest.
+        """
+        while not (ready := [line for line in self._lines.values() if self._is_worth_sending(line)]):
+            if self._is_closed:
+                if self._error is not None:
+                    raise self._error
+                return None
+            self._has_news.clear()
+            await self._has_news.wait()
+        return tuple(self._fetch(line) for line in ready)
+
+    def _spell(self, line: _Line, ready: Ready) -> Delta:
+        """Tokens into text. A stop string ends the choice here, before the worker knows."""
+        piece = line.words.push(ready.tokens, is_last=ready.ending is not None, stop_token=_stop_token(ready))
+        ending = ready.ending
+        if piece.stop_string is not None:
+            ending = Ending(reason=FinishReason.STOP)
+            line.order.close(ending)
+        tokens = ready.tokens[: piece.num_tokens]
+        line.num_delivered += len(tokens)
+        return Delta(
+            choice=line.choice.index,
+            first_index=ready.first_index,
+            tokens=tokens,
+            text=piece.text,
+            finish=ending.reason if ending else None,
+            stop_string=piece.stop_string,
+            stop_token=ending.stop_token if ending else None,
+        )
+
+    def _store(self, line: _Line, delta: Delta) -> None:
+        line.unread.append(delta)
+        self._buffered_tokens += len(delta.tokens)
+        self._buffered_bytes += _cost(delta)
+        if self._buffered_tokens >= self._max_tokens or self._buffered_bytes >= MAX_BUFFERED_BYTES:
+            self._has_room.clear()
+        self._has_news.set()
+
+    def _fetch(self, line: _Line) -> Delta:
+        """Everything that one choice has, as one delta."""
+        parts, line.unread = line.unread, []
+        self._buffered_tokens -= sum(len(part.tokens) for part in parts)
+        self._buffered_bytes -= sum(_cost(part) for part in parts)
+        if 2 * self._buffered_tokens <= self._max_tokens and 2 * self._buffered_bytes <= MAX_BUFFERED_BYTES:
+            self._has_room.set()
+        last = parts[-1]
+        return Delta(
+            choice=last.choice,
+            first_index=parts[0].first_index,
+            tokens=tuple(token for part in parts for token in part.tokens),
+            text="".join(part.text for part in parts),
+            finish=last.finish,
+            stop_string=last.stop_string,
+            stop_token=last.stop_token,
+        )
+
+    def _is_worth_sending(self, line: _Line) -> bool:
+        """Not an empty message, not fewer tokens than the client wants to gather; but all there is at the end."""
+        if not line.unread:
+            return False
+        if self._is_closed or line.unread[-1].finish is not None:
+            return True
+        rules = self._request.text
+        has_content = rules.return_token_ids or any(part.text for part in line.unread)
+        return has_content and sum(len(part.tokens) for part in line.unread) >= rules.stream_interval
+
+
+def _stop_token(ready: Ready) -> TokenId | None:
+    return ready.ending.stop_token if ready.ending else None
+
+
+def _cost(delta: Delta) -> int:
+    return TOKEN_COST_BYTES * len(delta.tokens) + 4 * len(delta.text) + TOKEN_COST_BYTES

@@ -1,0 +1,139 @@
+"""What a router says to workers: calls and one long subscription, in the core's words. The only file that dials."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from common.core.clock import Clock
+from common.core.errors import NotFound, Reason
+from common.core.events import EventMessage
+from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
+from common.core.request import Work
+from common.rpc.client import Dialer, call, stream
+from common.rpc.convert.events import message_from_wire
+from common.rpc.convert.work import router_to_wire, work_to_wire
+from common.rpc.convert.worker import worker_to_wire
+from protos.baton.v1 import (
+    decode_pb2,
+    decode_pb2_grpc,
+    prefill_pb2,
+    prefill_pb2_grpc,
+    types_pb2,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+
+PLACE_S = 1.0
+"""Deadline of a placement call. Chosen: a healthy worker answers between two steps; longer than this it is not one."""
+
+CANCEL_S = 0.5
+"""Deadline of a cancel. What does not arrive in it is ended by the lease on the worker's side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """Pages that a decode worker set aside. The first `held_pages` are filled already and are not sent."""
+
+    worker: WorkerRef
+    reservation: ReservationId
+    total_pages: int
+    held_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Every attempt of a work up to this one is over."""
+
+    work: RequestId
+    attempt: int
+    reason: Reason
+
+
+class Workers:
+    """Calls to whichever worker. Every method raises the BatonError that the worker raised, or Unavailable,
+    DeadlineExceeded or Fenced where the transport failed: the leg decides what each means."""
+
+    def __init__(self, *, dialer: Dialer, router: RouterRef, clock: Clock) -> None:
+        self._dialer = dialer
+        self._router = router
+        self._clock = clock
+
+    async def reserve(self, decode: WorkerRef, work: Work) -> Promise:
+        stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
+        request = decode_pb2.ReserveRequest(work=self._wire(work))
+        answer = await call(stub.Reserve, request, peer=decode.worker, timeout_s=self._patience_s(work))
+        return Promise(
+            worker=decode,
+            reservation=ReservationId(answer.reservation_id),
+            total_pages=answer.total_pages,
+            held_pages=answer.held_pages,
+        )
+
+    async def renew(self, promise: Promise, work: Work) -> Promise:
+        """The same promise for a later attempt. Raises NotFound when it is gone or was kept already."""
+        stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(promise.worker))
+        request = decode_pb2.RenewRequest(
+            reservation_id=promise.reservation, request_id=work.request, attempt=work.attempt
+        )
+        answer = await call(stub.Renew, request, peer=promise.worker.worker, timeout_s=self._patience_s(work))
+        return Promise(
+            worker=promise.worker,
+            reservation=promise.reservation,
+            total_pages=promise.total_pages,
+            held_pages=answer.held_pages,
+        )
+
+    async def start_local(self, decode: WorkerRef, work: Work) -> None:
+        stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
+        request = decode_pb2.StartLocalRequest(work=self._wire(work))
+        await call(stub.StartLocal, request, peer=decode.worker, timeout_s=self._patience_s(work))
+
+    async def prefill(self, prefill: WorkerRef, work: Work, promise: Promise) -> None:
+        stub = prefill_pb2_grpc.PrefillServiceStub(await self._dialer.channel(prefill))
+        destination = prefill_pb2.Destination(
+            worker=worker_to_wire(promise.worker),
+            reservation_id=promise.reservation,
+            held_pages=promise.held_pages,
+        )
+        request = prefill_pb2.PrefillRequest(work=self._wire(work), destination=destination)
+        await call(stub.Prefill, request, peer=prefill.worker, timeout_s=self._patience_s(work))
+
+    async def cancel(self, worker: WorkerRef, cancels: Sequence[Cancel]) -> None:
+        stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
+        items = [
+            worker_pb2.CancelItem(request_id=cancel.work, attempt=cancel.attempt, reason=cancel.reason.value)
+            for cancel in cancels
+        ]
+        request = worker_pb2.CancelWorkRequest(router=router_to_wire(self._router), items=items)
+        await call(stub.CancelWork, request, peer=worker.worker, timeout_s=CANCEL_S)
+
+    @asynccontextmanager
+    async def subscribe(self, worker: WorkerRef) -> AsyncIterator[AsyncIterator[EventMessage]]:
+        """The worker's messages to this router, as long as the block lasts. Another incarnation's raise NotFound."""
+        stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
+        request = worker_pb2.SubscribeRequest(router=router_to_wire(self._router))
+        async with stream(stub.Subscribe, request, peer=worker.worker, timeout_s=None) as responses:
+            yield self._messages(worker, responses)
+
+    async def forget(self, worker: WorkerRef) -> None:
+        """Closes the channel to an incarnation that is gone."""
+        await self._dialer.drop(worker)
+
+    async def _messages(
+        self, worker: WorkerRef, responses: AsyncIterator[worker_pb2.SubscribeResponse]
+    ) -> AsyncIterator[EventMessage]:
+        async for response in responses:
+            message = message_from_wire(response, now=self._clock.monotonic())
+            if (message.worker.worker, message.worker.epoch) != (worker.worker, worker.epoch):
+                raise NotFound(
+                    message=f"{worker.address} is {message.worker.worker} epoch {message.worker.epoch}, "
+                    f"not {worker.worker} epoch {worker.epoch}",
+                    reason=Reason.STALE_EPOCH,
+                )
+            yield message
+
+    def _patience_s(self, work: Work) -> float:
+        return min(PLACE_S, work.deadline - self._clock.monotonic())
+
+    def _wire(self, work: Work) -> types_pb2.Work:
+        return work_to_wire(work, now=self._clock.monotonic())
