@@ -132,7 +132,9 @@ class Batch:
         rows: list[StepRow] = []
         copies: list[PageCopy] = []
         deferred: list[SequenceId] = []
-        wanted = [(extend.sequence, extend.num_tokens) for extend in plan.extend] + [(id, 1) for id in plan.decode]
+        wanted = [(extend.sequence, extend.num_tokens) for extend in plan.extend] + [
+            (sequence, 1) for sequence in plan.decode
+        ]
         for identity, num_tokens in wanted:
             sequence = self._sequences[identity]
             if self._grow(sequence, sequence.num_computed + num_tokens, copies):

@@ -19,16 +19,16 @@ def finish_reason(
 
     A stop inside the token budget wins over the length. `context_length` counts prompt and output.
     """
-    if num_output > sampling.min_tokens:
-        if token in sampling.stop_token_ids or (token in eos_ids and not sampling.ignore_eos):
-            return FinishReason.STOP
+    is_stop = token in sampling.stop_token_ids or (token in eos_ids and not sampling.ignore_eos)
+    if is_stop and num_output > sampling.min_tokens:
+        return FinishReason.STOP
     if num_output >= sampling.max_tokens or context_length >= max_context:
         return FinishReason.LENGTH
     return None
 
 
 def banned_tokens(*, num_output: int, sampling: TokenSampling, eos_ids: Collection[TokenId]) -> tuple[TokenId, ...]:
-    """Tokens that may not be drawn next, `num_output` tokens being out: min_tokens bans whatever would end the choice."""
+    """Tokens that may not be drawn after `num_output` tokens: min_tokens bans whatever would end the choice."""
     if num_output >= sampling.min_tokens:
         return ()
     return tuple(sorted({*eos_ids, *sampling.stop_token_ids}))

@@ -84,7 +84,7 @@ class Turns(StepLoop[Event]):
         def run() -> None:
             try:
                 answer = command()
-            except Exception as error:  # carried to the caller, who knows what to do with it
+            except Exception as error:  # noqa: BLE001  # carried to the caller, who knows what to do
                 home.call_soon_threadsafe(resolve, None, error)
             else:
                 home.call_soon_threadsafe(resolve, answer, None)
@@ -134,5 +134,5 @@ class StepThread:
             while not self._is_stopping.is_set():
                 if not self._turns.turn():
                     self._turns.wait_command(IDLE_WAIT_S)
-        except Exception as error:  # the loop's edge: nothing below may be half done, the process must drain and exit
+        except Exception as error:  # noqa: BLE001  # the loop's edge: the process must drain and exit
             self._on_failure(error)

@@ -31,6 +31,14 @@ class SequenceView:
         return max(0, -(-end // page_size) - self.pages_held) + int(self.needs_copy)
 
 
+RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+
+
+def seniority(view: SequenceView) -> tuple[int, float, SequenceId]:
+    """Sort key of every schedule: class first, then age. Who is served first is preempted last."""
+    return RANK[view.priority], view.arrived, view.id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extend:
     """Compute the next `num_tokens` pending tokens of one sequence."""

@@ -1,8 +1,19 @@
-"""Events that both roles make from what a batch drew."""
+"""What both roles tell routers, and how they make it from what a batch drew."""
 
-from common.core.events import PrefillDone, TokensEmitted
+from dataclasses import dataclass
+
+from common.core.events import PrefillDone, TokensEmitted, WorkEvent
+from common.core.ids import RouterRef
 from common.core.request import FinishReason, Work
 from common.engine.batch import Drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """An event for one router's subscription."""
+
+    router: RouterRef
+    event: WorkEvent
 
 
 def tokens_emitted(draw: Drawn) -> TokensEmitted:

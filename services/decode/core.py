@@ -7,21 +7,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from common.core.clock import Clock
-from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason, Refused
+from common.core.errors import (
+    AlreadyExists,
+    Cancelled,
+    ContextLengthExceeded,
+    Fenced,
+    NotFound,
+    Reason,
+    Refused,
+)
 from common.core.events import StationReached, WorkEvent, WorkFailed
-from common.core.ids import ReservationId, RequestId, RouterRef, SequenceId, TokenId
+from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId, TokenId
 from common.core.request import Work
 from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
-from common.engine.telling import prefill_done, tokens_emitted
+from common.engine.telling import Outgoing, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.layout import PageLayout
 from services.decode.budget import ExtendBudget
 from services.decode.landing import Landing, LandingStrip
-from services.decode.messages import DecodeEvent, Outgoing, ReservationClosed, RunLanded
+from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
 from services.decode.reservations import Promise, Reservation, Reservations
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
 
@@ -99,9 +107,7 @@ class DecodeCore:
         """
         for standing in self._reservations:
             if standing.work.request == work.request and standing.work.attempt == work.attempt:
-                return Promise(
-                    reservation=standing.id, total_pages=len(standing.pages), held_pages=standing.held
-                )
+                return standing.promise
         self._check_admissible(work)
         chain = PrefixChain(scope=work.cache_scope, layout=self._layout)
         chain.extend(work.context)
@@ -124,20 +130,20 @@ class DecodeCore:
         self._reservations.add(reservation)
         self.counters.promises += 1
         self._station(work, "reserved", pages=total, held_pages=len(held))
-        return Promise(reservation=reservation.id, total_pages=total, held_pages=len(held))
+        return reservation.promise
 
-    def renew(self, reservation: ReservationId, attempt: int) -> int:
-        """Point a promise at a newer prefill attempt: what landed for the older one is void. Held pages in answer."""
+    def renew(self, reservation: ReservationId, attempt: int) -> Promise:
+        """Point a promise at a newer attempt: what landed for the older one is void. Raises NotFound, Fenced."""
         found = self._reservations.get(reservation)
         if found is None or attempt < found.attempt:
-            return self._reservations.find(reservation, attempt).held
+            found = self._reservations.find(reservation, attempt)
         if attempt > found.attempt:
             self._drop_landings(found)
             found.attempt = attempt
             found.landed.clear()
             found.first_tokens = None
         found.touched_at = self._clock.monotonic()
-        return found.held
+        return found.promise
 
     def start_local(self, work: Work) -> None:
         """Read the prompt here, as the router decided. Idempotent per (request, attempt)."""
@@ -149,17 +155,15 @@ class DecodeCore:
 
     def land(self, reservation: ReservationId, attempt: int, first_page: int, num_pages: int, data: memoryview) -> None:
         """Queue verified bytes for landing. RunLanded tells when the staging is free, whatever became of the run."""
-        try:
-            found = self._reservations.find(reservation, attempt)
-        except Exception:
-            self.counters.stale_frames += 1
+        found = self._current(reservation, attempt)
+        if found is None:
             self._events.append(_landed(reservation, attempt, first_page, num_pages, is_accepted=False))
-            raise
+            return
         wanted = [page for page in range(first_page, first_page + num_pages) if page not in found.landed]
-        if len(wanted) < num_pages:
+        assert len(wanted) in (0, num_pages), f"{reservation}: pages {first_page}+{num_pages} landed in part"
+        if not wanted:
             self._events.append(_landed(reservation, attempt, first_page, num_pages, is_accepted=True))
             return
-        found.touched_at = self._clock.monotonic()
         pages = found.pages[first_page : first_page + num_pages]
         self._strip.add(
             Landing(reservation=reservation, attempt=attempt, first_page=first_page, pages=pages, data=data)
@@ -167,9 +171,19 @@ class DecodeCore:
 
     def complete(self, reservation: ReservationId, attempt: int, first_tokens: Mapping[int, TokenId]) -> None:
         """Prefill's first tokens, one per choice. The sequences begin as soon as every page has landed."""
-        found = self._reservations.find(reservation, attempt)
-        found.first_tokens = dict(first_tokens)
+        found = self._current(reservation, attempt)
+        if found is not None:
+            found.first_tokens = dict(first_tokens)
+
+    def _current(self, reservation: ReservationId, attempt: int) -> Reservation | None:
+        """The promise that a frame is meant for, or None, counted, when the frame is of the past."""
+        try:
+            found = self._reservations.find(reservation, attempt)
+        except (NotFound, Fenced):
+            self.counters.stale_frames += 1
+            return None
         found.touched_at = self._clock.monotonic()
+        return found
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up one attempt of a request, or all with attempt 0, and remember it: a late start stays refused."""
@@ -203,7 +217,7 @@ class DecodeCore:
                 message=f"{work.request} may need {worst} pages, this worker has {total}: lower max_tokens or n"
             )
         admitted = sum(self._worst_pages(reservation.work) for reservation in self._reservations)
-        admitted += sum(self._worst_pages(self._batch[id].work, 1) for id in (*self._active, *self._waiting))
+        admitted += sum(self._worst_pages(self._batch[held].work, 1) for held in (*self._active, *self._waiting))
         preempted = sum(self._batch[sequence].num_preemptions > 0 for sequence in self._waiting)
         if preempted:
             raise self._refusal(f"{preempted} preempted sequences wait for pages already")
@@ -228,7 +242,7 @@ class DecodeCore:
         self._expire(now)
         landed = self._land_slice()
         adopted = self._adopt_complete()
-        stepped = self._step(now)
+        stepped = self._step()
         return landed or adopted or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
@@ -280,7 +294,7 @@ class DecodeCore:
             self._station(work, "running")
         return bool(complete)
 
-    def _step(self, now: float) -> bool:
+    def _step(self) -> bool:
         self._admit()
         active = tuple(self._batch.view(sequence) for sequence in self._active)
         limits = replace(self._limits, extend_tokens=self._budget.tokens)
@@ -371,9 +385,7 @@ class DecodeCore:
     def _fail(self, work: Work, reason: Reason, message: str) -> None:
         self._tell(
             work,
-            WorkFailed(
-                request=work.request, attempt=work.attempt, role=Role.DECODE, reason=reason, message=message
-            ),
+            WorkFailed(request=work.request, attempt=work.attempt, role=Role.DECODE, reason=reason, message=message),
         )
 
     def _station(self, work: Work, name: str, **facts: float) -> None:

@@ -2,16 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.core.events import WorkEvent
-from common.core.ids import ReservationId, RouterRef
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """For one router's subscription."""
-
-    router: RouterRef
-    event: WorkEvent
+from common.core.ids import ReservationId
+from common.engine.telling import Outgoing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

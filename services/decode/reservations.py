@@ -7,12 +7,25 @@ A failed transfer leaves the promise standing: the router renews it with a highe
 attempt are refused from then on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from common.core.errors import Fenced, NotFound, Reason
 from common.core.ids import PageRef, ReservationId, TokenId
 from common.core.request import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """The answer to Reserve: numbers for the router, nothing that names a page of this worker."""
+
+    reservation: ReservationId
+    total_pages: int
+    held_pages: int
+
+    @property
+    def promised_pages(self) -> int:
+        return self.total_pages - self.held_pages
 
 
 @dataclass(slots=True)
@@ -30,22 +43,13 @@ class Reservation:
     first_tokens: Mapping[int, TokenId] | None = None
 
     @property
+    def promise(self) -> Promise:
+        return Promise(reservation=self.id, total_pages=len(self.pages), held_pages=self.held)
+
+    @property
     def is_complete(self) -> bool:
         """Every promised page has landed and prefill's first tokens are known."""
         return self.first_tokens is not None and len(self.landed) == len(self.pages) - self.held
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """The answer to Reserve: numbers for the router, nothing that names a page of this worker."""
-
-    reservation: ReservationId
-    total_pages: int
-    held_pages: int
-
-    @property
-    def promised_pages(self) -> int:
-        return self.total_pages - self.held_pages
 
 
 class Reservations:
@@ -57,7 +61,7 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def __iter__(self) -> "iter[Reservation]":
+    def __iter__(self) -> Iterator[Reservation]:
         return iter(tuple(self._by_id.values()))
 
     def add(self, reservation: Reservation) -> None:

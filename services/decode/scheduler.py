@@ -7,10 +7,7 @@ keeps its age, so it is the next to come back.
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId
-from common.core.request import Priority
-from common.engine.plan import BatchPlan, Extend, SequenceView
-
-RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+from common.engine.plan import BatchPlan, Extend, SequenceView, seniority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +24,10 @@ class DecodeLimits:
     watermark_pages: int
 
 
-def seniority(view: SequenceView) -> tuple[int, float, SequenceId]:
-    """Sort key: who is served first and preempted last."""
-    return RANK[view.priority], view.arrived, view.id
-
-
 def plan_admission(
     waiting: tuple[SequenceView, ...], *, num_active: int, available_pages: int, limits: DecodeLimits
 ) -> tuple[SequenceId, ...]:
-    """Waiting sequences that may begin now, in order. Stops at the first that does not fit: nobody overtakes for ever."""
+    """Waiting sequences that may begin now. Stops at the first that does not fit: nobody overtakes for ever."""
     admitted: list[SequenceId] = []
     room = available_pages - (limits.watermark_pages if num_active else 0)
     for view in sorted(waiting, key=seniority):

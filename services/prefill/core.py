@@ -16,14 +16,14 @@ from common.core.ids import RequestId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
-from common.engine.telling import prefill_done, tokens_emitted
+from common.engine.telling import Outgoing, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.staging import Staging, StagingPool
 from common.kv.storage import PageStorage
 from common.transfer.messages import Finale, FirstToken, PageRun
 from common.transfer.plan import max_run_pages, plan_runs
-from services.prefill.messages import Destination, ExportDropped, Outgoing, PrefillEvent, RunReady
+from services.prefill.messages import Destination, ExportDropped, PrefillEvent, RunReady
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 
 
@@ -179,9 +179,7 @@ class PrefillCore:
         return bool(outcome.extended or outcome.failed)
 
     def _admit(self) -> None:
-        waiting = tuple(
-            self._batch.view(prompt.sequence) for prompt in self._prompts.values() if not prompt.has_begun
-        )
+        waiting = tuple(self._batch.view(prompt.sequence) for prompt in self._prompts.values() if not prompt.has_begun)
         active = sum(prompt.has_begun for prompt in self._prompts.values())
         admitted = plan_admission(
             waiting, num_active=active, available_pages=self._cache.available() - self._owed(), limits=self._limits
@@ -322,7 +320,7 @@ class PrefillCore:
             waiting_requests=len(waiting),
             waiting_tokens=sum(self._batch[sequence].num_pending for sequence in self._prompts),
             running_sequences=len(self._prompts) - len(waiting),
-            outstanding_exports=self._staging.in_use,
+            outstanding_exports=self._staging.count - self._staging.num_free,
             step_seconds=self._last_step.seconds,
             step_batch=len(self._last_step.extended),
             steps=self._steps,

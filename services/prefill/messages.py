@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.core.events import WorkEvent
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
+from common.engine.telling import Outgoing
 from common.kv.staging import Staging
 from common.transfer.messages import Finale, PageRun
 
@@ -15,14 +15,6 @@ class Destination:
     worker: WorkerRef
     reservation: ReservationId
     held_pages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """For one router's subscription."""
-
-    router: RouterRef
-    event: WorkEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

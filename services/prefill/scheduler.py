@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId
-from common.core.request import Priority
-from common.engine.plan import BatchPlan, Extend, SequenceView
-
-RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+from common.engine.plan import BatchPlan, Extend, SequenceView, seniority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +19,13 @@ class PrefillLimits:
     max_prompts: int
 
 
-def urgency(view: SequenceView) -> tuple[int, float, SequenceId]:
-    """Sort key: class first, then age. Deadlines are met by order of arrival; expired prompts never reach a plan."""
-    return RANK[view.priority], view.arrived, view.id
-
-
 def plan_admission(
     waiting: tuple[SequenceView, ...], *, num_active: int, available_pages: int, limits: PrefillLimits
 ) -> tuple[SequenceId, ...]:
-    """Prompts that may begin now. A prompt begins only when all its pages fit: half-read prompts never wait for pages."""
+    """Prompts that may begin now: only when all their pages fit, so that half-read prompts never wait for pages."""
     admitted: list[SequenceId] = []
     room = available_pages
-    for view in sorted(waiting, key=urgency):
+    for view in sorted(waiting, key=seniority):
         pages = -(-view.num_tokens // limits.page_size)
         if pages > room or num_active + len(admitted) >= limits.max_prompts:
             break
@@ -46,7 +38,7 @@ def plan_step(active: tuple[SequenceView, ...], *, limits: PrefillLimits) -> Bat
     """Fill the token budget in order of urgency; a long prompt goes on in the next step."""
     budget = limits.step_tokens
     extend: list[Extend] = []
-    for view in sorted(active, key=urgency):
+    for view in sorted(active, key=seniority):
         num_tokens = min(view.num_pending, limits.chunk_tokens, budget)
         if num_tokens == 0:
             break

@@ -13,7 +13,7 @@ from common.core.events import StationReached, WorkEvent, WorkFailed
 from common.core.ids import RequestId, RouterRef, TransferId
 from common.core.worker import Role
 from common.engine.tombstones import Tombstones
-from common.transfer.endpoint import Endpoint
+from common.transfer.endpoint import KvEndpoint
 from common.transfer.messages import Outcome, OutcomeState
 from common.transfer.outbound import OutboundTransfer
 from services.prefill.messages import ExportDropped, RunReady
@@ -22,11 +22,11 @@ ExportKey = tuple[RequestId, int]
 
 
 class Shipping:
-    """Writer: the event loop. What it says to others goes through `tell` (a router), `wake` and `give_up` (the core)."""
+    """Writer: the event loop. It speaks through `tell` (a router), `wake` and `give_up` (the core)."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: KvEndpoint,
         *,
         tell: Callable[[RouterRef, WorkEvent], None],
         wake: Callable[[], None],

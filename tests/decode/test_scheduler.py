@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from common.core.ids import RequestId, SequenceId
 from common.core.request import Priority
-from common.engine.plan import BatchPlan, SequenceView
-from services.decode.scheduler import DecodeLimits, plan_admission, plan_step, seniority
+from common.engine.plan import BatchPlan, SequenceView, seniority
+from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
 
 LIMITS = DecodeLimits(page_size=4, max_sequences=8, extend_tokens=6, idle_extend_tokens=16, watermark_pages=2)
 

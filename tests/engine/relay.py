@@ -7,16 +7,16 @@ from common.core.clock import ManualClock
 from common.core.events import TokensEmitted, WorkEvent
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, WorkerRef
 from common.core.request import Work
+from common.engine.telling import Outgoing
 from common.kv.staging import StagingPool
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore, PromiseLimits
 from services.decode.landing import LandingStrip
-from services.decode.messages import Outgoing as DecodeOutgoing
 from services.decode.messages import ReservationClosed, RunLanded
 from services.decode.reservations import Promise
 from services.decode.scheduler import DecodeLimits
 from services.prefill.core import PrefillCore
-from services.prefill.messages import Destination, ExportDropped, Outgoing, RunReady
+from services.prefill.messages import Destination, ExportDropped, RunReady
 from services.prefill.scheduler import PrefillLimits
 from tests.engine.rig import LAYOUT, PAGE_SIZE, Rig, make_rig
 
@@ -35,7 +35,9 @@ class PrefillSide:
     core: PrefillCore
 
 
-def make_decode(clock: ManualClock, *, num_pages: int = 64, overcommit: float = 4.0, max_sequences: int = 64) -> DecodeSide:
+def make_decode(
+    clock: ManualClock, *, num_pages: int = 64, overcommit: float = 4.0, max_sequences: int = 64
+) -> DecodeSide:
     rig = make_rig(num_pages)
     names = count(1)
     core = DecodeCore(
@@ -132,7 +134,7 @@ class Relay:
     def listen(self) -> None:
         for event in self.decode.core.take_events():
             match event:
-                case DecodeOutgoing():
+                case Outgoing():
                     self.heard.append(event.event)
                 case RunLanded():
                     self.landed_pages += event.num_pages * event.is_accepted

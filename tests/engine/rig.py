@@ -78,9 +78,7 @@ def generate(given: Work, *, chunk: int = 10_000, num_pages: int = 256) -> dict[
     rig.batch.begin(first)
     alive: list[SequenceId] = [first]
     while alive:
-        extend = tuple(
-            Extend(sequence=each, num_tokens=min(chunk, rig.batch[each].num_pending)) for each in alive
-        )
+        extend = tuple(Extend(sequence=each, num_tokens=min(chunk, rig.batch[each].num_pending)) for each in alive)
         outcome = rig.batch.run(BatchPlan(extend=extend))
         alive = _collect(rig, outcome, output, alive)
     rig.cache.audit()

@@ -14,7 +14,7 @@ def prompt(length: int, start: int = 0) -> list[int]:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("chunk", (1, 3, PAGE_SIZE, 7))
+@pytest.mark.parametrize("chunk", [1, 3, PAGE_SIZE, 7])
 def test_chunks_do_not_change_the_answer(length: int, chunk: int) -> None:
     given = work("r", prompt(length), max_tokens=10)
     assert generate(given, chunk=chunk) == generate(given)
@@ -35,9 +35,11 @@ def test_a_cached_prefix_gives_the_same_answer_and_is_not_computed_again(length:
     rig = make_rig()
     outcomes = []
     for name in ("first", "second"):
-        id = rig.batch.add(work(name, prompt(length), max_tokens=1), arrived=0.0)
-        rig.batch.begin(id)
-        outcomes.append(rig.batch.run(BatchPlan(extend=(Extend(sequence=id, num_tokens=rig.batch[id].num_pending),))))
+        first = rig.batch.add(work(name, prompt(length), max_tokens=1), arrived=0.0)
+        rig.batch.begin(first)
+        outcomes.append(
+            rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=rig.batch[first].num_pending),)))
+        )
         rig.batch.proceed(outcomes[-1].drawn)
     assert outcomes[0].drawn[0].token == outcomes[1].drawn[0].token
     assert outcomes[1].num_tokens == length - (length - 1) // PAGE_SIZE * PAGE_SIZE
@@ -47,22 +49,22 @@ def test_a_cached_prefix_gives_the_same_answer_and_is_not_computed_again(length:
 def test_a_preempted_sequence_goes_on_as_if_nothing_had_happened(length: int) -> None:
     given = work("r", prompt(length), max_tokens=8)
     rig = make_rig()
-    id = rig.batch.add(given, arrived=0.0)
-    rig.batch.begin(id)
+    first = rig.batch.add(given, arrived=0.0)
+    rig.batch.begin(first)
     tokens = []
     for step in range(8):
         if step == 3:
-            rig.batch.run(BatchPlan(preempt=(id,)))
+            rig.batch.run(BatchPlan(preempt=(first,)))
             rig.cache.reset()  # nothing is found again: everything must be recomputed
             assert rig.cache.counts().free == rig.cache.counts().total
-            rig.batch.begin(id)
-        outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=id, num_tokens=rig.batch[id].num_pending),)))
+            rig.batch.begin(first)
+        outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=rig.batch[first].num_pending),)))
         tokens += [draw.token for draw in outcome.drawn]
         rig.batch.proceed(outcome.drawn)
     assert tokens == generate(given)[0]
 
 
-@pytest.mark.parametrize("cut", (1, 4, 7))
+@pytest.mark.parametrize("cut", [1, 4, 7])
 def test_emitted_tokens_of_an_earlier_attempt_continue_the_same_text(cut: int) -> None:
     whole = generate(work("r", prompt(9), temperature=0.8, max_tokens=8))[0]
     rest = generate(work("r", prompt(9), temperature=0.8, max_tokens=8, attempt=2, emitted=tuple(whole[:cut])))[0]
@@ -72,12 +74,12 @@ def test_emitted_tokens_of_an_earlier_attempt_continue_the_same_text(cut: int) -
 def test_adopted_pages_give_the_answer_of_the_worker_that_computed_them() -> None:
     given = work("r", prompt(11), n=2, temperature=0.9, max_tokens=6)
     here, there = make_rig(), make_rig()
-    id = here.batch.add(given, arrived=0.0)
-    here.batch.begin(id)
-    drawn = here.batch.run(BatchPlan(extend=(Extend(sequence=id, num_tokens=11),))).drawn
+    first = here.batch.add(given, arrived=0.0)
+    here.batch.begin(first)
+    drawn = here.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=11),))).drawn
     refs = there.cache.promise(3)
     assert refs is not None
-    for source, target in zip(here.batch[id].pages, refs, strict=True):
+    for source, target in zip(here.batch[first].pages, refs, strict=True):
         there.storage.page(target.page)[:] = here.storage.page(source.page)
     there.cache.fulfil(refs)
     first = {draw.choice.index: draw.token for draw in drawn}
@@ -98,19 +100,19 @@ def test_adopted_pages_give_the_answer_of_the_worker_that_computed_them() -> Non
 
 def test_a_row_that_finds_no_page_is_deferred_and_nothing_of_it_changes() -> None:
     rig = make_rig(num_pages=2)
-    id = rig.batch.add(work("r", prompt(12)), arrived=0.0)
-    rig.batch.begin(id)
-    outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=id, num_tokens=12),)))
-    assert outcome.deferred == (id,)
-    assert rig.batch[id].num_computed == 0
+    first = rig.batch.add(work("r", prompt(12)), arrived=0.0)
+    rig.batch.begin(first)
+    outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=12),)))
+    assert outcome.deferred == (first,)
+    assert rig.batch[first].num_computed == 0
     assert rig.cache.counts().free == 2
 
 
 def test_max_tokens_ends_a_choice_with_length() -> None:
     rig = make_rig()
-    id = rig.batch.add(work("r", prompt(5), max_tokens=1), arrived=0.0)
-    rig.batch.begin(id)
-    outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=id, num_tokens=5),)))
+    first = rig.batch.add(work("r", prompt(5), max_tokens=1), arrived=0.0)
+    rig.batch.begin(first)
+    outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=5),)))
     assert [draw.finish for draw in outcome.drawn] == [FinishReason.LENGTH]
 
 
@@ -118,11 +120,9 @@ def test_a_poison_row_fails_alone() -> None:
     rig = make_rig(poison=(13,))
     good = rig.batch.add(work("good", [1, 2, 3]), arrived=0.0)
     bad = rig.batch.add(work("bad", [1, 13, 3]), arrived=0.0)
-    for id in (good, bad):
-        rig.batch.begin(id)
-    outcome = rig.batch.run(
-        BatchPlan(extend=(Extend(sequence=good, num_tokens=3), Extend(sequence=bad, num_tokens=3)))
-    )
+    for each in (good, bad):
+        rig.batch.begin(each)
+    outcome = rig.batch.run(BatchPlan(extend=(Extend(sequence=good, num_tokens=3), Extend(sequence=bad, num_tokens=3))))
     assert outcome.failed == (bad,)
     assert [draw.source for draw in outcome.drawn] == [good]
 
@@ -130,12 +130,12 @@ def test_a_poison_row_fails_alone() -> None:
 def test_swapped_pages_change_the_text_so_the_simulation_is_honest() -> None:
     given = work("r", prompt(12), max_tokens=4)
     rig = make_rig()
-    id = rig.batch.add(given, arrived=0.0)
-    rig.batch.begin(id)
-    first = rig.batch.run(BatchPlan(extend=(Extend(sequence=id, num_tokens=12),))).drawn
-    rig.batch.proceed(first)
-    pages = [rig.storage.page(ref.page) for ref in rig.batch[id].pages]
+    first = rig.batch.add(given, arrived=0.0)
+    rig.batch.begin(first)
+    drawn = rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=12),))).drawn
+    rig.batch.proceed(drawn)
+    pages = [rig.storage.page(ref.page) for ref in rig.batch[first].pages]
     kept = bytes(pages[0])
     pages[0][:], pages[1][:] = pages[1], kept
-    second = rig.batch.run(BatchPlan(decode=(id,))).drawn
-    assert [first[0].token, second[0].token] != generate(given)[0][:2]
+    second = rig.batch.run(BatchPlan(decode=(first,))).drawn
+    assert [drawn[0].token, second[0].token] != generate(given)[0][:2]

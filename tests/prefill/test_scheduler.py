@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from common.core.ids import RequestId, SequenceId
 from common.core.request import Priority
-from common.engine.plan import Extend, SequenceView
-from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step, urgency
+from common.engine.plan import Extend, SequenceView, seniority
+from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 
 LIMITS = PrefillLimits(page_size=4, step_tokens=16, chunk_tokens=12, max_prompts=4)
 
@@ -54,5 +54,5 @@ def test_the_budget_is_filled_and_never_exceeded(prompts: list[tuple[int, Priori
     spent = sum(extend.num_tokens for extend in plan.extend)
     assert spent == min(LIMITS.step_tokens, sum(min(view.num_pending, LIMITS.chunk_tokens) for view in views))
     by_id = {view.id: view for view in views}
-    served = [urgency(by_id[extend.sequence]) for extend in plan.extend]
+    served = [seniority(by_id[extend.sequence]) for extend in plan.extend]
     assert served == sorted(served)

@@ -1,0 +1,102 @@
+"""Between the transfer room and the core: what arrives verified is landed, and what has landed is acknowledged.
+
+Everything here runs on the event loop; the core hears of it through the step loop.
+"""
+
+from collections.abc import Callable
+
+from common.core.errors import Reason
+from common.core.events import WorkEvent, WorkFailed
+from common.core.ids import ReservationId, RouterRef, TransferId
+from common.core.request import Work
+from common.core.worker import Role
+from common.engine.loop import Turns
+from common.kv.layout import PageLayout
+from common.transfer.expectation import Arrival, Expectation
+from common.transfer.inbound import InboundTransfers
+from common.transfer.messages import Finale, Outcome
+from services.decode.core import DecodeCore
+from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
+from services.decode.reservations import Promise
+
+RunKey = tuple[ReservationId, int, int]
+
+
+class Arrivals:
+    """The sink of every expected transfer. Writer: the event loop."""
+
+    def __init__(
+        self,
+        *,
+        core: DecodeCore,
+        turns: Turns[DecodeEvent],
+        inbound: InboundTransfers,
+        layout: PageLayout,
+        tell: Callable[[RouterRef, WorkEvent], None],
+    ) -> None:
+        self._core = core
+        self._turns = turns
+        self._inbound = inbound
+        self._layout = layout
+        self._tell = tell
+        self._lent: dict[RunKey, Arrival] = {}
+        self._works: dict[ReservationId, Work] = {}
+
+    def expect(self, work: Work, promise: Promise, attempt: int) -> None:
+        """Open the door for one attempt to fill a promise. Raises Fenced for an attempt that is over."""
+        expectation = Expectation(
+            transfer=TransferId(promise.reservation, attempt),
+            request=work.request,
+            total_pages=promise.total_pages,
+            held_pages=promise.held_pages,
+            page_bytes=self._layout.page_bytes,
+            choices=tuple(choice.index for choice in work.choices),
+        )
+        self._inbound.expect(expectation, self)
+        self._works[promise.reservation] = work
+
+    def work_of(self, reservation: ReservationId) -> Work | None:
+        """The work behind a standing promise."""
+        return self._works.get(reservation)
+
+    # What the transfer room says
+
+    def on_run(self, arrival: Arrival) -> None:
+        reservation, attempt = arrival.transfer.reservation, arrival.transfer.attempt
+        self._lent[(reservation, attempt, arrival.run.first_page)] = arrival
+        run, data = arrival.run, arrival.data
+        self._turns.post(lambda: self._core.land(reservation, attempt, run.first_page, run.num_pages, data))
+
+    def on_finale(self, transfer: TransferId, finale: Finale) -> None:
+        first = {token.choice: token.token for token in finale.first_tokens}
+        self._turns.post(lambda: self._core.complete(transfer.reservation, transfer.attempt, first))
+
+    def on_failed(self, transfer: TransferId, outcome: Outcome) -> None:
+        """The promise stands: the router may renew it and point another prefill worker at it."""
+        work = self._works.get(transfer.reservation)
+        if work is None:
+            return
+        failed = WorkFailed(
+            request=work.request,
+            attempt=transfer.attempt,
+            role=Role.PREFILL,
+            reason=outcome.reason or Reason.TRANSFER_FAILED,
+            message=outcome.message,
+            reservation_stands=True,
+        )
+        self._tell(work.router, failed)
+
+    # What the core says
+
+    def landed(self, event: RunLanded) -> None:
+        """A run left its staging, one way or the other."""
+        arrival = self._lent.pop((event.reservation, event.attempt, event.first_page))
+        if event.is_accepted:
+            self._inbound.landed(arrival)
+        else:
+            self._inbound.dropped(arrival)
+
+    def closed(self, event: ReservationClosed) -> None:
+        """Nothing more is wanted for this reservation."""
+        self._works.pop(event.reservation, None)
+        self._inbound.forget(event.reservation)

@@ -1,0 +1,63 @@
+"""DecodeService on the wire: translates, asks the core between two steps, opens the door for the pages."""
+
+from typing import TYPE_CHECKING, Any
+
+from common.core.clock import Clock
+from common.core.errors import NotFound, Reason
+from common.core.ids import ReservationId, WorkerRef
+from common.engine.loop import Turns
+from common.rpc.convert.work import work_from_wire
+from common.rpc.convert.worker import worker_to_wire
+from protos.baton.v1 import decode_pb2, decode_pb2_grpc
+from services.decode.arrivals import Arrivals
+from services.decode.core import DecodeCore
+from services.decode.messages import DecodeEvent
+
+if TYPE_CHECKING:
+    import grpc
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
+    """Thin: every decision is the core's. Errors are BatonErrors, translated at the boundary."""
+
+    def __init__(
+        self, *, me: WorkerRef, core: DecodeCore, turns: Turns[DecodeEvent], arrivals: Arrivals, clock: Clock
+    ) -> None:
+        self._me = me
+        self._core = core
+        self._turns = turns
+        self._arrivals = arrivals
+        self._clock = clock
+
+    async def Reserve(self, request: decode_pb2.ReserveRequest, context: "Context") -> decode_pb2.ReserveResponse:
+        work = work_from_wire(request.work, now=self._clock.monotonic())
+        promise = await self._turns.call(lambda: self._core.reserve(work))
+        self._arrivals.expect(work, promise, work.attempt)
+        return decode_pb2.ReserveResponse(
+            reservation_id=promise.reservation,
+            worker=worker_to_wire(self._me),
+            total_pages=promise.total_pages,
+            held_pages=promise.held_pages,
+            promised_pages=promise.promised_pages,
+        )
+
+    async def Renew(self, request: decode_pb2.RenewRequest, context: "Context") -> decode_pb2.RenewResponse:
+        reservation, attempt = ReservationId(request.reservation_id), request.attempt
+        work = self._arrivals.work_of(reservation)
+        if work is None or work.request != request.request_id:
+            raise NotFound(
+                message=f"{reservation} of {request.request_id} is not promised here (any more)",
+                reason=Reason.RESERVATION_NOT_FOUND,
+            )
+        promise = await self._turns.call(lambda: self._core.renew(reservation, attempt))
+        self._arrivals.expect(work, promise, attempt)
+        return decode_pb2.RenewResponse(held_pages=promise.held_pages)
+
+    async def StartLocal(
+        self, request: decode_pb2.StartLocalRequest, context: "Context"
+    ) -> decode_pb2.StartLocalResponse:
+        work = work_from_wire(request.work, now=self._clock.monotonic())
+        await self._turns.call(lambda: self._core.start_local(work))
+        return decode_pb2.StartLocalResponse()

@@ -1,0 +1,46 @@
+"""PrefillService on the wire: translates and queues the prompt with the core."""
+
+from typing import TYPE_CHECKING, Any
+
+from common.core.clock import Clock
+from common.core.errors import FieldViolation, InvalidRequest
+from common.core.ids import ReservationId
+from common.engine.loop import Turns
+from common.rpc.convert.work import work_from_wire
+from common.rpc.convert.worker import worker_from_wire
+from protos.baton.v1 import prefill_pb2, prefill_pb2_grpc
+from services.prefill.core import PrefillCore
+from services.prefill.messages import Destination, PrefillEvent
+
+if TYPE_CHECKING:
+    import grpc
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
+    """Thin: every decision is the core's. Errors are BatonErrors, translated at the boundary."""
+
+    def __init__(self, *, core: PrefillCore, turns: Turns[PrefillEvent], clock: Clock) -> None:
+        self._core = core
+        self._turns = turns
+        self._clock = clock
+
+    async def Prefill(self, request: prefill_pb2.PrefillRequest, context: "Context") -> prefill_pb2.PrefillResponse:
+        work = work_from_wire(request.work, now=self._clock.monotonic())
+        destination = _destination(request)
+        ahead = await self._turns.call(lambda: self._core.submit(work, destination))
+        return prefill_pb2.PrefillResponse(queue_position=ahead)
+
+
+def _destination(request: prefill_pb2.PrefillRequest) -> Destination:
+    if not request.HasField("destination") or not request.destination.reservation_id:
+        raise InvalidRequest(
+            message="a prompt without a promise: reserve pages on a decode worker first",
+            violations=(FieldViolation(field="destination.reservation_id", description="must name a promise"),),
+        )
+    return Destination(
+        worker=worker_from_wire(request.destination.worker),
+        reservation=ReservationId(request.destination.reservation_id),
+        held_pages=request.destination.held_pages,
+    )
