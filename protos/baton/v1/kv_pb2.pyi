@@ -226,16 +226,20 @@ class Met(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGEST_KEY_FIELD_NUMBER: _builtins.int
+    MAX_RUN_BYTES_FIELD_NUMBER: _builtins.int
     digest_key: _builtins.bytes
     """Key of the page digest for this pair, minted by the receiver."""
+    max_run_bytes: _builtins.int
+    """Largest run that the receiver can stage."""
     def __init__(
         self,
         *,
         digest_key: _builtins.bytes = ...,
+        max_run_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest_key", b"digest_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest_key", b"digest_key", "max_run_bytes", b"max_run_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,7 +313,7 @@ class OfferRequest(_message.Message):
     DIGESTS_FIELD_NUMBER: _builtins.int
     FINALE_FIELD_NUMBER: _builtins.int
     frame: _builtins.int
-    """Number of this frame on the pair's data plane, from 0 without gap."""
+    """Number of this frame on the pair's data plane, from 0 without gap; a refused offer leaves it unused."""
     first_page: _builtins.int
     """Page run: indexes into the request's pages, not page ids of either side."""
     num_pages: _builtins.int
@@ -317,7 +321,9 @@ class OfferRequest(_message.Message):
     digests: _builtins.bytes
     """One digest per page, 8 bytes each, concatenated in order."""
     @_builtins.property
-    def transfer(self) -> Global___TransferRef: ...
+    def transfer(self) -> Global___TransferRef:
+        """Absent: probe bytes, received, verified and dropped."""
+
     @_builtins.property
     def pair(self) -> Global___Pair: ...
     @_builtins.property
@@ -415,7 +421,10 @@ class AckRequest(_message.Message):
 
     TRANSFER_FIELD_NUMBER: _builtins.int
     WAIT_MS_FIELD_NUMBER: _builtins.int
+    ABORT_REASON_FIELD_NUMBER: _builtins.int
     wait_ms: _builtins.int
+    abort_reason: _builtins.str
+    """Set: the sender gives the transfer up, for this reason (a name of ErrorReason without its prefix)."""
     @_builtins.property
     def transfer(self) -> Global___TransferRef: ...
     def __init__(
@@ -423,10 +432,11 @@ class AckRequest(_message.Message):
         *,
         transfer: Global___TransferRef | None = ...,
         wait_ms: _builtins.int = ...,
+        abort_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfer", b"transfer", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_reason", b"abort_reason", "transfer", b"transfer", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,19 +449,24 @@ class AckResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LANDED_PAGES_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     outcome: Global___TransferOutcome.ValueType
     reason: _builtins.str
+    """A name of ErrorReason without its prefix."""
     landed_pages: _builtins.int
+    message: _builtins.str
+    """Readable detail of the reason."""
     def __init__(
         self,
         *,
         outcome: Global___TransferOutcome.ValueType = ...,
         reason: _builtins.str = ...,
         landed_pages: _builtins.int = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["landed_pages", b"landed_pages", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["landed_pages", b"landed_pages", "message", b"message", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,69 @@
+"""What this room counts. Plain numbers: the worker wires them to the metric catalogue."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from common.core.errors import Reason
+from common.transfer.messages import Outcome, OutcomeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferTotals:
+    """One direction's totals since start. started = done + failed + expired + in flight."""
+
+    started: int
+    done: int
+    failed: int
+    expired: int
+    pages: int
+    bytes: int
+    seconds: float
+    failures: dict[Reason, int]
+    incidents: dict[str, int]
+
+    @property
+    def in_flight(self) -> int:
+        return self.started - self.done - self.failed - self.expired
+
+
+@dataclass(slots=True)
+class TransferCounters:
+    """One direction. Writer: the event loop. `incidents` are counted under the fixed names used in this room:
+
+    fenced, duplicate_offer, refused_offer, digest_mismatch, dropped_run, offer_retry, link_opened, link_failed,
+    link_evicted, link_superseded, link_reopened, bug.
+    """
+
+    started: int = 0
+    ended: Counter[OutcomeState] = field(default_factory=Counter)
+    pages: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    failures: Counter[Reason] = field(default_factory=Counter)
+    incidents: Counter[str] = field(default_factory=Counter)
+
+    def end(self, outcome: Outcome) -> None:
+        """Exactly once per started transfer."""
+        assert outcome.is_terminal, outcome
+        self.ended[outcome.state] += 1
+        if outcome.reason is not None:
+            self.failures[outcome.reason] += 1
+
+    def moved(self, num_pages: int, num_bytes: int, seconds: float) -> None:
+        """A run went over the data plane in `seconds`."""
+        self.pages += num_pages
+        self.bytes += num_bytes
+        self.seconds += seconds
+
+    def snapshot(self) -> TransferTotals:
+        return TransferTotals(
+            started=self.started,
+            done=self.ended[OutcomeState.DONE],
+            failed=self.ended[OutcomeState.FAILED],
+            expired=self.ended[OutcomeState.EXPIRED],
+            pages=self.pages,
+            bytes=self.bytes,
+            seconds=self.seconds,
+            failures=dict(self.failures),
+            incidents=dict(self.incidents),
+        )

@@ -1,0 +1,96 @@
+"""What a receiver waits for, and what it is handed: the words between this room and decode's arrivals."""
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from common.core.ids import RequestId, TransferId
+from common.kv.staging import Staging
+from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What one attempt must bring: pages [held_pages, total_pages) of `request` and a finale for some of `choices`."""
+
+    transfer: TransferId
+    request: RequestId
+    total_pages: int
+    held_pages: int
+    page_bytes: int
+    choices: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.held_pages <= self.total_pages, f"{self.transfer}: {self}"
+
+    @property
+    def num_wanted(self) -> int:
+        return self.total_pages - self.held_pages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Arrival:
+    """A verified run in a staging buffer, lent to the sink until `landed` or `dropped`."""
+
+    transfer: TransferId
+    run: PageRun
+    staging: Staging
+    num_bytes: int
+
+    @property
+    def data(self) -> memoryview:
+        """The run's bytes, page after page."""
+        return self.staging.view[: self.num_bytes]
+
+
+class TransferSink(Protocol):
+    """Who wants the pages. Called on the event loop; must not wait, and must not raise but where it says so."""
+
+    def on_run(self, arrival: Arrival) -> None:
+        """Raises Refused when it cannot take the run, which then is not lent and fails the transfer."""
+        ...
+
+    def on_finale(self, transfer: TransferId, finale: Finale) -> None: ...
+
+    def on_failed(self, transfer: TransferId, outcome: Outcome) -> None: ...
+
+
+class InboundState(StrEnum):
+    """EXPECTED -> RECEIVING -> DONE | FAILED | EXPIRED. The arrows are drawn in inbound.py."""
+
+    EXPECTED = "expected"
+    RECEIVING = "receiving"
+    DONE = "done"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+class InboundTransfer:
+    """One attempt's progress. Writer: InboundTransfers."""
+
+    def __init__(self, expectation: Expectation, sink: TransferSink) -> None:
+        self.expectation = expectation
+        self.sink = sink
+        self.state = InboundState.EXPECTED
+        self.outcome = Outcome(state=OutcomeState.PENDING)
+        self.ended = asyncio.Event()
+        self.pair: Pair | None = None
+        self.finale: Finale | None = None
+        self.moved_at = 0.0
+        self.claimed: set[int] = set()
+        self.num_verified = 0
+        self.num_landed = 0
+
+    @property
+    def id(self) -> TransferId:
+        return self.expectation.transfer
+
+    @property
+    def is_running(self) -> bool:
+        return self.state is InboundState.RECEIVING
+
+    @property
+    def has_all_bytes(self) -> bool:
+        """Verified in full: the network can do it no harm any more."""
+        return self.finale is not None and self.num_verified == self.expectation.num_wanted

@@ -1,0 +1,122 @@
+"""Pull: a holder pushes retained pages into the caller's reservation, with the same outbound transfer as a hand-off."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.core.errors import BatonError, Fenced, InvalidRequest, Reason
+from common.core.ids import RequestId, WorkerRef
+from common.kv.staging import Staging, StagingPool
+from common.transfer.counters import TransferCounters
+from common.transfer.limits import TransferLimits
+from common.transfer.messages import Fetch, Finale, OutcomeState, PageRun, TransferRef
+from common.transfer.outbound import OutboundTransfer
+from common.transfer.plan import max_run_pages, run_bytes, split
+from common.transfer.scope import TaskScope
+from common.transfer.ticket import TicketOffice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """Pages kept for a request after its prompt was read, and what prefill sampled."""
+
+    num_pages: int
+    finale: Finale
+
+
+class PageSource(Protocol):
+    """Who keeps the pages. Both methods are called on the event loop; `gather` crosses to the step loop inside."""
+
+    def retained(self, request: RequestId) -> Retained | None: ...
+
+    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+        """Copies the run's pages to the front of the buffer. Raises Fenced when they are gone."""
+        ...
+
+    def release(self, request: RequestId) -> None:
+        """Nobody will fetch them any more: fetched, or the lease has ended. Idempotent."""
+        ...
+
+
+class FetchDesk:
+    """Redeems tickets and pushes what they name. At most half of the staging buffers are used by pushes, so that two
+    workers that fetch from each other cannot both wait for the other's buffers. Writer: the event loop."""
+
+    def __init__(
+        self,
+        me: WorkerRef,
+        *,
+        page_bytes: int,
+        source: PageSource | None,
+        tickets: TicketOffice,
+        staging: StagingPool,
+        start: Callable[[TransferRef, WorkerRef], OutboundTransfer],
+        limits: TransferLimits,
+        counters: TransferCounters,
+        scope: TaskScope,
+    ) -> None:
+        self._me = me
+        self._page_bytes = page_bytes
+        self._source = source
+        self._tickets = tickets
+        self._staging = staging
+        self._start = start
+        self._limits = limits
+        self._counters = counters
+        self._scope = scope
+        self._places = asyncio.Semaphore(max(1, staging.count // 2))
+
+    async def fetch(self, fetch: Fetch) -> int:
+        """Begins the push and returns how many pages it will bring. The same fetch heard twice is one push.
+
+        Raises Fenced (TICKET_INVALID, or another incarnation), InvalidRequest.
+        """
+        if fetch.transfer.sender_epoch != self._me.epoch or fetch.transfer.receiver_epoch != fetch.receiver.epoch:
+            raise Fenced(message=f"{fetch.transfer} names other incarnations than {self._me.worker} and its caller")
+        if not 0 <= fetch.held_pages <= fetch.ticket.num_pages:
+            raise InvalidRequest(message=f"{fetch.held_pages} pages held of {fetch.ticket.num_pages}")
+        is_repeat = self._tickets.is_redeemed(fetch.ticket)
+        self._tickets.redeem(fetch.ticket, fetch.transfer.transfer)
+        if not is_repeat:
+            retained = None if self._source is None else self._source.retained(fetch.ticket.request)
+            if self._source is None or retained is None or retained.num_pages != fetch.ticket.num_pages:
+                message = f"the pages of {fetch.ticket.request} are gone"
+                raise Fenced(message=message, reason=Reason.TICKET_INVALID)
+            self._scope.spawn(self._push(fetch, retained, self._source), name=f"push {fetch.transfer}")
+        return fetch.ticket.num_pages - fetch.held_pages
+
+    def expire(self) -> None:
+        """Frees what nobody fetched in time. Called on a timer."""
+        for request in self._tickets.expire():
+            if self._source is not None:
+                self._source.release(request)
+
+    async def _push(self, fetch: Fetch, retained: Retained, source: PageSource) -> None:
+        """Gather, ship, repeat; pages are released once they arrived, or once they cannot be fetched again."""
+        transfer = self._start(fetch.transfer, fetch.receiver)
+        try:
+            await transfer.open()
+            most = min(self._staging.num_bytes, transfer.max_run_bytes)
+            wanted = PageRun(first_page=fetch.held_pages, num_pages=retained.num_pages - fetch.held_pages)
+            for run in split(wanted, max_run_pages(most, self._page_bytes)):
+                await self._push_run(transfer, source, fetch.ticket.request, run)
+            await transfer.finish(retained.finale)
+            outcome = await transfer.wait_outcome(self._limits.idle_timeout_s)
+            if outcome.state is not OutcomeState.DONE:
+                self._counters.incidents["fetch_failed"] += 1
+        except BatonError as error:
+            # The caller hears of it from its own side of the transfer.
+            self._counters.incidents["fetch_failed"] += 1
+            transfer.abort(error.reason, error.message)
+        finally:
+            source.release(fetch.ticket.request)
+
+    async def _push_run(self, transfer: OutboundTransfer, source: PageSource, request: RequestId, run: PageRun) -> None:
+        async with self._places:
+            staging = await self._staging.acquire(self._limits.idle_timeout_s)
+            try:
+                await source.gather(request, run, staging)
+                await transfer.ship(run, staging.view[: run_bytes(run, self._page_bytes)])
+            finally:
+                staging.release()

@@ -1,0 +1,251 @@
+"""The receiving side of transfers: what is expected, what may come in, and how each one ended.
+
+    EXPECTED --first offer accepted--> RECEIVING --all pages landed, finale in--> DONE
+        |                                  |--a run fails, the pair closes, the sender aborts, a renewal--> FAILED
+        |                                  `--idle for too long--> EXPIRED
+        `--forget, a renewal--> (never started: not counted)
+
+How arrivals uses it:
+
+    inbound.expect(expectation, sink)     when pages are promised, and again with attempt + 1 for a renewal
+    sink.on_run(arrival)                  verified bytes: hand them to the step loop, slice by slice
+    inbound.landed(arrival)               they are in their pages: the staging buffer is free again
+    inbound.dropped(arrival)              they are not wanted any more: likewise. One of the two, once per arrival
+    sink.on_finale(transfer, finale)      after on_run of the last page
+    sink.on_failed(transfer, outcome)     FAILED or EXPIRED: the promise stands until the owner releases it
+    inbound.forget(reservation)           the reservation is over, however it ended
+
+A run is a claim on pages of the request; nothing here knows which pages of the pool they are.
+"""
+
+import asyncio
+from collections import OrderedDict
+
+from common.core.clock import Clock
+from common.core.errors import Fenced, NotFound, Reason, Refused
+from common.core.ids import ReservationId, TransferId, WorkerRef
+from common.kv.staging import Staging
+from common.transfer.counters import TransferCounters
+from common.transfer.expectation import Arrival, Expectation, InboundState, InboundTransfer, TransferSink
+from common.transfer.limits import TransferLimits
+from common.transfer.messages import Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
+from common.transfer.scrutiny import check_offer
+
+
+class InboundTransfers:
+    """Every attempt this worker expects, one per reservation, and the outcomes of the last ones.
+
+    Writer: the event loop. Synchronous, but for `wait_outcome`.
+    """
+
+    def __init__(
+        self,
+        me: WorkerRef,
+        *,
+        max_run_bytes: int,
+        limits: TransferLimits,
+        counters: TransferCounters,
+        clock: Clock,
+    ) -> None:
+        self._me = me
+        self._max_run_bytes = max_run_bytes
+        self._limits = limits
+        self._counters = counters
+        self._clock = clock
+        self._transfers: dict[ReservationId, InboundTransfer] = {}
+        self._outcomes: OrderedDict[TransferId, Outcome] = OrderedDict()
+        self._lent: set[Arrival] = set()
+
+    def __len__(self) -> int:
+        return len(self._transfers)
+
+    @property
+    def num_lent(self) -> int:
+        """Arrivals that the sinks hold: they must all come back."""
+        return len(self._lent)
+
+    def expect(self, expectation: Expectation, sink: TransferSink) -> None:
+        """Opens the door for one attempt; an older attempt of the reservation is over. Repeating it changes nothing.
+
+        Raises Fenced for an older attempt, Refused when too many transfers are expected.
+        """
+        current = self._transfers.get(expectation.transfer.reservation)
+        if current is not None:
+            if current.expectation == expectation:
+                return
+            if expectation.transfer.attempt <= current.id.attempt:
+                raise Fenced(message=f"{expectation.transfer} comes after attempt {current.id.attempt}")
+            self._close(current, f"superseded by attempt {expectation.transfer.attempt}")
+        elif len(self._transfers) >= self._limits.max_transfers:
+            raise Refused(message=f"{self._limits.max_transfers} transfers are expected", reason=Reason.LOAD_SHED)
+        self._transfers[expectation.transfer.reservation] = InboundTransfer(expectation, sink)
+
+    def forget(self, reservation: ReservationId) -> None:
+        """The owner is done with it, or gives up. Idempotent. The sink hears no more; its arrivals must come back."""
+        if (transfer := self._transfers.pop(reservation, None)) is not None:
+            self._close(transfer, "the reservation was released")
+
+    def claim(self, offer: Offer) -> InboundTransfer:
+        """Takes an offer that passes every check: its pages are spoken for. Raises as check_offer does, or NotFound."""
+        assert offer.transfer is not None, "a probe claims nothing"
+        transfer = self._known(offer.transfer)
+        try:
+            check_offer(offer, transfer, me=self._me, max_run_bytes=self._max_run_bytes)
+        except Fenced:
+            self._counters.incidents["fenced"] += 1
+            raise
+        transfer.claimed.update(range(offer.run.first_page, offer.run.end))
+        transfer.pair = offer.pair
+        transfer.moved_at = self._clock.monotonic()
+        return transfer
+
+    def unclaim(self, transfer: InboundTransfer, offer: Offer) -> None:
+        """The offer is refused after all, for want of staging or of a channel: as if it had not been heard."""
+        transfer.claimed.difference_update(range(offer.run.first_page, offer.run.end))
+        if transfer.state is InboundState.EXPECTED:
+            transfer.pair = None
+
+    def begin(self, transfer: InboundTransfer, offer: Offer) -> None:
+        """The offer is accepted. From the first one on the transfer counts as started."""
+        if transfer.state is InboundState.EXPECTED:
+            transfer.state = InboundState.RECEIVING
+            self._counters.started += 1
+        transfer.finale = offer.finale or transfer.finale
+        transfer.moved_at = self._clock.monotonic()
+        self._settle(transfer)
+
+    def hand_over(self, transfer: InboundTransfer, run: PageRun, staging: Staging, num_bytes: int) -> bool:
+        """Verified bytes go to the sink, the finale behind the last. False: not wanted any more, keep the buffer."""
+        if not transfer.is_running:
+            self._counters.incidents["dropped_run"] += 1
+            return False
+        arrival = Arrival(transfer=transfer.id, run=run, staging=staging, num_bytes=num_bytes)
+        self._lent.add(arrival)
+        transfer.num_verified += run.num_pages
+        transfer.moved_at = self._clock.monotonic()
+        try:
+            transfer.sink.on_run(arrival)
+        except Refused as error:  # the step loop's mailbox is full
+            self._lent.discard(arrival)
+            self.fail(transfer, error.reason, error.message)
+            return False
+        self._settle(transfer)
+        return True
+
+    def landed(self, arrival: Arrival) -> None:
+        """The arrival's bytes are in their pages. Counts only while its attempt is the current one."""
+        self._take_back(arrival)
+        transfer = self._transfers.get(arrival.transfer.reservation)
+        if transfer is None or transfer.id != arrival.transfer or not transfer.is_running:
+            return
+        transfer.num_landed += arrival.run.num_pages
+        transfer.moved_at = self._clock.monotonic()
+        if transfer.has_all_bytes and transfer.num_landed == transfer.expectation.num_wanted:
+            self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.num_landed))
+
+    def dropped(self, arrival: Arrival) -> None:
+        """The sink did not use it: a transfer that waited for it fails."""
+        self._take_back(arrival)
+        transfer = self._transfers.get(arrival.transfer.reservation)
+        if transfer is not None and transfer.id == arrival.transfer:
+            self.fail(transfer, Reason.CANCELLED, f"pages {arrival.run} were not wanted any more")
+
+    def fail(self, transfer: InboundTransfer, reason: Reason, message: str) -> None:
+        """Ends a running transfer as FAILED and tells its sink. No effect on any other."""
+        if transfer.is_running:
+            outcome = Outcome(
+                state=OutcomeState.FAILED, reason=reason, message=message, landed_pages=transfer.num_landed
+            )
+            self._end(transfer, outcome)
+            transfer.sink.on_failed(transfer.id, outcome)
+
+    def fail_pair(self, pair: Pair, message: str) -> None:
+        """Every transfer that still needs bytes over `pair` fails; those that only land go on."""
+        for transfer in tuple(self._transfers.values()):
+            if transfer.pair == pair and not transfer.has_all_bytes:
+                self.fail(transfer, Reason.CHANNEL_BROKEN, message)
+
+    def is_fed_by(self, pair: Pair) -> bool:
+        return any(t.is_running and t.pair == pair and not t.has_all_bytes for t in self._transfers.values())
+
+    def expire(self) -> None:
+        """Ends transfers in which nothing moved for too long. Called on a timer of its own."""
+        now = self._clock.monotonic()
+        for transfer in tuple(self._transfers.values()):
+            if transfer.is_running and now - transfer.moved_at > self._limits.idle_timeout_s:
+                message = f"{transfer.id.reservation}: nothing moved for {now - transfer.moved_at:.1f} s"
+                outcome = Outcome(
+                    state=OutcomeState.EXPIRED,
+                    reason=Reason.TRANSFER_TIMEOUT,
+                    message=message,
+                    landed_pages=transfer.num_landed,
+                )
+                self._end(transfer, outcome)
+                transfer.sink.on_failed(transfer.id, outcome)
+
+    def abort(self, ref: TransferRef, reason: Reason) -> None:
+        """The sender gives up. Idempotent; a word about another attempt or from another incarnation ends nothing."""
+        transfer = self._transfers.get(ref.transfer.reservation)
+        if transfer is None or transfer.id != ref.transfer or transfer.pair is None or transfer.has_all_bytes:
+            return
+        if transfer.pair.sender.epoch == ref.sender_epoch:
+            self.fail(transfer, reason, f"{ref}: given up by its sender")
+
+    async def wait_outcome(self, ref: TransferRef, wait_s: float) -> Outcome:
+        """The attempt's outcome, waited for at most `wait_s`. Raises Fenced for another incarnation, NotFound."""
+        if ref.receiver_epoch != self._me.epoch:
+            raise Fenced(message=f"{ref} is for another incarnation of {self._me.worker}")
+        if (past := self._outcomes.get(ref.transfer)) is not None:
+            return past
+        transfer = self._known(ref)
+        if transfer.id != ref.transfer:
+            raise Fenced(message=f"{ref} is over or not known yet: attempt {transfer.id.attempt} is expected")
+        try:
+            async with asyncio.timeout(wait_s):
+                await transfer.ended.wait()
+        except TimeoutError:
+            return Outcome(state=OutcomeState.PENDING, landed_pages=transfer.num_landed)
+        return transfer.outcome
+
+    def _known(self, ref: TransferRef) -> InboundTransfer:
+        if (transfer := self._transfers.get(ref.transfer.reservation)) is None:
+            message = f"no reservation {ref.transfer.reservation} at {self._me.worker}"
+            raise NotFound(message=message, reason=Reason.RESERVATION_NOT_FOUND)
+        return transfer
+
+    def _settle(self, transfer: InboundTransfer) -> None:
+        """Once all bytes are verified the finale follows; with nothing to land that is the end."""
+        if not transfer.has_all_bytes:
+            return
+        assert transfer.finale is not None
+        transfer.sink.on_finale(transfer.id, transfer.finale)
+        if transfer.is_running and transfer.num_landed == transfer.expectation.num_wanted:
+            self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.num_landed))
+
+    def _close(self, transfer: InboundTransfer, message: str) -> None:
+        """Ended by its owner, who needs no telling."""
+        outcome = Outcome(
+            state=OutcomeState.FAILED,
+            reason=Reason.CANCELLED,
+            message=f"{transfer.id.reservation} attempt {transfer.id.attempt}: {message}",
+            landed_pages=transfer.num_landed,
+        )
+        if not transfer.outcome.is_terminal:
+            self._end(transfer, outcome)
+
+    def _end(self, transfer: InboundTransfer, outcome: Outcome) -> None:
+        """The one place where a transfer ends."""
+        assert not transfer.outcome.is_terminal, f"{transfer.id} ended twice: {transfer.outcome}, {outcome}"
+        if transfer.is_running:
+            self._counters.end(outcome)
+        transfer.outcome = outcome
+        transfer.state = InboundState(outcome.state.value)
+        transfer.ended.set()
+        self._outcomes[transfer.id] = outcome
+        if len(self._outcomes) > self._limits.max_outcomes:
+            self._outcomes.popitem(last=False)
+
+    def _take_back(self, arrival: Arrival) -> None:
+        assert arrival in self._lent, f"{arrival.transfer} {arrival.run} came back twice"
+        self._lent.discard(arrival)
+        arrival.staging.release()

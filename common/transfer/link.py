@@ -1,0 +1,159 @@
+"""The sending end of a pair: one live channel, its digest key and its frame numbers.
+
+    LIVE --(a frame or its accept fails; the peer closes; eviction; a new epoch)--> DEAD
+
+A dead link is never mended. A frame whose offer may have been accepted is sent, or the link dies.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from common.core.clock import Clock
+from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed, Unavailable
+from common.kv.digest import DigestKey
+from common.transfer.channel import Channel
+from common.transfer.counters import TransferCounters
+from common.transfer.limits import TransferLimits
+from common.transfer.messages import Finale, Offer, PageRun, Pair, TransferRef
+from common.transfer.peer import Peer
+from common.transfer.scope import TaskScope, outlast
+
+MAX_FRAMES = 1 << 30
+"""Derived: gloo's tag is a signed 32-bit number. A link that has used them up is replaced."""
+
+
+@dataclass(kw_only=True)
+class LinkGone(TransferFailed):
+    """The link was dead, or unknown to the peer, before this run was accepted: it may be offered again on a new one."""
+
+    reason: Reason = Reason.CHANNEL_BROKEN
+
+
+class Link:
+    """Writer: the event loop. `users` counts transfers that hold it: a link in use is not evicted."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        peer: Peer,
+        channel: Channel,
+        digest_key: DigestKey,
+        max_run_bytes: int,
+        limits: TransferLimits,
+        counters: TransferCounters,
+        scope: TaskScope,
+        clock: Clock,
+    ) -> None:
+        self.pair = pair
+        self.digest_key = digest_key
+        self.max_run_bytes = max_run_bytes
+        self.users = 0
+        self.used_at = clock.monotonic()
+        self.is_live = True
+        self._peer = peer
+        self._channel = channel
+        self._limits = limits
+        self._counters = counters
+        self._scope = scope
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._next_frame = 0
+
+    @property
+    def is_worn(self) -> bool:
+        """No frame numbers left."""
+        return self._next_frame >= MAX_FRAMES
+
+    async def carry(
+        self,
+        transfer: TransferRef | None,
+        run: PageRun,
+        data: memoryview,
+        *,
+        digests: bytes,
+        finale: Finale | None = None,
+    ) -> float:
+        """Offers one run and sends its bytes; seconds on the data plane. One run at a time, in the order of the calls.
+
+        Returns or raises only when `data` is no longer read. Raises what the receiver answered (the link lives on), or
+        TransferFailed when the link is dead.
+        """
+        work = self._carry(transfer, run, data, digests, finale)
+        return await outlast(self._scope.start(work, name=f"carry {self.pair} {run}"))
+
+    async def kill(self, reason: str) -> None:
+        """Ends the link and tells the peer, as far as it listens. Idempotent."""
+        if not self.is_live:
+            return
+        self.is_live = False
+        self._scope.spawn(self._leave(reason), name=f"leave {self.pair}")
+        await self._channel.close()
+
+    async def _carry(
+        self, transfer: TransferRef | None, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None
+    ) -> float:
+        async with self._turn:
+            self._check_live()
+            offer = Offer(
+                pair=self.pair,
+                transfer=transfer,
+                frame=self._next_frame,
+                run=run,
+                num_bytes=len(data),
+                digests=digests,
+                finale=finale,
+            )
+            try:
+                await self._announce(offer)
+                if run.num_pages == 0:
+                    return 0.0
+                self._next_frame += 1
+                return await self._send(offer, data)
+            except TransferFailed as error:
+                if error.reason in (Reason.CHANNEL_BROKEN, Reason.TRANSFER_TIMEOUT):
+                    await self.kill(error.message)
+                raise
+
+    async def _send(self, offer: Offer, data: memoryview) -> float:
+        started = self._clock.monotonic()
+        await self._channel.send(offer.frame, data, timeout_s=self._limits.frame_s(offer.num_bytes))
+        self.used_at = self._clock.monotonic()
+        seconds = self.used_at - started
+        self._counters.moved(offer.run.num_pages, offer.num_bytes, seconds)
+        return seconds
+
+    async def _announce(self, offer: Offer) -> None:
+        """Until accepted. A lost answer is asked for again, unchanged: the receiver knows its duplicates."""
+        unheard = refused = 0
+        while True:
+            try:
+                await self._peer.offer(offer, timeout_s=self._limits.offer_s)
+                return
+            except Refused as error:
+                # Definite, and the frame is not used up: the receiver's staging is full until something lands.
+                refused += 1
+                if refused >= self._limits.staging_tries:
+                    raise
+                await asyncio.sleep(min(error.retry_after_s or 0.05, 1.0))
+            except (Unavailable, DeadlineExceeded) as error:
+                unheard += 1
+                self._counters.incidents["offer_retry"] += 1
+                if unheard >= self._limits.control_tries:
+                    message = f"{self.pair}: no answer to frame {offer.frame} after {unheard} tries: {error}"
+                    raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN) from error
+            except BatonError as error:
+                if error.reason is Reason.CHANNEL_BROKEN:
+                    raise LinkGone(message=error.message) from error
+                raise
+
+    async def _leave(self, reason: str) -> None:
+        try:
+            await self._peer.leave(self.pair, reason, timeout_s=self._limits.control_timeout_s)
+        except BatonError:
+            # The peer is away or has forgotten the pair: its own deadlines end its side.
+            self._counters.incidents["leave_unheard"] += 1
+
+    def _check_live(self) -> None:
+        if not self.is_live:
+            raise LinkGone(message=f"{self.pair} is dead")

@@ -1,0 +1,160 @@
+"""The sending ends of a worker: one live link per peer incarnation, opened when first needed."""
+
+import asyncio
+from typing import Final
+
+from common.core.clock import Clock
+from common.core.entropy import Entropy
+from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed
+from common.core.ids import WorkerId, WorkerRef
+from common.kv.digest import DigestKey
+from common.transfer.channel import ChannelFactory, Side
+from common.transfer.counters import TransferCounters
+from common.transfer.limits import TransferLimits
+from common.transfer.link import Link
+from common.transfer.messages import Meet, Pair
+from common.transfer.peer import Peers, RemoteStore
+from common.transfer.scope import TaskScope
+
+NONCE_RANDOM_BITS: Final = 32
+
+
+class LinkTable:
+    """Writer: the event loop. Holds at most `limits.max_links`; beyond, the least recently used idle link is closed."""
+
+    def __init__(
+        self,
+        me: WorkerRef,
+        *,
+        meet: Meet,
+        peers: Peers,
+        factory: ChannelFactory,
+        limits: TransferLimits,
+        counters: TransferCounters,
+        scope: TaskScope,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._me = me
+        self._meet = meet
+        self._peers = peers
+        self._factory = factory
+        self._limits = limits
+        self._counters = counters
+        self._scope = scope
+        self._clock = clock
+        self._entropy = entropy
+        self._links: dict[WorkerId, Link] = {}
+        self._opening: dict[WorkerId, tuple[WorkerRef, asyncio.Task[Link]]] = {}
+        self._last_nonce = 0
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    async def hold(self, peer: WorkerRef) -> Link:
+        """A live link to this incarnation, held until `let_go`. State of other incarnations is dropped first.
+
+        Raises Mismatch (layouts differ), Fenced (the peer is another incarnation), TransferFailed or Unavailable (it
+        cannot be reached), Refused (every link is in use).
+        """
+        known = self._links.get(peer.worker)
+        if known is not None and (known.pair.receiver.epoch != peer.epoch or not known.is_live or known.is_worn):
+            await self._drop(known, f"replaced by {peer.worker} epoch {peer.epoch:016x}")
+        if (link := self._links.get(peer.worker)) is None:
+            link = await self._open_once(peer)
+        link.users += 1
+        link.used_at = self._clock.monotonic()
+        return link
+
+    def let_go(self, link: Link) -> None:
+        """Gives a held link back. It stays open for the next transfer."""
+        assert link.users > 0, f"{link.pair} given back twice"
+        link.users -= 1
+
+    async def drop_peer(self, worker: WorkerId, reason: str) -> None:
+        """Ends the link to `worker`, if any: it left, or the directory knows a newer incarnation."""
+        if (link := self._links.get(worker)) is not None:
+            await self._drop(link, reason)
+
+    async def close(self) -> None:
+        for link in tuple(self._links.values()):
+            await self._drop(link, "shutting down")
+
+    async def _open_once(self, peer: WorkerRef) -> Link:
+        """Several transfers to one peer open one link between them."""
+        waiting = self._opening.get(peer.worker)
+        if waiting is None or waiting[0] != peer:
+            task = self._scope.start(self._open(peer), name=f"open link to {peer.worker}")
+            waiting = self._opening[peer.worker] = (peer, task)
+        try:
+            return await asyncio.shield(waiting[1])
+        finally:
+            if waiting[1].done() and self._opening.get(peer.worker) is waiting:
+                del self._opening[peer.worker]
+
+    async def _open(self, peer: WorkerRef) -> Link:
+        await self._make_room()
+        pair = Pair(sender=self._me, receiver=peer, nonce=self._next_nonce(), channel=self._factory.name)
+        try:
+            async with asyncio.timeout(self._limits.open_timeout_s):
+                link = await self._connect(pair)
+        except TimeoutError:
+            self._counters.incidents["link_failed"] += 1
+            message = f"{pair} did not open within {self._limits.open_timeout_s} s"
+            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
+        except BatonError:
+            self._counters.incidents["link_failed"] += 1
+            raise
+        old = self._links.get(peer.worker)
+        self._links[peer.worker] = link
+        if old is not None:
+            await old.kill(f"superseded by {pair}")
+        self._counters.incidents["link_opened"] += 1
+        return link
+
+    async def _connect(self, pair: Pair) -> Link:
+        peer = self._peers.at(pair.receiver)
+        met = None
+        for tries_left in reversed(range(self._limits.control_tries)):
+            try:
+                met = await peer.meet(pair, self._meet, timeout_s=self._limits.control_timeout_s)
+                break
+            except DeadlineExceeded:
+                if tries_left == 0:
+                    raise
+        assert met is not None
+        store = RemoteStore(peer, pair, control_timeout_s=self._limits.control_timeout_s)
+        channel = await self._factory.open(pair, Side.SENDER, store, timeout_s=self._limits.open_timeout_s)
+        return Link(
+            pair,
+            peer=peer,
+            channel=channel,
+            digest_key=DigestKey(met.digest_key),
+            max_run_bytes=met.max_run_bytes,
+            limits=self._limits,
+            counters=self._counters,
+            scope=self._scope,
+            clock=self._clock,
+        )
+
+    async def _make_room(self) -> None:
+        if len(self._links) < self._limits.max_links:
+            return
+        idle = [link for link in self._links.values() if link.users == 0]
+        if not idle:
+            raise Refused(
+                message=f"all {self._limits.max_links} links are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0
+            )
+        self._counters.incidents["link_evicted"] += 1
+        await self._drop(min(idle, key=lambda link: link.used_at), "least recently used")
+
+    async def _drop(self, link: Link, reason: str) -> None:
+        if self._links.get(link.pair.receiver.worker) is link:
+            del self._links[link.pair.receiver.worker]
+        await link.kill(reason)
+
+    def _next_nonce(self) -> int:
+        """Grows within an epoch, so that a late word of an older pair is recognised; random in its low half."""
+        sequence = (self._last_nonce >> NONCE_RANDOM_BITS) + 1
+        self._last_nonce = (sequence << NONCE_RANDOM_BITS) | self._entropy.bits(NONCE_RANDOM_BITS)
+        return self._last_nonce

@@ -1,0 +1,150 @@
+"""What two workers say to each other over KvService, as values. `common/rpc/convert/kv` spells them in protobuf."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.core.errors import Reason
+from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerRef
+from common.kv.layout import PageLayout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two incarnations and one channel between them. A broken pair is never mended: the next has another nonce."""
+
+    sender: WorkerRef
+    receiver: WorkerRef
+    nonce: int
+    channel: str
+
+    def __str__(self) -> str:
+        return f"{self.sender.worker}->{self.receiver.worker}#{self.nonce & 0xFFFFFFFF:08x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meet:
+    """First word of a pair: the sender's page geometry and the fingerprint of its hash and digest schemes."""
+
+    layout: PageLayout
+    scheme: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """The receiver fits: the key of this pair's page digests, and the largest run it can stage."""
+
+    digest_key: bytes
+    max_run_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRef:
+    """One attempt to fill one reservation, between two incarnations."""
+
+    transfer: TransferId
+    request: RequestId
+    sender_epoch: Epoch
+    receiver_epoch: Epoch
+
+    def __str__(self) -> str:
+        return f"{self.request} into {self.transfer.reservation} attempt {self.transfer.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRun:
+    """Consecutive pages of one request: indexes into the request's own pages, not page ids of either side."""
+
+    first_page: int
+    num_pages: int
+
+    @property
+    def end(self) -> int:
+        return self.first_page + self.num_pages
+
+    def __str__(self) -> str:
+        return f"[{self.first_page}, {self.end})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstToken:
+    """The token prefill sampled for one choice."""
+
+    choice: int
+    token: TokenId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finale:
+    """What decode needs to begin: the first token of every choice still running."""
+
+    first_tokens: tuple[FirstToken, ...]
+    total_pages: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Announces one run. `transfer` is None for probe bytes. A run of no pages carries a finale alone: no frame."""
+
+    pair: Pair
+    transfer: TransferRef | None
+    frame: int
+    run: PageRun
+    num_bytes: int
+    digests: bytes
+    finale: Finale | None = None
+
+
+class OutcomeState(StrEnum):
+    """Where a transfer stands. All but PENDING are terminal, and exactly one of them is reached."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A transfer's state at one side. `reason` says why it is FAILED or EXPIRED."""
+
+    state: OutcomeState
+    reason: Reason | None = None
+    message: str = ""
+    landed_pages: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state is not OutcomeState.PENDING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """The right to have retained pages pushed once, signed by their holder. `lease_s` counts from its making."""
+
+    holder: WorkerRef
+    request: RequestId
+    num_pages: int
+    lease_s: float
+    nonce: bytes
+    signature: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Push the ticket's pages from `held_pages` on into the caller's reservation."""
+
+    ticket: Ticket
+    transfer: TransferRef
+    receiver: WorkerRef
+    held_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """What one probe saw, in seconds: one control round trip, opening a pair, and the bytes alone."""
+
+    control_s: float
+    setup_s: float
+    data_s: float
+    num_bytes: int

@@ -1,0 +1,37 @@
+"""Where work that would hold up the event loop is done: page digests."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from common.transfer.scope import outlast
+
+Result = TypeVar("Result")
+
+
+class Offload(Protocol):
+    """Runs a pure function elsewhere. Returns or raises only once it is over: it reads the caller's buffer."""
+
+    async def run(self, function: Callable[[], Result]) -> Result: ...
+
+
+class ThreadOffload:
+    """A small pool of threads. Owner: the composition root, which closes it last."""
+
+    def __init__(self, num_threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="offload")
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        return await outlast(asyncio.get_running_loop().run_in_executor(self._pool, function))
+
+    def close(self) -> None:
+        """Waits for the last function, then ends the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class InlineOffload:
+    """Runs it here and now: for virtual time, where threads would break the order of events."""
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        return function()

@@ -1,0 +1,257 @@
+"""The sending side of one transfer.
+
+    PLANNED --first run--> SHIPPING --finale accepted--> WAITING --receiver's word--> DONE
+       any but a terminal state --error, abort--> FAILED        --deadline--> EXPIRED
+
+How shipping uses it:
+
+    transfer = endpoint.start(transfer_id, request, destination)
+    await transfer.open()                                  # known from here: transfer.max_run_bytes
+    await transfer.ship(run, staging.view[:num_bytes])     # as pages become ready, in order; then the buffer is free
+    await transfer.finish(finale, run, data)               # with the last run, or alone
+    outcome = await transfer.wait_outcome(timeout_s)
+
+Whatever happens there is exactly one terminal outcome, in `transfer.outcome`; after it every call raises its error.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from common.core.clock import Clock
+from common.core.errors import BatonError, DeadlineExceeded, Reason, TransferFailed, Unavailable
+from common.core.ids import WorkerRef
+from common.kv.digest import digest_pages
+from common.transfer.counters import TransferCounters
+from common.transfer.limits import TransferLimits
+from common.transfer.link import Link, LinkGone
+from common.transfer.links import LinkTable
+from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, TransferRef
+from common.transfer.offload import Offload
+from common.transfer.peer import Peers
+from common.transfer.scope import TaskScope, outlast
+
+Result = TypeVar("Result")
+
+RETRY_PAUSE_S = 0.1
+"""Chosen: between two questions for an outcome when the receiver cannot be reached."""
+
+
+class OutboundState(StrEnum):
+    """See the drawing above."""
+
+    PLANNED = "planned"
+    SHIPPING = "shipping"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+class OutboundTransfer:
+    """Writer: the event loop. Made by the endpoint; the task that ships owns it and must end it (finish or abort)."""
+
+    def __init__(
+        self,
+        ref: TransferRef,
+        destination: WorkerRef,
+        *,
+        page_bytes: int,
+        links: LinkTable,
+        peers: Peers,
+        offload: Offload,
+        limits: TransferLimits,
+        counters: TransferCounters,
+        scope: TaskScope,
+        clock: Clock,
+    ) -> None:
+        self.ref = ref
+        self.state = OutboundState.PLANNED
+        self.outcome = Outcome(state=OutcomeState.PENDING)
+        self._destination = destination
+        self._page_bytes = page_bytes
+        self._links = links
+        self._peers = peers
+        self._offload = offload
+        self._limits = limits
+        self._counters = counters
+        self._scope = scope
+        self._clock = clock
+        self._link: Link | None = None
+        self._has_started = False
+        self._places = asyncio.Semaphore(limits.max_queued_runs)
+        self._turn = asyncio.Lock()
+
+    @property
+    def max_run_bytes(self) -> int:
+        """The receiver's largest run. Valid after `open`."""
+        assert self._link is not None, f"{self.ref} is not open"
+        return self._link.max_run_bytes
+
+    async def open(self) -> None:
+        """Makes sure of a link to the destination. Idempotent. Raises what LinkTable.hold raises."""
+        self._check_running()
+        if self._link is None:
+            await self._guarded(self._hold_link())
+
+    async def ship(self, run: PageRun, data: memoryview) -> None:
+        """Digests, offers and sends one run: `data` is exactly its pages' bytes. Calls are served in order.
+
+        Returns or raises only when `data` is no longer read. Raises the transfer's failure.
+        """
+        await self._ship(run, data, None)
+
+    async def finish(self, finale: Finale, run: PageRun | None = None, data: memoryview | None = None) -> None:
+        """The last word: the finale, with the last run if there is one left."""
+        run = run or PageRun(first_page=finale.total_pages, num_pages=0)
+        await self._ship(run, data or memoryview(b""), finale)
+        if self.state is OutboundState.SHIPPING:
+            self.state = OutboundState.WAITING
+
+    async def wait_outcome(self, timeout_s: float) -> Outcome:
+        """The terminal outcome: the receiver's once it has one, EXPIRED when there is none after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.outcome.is_terminal:
+                    await self._ask()
+        except TimeoutError:
+            message = f"{self.ref}: no outcome after {timeout_s} s"
+            self._end(Outcome(state=OutcomeState.EXPIRED, reason=Reason.TRANSFER_TIMEOUT, message=message))
+            self._tell(Reason.TRANSFER_TIMEOUT)
+        return self.outcome
+
+    def abort(self, reason: Reason, message: str = "") -> None:
+        """Ends it as FAILED and tells the receiver. Bytes whose accept is on its way are still sent. Idempotent."""
+        if self._end(Outcome(state=OutcomeState.FAILED, reason=reason, message=message or f"{self.ref} aborted")):
+            self._tell(reason)
+
+    async def _ship(self, run: PageRun, data: memoryview, finale: Finale | None) -> None:
+        assert len(data) == run.num_pages * self._page_bytes, f"{self.ref} {run}: {len(data)} bytes"
+        async with self._places:
+            await self.open()
+            await self._guarded(self._ship_in_turn(run, data, finale))
+        self._check_running()
+
+    async def _ship_in_turn(self, run: PageRun, data: memoryview, finale: Finale | None) -> None:
+        """The digests are made while earlier runs travel; offers keep the order of the calls."""
+        assert self._link is not None
+        link = self._link
+        digesting = self._scope.start(self._digest(run, data, link), name=f"digest {self.ref} {run}")
+        try:
+            async with self._turn:
+                self._check_running()
+                digests = await outlast(digesting)
+                try:
+                    await self._carry(link, run, data, digests, finale)
+                except LinkGone:
+                    # It ended while idle. Nothing of this transfer is at the receiver: one new link, one more try.
+                    if self._has_started:
+                        raise
+                    link = await self._reopen()
+                    await self._carry(link, run, data, await self._digest(run, data, link), finale)
+        finally:
+            if not digesting.done():
+                await outlast(digesting)
+
+    async def _carry(self, link: Link, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None) -> None:
+        try:
+            await link.carry(self.ref, run, data, digests=digests, finale=finale)
+        except TransferFailed as error:
+            # All but a refusal may have begun at the receiver, which counts it then.
+            if not isinstance(error, LinkGone) and error.reason in (Reason.CHANNEL_BROKEN, Reason.TRANSFER_TIMEOUT):
+                self._start()
+            raise
+        self._start()
+
+    async def _digest(self, run: PageRun, data: memoryview, link: Link) -> bytes:
+        if not data:
+            return b""
+        page_bytes, key = self._page_bytes, link.digest_key
+        digests = await self._offload.run(lambda: digest_pages(data, page_bytes, key, first_index=run.first_page))
+        return b"".join(digests)
+
+    async def _reopen(self) -> Link:
+        assert self._link is not None
+        self._links.let_go(self._link)
+        self._link = None
+        self._counters.incidents["link_reopened"] += 1
+        return await self._hold_link()
+
+    async def _hold_link(self) -> Link:
+        link = await self._links.hold(self._destination)
+        if self.outcome.is_terminal or self._link is not None:
+            self._links.let_go(link)
+            self._check_running()
+            assert self._link is not None
+            return self._link
+        self._link = link
+        return link
+
+    async def _ask(self) -> None:
+        """One long poll. The receiver out of reach is not an answer: the caller's deadline decides."""
+        wait_s = self._limits.outcome_wait_s
+        timeout_s = wait_s + self._limits.control_timeout_s
+        try:
+            peer = self._peers.at(self._destination)
+            answer = await peer.outcome(self.ref, wait_s=wait_s, abort=None, timeout_s=timeout_s)
+        except (Unavailable, DeadlineExceeded):
+            await asyncio.sleep(RETRY_PAUSE_S)
+        except BatonError as error:
+            self._end(Outcome(state=OutcomeState.FAILED, reason=error.reason, message=error.message))
+        else:
+            if answer.is_terminal:
+                self._end(answer)
+
+    def _start(self) -> None:
+        """The receiver has begun, as far as can be known: both sides count this transfer."""
+        if self._has_started:
+            return
+        self._has_started = True
+        self._counters.started += 1
+        if self.outcome.is_terminal:  # aborted while the first run was on its way
+            self._counters.end(self.outcome)
+        else:
+            self.state = OutboundState.SHIPPING
+
+    async def _guarded(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Any failure of `work` is the transfer's."""
+        try:
+            return await work
+        except BatonError as error:
+            self.abort(error.reason, error.message)
+            raise
+        except asyncio.CancelledError:
+            self.abort(Reason.CANCELLED, f"{self.ref}: the shipping task was cancelled")
+            raise
+
+    def _end(self, outcome: Outcome) -> bool:
+        """The one place where a transfer ends. False when it had ended before."""
+        if self.outcome.is_terminal:
+            return False
+        self.outcome = outcome
+        self.state = OutboundState(outcome.state.value)
+        if self._has_started:
+            self._counters.end(outcome)
+        if self._link is not None:
+            self._links.let_go(self._link)
+            self._link = None
+        return True
+
+    def _tell(self, reason: Reason) -> None:
+        """The receiver hears of it now, not at its own deadline."""
+        if self._has_started:
+            self._scope.spawn(self._tell_once(reason), name=f"abort {self.ref}")
+
+    async def _tell_once(self, reason: Reason) -> None:
+        try:
+            peer = self._peers.at(self._destination)
+            await peer.outcome(self.ref, wait_s=0.0, abort=reason, timeout_s=self._limits.control_timeout_s)
+        except BatonError:
+            # Away, or past it: the receiver's own deadline ends its side.
+            self._counters.incidents["abort_unheard"] += 1
+
+    def _check_running(self) -> None:
+        if self.outcome.is_terminal and self.state is not OutboundState.DONE:
+            raise TransferFailed(message=self.outcome.message, reason=self.outcome.reason or Reason.TRANSFER_FAILED)
+        assert self.state in (OutboundState.PLANNED, OutboundState.SHIPPING), f"{self.ref} is {self.state} already"

@@ -1,0 +1,146 @@
+"""How one frame comes in: offered, checked, staged, received, verified, handed over."""
+
+import asyncio
+import hmac
+
+from common.core.clock import Clock
+from common.core.errors import BatonError, Reason, TransferFailed
+from common.kv.digest import digest_pages
+from common.kv.staging import Staging, StagingPool
+from common.transfer.channel import Channel
+from common.transfer.counters import TransferCounters
+from common.transfer.expectation import InboundTransfer
+from common.transfer.inbound import InboundTransfers
+from common.transfer.inlet import Inlet
+from common.transfer.inlets import InletTable
+from common.transfer.limits import TransferLimits
+from common.transfer.messages import Offer
+from common.transfer.offload import Offload
+from common.transfer.scope import TaskScope
+from common.transfer.scrutiny import check_probe
+
+
+class Reception:
+    """Answers offers. An accepted frame is always received, wanted or not: a pair whose frame is abandoned is dead.
+
+    Everything is checked before a receive is posted, for a receive of the wrong size would abort the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        page_bytes: int,
+        inlets: InletTable,
+        inbound: InboundTransfers,
+        staging: StagingPool,
+        offload: Offload,
+        limits: TransferLimits,
+        counters: TransferCounters,
+        scope: TaskScope,
+        clock: Clock,
+    ) -> None:
+        self._page_bytes = page_bytes
+        self._inlets = inlets
+        self._inbound = inbound
+        self._staging = staging
+        self._offload = offload
+        self._limits = limits
+        self._counters = counters
+        self._scope = scope
+        self._clock = clock
+
+    async def offer(self, offer: Offer) -> None:
+        """Returns once a receive for exactly the offered bytes is posted. A repeated offer gets the first's answer.
+
+        Raises what the checks raise, Refused when no staging buffer comes free, TransferFailed when the pair is broken.
+        """
+        inlet = self._inlets.at(offer.pair)
+        if (before := inlet.duplicate_of(offer)) is not None:
+            self._counters.incidents["duplicate_offer"] += 1
+            async with asyncio.timeout(self._limits.offer_s):
+                await asyncio.shield(before)
+            return
+        transfer = self._claim(offer)
+        if transfer is not None and offer.run.num_pages == 0:
+            self._inbound.begin(transfer, offer)
+            return
+        accepted = inlet.begin(offer)
+        try:
+            await self._accept(offer, inlet, transfer)
+        except BaseException as error:
+            self._turn_away(offer, inlet, transfer, error)
+            raise
+        accepted.set_result(None)
+
+    def _claim(self, offer: Offer) -> InboundTransfer | None:
+        """None: a probe."""
+        try:
+            if offer.transfer is not None:
+                return self._inbound.claim(offer)
+            check_probe(offer, page_bytes=self._page_bytes, max_run_bytes=self._staging.num_bytes)
+        except BatonError:
+            self._counters.incidents["refused_offer"] += 1
+            raise
+        return None
+
+    async def _accept(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None) -> None:
+        async with asyncio.timeout(self._limits.open_timeout_s):
+            channel = await inlet.channel()
+        staging = await self._staging.acquire(self._limits.staging_timeout_s)
+        try:
+            self._check_still_wanted(inlet, transfer)
+            if transfer is not None:
+                self._inbound.begin(transfer, offer)
+        except BaseException:
+            staging.release()
+            raise
+        inlet.pending += 1
+        work = self._receive(offer, inlet, transfer, channel, staging)
+        self._scope.spawn(work, name=f"receive {inlet.pair} frame {offer.frame}")
+
+    def _turn_away(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None, error: BaseException) -> None:
+        self._counters.incidents["refused_offer"] += 1
+        if transfer is not None:
+            self._inbound.unclaim(transfer, offer)
+        known = error if isinstance(error, BatonError) else TransferFailed(message=f"{inlet.pair}: offer interrupted")
+        inlet.refuse(offer, known)
+
+    def _check_still_wanted(self, inlet: Inlet, transfer: InboundTransfer | None) -> None:
+        """A renewal, a release or the end of the pair may have come while the offer waited."""
+        if inlet.is_closed:
+            raise TransferFailed(message=f"{inlet.pair} closed meanwhile", reason=Reason.CHANNEL_BROKEN)
+        if transfer is not None and transfer.outcome.is_terminal:
+            raise TransferFailed(message=f"{transfer.id} ended meanwhile: {transfer.outcome.message}")
+
+    async def _receive(
+        self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None, channel: Channel, staging: Staging
+    ) -> None:
+        """The frame's bytes, whatever has become of the transfer. The buffer goes to the sink or back."""
+        is_lent = False
+        try:
+            data = staging.view[: offer.num_bytes]
+            started = self._clock.monotonic()
+            await channel.receive(offer.frame, data, timeout_s=self._limits.receive_s(offer.num_bytes))
+            self._counters.moved(offer.run.num_pages, offer.num_bytes, self._clock.monotonic() - started)
+            is_whole = await self._verify(offer, data, inlet)
+            if transfer is not None and is_whole:
+                is_lent = self._inbound.hand_over(transfer, offer.run, staging, offer.num_bytes)
+            elif transfer is not None:
+                message = f"{offer.transfer}: pages {offer.run} do not match their digests"
+                self._inbound.fail(transfer, Reason.DIGEST_MISMATCH, message)
+        except TransferFailed as error:
+            self._counters.incidents["link_failed"] += 1
+            await self._inlets.shut(inlet.pair, error.message)
+        finally:
+            inlet.pending -= 1
+            if not is_lent:
+                staging.release()
+
+    async def _verify(self, offer: Offer, data: memoryview, inlet: Inlet) -> bool:
+        """Every page's digest is the one offered: the bytes are those that left, each under its own index."""
+        page_bytes, key, first = self._page_bytes, inlet.digest_key, offer.run.first_page
+        digests = await self._offload.run(lambda: digest_pages(data, page_bytes, key, first_index=first))
+        is_whole = hmac.compare_digest(b"".join(digests), offer.digests)
+        if not is_whole:
+            self._counters.incidents["digest_mismatch"] += 1
+        return is_whole

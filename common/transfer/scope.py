@@ -1,0 +1,82 @@
+"""Background work with an owner: no task outlives its scope."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from common.transfer.counters import TransferCounters
+
+Result = TypeVar("Result")
+
+
+class TaskScope:
+    """Tasks that are cancelled and awaited when the scope closes. Unlike a TaskGroup, one failure spares the others.
+
+    A spawned coroutine handles every BatonError itself. What escapes is a bug: it is counted as incident `bug`, kept in
+    `first_bug` for the owner's log, and ends only its own task.
+    """
+
+    def __init__(self, counters: TransferCounters) -> None:
+        self._counters = counters
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self.first_bug: BaseException | None = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Work that nobody waits for but the scope."""
+        self.start(work, name=name)  # type: ignore[unused-awaitable]  # the scope awaits it
+
+    def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
+        """Work whose result the caller awaits."""
+        if self._closed:
+            work.close()
+            raise RuntimeError(f"{name}: the scope is closed")
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    async def close(self) -> None:
+        """Cancels what runs and waits for its end: bounded, for every wait of this room has a deadline. Idempotent."""
+        self._closed = True
+        while self._tasks:
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.wait(tuple(self._tasks))
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._counters.incidents["bug"] += 1
+        self.first_bug = self.first_bug or error
+
+
+async def outlast(work: asyncio.Future[Result]) -> Result:
+    """The result of `work`, which is finished even if the caller is cancelled meanwhile: it holds a buffer.
+
+    The cancellation is passed on afterwards. `work` itself must have a deadline.
+    """
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError:
+                continue
+        if not work.cancelled():
+            work.exception()  # retrieved: the cancellation is what the caller gets
+        raise
