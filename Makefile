@@ -54,7 +54,7 @@ proto-baseline: venv
 	cd protos && ../$(BIN)/buf build --exclude-source-info --output baseline.binpb
 
 demo-model: venv  ## train the demo model again (about an hour on two idle cores)
-	$(BIN)/python -m models.build.train
+	$(BIN)/python -m models.build.train --out models/demo
 
 lock:  ## solve requirements/*.in again (needs uv)
 	scripts/lock.sh
