@@ -32,15 +32,20 @@ class Call:
         self.client_half: ClientHalf | None = None
         self.handler: asyncio.Task[Any] | None = None
         self.context: MemoryContext | None = None
+        self._is_broken = False
         network.calls[self] = None
         network.watch_if_blocked(self)
 
     def to_server(self, action: Callable[[], None]) -> None:
-        self.network.send(*self.ends, action)
+        self.network.send(*self.ends, self._unless_broken(action))
 
     def to_client(self, action: Callable[[], None]) -> None:
         client, server = self.ends
-        self.network.send(server, client, action)
+        self.network.send(server, client, self._unless_broken(action))
+
+    def _unless_broken(self, action: Callable[[], None]) -> Callable[[], None]:
+        """What was on its way on a connection that broke never arrives."""
+        return lambda: None if self._is_broken else action()
 
     def handle(self, handler: asyncio.Task[Any]) -> None:
         """The request reached its handler, which the server ends at the deadline by itself."""
@@ -64,6 +69,7 @@ class Call:
 
     def reset(self, dead: str) -> None:
         """One end was killed: the other sees it after the link's delay; the dead one's half just ends."""
+        self._is_broken = True
         client, server = self.ends
         gone = f"{dead}: connection reset"
         if dead == client:
@@ -76,6 +82,7 @@ class Call:
 
     def give_up(self) -> None:
         """Pings went unanswered: each end breaks the connection, a frozen one when it wakes."""
+        self._is_broken = True
         client, server = self.ends
         self.network.at_process(server, self.end_server)
         self.network.at_process(client, lambda: self.end_client(grpc.StatusCode.UNAVAILABLE, f"{server}: ping timeout"))

@@ -1,0 +1,7 @@
+"""What every worker is, whatever it computes.
+
+Lives here: the event streams to routers with their leases, the servicer of WorkerService, the worker's presence (who it
+is, and whether it takes work), the bridge from the step loop's thread to the event loop.
+May not: know prefill from decode, touch a tensor, talk to a router on its own account.
+Who may call: the composition roots of prefill and decode.
+"""
