@@ -27,6 +27,7 @@ from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.layout import PageLayout
+from common.observe.lifetime import Station
 from services.decode.budget import ExtendBudget
 from services.decode.landing import Landing, LandingStrip
 from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
@@ -129,7 +130,7 @@ class DecodeCore:
         )
         self._reservations.add(reservation)
         self.counters.promises += 1
-        self._station(work, "reserved", pages=total, held_pages=len(held))
+        self._station(work, Station.RESERVED, pages=total, held_pages=len(held))
         return reservation.promise
 
     def renew(self, reservation: ReservationId, attempt: int) -> Promise:
@@ -269,6 +270,7 @@ class DecodeCore:
         for landing in self._strip.advance():
             reservation = self._reservations.find(landing.reservation, landing.attempt)
             reservation.landed.update(range(landing.first_page, landing.first_page + len(landing.pages)))
+            self._station(reservation.work, Station.CHUNK_LANDED, pages=len(landing.pages))
             self._events.append(
                 _landed(landing.reservation, landing.attempt, landing.first_page, len(landing.pages), is_accepted=True)
             )
@@ -279,7 +281,7 @@ class DecodeCore:
         for reservation in complete:
             assert reservation.first_tokens is not None
             work = reservation.work
-            self._station(work, "landed", pages=len(reservation.pages) - reservation.held)
+            self._station(work, Station.VERIFIED, pages=len(reservation.pages) - reservation.held)
             self._close(reservation, is_adopted=True)
             self._cache.fulfil(reservation.pages[reservation.held :])
             drawn = self._batch.adopt(
@@ -291,7 +293,7 @@ class DecodeCore:
             )
             self.counters.adopted += 1
             self._emit(drawn)
-            self._station(work, "running")
+            self._station(work, Station.RUNNING)
         return bool(complete)
 
     def _step(self) -> bool:
@@ -309,7 +311,7 @@ class DecodeCore:
             self.counters.preemptions += 1
             del self._active[sequence]
             self._waiting[sequence] = None
-            self._station(self._batch[sequence].work, "preempted")
+            self._station(self._batch[sequence].work, Station.PREEMPTED)
         for sequence in outcome.failed:
             self.counters.failed_rows += 1
             self._fail(self._batch[sequence].work, Reason.INTERNAL, f"the step failed for {sequence}")
@@ -388,7 +390,7 @@ class DecodeCore:
             WorkFailed(request=work.request, attempt=work.attempt, role=Role.DECODE, reason=reason, message=message),
         )
 
-    def _station(self, work: Work, name: str, **facts: float) -> None:
+    def _station(self, work: Work, name: Station, **facts: float) -> None:
         at = self._clock.monotonic()
         self._tell(work, StationReached(request=work.request, attempt=work.attempt, name=name, at=at, facts=facts))
 

@@ -21,6 +21,7 @@ from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.staging import Staging, StagingPool
 from common.kv.storage import PageStorage
+from common.observe.lifetime import Station
 from common.transfer.messages import Finale, FirstToken, PageRun
 from common.transfer.plan import max_run_pages, plan_runs
 from services.prefill.messages import Destination, ExportDropped, PrefillEvent, RunReady
@@ -115,7 +116,7 @@ class PrefillCore:
         now = self._clock.monotonic()
         sequence = self._batch.add(work, arrived=now)
         self._prompts[sequence] = Prompt(work=work, destination=destination, sequence=sequence)
-        self._station(work, "prefill_queued", tokens=len(work.context))
+        self._station(work, Station.PREFILL_QUEUED, tokens=len(work.context))
         return waiting
 
     def cancel(self, request: RequestId, attempt: int) -> None:
@@ -175,6 +176,8 @@ class PrefillCore:
         self._emit(outcome.drawn)
         for sequence in outcome.extended:
             if sequence in self._prompts:
+                computed = self._batch[sequence].num_computed
+                self._station(self._prompts[sequence].work, Station.CHUNK_COMPUTED, tokens=computed)
                 self._plan_export(self._prompts[sequence])
         return bool(outcome.extended or outcome.failed)
 
@@ -191,7 +194,7 @@ class PrefillCore:
             cached = self._batch[sequence].num_cached
             self.counters.prompt_tokens += len(prompt.work.context)
             self.counters.cached_tokens += cached
-            self._station(prompt.work, "prefill_started", cached_tokens=cached)
+            self._station(prompt.work, Station.PREFILL_STARTED, cached_tokens=cached)
             self._plan_export(prompt)
 
     def _owed(self) -> int:
@@ -277,7 +280,6 @@ class PrefillCore:
 
     def _finish(self, prompt: Prompt) -> None:
         self.counters.finished += 1
-        self._station(prompt.work, "gathered")
         self._forget(prompt)
 
     def _drop(self, prompt: Prompt, why: str) -> None:
@@ -306,7 +308,7 @@ class PrefillCore:
             ),
         )
 
-    def _station(self, work: Work, name: str, **facts: float) -> None:
+    def _station(self, work: Work, name: Station, **facts: float) -> None:
         at = self._clock.monotonic()
         self._tell(work, StationReached(request=work.request, attempt=work.attempt, name=name, at=at, facts=facts))
 

@@ -13,6 +13,7 @@ from common.core.events import StationReached, WorkEvent, WorkFailed
 from common.core.ids import RequestId, RouterRef, TransferId
 from common.core.worker import Role
 from common.engine.tombstones import Tombstones
+from common.observe.lifetime import Station
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.messages import Outcome, OutcomeState
 from common.transfer.outbound import OutboundTransfer
@@ -103,7 +104,7 @@ class Shipping:
                 await self._ship_run(export.transfer, ready)
             finally:
                 self._release(ready)
-            self._station(key, export, "shipped", pages=ready.run.num_pages)
+            self._station(key, export, Station.CHUNK_SHIPPED, pages=ready.run.num_pages, bytes=ready.num_bytes)
             if ready.finale is not None:
                 await export.transfer.wait_outcome(self._outcome_s)
                 return
@@ -138,7 +139,7 @@ class Shipping:
         )
         self._tell(export.router, failed)
 
-    def _station(self, key: ExportKey, export: "_Export", name: str, **facts: float) -> None:
+    def _station(self, key: ExportKey, export: "_Export", name: Station, **facts: float) -> None:
         request, attempt = key
         at = self._clock.monotonic()
         self._tell(export.router, StationReached(request=request, attempt=attempt, name=name, at=at, facts=facts))

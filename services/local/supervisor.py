@@ -1,0 +1,145 @@
+"""Keeps the processes of a local cluster alive, and ends them in order.
+
+    STARTING --announces ready--> READY --exits--> (restart, at most max_restarts a minute) STARTING
+        '--exit 78: cannot start--> FAILED: the cluster is stopped and the reason is shown
+"""
+
+import asyncio
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.core.clock import Clock
+from common.core.errors import Reason, StartupError, Unavailable
+from common.observe.announce import Announcement, Phase
+from services.local.child import Child
+from services.local.topology import Kind, ProcessSpec
+
+EXIT_CONFIG = 78
+STOP_ORDER = (Kind.ROUTER, Kind.PREFILL, Kind.DECODE, Kind.VALKEY)
+RESTART_PAUSE_S = 0.2  # Chosen: short enough for a test of restarts, long enough not to spin.
+RESTART_WINDOW_S = 60.0
+
+
+@dataclass(slots=True)
+class Supervised:
+    """One process and what it last said. Writer: the supervisor."""
+
+    spec: ProcessSpec
+    child: Child
+    last: Announcement | None = None
+    restarts: int = 0
+    started: deque[float] = field(default_factory=deque)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Owns the children. `run` lives as long as the cluster; `stop` ends it."""
+
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        *,
+        log_dir: Path,
+        max_restarts: int,
+        clock: Clock,
+        tell: Callable[[Announcement], None],
+    ) -> None:
+        self._clock = clock
+        self._tell = tell
+        self._max_restarts = max_restarts
+        self._is_stopping = False
+        self._failure: StartupError | None = None
+        self._failed = asyncio.Event()
+        self.processes = {spec.name: self._supervise(spec, log_dir) for spec in specs}
+
+    def _supervise(self, spec: ProcessSpec, log_dir: Path) -> Supervised:
+        child = Child(spec, log=log_dir / f"{spec.name}.log", heard=lambda said: self._hear(spec.name, said))
+        return Supervised(spec=spec, child=child)
+
+    async def run(self) -> None:
+        """Every child until `stop`. Raises StartupError when one of them cannot start."""
+        async with asyncio.TaskGroup() as group:
+            for process in self.processes.values():
+                group.create_task(self._keep(process), name=process.spec.name)
+        if self._failure is not None:
+            raise self._failure
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Until every process announced itself. Raises StartupError, or Unavailable naming who is late."""
+        waits = [process.ready.wait() for process in self.processes.values()]
+        ready = asyncio.gather(*waits)
+        failed = asyncio.create_task(self._failed.wait())
+        await asyncio.wait({ready, failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        failed.cancel()
+        if self._failure is not None:
+            ready.cancel()
+            raise self._failure
+        if not ready.done():
+            ready.cancel()
+            late = [name for name, process in self.processes.items() if not process.ready.is_set()]
+            raise Unavailable(message=f"not ready after {timeout_s:g} s: {', '.join(late)}; see their logs")
+
+    async def stop(self, grace_s: float) -> None:
+        """Routers first, so that nobody sends work to workers that leave. A child that does not end is killed."""
+        self._is_stopping = True
+        for kind in STOP_ORDER:
+            leaving = [process for process in self.processes.values() if process.spec.kind is kind]
+            for process in leaving:
+                process.child.signal(signal.SIGTERM)
+            for process in leaving:
+                await self._wait_end(process, grace_s)
+
+    async def _wait_end(self, process: Supervised, grace_s: float) -> None:
+        try:
+            async with asyncio.timeout(grace_s):
+                await process.ended.wait()
+        except TimeoutError:
+            process.child.signal(signal.SIGKILL)
+            await process.ended.wait()
+
+    async def _keep(self, process: Supervised) -> None:
+        try:
+            while not self._is_stopping:
+                process.started.append(self._clock.monotonic())
+                status = await process.child.run()
+                process.ready.clear()
+                if self._is_stopping:
+                    return
+                self._judge(process, status)
+                await asyncio.sleep(RESTART_PAUSE_S)
+                process.restarts += 1
+        finally:
+            process.ended.set()
+
+    def _judge(self, process: Supervised, status: int) -> None:
+        """Decide about a child that ended on its own: go on, or give the cluster up."""
+        name = process.spec.name
+        now = self._clock.monotonic()
+        while process.started and now - process.started[0] > RESTART_WINDOW_S:
+            process.started.popleft()
+        detail = process.last.detail if process.last is not None and process.last.phase is Phase.FAILED else ""
+        if status == EXIT_CONFIG:
+            self._give_up(detail or f"{name} cannot start: exit status {status}, see its log")
+        elif len(process.started) > self._max_restarts:
+            self._give_up(f"{name} ended {len(process.started)} times within a minute, last with status {status}")
+        else:
+            self._tell(Announcement(name=name, phase=Phase.FAILED, detail=f"ended with status {status}, restarting"))
+
+    def _give_up(self, why: str) -> None:
+        if self._failure is None:
+            self._failure = StartupError(message=why, reason=Reason.CONFIG_INVALID)
+            self._failed.set()
+        self._is_stopping = True
+        for process in self.processes.values():
+            process.child.signal(signal.SIGTERM)
+
+    def _hear(self, name: str, said: Announcement) -> None:
+        process = self.processes[name]
+        process.last = said
+        if said.phase is Phase.READY:
+            process.ready.set()
+        self._tell(said)

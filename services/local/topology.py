@@ -1,0 +1,62 @@
+"""Which processes a local cluster consists of, and how each is started. Pure."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from common.config.config import Config
+
+
+class Kind(StrEnum):
+    """What a process is, in the order in which a cluster starts; it stops in the opposite order, routers first."""
+
+    VALKEY = "valkey"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    ROUTER = "router"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """One process: how to start it, again after a crash."""
+
+    name: str
+    kind: Kind
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What the person at the command line gave; every process gets the same."""
+
+    file: Path | None = None
+    settings: tuple[str, ...] = ()
+
+
+def service_specs(
+    config: Config, overrides: Overrides, *, redis_url: str, secret_file: Path, router_ports: Sequence[int]
+) -> tuple[ProcessSpec, ...]:
+    """The workers and routers of `config.local`, on this interpreter."""
+    local = config.local
+    threads = config.engine.threads or max(1, (os.cpu_count() or 1) // max(1, local.prefill + local.decode))
+    shared = [f"cluster.redis_url={redis_url}", f"cluster.secret_file={secret_file}", f"engine.threads={threads}"]
+    specs = [_spec(Kind.PREFILL, number, overrides, shared) for number in range(local.prefill)]
+    specs += [_spec(Kind.DECODE, number, overrides, shared) for number in range(local.decode)]
+    specs += [
+        _spec(Kind.ROUTER, number, overrides, [*shared, f"listen.port={port}"])
+        for number, port in enumerate(router_ports)
+    ]
+    return tuple(specs)
+
+
+def _spec(kind: Kind, number: int, overrides: Overrides, extra: Sequence[str]) -> ProcessSpec:
+    name = f"{kind}-{number}"
+    command = [sys.executable, "-m", f"services.{kind}", "--name", name]
+    if overrides.file is not None:
+        command += ["--config", str(overrides.file)]
+    for setting in (*overrides.settings, *extra):
+        command += ["--set", setting]
+    return ProcessSpec(name=name, kind=kind, command=tuple(command))
