@@ -76,13 +76,13 @@ def _take_file(draft: _Draft, file: Path) -> None:
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
-        if len(raw) > MAX_FILE_BYTES:
-            raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
-        tables = tomllib.loads(raw.decode("utf-8"))
     except OSError as error:
-        raise StartupError(
-            message=f"configuration file {file} cannot be read: {error.strerror or type(error).__name__}"
-        ) from error
+        why = error.strerror or type(error).__name__
+        raise StartupError(message=f"configuration file {file} cannot be read: {why}") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise StartupError(message=f"configuration file {file} is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        tables = tomllib.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise StartupError(message=f"configuration file {file} is not valid TOML: {error}") from error
     for section, table in tables.items():

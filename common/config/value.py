@@ -41,26 +41,26 @@ def check(key: Key, value: object) -> Value:
     match key.kind:
         case Kind.BOOLEAN:
             if not isinstance(value, bool):
-                raise ValueError(_expected(key, value))
+                raise _unexpected(key, value)
             return value
         case Kind.INTEGER:
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(_expected(key, value))
+                raise _unexpected(key, value)
             return _in_range(key, value)
         case Kind.NUMBER:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(_expected(key, value))
+                raise _unexpected(key, value)
             return _in_range(key, float(value))
         case Kind.TEXT:
             if not isinstance(value, str):
-                raise ValueError(_expected(key, value))
+                raise _unexpected(key, value)
             return _well_formed(key, value)
         case _:
             assert_never(key.kind)
 
 
-def _expected(key: Key, value: object) -> str:
-    return f"expected {key.kind}, got {type(value).__name__}"
+def _unexpected(key: Key, value: object) -> ValueError:
+    return ValueError(f"expected {key.kind}, got {type(value).__name__}")
 
 
 def _in_range(key: Key, number: N) -> N:

@@ -14,7 +14,7 @@ class Condition(StrEnum):
     """What must have happened before a process takes work."""
 
     MODEL_LOADED = "model_loaded"
-    TOKEN_GENERATED = "token_generated"
+    TOKEN_GENERATED = "token_generated"  # noqa: S105 - a name, not a password
     WORKERS_SEEN = "workers_seen"
     LISTENING = "listening"
 

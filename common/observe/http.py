@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Self
 
 from common.observe.health import LoopProgress, Readiness
 from common.observe.registry import CONTENT_TYPE, Metrics
@@ -49,7 +50,7 @@ class HealthServer:
     def address(self) -> str:
         return f"{self._host}:{self.port}"
 
-    async def __aenter__(self) -> "HealthServer":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
             self._accept, self._host, self._wanted_port, limit=MAX_HEAD_BYTES, backlog=MAX_CONNECTIONS
         )

@@ -27,7 +27,7 @@ class Station(StrEnum):
     CHUNK_COMPUTED = "chunk_computed"
     CHUNK_SHIPPED = "chunk_shipped"
     CHUNK_LANDED = "chunk_landed"
-    FIRST_TOKEN = "first_token"
+    FIRST_TOKEN = "first_token"  # noqa: S105 - a name, not a password
     VERIFIED = "verified"
     RUNNING = "running"
     PREEMPTED = "preempted"

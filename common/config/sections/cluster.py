@@ -128,6 +128,22 @@ class LivenessSection:
         minimum=0.01,
         maximum=5,
     )
+    redis_probe_s: float = knob(
+        0.75,
+        owner="common/directory",
+        unit="seconds",
+        reason="an open circuit tries again this often: ownership is back within two heartbeats of Redis",
+        minimum=0.05,
+        maximum=60,
+    )
+    redis_snapshot_s: float = knob(
+        2.0,
+        owner="common/directory",
+        unit="seconds",
+        reason="a router that missed an event has old hints for at most this long; 16 bytes per page and write",
+        minimum=0.05,
+        maximum=300,
+    )
     drain_s: float = knob(
         30.0,
         owner="common/worker",

@@ -1,0 +1,115 @@
+"""Values of the directory from bytes. Each repeats its own key and epoch, and one that does not fit is not believed.
+
+Every `decode_...` answers None for such a value: the caller counts it and treats the key as absent.
+"""
+
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from common.core.errors import InvalidRequest
+from common.core.ids import Epoch, RouterId, RouterRef, WorkerId, WorkerRef
+from common.core.queue import QueueDepth
+from common.core.worker import Member
+from common.rpc.convert.directory import (
+    SHORT_HASH_BYTES,
+    depths_from_wire,
+    hashes_from_wire,
+    member_from_wire,
+    router_from_wire,
+)
+from protos.baton.v1 import events_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRecord:
+    """A live worker and the position of its own events when it wrote this."""
+
+    member: Member
+    event_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnershipEvent:
+    """What one worker gained and lost, as short hashes; withdrawn applies first. Events count from 1 without gap."""
+
+    worker: WorkerId
+    epoch: Epoch
+    sequence: int
+    published: tuple[bytes, ...] = ()
+    withdrawn: tuple[bytes, ...] = ()
+    left: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that a worker owned after its event `sequence`."""
+
+    sequence: int
+    owned: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """The queues of one router."""
+
+    router: RouterRef
+    depths: tuple[QueueDepth, ...]
+
+
+def decode_member(value: bytes, worker: WorkerId) -> MemberRecord | None:
+    """The record found under the key of `worker`."""
+    record = events_pb2.MemberRecord()
+    try:
+        record.ParseFromString(value)
+        member = member_from_wire(record)
+    except (DecodeError, InvalidRequest):
+        return None
+    if member.worker.worker != worker:
+        return None
+    return MemberRecord(member=member, event_sequence=record.event_sequence)
+
+
+def decode_event(value: bytes) -> OwnershipEvent | None:
+    """One entry of the stream."""
+    event = events_pb2.DirectoryEvent()
+    try:
+        event.ParseFromString(value)
+        published = tuple(short for run in event.published for short in hashes_from_wire(run.hashes))
+    except (DecodeError, InvalidRequest):
+        return None
+    is_sound = event.worker_id and event.epoch and event.sequence
+    if not is_sound or any(len(short) != SHORT_HASH_BYTES for short in event.withdrawn):
+        return None
+    return OwnershipEvent(
+        worker=WorkerId(event.worker_id),
+        epoch=Epoch(event.epoch),
+        sequence=event.sequence,
+        published=published,
+        withdrawn=tuple(event.withdrawn),
+        left=event.left,
+    )
+
+
+def decode_snapshot(value: bytes, worker: WorkerRef) -> Snapshot | None:
+    """The snapshot found under the key of `worker`, if it is of this incarnation."""
+    snapshot = events_pb2.OwnershipSnapshot()
+    try:
+        snapshot.ParseFromString(value)
+        owned = hashes_from_wire(snapshot.hashes)
+    except (DecodeError, InvalidRequest):
+        return None
+    if (snapshot.worker_id, snapshot.epoch) != (worker.worker, worker.epoch):
+        return None
+    return Snapshot(sequence=snapshot.sequence, owned=owned)
+
+
+def decode_queue(value: bytes, router: RouterId) -> QueueView | None:
+    """The queues found under the key of `router`."""
+    record = events_pb2.QueueRecord()
+    try:
+        record.ParseFromString(value)
+        found, depths = router_from_wire(record), depths_from_wire(record)
+    except (DecodeError, InvalidRequest):
+        return None
+    return QueueView(router=found, depths=depths) if found.router == router else None

@@ -1,0 +1,237 @@
+"""A router's replica of the directory: members and ownership, kept by one reader, served without waiting for Redis."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from common.core.clock import Clock
+from common.core.ids import PrefixHash, WorkerId
+from common.core.worker import Member, Role, WorkerState
+from common.directory.codec import MemberRecord, decode_event, decode_member, decode_snapshot
+from common.directory.guard import Guard
+from common.directory.keys import Keys
+from common.directory.replica import OwnedPrefixes
+from common.directory.settings import DirectorySettings
+from common.directory.store import STREAM_START, Entry, EntryId, Store
+from common.observe import catalogue
+from common.observe.registry import Metrics
+
+MAX_MEMBERS = 4096
+ENTRIES_PER_READ = 512
+READS_PER_ROUND = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """One look at the membership. `records` has every announced id, None where the lease ran out."""
+
+    records: Mapping[WorkerId, MemberRecord | None]
+    newest: EntryId | None
+
+
+@dataclass(slots=True)
+class _Peer:
+    """One incarnation of one worker."""
+
+    member: Member
+    owned: OwnedPrefixes = field(default_factory=OwnedPrefixes)
+
+
+class DirectoryMirror:
+    """Members and who holds which prefix. Writer: `run`, on the router's event loop; everybody else reads.
+
+    While Redis is away the last replica is served and `is_stale` says so. When it comes back, empty perhaps, members
+    have one lease of grace to announce themselves again before they are forgotten.
+    """
+
+    def __init__(self, guard: Guard, settings: DirectorySettings, *, clock: Clock, metrics: Metrics) -> None:
+        self._guard = guard
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self._keys = Keys(settings.cluster)
+        self._peers: dict[WorkerId, _Peer] = {}
+        self._position = STREAM_START
+        self._look_at = clock.monotonic()
+        self._grace_until = 0.0
+        self._missed_look = True
+        self._changed = asyncio.Event()
+        self.version = 0
+
+    @property
+    def is_stale(self) -> bool:
+        """True while Redis does not answer: prefer load over ownership."""
+        return self._guard.is_stale
+
+    @property
+    def staleness_s(self) -> float:
+        """Age of the newest answer from Redis."""
+        return self._guard.staleness_s
+
+    def members(self) -> tuple[Member, ...]:
+        """Workers by id, as last seen."""
+        return tuple(self._peers[worker].member for worker in sorted(self._peers))
+
+    def held_runs(self, hashes: Sequence[PrefixHash]) -> dict[WorkerId, int]:
+        """Leading pages of a prompt that each worker holds; workers that hold none are left out."""
+        runs = {worker: peer.owned.held_run(hashes) for worker, peer in self._peers.items()}
+        return {worker: run for worker, run in runs.items() if run}
+
+    def owned_pages(self, worker: WorkerId) -> int:
+        """Hashes in the replica of one worker."""
+        peer = self._peers.get(worker)
+        return len(peer.owned) if peer else 0
+
+    async def wait_change(self, seen: int, deadline: float) -> bool:
+        """Until `version` differs from `seen`; False when the deadline (monotonic) passed first."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+                while self.version == seen:
+                    await self._changed.wait()
+        except TimeoutError:
+            return self.version != seen
+        return True
+
+    async def run(self) -> None:
+        """Follow the directory until cancelled. The one permitted poll: hardened Redis users may not block."""
+        while True:
+            await self.round()
+            await asyncio.sleep(self._settings.poll_s)
+
+    async def round(self) -> None:
+        """One look: members when it is time, events always, snapshots where something is missing."""
+        sight = None
+        if self._clock.monotonic() >= self._look_at:
+            sight = await self._look()
+        is_current = await self._read_events()
+        if sight is not None and is_current:
+            self._note(sight)
+        if sight is not None or any(not peer.owned.is_whole for peer in self._peers.values()):
+            await self._restore()
+
+    async def _look(self) -> _Sight | None:
+        """Read membership and take it over."""
+        self._look_at = self._clock.monotonic() + self._settings.heartbeat_s
+        sight = await self._guard.run(self._see)
+        if sight is None:
+            self._missed_look = True
+            return None
+        now = self._clock.monotonic()
+        if self._missed_look or (self._peers and not sight.records):
+            self._grace_until = now + self._settings.lease_s
+            self._missed_look = False
+        if sight.newest is None or sight.newest < self._position:
+            self._position = STREAM_START
+        self._take_members(sight)
+        self._show()
+        return sight
+
+    async def _see(self, store: Store) -> _Sight:
+        ids = sorted(await store.members(self._keys.workers))[:MAX_MEMBERS]
+        values = await store.read([self._keys.worker(WorkerId(worker)) for worker in ids])
+        newest = await store.newest(self._keys.events)
+        records = {
+            WorkerId(worker): self._decoded(value, WorkerId(worker)) for worker, value in zip(ids, values, strict=True)
+        }
+        return _Sight(records=records, newest=newest)
+
+    def _decoded(self, value: bytes | None, worker: WorkerId) -> MemberRecord | None:
+        if value is None:
+            return None
+        record = decode_member(value, worker)
+        if record is None:
+            self._metrics.add(catalogue.DIRECTORY_ERRORS, kind="mismatch")
+        return record
+
+    def _take_members(self, sight: _Sight) -> None:
+        """A new incarnation drops all that the old one owned, in this very turn of the loop."""
+        for worker, record in sight.records.items():
+            known = self._peers.get(worker)
+            if record is None:
+                continue
+            if known is None or known.member.worker.epoch != record.member.worker.epoch:
+                cause = "start" if known is None else "new_epoch"
+                self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause=cause)
+                self._peers[worker] = _Peer(record.member)
+                self._tell()
+            elif known.member != record.member:
+                known.member = record.member
+                self._tell()
+        if self._clock.monotonic() < self._grace_until:
+            return
+        for worker in [worker for worker in self._peers if sight.records.get(worker) is None]:
+            del self._peers[worker]
+            self._tell()
+
+    async def _read_events(self) -> bool:
+        """Follow the stream to its end. False when Redis did not answer or there is more."""
+        for _ in range(READS_PER_ROUND):
+            entries = await self._guard.run(self._see_entries)
+            if entries is None:
+                return False
+            for entry in entries:
+                self._take_event(entry)
+            if len(entries) < ENTRIES_PER_READ:
+                return True
+        return False
+
+    async def _see_entries(self, store: Store) -> tuple[Entry, ...]:
+        return await store.entries(self._keys.events, self._position, ENTRIES_PER_READ)
+
+    def _take_event(self, entry: Entry) -> None:
+        self._position = entry.id
+        event = decode_event(entry.value)
+        if event is None:
+            self._metrics.add(catalogue.DIRECTORY_ERRORS, kind="mismatch")
+            return
+        peer = self._peers.get(event.worker)
+        if peer is None or peer.member.worker.epoch != event.epoch:
+            self._look_at = (
+                self._clock.monotonic()
+            )  # somebody new, or a dead incarnation's last words: membership tells
+            return
+        if event.left:
+            del self._peers[event.worker]
+            self._tell()
+            return
+        was_whole = peer.owned.is_whole
+        if peer.owned.apply(event):
+            self._tell()
+        if was_whole and not peer.owned.is_whole:
+            self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="gap")
+
+    def _note(self, sight: _Sight) -> None:
+        """The stream was read to its end after the records: whatever they are ahead of it was trimmed or lost."""
+        for worker, record in sight.records.items():
+            peer = self._peers.get(worker)
+            if record is None or peer is None or peer.member.worker.epoch != record.member.worker.epoch:
+                continue
+            was_whole = peer.owned.is_whole
+            peer.owned.note(record.event_sequence)
+            if was_whole and not peer.owned.is_whole:
+                self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="trimmed")
+
+    async def _restore(self) -> None:
+        """Read the snapshots of replicas that are not whole."""
+        broken = [peer for peer in self._peers.values() if not peer.owned.is_whole]
+        if not broken:
+            return
+        keys = [self._keys.owned(peer.member.worker.worker) for peer in broken]
+        values = await self._guard.run(lambda store: store.read(keys))
+        for peer, value in zip(broken, values or (), strict=False):
+            snapshot = decode_snapshot(value, peer.member.worker) if value is not None else None
+            if snapshot is not None and peer.owned.restore(snapshot):
+                self._tell()
+
+    def _tell(self) -> None:
+        """Wake everybody who waits for a change."""
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _show(self) -> None:
+        seen = [(peer.member.role, peer.member.state) for peer in self._peers.values()]
+        for role in Role:
+            for state in WorkerState:
+                self._metrics.set(catalogue.MEMBERS, seen.count((role, state)), target=role, state=state)
+        self._metrics.set(catalogue.OWNED_PREFIXES, sum(len(peer.owned) for peer in self._peers.values()))

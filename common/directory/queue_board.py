@@ -1,0 +1,52 @@
+"""Queue depth per role and class: each router writes its own, autoscaling and `baton top` read all."""
+
+from collections.abc import Sequence
+
+from common.core.ids import RouterId, RouterRef
+from common.core.queue import QueueDepth
+from common.directory.codec import QueueView, decode_queue
+from common.directory.guard import Guard
+from common.directory.keys import Keys
+from common.directory.settings import DirectorySettings
+from common.directory.store import Join, Leave, Put, Remove, Store
+from common.rpc.convert.directory import queue_to_wire
+
+MAX_ROUTERS = 256
+
+
+class QueueBoard:
+    """One router's place on the board, and a view of all places. Writer of its own key only."""
+
+    def __init__(self, guard: Guard, settings: DirectorySettings, *, router: RouterRef) -> None:
+        self._guard = guard
+        self._settings = settings
+        self._router = router
+        self._keys = Keys(settings.cluster)
+
+    async def publish(self, depths: Sequence[QueueDepth]) -> bool:
+        """Once per heartbeat; the record is a lease. False when Redis did not take it."""
+        record = queue_to_wire(self._router, depths).SerializeToString()
+        key = self._keys.queue(self._router.router)
+        commands = (
+            Put(key=key, value=record, ttl_s=self._settings.lease_s),
+            Join(key=self._keys.routers, member=self._router.router, ttl_s=self._settings.keep_s),
+        )
+        return await self._guard.run(lambda store: store.write(commands)) is not None
+
+    async def read(self) -> tuple[QueueView, ...] | None:
+        """The queues of all live routers; None when Redis does not answer: stale is not the same as empty."""
+        return await self._guard.run(self._see)
+
+    async def leave(self) -> None:
+        """Take the own record away."""
+        key = self._keys.queue(self._router.router)
+        commands = (Remove(key=key), Leave(key=self._keys.routers, members=(self._router.router,)))
+        await self._guard.run(lambda store: store.write(commands))
+
+    async def _see(self, store: Store) -> tuple[QueueView, ...]:
+        routers = [RouterId(router) for router in sorted(await store.members(self._keys.routers))[:MAX_ROUTERS]]
+        values = await store.read([self._keys.queue(router) for router in routers])
+        views = [
+            decode_queue(value, router) for router, value in zip(routers, values, strict=True) if value is not None
+        ]
+        return tuple(view for view in views if view is not None)

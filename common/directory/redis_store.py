@@ -1,0 +1,197 @@
+"""The store in a real Redis or Valkey: plain commands, pipelines, WATCH/MULTI. The door to the redis library.
+
+No retries, no scripts, no blocking commands, no KEYS. One connection per store, thrown away after every failure.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import assert_never, cast
+
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from common.core.errors import Unavailable
+from common.directory.store import (
+    STREAM_START,
+    Append,
+    Command,
+    Decide,
+    Entry,
+    EntryId,
+    Join,
+    Leave,
+    Put,
+    Remove,
+    Renew,
+    StoreTrouble,
+    trouble,
+)
+
+FIELD = b"v"
+"""The one field of a stream entry: its value is a protobuf."""
+
+_DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+
+
+class RedisStore:
+    """One connection to one Redis. Raises Unavailable; the guard in front of it holds the deadline.
+
+    `timeout_s` bounds the connection attempt, so that a black hole does not outlive the guard's deadline.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float, username: str | None = None, password: str | None = None) -> None:
+        credentials = {"username": username, "password": password} if username else {}
+        pool = redis.asyncio.ConnectionPool.from_url(
+            url,
+            max_connections=1,
+            protocol=2,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            **credentials,
+        )
+        self._client = redis.asyncio.Redis(connection_pool=pool)
+        self._pool = pool
+
+    async def write(self, commands: Sequence[Command]) -> tuple[bool, ...]:
+        async with _translated(), self._client.pipeline(transaction=True) as pipe:
+            _queue(pipe, commands)
+            return _replies(commands, await pipe.execute())
+
+    async def exchange(self, key: str, decide: Decide) -> tuple[bool, ...] | None:
+        async with _translated(), self._client.pipeline(transaction=True) as pipe:
+            await pipe.watch(key)
+            before = cast(bytes | None, await cast(Awaitable[object], pipe.get(key)))
+            commands = decide(before)
+            if commands is None:
+                return None
+            pipe.multi()  # type: ignore[no-untyped-call]  # the library left it untyped
+            _queue(pipe, commands)
+            try:
+                return _replies(commands, await pipe.execute())
+            except exceptions.WatchError:
+                return None
+
+    async def read(self, keys: Sequence[str]) -> tuple[bytes | None, ...]:
+        if not keys:
+            return ()
+        async with _translated():
+            values = await cast(Awaitable[list[bytes | None]], self._client.mget(list(keys)))
+            if len(values) != len(keys):
+                raise trouble(StoreTrouble.MISMATCH, f"{len(values)} values for {len(keys)} keys")
+            return tuple(values)
+
+    async def members(self, key: str) -> frozenset[str]:
+        async with _translated():
+            found = await cast(Awaitable[set[bytes]], self._client.smembers(key))
+            return frozenset(member.decode() for member in found)
+
+    async def entries(self, key: str, after: EntryId, max_entries: int) -> tuple[Entry, ...]:
+        async with _translated():
+            start = "-" if after == STREAM_START else f"({after}"
+            found = await cast(
+                Awaitable[list[tuple[bytes, dict[bytes, bytes]]]],
+                self._client.xrange(key, min=start, max="+", count=max_entries),
+            )
+            return tuple(Entry(id=_entry_id(raw), value=fields.get(FIELD, b"")) for raw, fields in found)
+
+    async def newest(self, key: str) -> EntryId | None:
+        async with _translated():
+            found = await cast(Awaitable[list[tuple[bytes, dict[bytes, bytes]]]], self._client.xrevrange(key, count=1))
+            return _entry_id(found[0][0]) if found else None
+
+    async def drop(self) -> None:
+        await self._pool.disconnect(inuse_connections=True)
+
+
+def _words(command: Command) -> tuple[tuple[str | bytes | int, ...], ...]:
+    """A command in the server's words; two where the key's expiry is renewed by a second one."""
+    key = command.key
+    match command:
+        case Put():
+            return (("SET", key, command.value, "PX", _milliseconds(command.ttl_s)),)
+        case Renew():
+            return (("PEXPIRE", key, _milliseconds(command.ttl_s)),)
+        case Remove():
+            return (("DEL", key),)
+        case Join():
+            return ("SADD", key, command.member), ("PEXPIRE", key, _milliseconds(command.ttl_s))
+        case Leave():
+            return (("SREM", key, *command.members),)
+        case Append():
+            append = ("XADD", key, "MAXLEN", "~", command.max_entries, "*", FIELD, command.value)
+            return append, ("PEXPIRE", key, _milliseconds(command.ttl_s))
+        case _:
+            assert_never(command)
+
+
+def _queue(pipe: redis.asyncio.client.Pipeline, commands: Sequence[Command]) -> None:
+    """Put the commands of a transaction into the pipe."""
+    for command in commands:
+        for words in _words(command):
+            pipe.execute_command(*words)
+
+
+def _replies(commands: Sequence[Command], raw: Sequence[object]) -> tuple[bool, ...]:
+    """One answer per command out of the transaction's replies."""
+    widths = [len(_words(command)) for command in commands]
+    if len(raw) != sum(widths):
+        raise trouble(StoreTrouble.MISMATCH, f"{len(raw)} replies for {sum(widths)} commands")
+    answers, at = [], 0
+    for command, width in zip(commands, widths, strict=True):
+        answers.append(bool(raw[at]) if isinstance(command, Renew | Remove) else True)
+        at += width
+    return tuple(answers)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _entry_id(raw: bytes) -> EntryId:
+    milliseconds, _, counter = raw.decode().partition("-")
+    return EntryId(int(milliseconds), int(counter))
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Every failure of the library as one of ours."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except (exceptions.TimeoutError, TimeoutError) as error:
+        raise trouble(StoreTrouble.TIMEOUT, "Redis did not answer in time") from error
+    except _DENIED as error:
+        raise trouble(StoreTrouble.DENIED, f"Redis refuses this user or password: {_brief(error)}") from error
+    except exceptions.ReadOnlyError as error:
+        raise trouble(StoreTrouble.READONLY, "Redis is a read-only replica") from error
+    except exceptions.OutOfMemoryError as error:
+        raise trouble(StoreTrouble.FULL, "Redis is full and evicts nothing") from error
+    except (exceptions.ConnectionError, OSError) as error:
+        raise trouble(StoreTrouble.CONNECTION, f"no connection to Redis: {type(error).__name__}") from error
+    except exceptions.RedisError as error:
+        raise trouble(_kind_of(error), f"Redis refuses a command: {_brief(error)}") from error
+
+
+def _kind_of(error: Exception) -> StoreTrouble:
+    """Replies that the library leaves without a class of their own, among them those inside a failed transaction."""
+    text = f"{error} {error.__cause__ or ''}"
+    words = (
+        ("NOPERM", StoreTrouble.DENIED),
+        ("NOAUTH", StoreTrouble.DENIED),
+        ("WRONGPASS", StoreTrouble.DENIED),
+        ("READONLY", StoreTrouble.READONLY),
+        ("OOM", StoreTrouble.FULL),
+        ("maxmemory", StoreTrouble.FULL),
+        ("LOADING", StoreTrouble.CONNECTION),
+    )
+    return next((kind for word, kind in words if word in text), StoreTrouble.OTHER)
+
+
+def _brief(error: Exception) -> str:
+    """The first words of a reply: they name the rule, never a value."""
+    return " ".join(str(error).split()[:8])

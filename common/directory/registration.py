@@ -1,0 +1,209 @@
+"""A worker's side of the directory: it announces itself, renews its lease, tells what it owns, and leaves.
+
+Whatever failed is said again as a whole: after any doubt the next write is a snapshot, so nothing queues up while Redis
+is away, and ownership is back one heartbeat after it returns.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from common.core.clock import Clock
+from common.core.ids import PrefixHash, WorkerRef
+from common.core.worker import Member
+from common.directory.codec import decode_member
+from common.directory.guard import Guard
+from common.directory.keys import Keys
+from common.directory.settings import DirectorySettings
+from common.directory.store import Append, Command, Join, Leave, Put, Remove, Renew, Store
+from common.kv.ownership import OwnershipChanges
+from common.rpc.convert.directory import SHORT_HASH_BYTES, event_to_wire, member_to_wire, snapshot_to_wire
+
+MAX_STREAM_ENTRIES = 10_000
+"""Chosen: minutes of events of a busy cluster in a few megabytes; older ones are in the snapshots."""
+MAX_PENDING_CHANGES = 256
+"""Chosen: steps that may pass while one write is under way; beyond it a snapshot is shorter than the events."""
+
+
+class Registration:
+    """One incarnation of one worker. Writer: the event loop of its process.
+
+    ANNOUNCING -> ANNOUNCED -> LEFT, or -> SUPERSEDED when another incarnation holds the name: this process is the
+    zombie and must stop taking work.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        settings: DirectorySettings,
+        *,
+        clock: Clock,
+        worker: WorkerRef,
+        describe: Callable[[], Member],
+    ) -> None:
+        self._guard = guard
+        self._settings = settings
+        self._clock = clock
+        self._worker = worker
+        self._describe = describe
+        self._keys = Keys(settings.cluster)
+        self._owned: dict[bytes, None] = {}
+        self._pending: list[OwnershipChanges] = []
+        self._sequence = 0
+        self._needs_snapshot = True
+        self._changed_since_snapshot = False
+        self._snapshot_at = clock.monotonic()
+        self._is_announced = False
+        self._has_left = False
+        self._superseded = asyncio.Event()
+        self._wake = asyncio.Event()
+
+    @property
+    def is_superseded(self) -> bool:
+        return self._superseded.is_set()
+
+    @property
+    def is_stale(self) -> bool:
+        """True while Redis does not answer. Work goes on."""
+        return self._guard.is_stale
+
+    async def wait_superseded(self) -> None:
+        """Returns when another incarnation of this worker announced itself; the caller's task bounds the wait."""
+        await self._superseded.wait()
+
+    def publish(self, changes: OwnershipChanges) -> None:
+        """Tell routers what was gained and lost. Returns at once; `run` sends it, perhaps with that of later steps."""
+        if changes.is_empty:
+            return
+        for short in _shortened(changes.withdrawn):
+            self._owned.pop(short, None)
+        for run in changes.published:
+            self._owned.update(dict.fromkeys(_shortened(run)))
+        self._changed_since_snapshot = True
+        if self._needs_snapshot:
+            return
+        self._pending.append(changes)
+        if len(self._pending) > MAX_PENDING_CHANGES:
+            self._doubt()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Heartbeats and events until this worker has left or was superseded. Never fails because of Redis."""
+        beat_at = self._clock.monotonic()
+        while not (self._has_left or self.is_superseded):
+            if self._clock.monotonic() >= beat_at:
+                beat_at = self._clock.monotonic() + self._settings.heartbeat_s
+                await self.beat()
+            await self.flush()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(max(0.0, beat_at - self._clock.monotonic())):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def beat(self) -> bool:
+        """Renew the lease and every key that expires with it. True when Redis has it."""
+        replies = await self._guard.run(self._announce)
+        if replies is None:
+            return False
+        self._is_announced = True
+        _record, _index, snapshot_is_there, _events = replies
+        if not snapshot_is_there:
+            self._doubt()
+        return True
+
+    async def flush(self) -> None:
+        """Send what is pending, or a snapshot where something may have been lost."""
+        if not self._is_announced or self._has_left or self.is_superseded:
+            return
+        is_due = self._clock.monotonic() - self._snapshot_at >= self._settings.snapshot_s
+        wants_snapshot = self._needs_snapshot or (self._changed_since_snapshot and is_due)
+        if not (self._pending or wants_snapshot):
+            return
+        self._sequence += 1  # consumed even if the write fails: it may have been carried out
+        commands: list[Command] = [self._event(self._pending)]
+        if wants_snapshot:
+            commands.append(self._snapshot())
+        self._pending = []
+        self._needs_snapshot = False
+        self._changed_since_snapshot = self._changed_since_snapshot and not wants_snapshot
+        if await self._guard.run(lambda store: store.write(commands)) is None:
+            self._doubt()
+        elif wants_snapshot:
+            self._snapshot_at = self._clock.monotonic()
+
+    async def leave(self) -> None:
+        """Withdraw everything, unless the name belongs to another incarnation by now. Idempotent."""
+        self._has_left = True
+        self._wake.set()
+        await self._guard.run(self._withdraw)
+
+    async def _announce(self, store: Store) -> tuple[bool, ...] | None:
+        def decide(before: bytes | None) -> Sequence[Command] | None:
+            if self._has_left:
+                return None
+            if self._is_announced and self._is_foreign(before):
+                self._superseded.set()
+                self._wake.set()
+                return None
+            record = member_to_wire(self._describe(), event_sequence=self._sequence)
+            return (
+                Put(key=self._own_key, value=record.SerializeToString(), ttl_s=self._settings.lease_s),
+                Join(key=self._keys.workers, member=self._worker.worker, ttl_s=self._settings.keep_s),
+                Renew(key=self._keys.owned(self._worker.worker), ttl_s=self._settings.keep_s),
+                Renew(key=self._keys.events, ttl_s=self._settings.keep_s),
+            )
+
+        return await store.exchange(self._own_key, decide)
+
+    async def _withdraw(self, store: Store) -> tuple[bool, ...] | None:
+        def decide(before: bytes | None) -> Sequence[Command] | None:
+            if self._is_foreign(before):
+                return None
+            self._sequence += 1
+            farewell = event_to_wire(self._worker, sequence=self._sequence, left=True).SerializeToString()
+            return (
+                Remove(key=self._own_key),
+                Remove(key=self._keys.owned(self._worker.worker)),
+                Leave(key=self._keys.workers, members=(self._worker.worker,)),
+                self._append(farewell),
+            )
+
+        return await store.exchange(self._own_key, decide)
+
+    @property
+    def _own_key(self) -> str:
+        return self._keys.worker(self._worker.worker)
+
+    def _is_foreign(self, record: bytes | None) -> bool:
+        """Whether another incarnation holds our name. A record that cannot be read is nobody's."""
+        found = decode_member(record, self._worker.worker) if record is not None else None
+        return found is not None and found.member.worker.epoch != self._worker.epoch
+
+    def _doubt(self) -> None:
+        """Something may be lost: the next write is the whole."""
+        self._needs_snapshot = True
+        self._pending = []
+
+    def _event(self, pending: Sequence[OwnershipChanges]) -> Append:
+        """One event for several changes: what is owned in the end is published, everything else is withdrawn."""
+        runs = [run for changes in pending for run in map(_shortened, changes.published)]
+        published = [kept for run in runs if (kept := tuple(short for short in run if short in self._owned))]
+        touched = dict.fromkeys(short for changes in pending for short in _shortened(changes.withdrawn))
+        touched.update(dict.fromkeys(short for run in runs for short in run))
+        withdrawn = [short for short in touched if short not in self._owned]
+        event = event_to_wire(self._worker, sequence=self._sequence, published=published, withdrawn=withdrawn)
+        return self._append(event.SerializeToString())
+
+    def _append(self, event: bytes) -> Append:
+        return Append(key=self._keys.events, value=event, max_entries=MAX_STREAM_ENTRIES, ttl_s=self._settings.keep_s)
+
+    def _snapshot(self) -> Put:
+        snapshot = snapshot_to_wire(self._worker, sequence=self._sequence, owned=tuple(self._owned))
+        return Put(
+            key=self._keys.owned(self._worker.worker), value=snapshot.SerializeToString(), ttl_s=self._settings.keep_s
+        )
+
+
+def _shortened(hashes: Sequence[PrefixHash]) -> tuple[bytes, ...]:
+    return tuple(full[:SHORT_HASH_BYTES] for full in hashes)

@@ -1,0 +1,107 @@
+"""What lives in Redis: member records, ownership events and snapshots, queue depths."""
+
+from collections.abc import Sequence
+
+from common.core.ids import Epoch, RouterId, RouterRef, WorkerRef
+from common.core.queue import QueueDepth
+from common.core.worker import Member, WorkerState
+from common.rpc.convert.fields import PRIORITIES, ROLES, priority_from_wire, require, role_from_wire
+from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_wire, worker_to_wire
+from protos.baton.v1 import events_pb2
+
+SHORT_HASH_BYTES = 16
+"""Half of a prefix hash: enough for a hint. A worker compares whole hashes and token ids before it believes a hit."""
+
+PUBLISHED_STATES = frozenset({WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING})
+
+
+def member_to_wire(member: Member, *, event_sequence: int) -> events_pb2.MemberRecord:
+    return events_pb2.MemberRecord(
+        worker=worker_to_wire(member.worker),
+        role=ROLES[member.role],
+        state=member.state.value,
+        load=load_to_wire(member.load),
+        event_sequence=event_sequence,
+        metrics_address=member.metrics_address,
+        layout_fingerprint=member.layout_fingerprint,
+    )
+
+
+def member_from_wire(record: events_pb2.MemberRecord) -> Member:
+    """Raises InvalidRequest."""
+    require(record.state in PUBLISHED_STATES, "member.state", "not a state that workers publish")
+    return Member(
+        worker=worker_from_wire(record.worker),
+        role=role_from_wire(record.role),
+        state=WorkerState(record.state),
+        load=load_from_wire(record.load),
+        layout_fingerprint=record.layout_fingerprint,
+        metrics_address=record.metrics_address,
+    )
+
+
+def event_to_wire(
+    worker: WorkerRef,
+    *,
+    sequence: int,
+    published: Sequence[Sequence[bytes]] = (),
+    withdrawn: Sequence[bytes] = (),
+    left: bool = False,
+) -> events_pb2.DirectoryEvent:
+    """`published` and `withdrawn` are short hashes."""
+    return events_pb2.DirectoryEvent(
+        worker_id=worker.worker,
+        epoch=worker.epoch,
+        sequence=sequence,
+        published=[events_pb2.PrefixRun(hashes=b"".join(run)) for run in published],
+        withdrawn=withdrawn,
+        left=left,
+    )
+
+
+def snapshot_to_wire(worker: WorkerRef, *, sequence: int, owned: Sequence[bytes]) -> events_pb2.OwnershipSnapshot:
+    return events_pb2.OwnershipSnapshot(
+        worker_id=worker.worker, epoch=worker.epoch, sequence=sequence, hashes=b"".join(owned)
+    )
+
+
+def hashes_from_wire(joined: bytes) -> tuple[bytes, ...]:
+    """Raises InvalidRequest when the bytes are no whole number of short hashes."""
+    require(len(joined) % SHORT_HASH_BYTES == 0, "hashes", f"{len(joined)} bytes are no whole number of hashes")
+    return tuple(joined[at : at + SHORT_HASH_BYTES] for at in range(0, len(joined), SHORT_HASH_BYTES))
+
+
+def queue_to_wire(router: RouterRef, depths: Sequence[QueueDepth]) -> events_pb2.QueueRecord:
+    return events_pb2.QueueRecord(
+        router_id=router.router,
+        epoch=router.epoch,
+        depths=[
+            events_pb2.QueueDepth(
+                role=ROLES[depth.role],
+                priority=PRIORITIES[depth.priority],
+                requests=depth.requests,
+                uncached_tokens=depth.uncached_tokens,
+            )
+            for depth in depths
+        ],
+    )
+
+
+def router_from_wire(record: events_pb2.QueueRecord) -> RouterRef:
+    """Who wrote a queue record. Raises InvalidRequest."""
+    require(record.router_id != "", "queue.router_id", "missing")
+    require(record.epoch != 0, "queue.epoch", "missing")
+    return RouterRef(router=RouterId(record.router_id), epoch=Epoch(record.epoch))
+
+
+def depths_from_wire(record: events_pb2.QueueRecord) -> tuple[QueueDepth, ...]:
+    """Raises InvalidRequest."""
+    return tuple(
+        QueueDepth(
+            role=role_from_wire(depth.role),
+            priority=priority_from_wire(depth.priority),
+            requests=depth.requests,
+            uncached_tokens=depth.uncached_tokens,
+        )
+        for depth in record.depths
+    )

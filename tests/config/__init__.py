@@ -1,0 +1,1 @@
+"""Configuration: what is accepted, what is refused, what is printed."""

@@ -1,0 +1,81 @@
+"""Goal: a value that does not repeat its own key and epoch is not believed, whatever bytes it holds."""
+
+import random
+
+from common.core.ids import Epoch, RouterId, RouterRef, WorkerId, WorkerRef
+from common.core.queue import QueueDepth
+from common.core.request import Priority
+from common.core.worker import Role
+from common.directory.codec import decode_event, decode_member, decode_queue, decode_snapshot
+from common.rpc.convert.directory import event_to_wire, member_to_wire, queue_to_wire, snapshot_to_wire
+from protos.baton.v1 import events_pb2
+from tests.directory.cluster import ListLog, Worker, prefix
+
+REF = WorkerRef(worker=WorkerId("decode-0"), epoch=Epoch(7), address="127.0.0.1:1")
+
+
+class NoStore:
+    """Never asked."""
+
+
+def test_a_member_is_read_back_as_written_and_only_under_its_own_key() -> None:
+    member = Worker.describe(_worker())
+    value = member_to_wire(member, event_sequence=5).SerializeToString()
+    record = decode_member(value, WorkerId("decode-0"))
+    assert record is not None
+    assert (record.member, record.event_sequence) == (member, 5)
+    assert decode_member(value, WorkerId("decode-1")) is None
+
+
+def test_a_snapshot_of_another_incarnation_is_not_believed() -> None:
+    value = snapshot_to_wire(REF, sequence=3, owned=[prefix(1)[:16]]).SerializeToString()
+    found = decode_snapshot(value, REF)
+    assert found is not None
+    assert (found.sequence, found.owned) == (3, (prefix(1)[:16],))
+    assert decode_snapshot(value, WorkerRef(worker=REF.worker, epoch=Epoch(8), address=REF.address)) is None
+    assert decode_snapshot(value, WorkerRef(worker=WorkerId("x"), epoch=REF.epoch, address=REF.address)) is None
+
+
+def test_hashes_of_a_wrong_length_are_not_believed() -> None:
+    event = event_to_wire(REF, sequence=1, withdrawn=[b"short"])
+    assert decode_event(event.SerializeToString()) is None
+    event = event_to_wire(REF, sequence=1, published=[[b"x" * 17]])
+    assert decode_event(event.SerializeToString()) is None
+    snapshot = events_pb2.OwnershipSnapshot(worker_id=REF.worker, epoch=REF.epoch, hashes=b"x" * 33)
+    assert decode_snapshot(snapshot.SerializeToString(), REF) is None
+
+
+def test_queues_are_read_back_as_written_and_only_under_their_own_key() -> None:
+    router = RouterRef(router=RouterId("router-0"), epoch=Epoch(2))
+    depths = (QueueDepth(role=Role.PREFILL, priority=Priority.BATCH, requests=3, uncached_tokens=999),)
+    value = queue_to_wire(router, depths).SerializeToString()
+    view = decode_queue(value, router.router)
+    assert view is not None
+    assert (view.router, view.depths) == (router, depths)
+    assert decode_queue(value, RouterId("router-1")) is None
+
+
+def test_random_bytes_never_raise() -> None:
+    chance = random.Random(20261121)
+    good = member_to_wire(Worker.describe(_worker()), event_sequence=5).SerializeToString()
+    for _ in range(3000):
+        if chance.random() < 0.5:
+            value = chance.randbytes(chance.randrange(60))
+        else:
+            mutable = bytearray(good)
+            mutable[chance.randrange(len(good))] = chance.randrange(256)
+            value = bytes(mutable)
+        decode_member(value, REF.worker)
+        decode_event(value)
+        decode_snapshot(value, REF)
+        decode_queue(value, RouterId("router-0"))
+
+
+def _worker() -> Worker:
+    from common.core.clock import ManualClock
+    from common.directory.memory_store import MemoryServer, MemoryStore
+
+    clock = ManualClock()
+    worker = Worker(MemoryStore(MemoryServer(clock), "w"), clock, epoch=7)
+    assert isinstance(worker.log, ListLog)
+    return worker
