@@ -1,0 +1,68 @@
+"""Attention of several new tokens of one context, over pages: causal, with the older context before them.
+
+    out[t] = softmax(q[t] k^T / sqrt(D)) v        over positions 0 to start + t
+
+Bound by FLOPs. Legend: T new tokens, H query heads, K key-value heads, D head dim, M padded context, P pages, L layers,
+2 key and value, S slots per page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels import reference
+from kernels.cpu.gather import Workspace, gather
+from kernels.dispatch import Backend, backend
+from kernels.paged_context import PagedContext, pad_length, paged_context
+
+QUERY_TILE = 512  # Chosen: a later tile sees more keys, so smaller tiles skip more of the future but cost more calls.
+QUERY_MULTIPLE = 4  # Measured: with fewer queries the products inside attention sum in another order.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExtendRow:
+    """One context with its new tokens from `start` on. `masks` hold 0 or -inf: (queries, keys) per query tile."""
+
+    start: int
+    num_tokens: int
+    context: PagedContext
+    masks: tuple[Tensor, ...]
+
+
+def extend_row(table: Sequence[int], start: int, num_tokens: int, kv_PL2KSD: Tensor) -> ExtendRow:
+    """Prepare `num_tokens` new tokens at positions start and after, once per step. Raises as `paged_context`."""
+    context = paged_context([table], [start + num_tokens], kv_PL2KSD)
+    masks = tuple(
+        _causal_mask(start + first, min(QUERY_TILE, num_tokens - first), kv_PL2KSD)
+        for first in range(0, num_tokens, QUERY_TILE)
+    )
+    return ExtendRow(start=start, num_tokens=num_tokens, context=context, masks=masks)
+
+
+def attention_extend(q_THD: Tensor, kv_PL2KSD: Tensor, layer: int, row: ExtendRow, workspace: Workspace) -> Tensor:
+    """(T, H, D). The new tokens' own KV is stored already."""
+    if backend(q_THD) is Backend.PLAIN:
+        return reference.attention(q_THD, kv_PL2KSD, layer, row.context.tables_BN[0].tolist(), row.start)
+    k_1KMD, v_1KMD = gather(kv_PL2KSD, layer, row.context, workspace)
+    outs = []
+    for tile_THD, mask_TM in zip(torch.split(q_THD, QUERY_TILE), row.masks, strict=True):
+        num_queries, num_keys = mask_TM.shape
+        q_1HTD = functional.pad(tile_THD.transpose(0, 1), (0, 0, 0, num_queries - tile_THD.shape[0]))[None]
+        out_1HTD = functional.scaled_dot_product_attention(
+            q_1HTD, k_1KMD[:, :, :num_keys], v_1KMD[:, :, :num_keys], attn_mask=mask_TM, enable_gqa=True
+        )
+        outs.append(out_1HTD[0].transpose(0, 1)[: tile_THD.shape[0]])
+    return torch.cat(outs)
+
+
+def _causal_mask(start: int, num_queries: int, kv_PL2KSD: Tensor) -> Tensor:
+    """mask_TM of queries at positions start and after, both axes padded; padding queries see what the last one sees."""
+    num_keys = pad_length(start + num_queries)
+    padded_queries = -(-num_queries // QUERY_MULTIPLE) * QUERY_MULTIPLE
+    device = kv_PL2KSD.device
+    positions_T = torch.arange(start, start + padded_queries, device=device).clamp(max=start + num_queries - 1)
+    mask_TM = torch.zeros(padded_queries, num_keys, dtype=kv_PL2KSD.dtype, device=device)
+    return mask_TM.masked_fill_(torch.arange(num_keys, device=device) > positions_T[:, None], float("-inf"))

@@ -1,0 +1,30 @@
+"""Write new keys and values into the slots of their pages. Bound by bytes.
+
+Legend: T tokens, K key-value heads, D head dim, P pages, L layers, 2 key and value, S slots per page.
+"""
+
+import torch
+from torch import Tensor
+
+
+def slot_rows(kv_PL2KSD: Tensor, pages_T: Tensor, offsets_T: Tensor) -> Tensor:
+    """rows_2TK of layer 0: the index of every (key or value, token, head) vector among all vectors of `kv_PL2KSD`.
+
+    Made once per step. Raises IndexError for a page that does not exist: torch would wrap a negative one.
+    """
+    num_pages, num_layers, _, num_heads, num_slots, _ = kv_PL2KSD.shape
+    if int(pages_T.min()) < 0 or int(pages_T.max()) >= num_pages:
+        raise IndexError(f"pages {int(pages_T.min())} to {int(pages_T.max())} of {num_pages}")
+    parts_21 = torch.arange(2, device=pages_T.device)[:, None]
+    heads_K = torch.arange(num_heads, device=pages_T.device)
+    first_2T = (pages_T * num_layers * 2 + parts_21) * num_heads
+    return (first_2T[..., None] + heads_K) * num_slots + offsets_T[:, None]
+
+
+def kv_store(kv_PL2KSD: Tensor, layer: int, rows_2TK: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> None:
+    """Store keys and values of one layer. `kv_PL2KSD` is contiguous, `rows_2TK` comes from `slot_rows`."""
+    _, _, _, num_heads, num_slots, head_dim = kv_PL2KSD.shape
+    vectors_XD = kv_PL2KSD.view(-1, head_dim)
+    keys_TK, values_TK = rows_2TK + layer * 2 * num_heads * num_slots
+    vectors_XD[keys_TK] = k_TKD
+    vectors_XD[values_TK] = v_TKD

@@ -1,0 +1,62 @@
+"""A plain torch oracle for every operator: the formula, written to be read. Slow, exact, on any device.
+
+Legend: T tokens, C channels, I inner channels, O output channels, H query heads, K key-value heads, D head dim,
+N context length, P pages, L layers, 2 key and value, S slots per page, B rows.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def linear(x_TC: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """x W^T + b, (T, O)."""
+    y_TO = x_TC @ weight_OC.T
+    return y_TO if bias_O is None else y_TO + bias_O
+
+
+def rms_norm(x_TC: Tensor, weight_C: Tensor, epsilon: float) -> Tensor:
+    """x / sqrt(mean(x^2) + epsilon) * weight over the last axis, computed in fp32."""
+    wide_TC = x_TC.float()
+    normal_TC = wide_TC * torch.rsqrt(wide_TC.square().mean(-1, keepdim=True) + epsilon)
+    return normal_TC.to(x_TC.dtype) * weight_C
+
+
+def rotary(x_THD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+    """Turn channel pairs (i, i + D/2) of every head by the token's angle i; E = D/2."""
+    left, right = x_THD.chunk(2, dim=-1)
+    cos_T1E, sin_T1E = cos_TE[:, None], sin_TE[:, None]
+    return torch.cat((left * cos_T1E - right * sin_T1E, right * cos_T1E + left * sin_T1E), dim=-1)
+
+
+def silu_and_multiply(gate_up_TI: Tensor) -> Tensor:
+    """silu(gate) * up, where gate is the first half of the last axis."""
+    gate, up = gate_up_TI.chunk(2, dim=-1)
+    return gate * torch.sigmoid(gate) * up
+
+
+def kv_store(kv_PL2KSD: Tensor, layer: int, pages_T: Tensor, offsets_T: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> None:
+    """Write each token's key and value into its slot, (page, offset)."""
+    for token, (page, offset) in enumerate(zip(pages_T.tolist(), offsets_T.tolist(), strict=True)):
+        kv_PL2KSD[page, layer, 0, :, offset] = k_TKD[token]
+        kv_PL2KSD[page, layer, 1, :, offset] = v_TKD[token]
+
+
+def attention(q_THD: Tensor, kv_PL2KSD: Tensor, layer: int, pages: Sequence[int], start: int) -> Tensor:
+    """Causal attention of T tokens of one context, at positions start to start + T, whose own KV is stored already.
+
+    softmax(q k^T / sqrt(D)) v over positions 0 to the token's own, in fp64; (T, H, D). H/K queries share a key head.
+    Slots at start + T and after are never read.
+    """
+    num_tokens, num_heads, head_dim = q_THD.shape
+    end = start + num_tokens
+    own_n2KSD = kv_PL2KSD[list(pages), layer].double()
+    k_KND, v_KND = own_n2KSD.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :end]
+    group = num_heads // k_KND.shape[0]
+    k_HND, v_HND = k_KND.repeat_interleave(group, dim=0), v_KND.repeat_interleave(group, dim=0)
+    scores_HTN = torch.einsum("thd,hnd->htn", q_THD.double(), k_HND) / head_dim**0.5
+    positions_T = torch.arange(start, end, device=q_THD.device)
+    is_future_TN = torch.arange(end, device=q_THD.device) > positions_T[:, None]
+    weights_HTN = scores_HTN.masked_fill(is_future_TN, float("-inf")).softmax(dim=-1)
+    return torch.einsum("htn,hnd->thd", weights_HTN, v_HND).to(q_THD.dtype)
