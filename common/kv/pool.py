@@ -208,6 +208,7 @@ class PagePool:
     def counts(self) -> PageCounts:
         """Pages by state, promised including those being filled. Constant time."""
         held = self.num_pages - len(self._free) - self._num_promised - self._num_cached
+        assert held >= 0, f"{held} pages referenced: {len(self._free)} free, {self._num_promised} promised"
         return PageCounts(
             total=self.num_pages,
             free=len(self._free),
