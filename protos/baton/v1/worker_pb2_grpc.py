@@ -68,7 +68,7 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelWork(self, request, context):
-        """Cancels every attempt up to the given one. Idempotent; unknown requests are ignored.
+        """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

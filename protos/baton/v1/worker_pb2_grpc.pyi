@@ -36,7 +36,7 @@ class WorkerServiceStub:
     when it breaks, they are cancelled after the lease.
     """
     CancelWork: _grpc.UnaryUnaryMultiCallable[_worker_pb2.CancelWorkRequest, _worker_pb2.CancelWorkResponse]
-    """Cancels every attempt up to the given one. Idempotent; unknown requests are ignored."""
+    """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_worker_pb2.GetStatusRequest, _worker_pb2.GetStatusResponse]
     Drain: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]
 
@@ -48,7 +48,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     when it breaks, they are cancelled after the lease.
     """
     CancelWork: _aio.UnaryUnaryMultiCallable[_worker_pb2.CancelWorkRequest, _worker_pb2.CancelWorkResponse]  # type: ignore[assignment]
-    """Cancels every attempt up to the given one. Idempotent; unknown requests are ignored."""
+    """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_worker_pb2.GetStatusRequest, _worker_pb2.GetStatusResponse]  # type: ignore[assignment]
     Drain: _aio.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]  # type: ignore[assignment]
 
@@ -69,7 +69,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.CancelWorkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.CancelWorkResponse, _abc.Awaitable[_worker_pb2.CancelWorkResponse]]:
-        """Cancels every attempt up to the given one. Idempotent; unknown requests are ignored."""
+        """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent."""
 
     @_abc_1.abstractmethod
     def GetStatus(
