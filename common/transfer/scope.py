@@ -13,8 +13,7 @@ Result = TypeVar("Result")
 class TaskScope:
     """Tasks that are cancelled and awaited when the scope closes. Unlike a TaskGroup, one failure spares the others.
 
-    A spawned coroutine handles every BatonError itself. What escapes is a bug: it is counted as incident `bug`, kept in
-    `first_bug` for the owner's log, and ends only its own task.
+    A bug ends only its own task: it is counted as incident `bug` and kept in `first_bug` for the owner's log.
     """
 
     def __init__(self, counters: TransferCounters) -> None:
@@ -35,8 +34,8 @@ class TaskScope:
         await self.close()
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Work that nobody waits for but the scope."""
-        self.start(work, name=name)  # type: ignore[unused-awaitable]  # the scope awaits it
+        """Work that nobody waits for but the scope: it handles every BatonError itself, and what escapes is a bug."""
+        self.start(work, name=name).add_done_callback(self._note_bug)
 
     def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
         """Work whose result the caller awaits."""
@@ -58,10 +57,13 @@ class TaskScope:
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        self._counters.incidents["bug"] += 1
-        self.first_bug = self.first_bug or error
+        if not task.cancelled():
+            task.exception()  # retrieved: who started the task may have been cancelled before its end
+
+    def _note_bug(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._counters.incidents["bug"] += 1
+            self.first_bug = self.first_bug or error
 
 
 async def outlast(work: asyncio.Future[Result]) -> Result:
