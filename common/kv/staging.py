@@ -77,6 +77,10 @@ class StagingPool:
     def num_free(self) -> int:
         return len(self._free)
 
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiters)
+
     def acquire_nowait(self) -> Staging | None:
         """A buffer, or None when all are out."""
         with self._lock:

@@ -42,10 +42,14 @@ class TorchStorage:
             run_NB.copy_(self._buffer(buffer, start, len(run_NB)))
 
     def copy(self, source: PageId, destination: PageId) -> None:
-        self._bytes_PB[destination].copy_(self._bytes_PB[source])
+        self._page(destination).copy_(self._page(source))
 
     def zero(self, page: PageId) -> None:
-        self._bytes_PB[page].zero_()
+        self._page(page).zero_()
+
+    def _page(self, page: PageId) -> torch.Tensor:
+        assert 0 <= page < self.num_pages, f"page {page} of {self.num_pages}"
+        return self._bytes_PB[page]
 
     def _runs(self, pages: Sequence[PageId]) -> Iterator[tuple[int, torch.Tensor]]:
         """Pages that are neighbours in memory as one view each, with their place in the buffer."""
