@@ -11,9 +11,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from common.core.errors import Reason, Refused
+from common.engine.look import Look
 
 Answer = TypeVar("Answer")
 Event_co = TypeVar("Event_co", covariant=True)
@@ -33,16 +34,12 @@ class StepCore(Protocol[Event_co]):
         """Events since the last call, in order."""
         ...
 
-
-class StepLoop(Protocol[Event_co]):
-    """The side of a step loop that the event loop sees."""
-
-    def post(self, command: Callable[[], object]) -> None: ...
-
-    def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]": ...
+    def look(self) -> Look:
+        """What others may know of it, as of now. Cheap: asked for after every turn."""
+        ...
 
 
-class Turns(StepLoop[Event]):
+class Turns(Generic[Event]):
     """The loop's body without a thread: `turn` is one round. Writer of the core: whoever calls `turn`, always the same.
 
     Raises Refused from `post` and `call` when `max_commands` wait: the caller is told, nothing is lost silently.
@@ -57,6 +54,8 @@ class Turns(StepLoop[Event]):
         self._max_commands = max_commands
         self._awake = threading.Condition()
         self.turns = 0
+        self.look = core.look()
+        """The core as of the last turn: immutable, so any thread may read it."""
 
     def post(self, command: Callable[[], object]) -> None:
         """Run `command` on the loop before its next step. Any thread may call."""
@@ -100,6 +99,7 @@ class Turns(StepLoop[Event]):
         events = self._core.take_events()
         if events:
             self._deliver(events)
+        self.look = self._core.look()
         self.turns += 1
         return did_work
 

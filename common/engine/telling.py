@@ -16,6 +16,15 @@ class Outgoing:
     event: WorkEvent
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """One forward was done: for histograms."""
+
+    num_rows: int
+    num_tokens: int
+    seconds: float
+
+
 def tokens_emitted(draw: Drawn) -> TokensEmitted:
     """The event of one drawn token."""
     is_stop_token = draw.finish is FinishReason.STOP

@@ -4,7 +4,7 @@ Each turn: expire -> land a slice -> adopt what is complete -> admit the waiting
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from common.core.clock import Clock
 from common.core.errors import (
@@ -21,8 +21,9 @@ from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId, Tok
 from common.core.request import Work
 from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
+from common.engine.look import Look
 from common.engine.plan import BatchPlan
-from common.engine.telling import Outgoing, prefill_done, tokens_emitted
+from common.engine.telling import Outgoing, Stepped, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
@@ -124,7 +125,6 @@ class DecodeCore:
             work=work,
             pages=(*held, *promised),
             held=len(held),
-            attempt=work.attempt,
             made_at=now,
             touched_at=now,
         )
@@ -140,7 +140,7 @@ class DecodeCore:
             found = self._reservations.find(reservation, attempt)
         if attempt > found.attempt:
             self._drop_landings(found)
-            found.attempt = attempt
+            found.work = replace(found.work, attempt=attempt)
             found.landed.clear()
             found.first_tokens = None
         found.touched_at = self._clock.monotonic()
@@ -187,9 +187,9 @@ class DecodeCore:
         return found
 
     def cancel(self, request: RequestId, attempt: int) -> None:
-        """Give up one attempt of a request, or all with attempt 0, and remember it: a late start stays refused."""
+        """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
         self._tombstones.add(request, attempt)
-        self._give_up(lambda work: work.request == request and attempt in (0, work.attempt))
+        self._give_up(lambda work: work.request == request and work.attempt <= attempt)
 
     def cancel_router(self, router: RouterRef) -> None:
         """The router is gone: nobody reads its tokens."""
@@ -206,7 +206,7 @@ class DecodeCore:
                 self.counters.aborted += 1
 
     def _check_admissible(self, work: Work) -> None:
-        if (work.request, work.attempt) in self._tombstones or (work.request, 0) in self._tombstones:
+        if self._tombstones.covers(work.request, work.attempt):
             raise Cancelled(message=f"{work.request} attempt {work.attempt} was cancelled before it arrived")
         for choice in work.choices:
             if SequenceId(work.request, choice.index) in self._batch:
@@ -306,6 +306,8 @@ class DecodeCore:
         outcome = self._batch.run(plan)
         self._steps += 1
         self._last_step = outcome
+        stepped = Stepped(num_rows=len(outcome.extended), num_tokens=outcome.num_tokens, seconds=outcome.seconds)
+        self._events.append(stepped)
         self._count(plan, outcome)
         for sequence in outcome.preempted:
             self.counters.preemptions += 1
@@ -396,8 +398,12 @@ class DecodeCore:
 
     # Looking
 
-    def load(self) -> LoadReport:
+    def look(self) -> Look:
         """A snapshot between two turns."""
+        counters = {**asdict(self.counters), **asdict(self._cache.counters())}
+        return Look(load=self._load(), counters=counters)
+
+    def _load(self) -> LoadReport:
         outcome = self._last_step
         return LoadReport(
             pages=self._cache.counts(),

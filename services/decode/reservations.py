@@ -36,11 +36,14 @@ class Reservation:
     work: Work
     pages: tuple[PageRef, ...]
     held: int
-    attempt: int
     made_at: float
     touched_at: float
     landed: set[int] = field(default_factory=set)
     first_tokens: Mapping[int, TokenId] | None = None
+
+    @property
+    def attempt(self) -> int:
+        return self.work.attempt
 
     @property
     def promise(self) -> Promise:

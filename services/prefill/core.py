@@ -7,7 +7,7 @@ the decode worker does meanwhile.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from common.core.clock import Clock
 from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason, Refused
@@ -16,7 +16,8 @@ from common.core.ids import RequestId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
-from common.engine.telling import Outgoing, prefill_done, tokens_emitted
+from common.engine.look import Look
+from common.engine.telling import Outgoing, Stepped, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.staging import Staging, StagingPool
@@ -103,7 +104,7 @@ class PrefillCore:
         standing = self._prompts.get(identity)
         if standing is not None and standing.work.attempt == work.attempt:
             return 0
-        if (work.request, work.attempt) in self._tombstones or (work.request, 0) in self._tombstones:
+        if self._tombstones.covers(work.request, work.attempt):
             raise Cancelled(message=f"{work.request} attempt {work.attempt} was cancelled before it arrived")
         if standing is not None:
             raise AlreadyExists(message=f"{identity} is read here under attempt {standing.work.attempt}")
@@ -120,9 +121,9 @@ class PrefillCore:
         return waiting
 
     def cancel(self, request: RequestId, attempt: int) -> None:
-        """Give up one attempt of a request, or all with attempt 0, and remember it: a late start stays refused."""
+        """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
         self._tombstones.add(request, attempt)
-        self._give_up(lambda work: work.request == request and attempt in (0, work.attempt), "cancelled")
+        self._give_up(lambda work: work.request == request and work.attempt <= attempt, "cancelled")
 
     def cancel_router(self, router: RouterRef) -> None:
         """The router is gone: nobody reads its tokens."""
@@ -166,6 +167,8 @@ class PrefillCore:
         outcome = self._batch.run(plan)
         self._steps += 1
         self._last_step = outcome
+        stepped = Stepped(num_rows=len(outcome.extended), num_tokens=outcome.num_tokens, seconds=outcome.seconds)
+        self._events.append(stepped)
         self.counters.computed_tokens += outcome.num_tokens
         self.counters.deferred_rows += len(outcome.deferred)
         for sequence in outcome.failed:
@@ -314,8 +317,12 @@ class PrefillCore:
 
     # Looking
 
-    def load(self) -> LoadReport:
+    def look(self) -> Look:
         """A snapshot between two turns."""
+        counters = {**asdict(self.counters), **asdict(self._cache.counters())}
+        return Look(load=self._load(), counters=counters)
+
+    def _load(self) -> LoadReport:
         waiting = [prompt for prompt in self._prompts.values() if not prompt.has_begun]
         return LoadReport(
             pages=self._cache.counts(),

@@ -54,7 +54,7 @@ class Shipping:
         """Owns every export's task until `stop` is set and the last export has ended."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            await stop.wait()
+            await stop.wait()  # bounded: the service sets it when it leaves
             for export in self._exports.values():
                 export.transfer.abort(Reason.DRAINING, "the prefill worker is stopping")
 
@@ -62,7 +62,7 @@ class Shipping:
         """A run was gathered. Its first run begins the export."""
         assert self._group is not None, "shipping is not running"
         key = (ready.request, ready.attempt)
-        if key in self._failed:
+        if self._failed.covers(*key):
             self._release(ready)
             return
         export = self._exports.get(key)

@@ -82,8 +82,8 @@ def test_a_cancel_at_any_turn_gives_every_page_back(turns: int) -> None:
         relay.decode.core.advance()
         relay.listen()
     for core in (relay.prefill.core, relay.decode.core):
-        core.cancel(RequestId("victim"), 0)
-        core.cancel(RequestId("victim"), 0)
+        core.cancel(RequestId("victim"), 1)
+        core.cancel(RequestId("victim"), 1)
     relay.listen()
     relay.run()
     assert relay.output("neighbour") == generate(work("neighbour", prompt(17, start=5), max_tokens=12))[0]
@@ -180,14 +180,14 @@ def test_any_mix_of_work_and_cancels_keeps_answers_exact_and_pages_whole(data: s
                 try:
                     relay.send(each) if how == "send" else relay.decode.core.start_local(each)
                 except Refused:
-                    relay.decode.core.cancel(each.request, 0)  # as the router does with a promise it cannot use
+                    relay.decode.core.cancel(each.request, 1)  # as the router does with a promise it cannot use
                     continue
                 alive[each.request] = each
             case "cancel" if alive:
                 victim = data.draw(st.sampled_from(sorted(alive)))
                 del alive[victim]
-                relay.prefill.core.cancel(victim, 0)
-                relay.decode.core.cancel(victim, 0)
+                relay.prefill.core.cancel(victim, 1)
+                relay.decode.core.cancel(victim, 1)
             case _:
                 relay.clock.advance(0.001)
                 relay.prefill.core.advance()
