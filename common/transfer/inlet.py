@@ -88,7 +88,7 @@ class Inlet:
         if self._opening is None:
             return
         self._opening.cancel()
-        await asyncio.wait({self._opening})
+        await asyncio.wait({self._opening})  # bounded: cancelled just above
         if not self._opening.cancelled() and self._opening.exception() is None:
             await self._opening.result().close()
 

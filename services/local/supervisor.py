@@ -70,9 +70,9 @@ class Supervisor:
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Until every process announced itself. Raises StartupError, or Unavailable naming who is late."""
-        waits = [process.ready.wait() for process in self.processes.values()]
-        ready = asyncio.gather(*waits)
-        failed = asyncio.create_task(self._failed.wait())
+        waits = [process.ready.wait() for process in self.processes.values()]  # bounded: by `timeout_s` below
+        ready = asyncio.gather(*waits)  # bounded: by `timeout_s` below
+        failed = asyncio.create_task(self._failed.wait())  # bounded: by `timeout_s` below
         await asyncio.wait({ready, failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         failed.cancel()
         if self._failure is not None:
@@ -99,7 +99,7 @@ class Supervisor:
                 await process.ended.wait()
         except TimeoutError:
             process.child.signal(signal.SIGKILL)
-            await process.ended.wait()
+            await process.ended.wait()  # bounded: it was killed
 
     async def _keep(self, process: Supervised) -> None:
         try:

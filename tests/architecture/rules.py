@@ -106,7 +106,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "uuid": ("common/core/entropy.py",),
     "subprocess": ("services/local/", "protos/generate.py"),
     "multiprocessing": ("common/engine/ranks",),
-    "ctypes": (),
+    # One call into the C library, so that children die with their parent.
+    "ctypes": ("services/local/child.py",),
     "os.environ": ("common/config/environment.py",),
     "os.getenv": ("common/config/environment.py",),
     "os.putenv": ("common/config/environment.py",),
