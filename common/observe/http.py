@@ -61,7 +61,7 @@ class HealthServer:
         self._server.close()
         for connection in self._connections:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)  # bounded: each has its own deadline and is cancelled
+        await asyncio.gather(*self._connections, return_exceptions=True)  # bounded: cancelled above
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
