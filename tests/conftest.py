@@ -1,0 +1,23 @@
+"""What holds for every test: one thread per process, property tests without a stopwatch, GPU tests only with a GPU."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before torch is imported anywhere: test processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shared machine may stall any single example, so time is no verdict. A failure prints the blob that repeats it.
+settings.register_profile("baton", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("baton")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips `gpu` tests where there is no NVIDIA device: asking torch would cost seconds in every test process."""
+    if Path("/dev/nvidiactl").exists():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
