@@ -51,8 +51,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 A longer name rules over a shorter one; a grant covers what is inside.
 """
 
-# The two ends of a hop: what answers calls, and what stands for the far side.
-WIRE = ("*servicer*.py", "*frontend*.py", "*remote*.py", "services/router/workers.py")
+# The two ends of a hop: what answers calls, what stands for the far side, and the roots that join a servicer to a server.
+WIRE = (
+    "*servicer*.py",
+    "*frontend*.py",
+    "*remote*.py",
+    "services/router/workers.py",
+    "common/worker/node.py",
+    "services/router/app.py",
+)
 
 DOORS: dict[str, tuple[str, ...]] = {
     "triton": ("kernels/",),
