@@ -1,0 +1,134 @@
+"""Chat messages to token ids, by the model's own template. The door of `jinja2`.
+
+The template is the model author's, the messages are the client's; only the template's own text may contain control
+tokens. So before rendering, each message is marked: an invisible mark follows every character that could begin a
+control token, and surrounds the message. Whatever the template does with it, no control token's spelling survives in
+it or across its edges; after the split at control tokens the marks are taken out. Stretches between two control tokens
+are encoded as one plain text, as the model saw them in training.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import jinja2
+
+from common.core.clock import Clock, SystemClock
+from common.core.errors import FieldViolation, InternalError, InvalidRequest, Reason, StartupError
+from common.core.ids import TokenId
+from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range
+from common.text.tokenizer import Tokenizer
+
+ROLES = ("system", "user", "assistant")
+MAX_MESSAGES = 10_000
+MAX_TEMPLATE_CHARS = 256 << 10
+MAX_RENDERED_CHARS = 8 << 20
+"""Chosen: eight times the largest request, so that no honest template reaches it."""
+MAX_RENDER_S = 1.0
+
+MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+"""Unicode's noncharacters: no text needs them. The first that no message contains becomes the mark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn."""
+
+    role: str
+    content: str
+
+
+class ChatTemplate:
+    """A compiled template. Immutable; safe to share between tasks."""
+
+    def __init__(self, tokenizer: Tokenizer, *, clock: Clock | None = None) -> None:
+        """Raises StartupError when the template is too long or no template."""
+        source = tokenizer.chat_template
+        assert source is not None, "a model without a chat template cannot chat"
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise _broken(f"{len(source)} characters, at most {MAX_TEMPLATE_CHARS}")
+        self._tokenizer = tokenizer
+        self._clock = clock or SystemClock()
+        try:
+            self._template = TemplateSandbox().from_string(source)
+        except jinja2.TemplateError as error:
+            raise _broken(f"{type(error).__name__}: {error}") from error
+        spellings = sorted(tokenizer.control.ids, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
+        self._openers = frozenset(spelling[0] for spelling in spellings)
+
+    def encode(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> tuple[TokenId, ...]:
+        """Token ids of the whole conversation. Raises InvalidRequest: unknown role, or refused by the template."""
+        _check(messages)
+        mark = next((mark for mark in MARKS if not any(mark in message.content for message in messages)), None)
+        if mark is None:
+            raise _refuse("chat.messages", "every one of Unicode's noncharacters appears in the messages")
+        marked = [{"role": message.role, "content": self._marked(message.content, mark)} for message in messages]
+        rendered = self._render({"messages": marked, "add_generation_prompt": add_generation_prompt})
+        return tuple(token for piece in self._pieces(rendered, mark) for token in piece)
+
+    def _marked(self, content: str, mark: str) -> str:
+        """Marks inside and around, but not around white space: templates trim."""
+        inner = content.strip()
+        if not inner:
+            return content
+        at = content.index(inner)
+        for opener in self._openers:
+            inner = inner.replace(opener, opener + mark)
+        return f"{content[:at]}{mark}{inner}{mark}{content[at + len(content.strip()) :]}"
+
+    def _render(self, variables: Mapping[str, object]) -> str:
+        control = self._tokenizer.control
+        give_up_at = self._clock.monotonic() + MAX_RENDER_S
+        chunks: list[str] = []
+        num_chars = 0
+        try:
+            for chunk in self._template.generate(
+                **variables, bos_token=control.bos, eos_token=control.eos, range=bounded_range()
+            ):
+                chunks.append(chunk)
+                num_chars += len(chunk)
+                if num_chars > MAX_RENDERED_CHARS or self._clock.monotonic() > give_up_at:
+                    raise InternalError(message=f"the chat template wrote {num_chars} characters and did not end")
+        except RefusedByTemplate as error:
+            raise _refuse("chat.messages", f"the model's chat template refuses them: {error}") from error
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+            # What a template can do wrong with this conversation; its text may quote the messages, so it is not told.
+            raise _refuse(
+                "chat.messages", f"the model's chat template fails on them: {type(error).__name__}"
+            ) from error
+        return "".join(chunks)
+
+    def _pieces(self, rendered: str, mark: str) -> Iterator[tuple[TokenId, ...]]:
+        start = 0
+        for found in self._control.finditer(rendered):
+            yield self._plain(rendered[start : found.start()], mark)
+            yield (self._tokenizer.control.ids[found.group()],)
+            start = found.end()
+        yield self._plain(rendered[start:], mark)
+
+    def _plain(self, text: str, mark: str) -> tuple[TokenId, ...]:
+        text = text.replace(mark, "")
+        return self._tokenizer.encode(text, add_special_tokens=False) if text else ()
+
+
+def _check(messages: Sequence[ChatMessage]) -> None:
+    if not messages:
+        raise _refuse("chat.messages", "empty")
+    if len(messages) > MAX_MESSAGES:
+        raise _refuse("chat.messages", f"{len(messages)} messages, at most {MAX_MESSAGES}")
+    unknown = [
+        FieldViolation(field=f"chat.messages[{index}].role", description=f"must be one of {', '.join(ROLES)}")
+        for index, message in enumerate(messages)
+        if message.role not in ROLES
+    ]
+    if unknown:
+        raise InvalidRequest(message=f"{len(unknown)} messages have an unknown role", violations=tuple(unknown))
+
+
+def _refuse(field: str, why: str) -> InvalidRequest:
+    return InvalidRequest(message=f"{field}: {why}", violations=(FieldViolation(field=field, description=why),))
+
+
+def _broken(why: str) -> StartupError:
+    return StartupError(message=f"tokenizer_config.json: chat_template: {why}", reason=Reason.MODEL_LOAD_FAILED)

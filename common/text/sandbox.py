@@ -1,0 +1,90 @@
+"""Where chat templates run: jinja2's immutable sandbox, without the parts that run away.
+
+A template comes with the model, so its author is trusted not to lie about roles, and not trusted with the process: it
+cannot reach attributes, strings grow only by what is written, and loops run only over what was given. What it writes
+and how long it takes is bounded by whoever drives it.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_RANGE_STEPS = 100_000
+MAX_JOINED_CHARS = 8 << 20
+
+_FILTERS = frozenset(
+    {
+        "abs", "capitalize", "default", "d", "dictsort", "first", "float", "int", "items", "join", "last", "length",
+        "count", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "select",
+        "selectattr", "sort", "string", "title", "tojson", "trim", "unique", "upper", "safe",
+    }
+)  # fmt: skip
+_METHODS = frozenset(
+    {
+        "capitalize", "count", "endswith", "find", "get", "index", "items", "join", "keys", "lower", "lstrip",
+        "partition", "removeprefix", "removesuffix", "replace", "rfind", "rpartition", "rsplit", "rstrip", "split",
+        "splitlines", "startswith", "strip", "title", "upper", "values",
+    }
+)  # fmt: skip
+
+
+class RefusedByTemplate(Exception):
+    """The template called raise_exception."""
+
+
+class TemplateSandbox(ImmutableSandboxedEnvironment):
+    """Jinja without the parts that run away: strings grow only by what is written, loops only over what was given."""
+
+    intercepted_binops = frozenset({"*", "**", "+", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        self.filters = {name: self.filters[name] for name in _FILTERS if name in self.filters}
+        self.filters["tojson"] = _to_json
+        self.globals = {"raise_exception": _raise_exception, "namespace": self.globals["namespace"]}
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator in {"**", "%"} and not (isinstance(left, int) and isinstance(right, int) and abs(right) < 1 << 16):
+            raise SecurityError(f"{operator} of these values")
+        if operator == "*" and not (isinstance(left, int | float) and isinstance(right, int | float)):
+            raise SecurityError("* of a string or a list")
+        result = super().call_binop(context, operator, left, right)
+        if hasattr(result, "__len__") and len(result) > MAX_JOINED_CHARS:
+            raise SecurityError(f"a value of {len(result)} elements")
+        return result
+
+    def wrap_str_format(self, value: Any) -> None:
+        """str.format pads to any width: it is no safe method here."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Methods of values: those that cannot blow up a short text."""
+        if isinstance(obj, str | list | tuple | dict) and callable(value):
+            return attr in _METHODS
+        return super().is_safe_attribute(obj, attr, value)
+
+
+def bounded_range() -> Callable[..., range]:
+    """`range` with one budget for all loops of one rendering."""
+    left = MAX_RANGE_STEPS
+
+    def bounded(*bounds: int) -> range:
+        nonlocal left
+        steps = range(*bounds)
+        left -= len(steps)
+        if left < 0:
+            raise SecurityError(f"over {MAX_RANGE_STEPS} steps of range")
+        return steps
+
+    return bounded
+
+
+def _raise_exception(message: str) -> None:
+    raise RefusedByTemplate(str(message)[:200])
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    """As templates expect it: characters stay themselves, nothing is escaped for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=min(indent, 8) if indent is not None else None)

@@ -1,0 +1,121 @@
+"""The model's tokenizer. The door of `tokenizers`.
+
+Text from clients is plain: whatever it spells is never a control token. Control tokens come from the chat template and
+the post-processor alone. Every added token that is not mere white space counts as control, also those marked
+`special: false` (tool and thinking marks): a client could otherwise open a turn that is not its own.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Library
+
+from common.core.errors import Reason, StartupError
+from common.core.ids import TokenId
+from common.text.spelling import Spelling, spelling_of
+
+MAX_FILE_BYTES = 64 << 20
+"""Chosen: four times the largest tokenizer.json in wide use; a larger one is no tokenizer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlTokens:
+    """Ids by spelling, and the two that frame a text."""
+
+    ids: Mapping[str, TokenId]
+    hidden: frozenset[TokenId]
+    """Left out of text when special tokens are skipped: those that the file marks special."""
+    bos: str = ""
+    eos: str = ""
+
+
+class Tokenizer:
+    """Immutable after loading; safe to share between tasks."""
+
+    def __init__(self, library: Library, control: ControlTokens, spelling: Spelling, chat_template: str | None) -> None:
+        self._library = library
+        self._bytes: dict[TokenId, bytes] = {}
+        self._spelling = spelling
+        self.control = control
+        self.chat_template = chat_template
+        entries = library.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(entries.values(), default=-1) + 1
+        """Ids below this have a spelling; the model's own vocabulary may be padded beyond it."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """From tokenizer.json and tokenizer_config.json. Raises StartupError naming the file and what is wrong."""
+        described = _read_json(folder / "tokenizer.json")
+        config_path = folder / "tokenizer_config.json"
+        config = _read_json(config_path) if config_path.exists() else {}
+        control = _control_tokens(described, config)
+        for added in described.get("added_tokens") or ():
+            # The library spells out special tokens only; see the module's docstring.
+            added["special"] = added["content"] in control.ids
+        # Truncation and padding are training's business: a prompt is encoded whole or refused.
+        described["truncation"] = described["padding"] = None
+        try:
+            library = Library.from_str(json.dumps(described))
+        except Exception as error:  # the library raises bare Exception
+            raise _refuse(folder / "tokenizer.json", f"not a tokenizer: {error}") from error
+        library.encode_special_tokens = True
+        template = config.get("chat_template")
+        return cls(library, control, spelling_of(described), template if isinstance(template, str) else None)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> tuple[TokenId, ...]:
+        """Ids of a client's text. `add_special_tokens`: let the post-processor frame it, usually with a first token."""
+        return tuple(map(TokenId, self._library.encode(text, add_special_tokens=add_special_tokens).ids))
+
+    def token_bytes(self, token: TokenId) -> bytes:
+        """What a token adds to the text, in UTF-8; perhaps a part of a character. Empty for an id without spelling."""
+        known = self._bytes.get(token)
+        if known is None:
+            spelled = self._library.id_to_token(token) if 0 <= token < self.vocab_size else None
+            known = b"" if spelled is None else self._spelling.to_bytes(spelled, is_added=spelled in self.control.ids)
+            if token < self.vocab_size:
+                self._bytes[token] = known
+        return known
+
+    def decode(self, tokens: tuple[TokenId, ...], *, skip_special_tokens: bool) -> str:
+        """The text of a whole sequence. Bytes that are no UTF-8 become replacement characters."""
+        shown = (token for token in tokens if not (skip_special_tokens and token in self.control.hidden))
+        text = b"".join(map(self.token_bytes, shown)).decode("utf-8", errors="replace")
+        return text.removeprefix(" ") if self._spelling.has_leading_space else text
+
+
+def _control_tokens(described: dict[str, Any], config: dict[str, Any]) -> ControlTokens:
+    added = described.get("added_tokens") or []
+    ids = {item["content"]: TokenId(item["id"]) for item in added if item["special"] or item["content"].strip()}
+    hidden = frozenset(TokenId(item["id"]) for item in added if item["special"])
+    return ControlTokens(
+        ids=ids, hidden=hidden, bos=_token_name(config.get("bos_token")), eos=_token_name(config.get("eos_token"))
+    )
+
+
+def _token_name(entry: object) -> str:
+    """A token in tokenizer_config.json is a string or an object with its content."""
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else ""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise _refuse(path, f"{size} bytes, at most {MAX_FILE_BYTES}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _refuse(path, error.strerror or "cannot be read") from error
+    except (ValueError, RecursionError) as error:
+        raise _refuse(path, f"not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise _refuse(path, "not a JSON object")
+    return content
+
+
+def _refuse(path: Path, why: str) -> StartupError:
+    return StartupError(message=f"{path.name}: {why}", reason=Reason.MODEL_LOAD_FAILED)

@@ -1,0 +1,102 @@
+"""Text to ids and back; what a client spells is never a control token."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.core.errors import Reason, StartupError
+from common.core.ids import TokenId
+from common.text.tokenizer import Tokenizer
+from tests.text.vocabularies import DEMO, demo, demo_library, load_json, metaspace, metaspace_library
+
+texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
+ids = st.lists(st.integers(0, demo().vocab_size + 10).map(TokenId), max_size=30).map(tuple)
+
+
+@given(texts)
+def test_text_survives_a_round_trip(text: str) -> None:
+    tokens = demo().encode(text, add_special_tokens=False)
+    assert demo().decode(tokens, skip_special_tokens=True) == text
+
+
+@given(texts)
+def test_plain_text_gets_the_librarys_own_ids(text: str) -> None:
+    assert list(demo().encode(text, add_special_tokens=True)) == demo_library().encode(text).ids
+
+
+@given(ids)
+def test_any_ids_decode_as_the_library_decodes_them(tokens: tuple[TokenId, ...]) -> None:
+    for skip in (True, False):
+        reference = demo_library().decode(list(tokens), skip_special_tokens=skip)
+        assert demo().decode(tokens, skip_special_tokens=skip) == reference
+
+
+@given(st.lists(st.sampled_from([*demo().control.ids, "<", "|", "end", " "]), max_size=6).map("".join))
+def test_spelled_control_tokens_stay_text(text: str) -> None:
+    tokens = demo().encode(text, add_special_tokens=False)
+    assert not set(tokens) & set(demo().control.ids.values())
+    assert demo().decode(tokens, skip_special_tokens=True) == text
+
+
+def test_a_mark_that_is_added_but_not_special_is_control_too_and_is_shown() -> None:
+    tokenizer = metaspace()
+    think = tokenizer.control.ids["<think>"]
+    assert think not in tokenizer.encode("a<think>b", add_special_tokens=False)
+    assert think in metaspace_library().encode("a<think>b").ids
+    assert tokenizer.decode((think,), skip_special_tokens=True) == "<think>"
+
+
+def test_the_first_token_is_the_post_processors_to_give() -> None:
+    begin = demo().control.ids[demo().control.bos]
+    assert demo().encode("x", add_special_tokens=True)[0] == begin
+    assert begin not in demo().encode("x", add_special_tokens=False)
+
+
+@pytest.mark.parametrize("text", ["ab a", "zebra ab", "\u00e9\u4e2d", "\u00fc \U0001f680", ""])
+def test_metaspace_vocabularies_spell_bytes_and_spaces(text: str) -> None:
+    tokens = metaspace().encode(text, add_special_tokens=False)
+    assert metaspace().decode(tokens, skip_special_tokens=True) == text
+    assert metaspace_library().decode(list(tokens)) == text
+
+
+@pytest.mark.parametrize("token", [-1, 10**9, 1 << 31])
+def test_an_id_without_spelling_adds_nothing(token: int) -> None:
+    assert demo().token_bytes(TokenId(token)) == b""
+    assert demo().decode((TokenId(token),), skip_special_tokens=False) == ""
+
+
+def test_names_of_first_and_last_token_may_be_objects() -> None:
+    assert (metaspace().control.bos, metaspace().control.eos) == ("<s>", "</s>")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        ("{}", "byte-level|not a tokenizer"),
+        ('{"decoder": {"type": "WordPiece"}}', "byte-level|not a tokenizer"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(content: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(StartupError, match=why) as caught:
+        Tokenizer.load(tmp_path)
+    assert caught.value.reason is Reason.MODEL_LOAD_FAILED
+    assert "tokenizer.json" in caught.value.message
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+
+
+def test_truncation_left_in_the_file_does_not_shorten_prompts() -> None:
+    described = json.loads((DEMO / "tokenizer.json").read_text())
+    described["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    tokenizer = load_json(json.dumps(described), {})
+    assert len(tokenizer.encode("a b c d e f g h i j k", add_special_tokens=False)) > 4
