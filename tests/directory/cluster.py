@@ -81,9 +81,9 @@ class Router:
         self.guard = Guard(store, settings, clock=clock, metrics=self.metrics, log=self.log)
         self.mirror = DirectoryMirror(self.guard, settings, clock=clock, metrics=self.metrics)
 
-    def runs(self, *numbers: int) -> dict[str, int]:
+    def runs(self, *numbers: int) -> dict[WorkerId, int]:
         """Leading pages of the prompt `numbers` that each worker holds."""
-        return dict(self.mirror.held_runs([prefix(number) for number in numbers]))
+        return self.mirror.held_runs([prefix(number) for number in numbers])
 
     async def wait_until(self, holds: Callable[[], bool], within_s: float) -> float:
         """Until the mirror shows what is wanted; how long it took. Fails when the time is up."""

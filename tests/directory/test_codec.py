@@ -2,20 +2,18 @@
 
 import random
 
+from common.core.clock import ManualClock
 from common.core.ids import Epoch, RouterId, RouterRef, WorkerId, WorkerRef
 from common.core.queue import QueueDepth
 from common.core.request import Priority
 from common.core.worker import Role
 from common.directory.codec import decode_event, decode_member, decode_queue, decode_snapshot
+from common.directory.memory_store import MemoryServer, MemoryStore
 from common.rpc.convert.directory import event_to_wire, member_to_wire, queue_to_wire, snapshot_to_wire
 from protos.baton.v1 import events_pb2
-from tests.directory.cluster import ListLog, Worker, prefix
+from tests.directory.cluster import Worker, prefix
 
 REF = WorkerRef(worker=WorkerId("decode-0"), epoch=Epoch(7), address="127.0.0.1:1")
-
-
-class NoStore:
-    """Never asked."""
 
 
 def test_a_member_is_read_back_as_written_and_only_under_its_own_key() -> None:
@@ -72,10 +70,5 @@ def test_random_bytes_never_raise() -> None:
 
 
 def _worker() -> Worker:
-    from common.core.clock import ManualClock
-    from common.directory.memory_store import MemoryServer, MemoryStore
-
     clock = ManualClock()
-    worker = Worker(MemoryStore(MemoryServer(clock), "w"), clock, epoch=7)
-    assert isinstance(worker.log, ListLog)
-    return worker
+    return Worker(MemoryStore(MemoryServer(clock), "w"), clock, epoch=7)

@@ -61,7 +61,7 @@ def test_it_is_stale_within_half_a_second_and_fresh_with_the_first_answer() -> N
         for _ in range(4):
             await bench.read()
             await asyncio.sleep(0.05)
-        assert bench.guard.is_stale
+        assert bench.metrics.value(catalogue.DIRECTORY_STALE) == 1
         bench.server.start()
         await asyncio.sleep(SETTINGS.probe_s)
         assert await bench.read() == (None,)
