@@ -51,14 +51,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 A longer name rules over a shorter one; a grant covers what is inside.
 """
 
-# The two ends of a hop: what answers calls, what stands for the far side, and the roots that join a servicer to a server.
+# The two ends of a hop: what answers calls, what stands for the far side; and the roots that join servicer and server.
 WIRE = (
     "*servicer*.py",
     "*frontend*.py",
     "*remote*.py",
     "services/router/workers.py",
     "common/worker/node.py",
-    "services/router/app.py",
+    "services/*/role.py",
+    "services/*/app.py",
 )
 
 DOORS: dict[str, tuple[str, ...]] = {
@@ -119,7 +120,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "os.getenv": ("common/config/environment.py",),
     "os.putenv": ("common/config/environment.py",),
 }
-"""Library -> the files that may import it: what their paths begin with, or a `*` pattern of their names.
+"""Library -> the files that may import it: what their paths begin with, or a pattern; `*name` looks at the name alone.
 
 A longer name rules over a shorter one: `torch.distributed` has its own, narrower door.
 """

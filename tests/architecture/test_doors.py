@@ -23,7 +23,9 @@ def is_open(path: PurePosixPath, door: str) -> bool:
     """Whether the file may use what is behind the door."""
 
     def fits(pattern: str) -> bool:
-        return fnmatch(path.name, pattern) if pattern.startswith("*") else str(path).startswith(pattern)
+        if pattern.startswith("*"):
+            return fnmatch(path.name, pattern)
+        return fnmatch(str(path), pattern) if "*" in pattern else str(path).startswith(pattern)
 
     return any(fits(pattern) for pattern in DOORS[door])
 
