@@ -65,7 +65,7 @@ async def test_runs_of_one_transfer_may_be_shipped_at_once_and_keep_their_order(
     async with rigged() as rig:
         rig.network.faults.delay_s = 0.01
         prefill, decode = await rig.add("p"), await rig.add("d", staging=8)
-        sink, transfer_id = expect(decode, 8)
+        _, transfer_id = expect(decode, 8)
         transfer = prefill.start(transfer_id, REQUEST, decode.me)
         runs = [PageRun(first_page=index, num_pages=1) for index in range(8)]
         await asyncio.gather(*(transfer.ship(run, run_data(run)) for run in runs))

@@ -1,0 +1,111 @@
+"""What is gloo's alone: where it listens, and two real processes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.transfer.gloo import GlooFactory
+from tests.transfer.test_channel_conformance import buffer, move, opened
+
+torch.set_num_threads(1)
+
+LISTEN = "0A"
+LOOPBACK = "0100007F"
+
+
+def own_sockets() -> list[tuple[str, str]]:
+    """(local address, state) of this process's TCP sockets, as the kernel writes them."""
+    inodes = set()
+    for file in Path("/proc/self/fd").iterdir():
+        try:
+            inodes.add(os.readlink(file))
+        except FileNotFoundError:
+            continue
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if f"socket:[{words[9]}]" in inodes:
+                found.append((words[1].partition(":")[0], words[3]))
+    return found
+
+
+async def test_nothing_listens_beyond_the_given_address() -> None:
+    before = own_sockets()
+    async with opened(GlooFactory("127.0.0.1")) as ends:
+        await move(*ends, 0, b"x")
+        during = own_sockets()
+        listening = [address for address, state in during if state == LISTEN]
+        assert len(during) > len(before)
+        assert listening
+        assert set(listening) == {LOOPBACK}
+
+
+async def test_no_default_group_is_made() -> None:
+    async with opened(GlooFactory()) as ends:
+        await move(*ends, 0, b"x")
+        assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.cluster
+async def test_real_bytes_between_two_processes() -> None:
+    """Whole endpoints over gRPC and gloo: the child promises pages, the parent ships them. Prints the bandwidth."""
+    await talk("whole")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("after_runs", [0, 1, 3])
+async def test_a_receiver_that_is_killed_is_noticed_within_two_seconds(after_runs: int) -> None:
+    await talk("killed", after_runs)
+
+
+async def talk(how: str, after_runs: int = 0) -> None:
+    from tests.transfer.two_processes import NUM_RUNS, sending
+
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.transfer.two_processes"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert child.stdout is not None
+        line = await asyncio.to_thread(child.stdout.readline)
+        async with sending(line.strip()) as session:
+            for number in range(after_runs if how == "killed" else NUM_RUNS):
+                await session.ship(number)
+            if how == "killed":
+                child.kill()
+                started = time.monotonic()
+                assert await session.is_failed()
+                assert time.monotonic() - started < 2.0
+                return
+            outcome = await session.finish()
+            assert outcome.state.value == "done", outcome
+            assert await asyncio.to_thread(child.stdout.readline) == "all pages right\n"
+    finally:
+        child.kill()
+        child.wait(timeout=10)
+        for stream in (child.stdin, child.stdout):
+            assert stream is not None
+            stream.close()
+
+
+async def test_a_large_frame_moves_at_memory_speed() -> None:
+    """Printed, not asserted: the machine may be busy."""
+    out = buffer(64 << 20)
+    data = memoryview(bytearray(os.urandom(64 << 20)))
+    async with opened(GlooFactory()) as (sender, receiver):
+        for frame in range(2):
+            started = time.perf_counter()
+            await asyncio.gather(sender.send(frame, data, timeout_s=20), receiver.receive(frame, out, timeout_s=20))
+            seconds = time.perf_counter() - started
+    assert out == data
+    print(f"gloo, one process, 64 MiB frame: {len(data) / seconds / 2**30:.2f} GiB/s")
