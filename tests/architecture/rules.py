@@ -101,7 +101,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("services/gateway/",),
     "typer": ("services/local/",),
     "rich": ("services/local/",),
-    "psutil": ("common/observe/", "services/local/"),
+    "psutil": ("common/observe/", "common/worker/", "services/local/"),
     "structlog": ("common/observe/",),
     "prometheus_client": ("common/observe/",),
     "opentelemetry": ("common/observe/",),
