@@ -28,7 +28,7 @@ class Presence:
         self.role = role
         self.layout = layout
         self.load = load
-        self._metrics_address = metrics_address
+        self.metrics_address = metrics_address
         self._state = WorkerState.STARTING
 
     @property
@@ -63,5 +63,5 @@ class Presence:
             state=self._state,
             load=self.load(),
             layout_fingerprint=self.layout.fingerprint(),
-            metrics_address=self._metrics_address,
+            metrics_address=self.metrics_address,
         )

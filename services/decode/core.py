@@ -23,7 +23,7 @@ from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.look import Look
 from common.engine.plan import BatchPlan
-from common.engine.telling import Outgoing, Stepped, prefill_done, tokens_emitted
+from common.engine.telling import Outgoing, Owned, Stepped, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
@@ -46,10 +46,13 @@ class DecodeCounters:
     preemptions: int = 0
     deferred_rows: int = 0
     failed_rows: int = 0
+    received_tokens: int = 0
+    landed_bytes: int = 0
     promises: int = 0
     promises_refused: int = 0
+    promises_filled: int = 0
+    promises_released: int = 0
     promises_expired: int = 0
-    adopted: int = 0
     aborted: int = 0
     stale_frames: int = 0
     finished: int = 0
@@ -200,6 +203,7 @@ class DecodeCore:
             if is_meant(reservation.work):
                 self._close(reservation, is_adopted=False)
                 self.counters.aborted += 1
+                self.counters.promises_released += 1
         for sequence in (*self._active, *self._waiting):
             if is_meant(self._batch[sequence].work):
                 self._remove(sequence)
@@ -247,6 +251,9 @@ class DecodeCore:
         return landed or adopted or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
+        changes = self._cache.drain_changes()
+        if not changes.is_empty:
+            self._events.append(Owned(changes=changes))
         events, self._events = tuple(self._events), []
         return events
 
@@ -267,7 +274,9 @@ class DecodeCore:
     def _land_slice(self) -> bool:
         if not len(self._strip):
             return False
-        for landing in self._strip.advance():
+        finished = self._strip.advance()
+        self.counters.landed_bytes = self._strip.landed_bytes
+        for landing in finished:
             reservation = self._reservations.find(landing.reservation, landing.attempt)
             reservation.landed.update(range(landing.first_page, landing.first_page + len(landing.pages)))
             self._station(reservation.work, Station.CHUNK_LANDED, pages=len(landing.pages))
@@ -291,7 +300,8 @@ class DecodeCore:
                 arrived=reservation.made_at,
                 held=reservation.held,
             )
-            self.counters.adopted += 1
+            self.counters.promises_filled += 1
+            self.counters.received_tokens += (len(reservation.pages) - reservation.held) * self._layout.page_size
             self._emit(drawn)
             self._station(work, Station.RUNNING)
         return bool(complete)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.core.ids import ReservationId
-from common.engine.telling import Outgoing, Stepped
+from common.engine.telling import Outgoing, Owned, Stepped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,4 +25,5 @@ class ReservationClosed:
     is_adopted: bool
 
 
-DecodeEvent = Outgoing | Stepped | RunLanded | ReservationClosed
+Landed = RunLanded | ReservationClosed
+DecodeEvent = Outgoing | Stepped | Owned | Landed

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from common.core.clock import Clock
 from common.core.errors import NotFound, Reason
-from common.core.ids import ReservationId, WorkerRef
+from common.core.ids import ReservationId
 from common.engine.loop import Turns
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_to_wire
+from common.worker.presence import Presence
 from protos.baton.v1 import decode_pb2, decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
@@ -23,21 +24,22 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
     """Thin: every decision is the core's. Errors are BatonErrors, translated at the boundary."""
 
     def __init__(
-        self, *, me: WorkerRef, core: DecodeCore, turns: Turns[DecodeEvent], arrivals: Arrivals, clock: Clock
+        self, *, presence: Presence, core: DecodeCore, turns: Turns[DecodeEvent], arrivals: Arrivals, clock: Clock
     ) -> None:
-        self._me = me
+        self._presence = presence
         self._core = core
         self._turns = turns
         self._arrivals = arrivals
         self._clock = clock
 
     async def Reserve(self, request: decode_pb2.ReserveRequest, context: "Context") -> decode_pb2.ReserveResponse:
+        self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         promise = await self._turns.call(lambda: self._core.reserve(work))
         self._arrivals.expect(work, promise, work.attempt)
         return decode_pb2.ReserveResponse(
             reservation_id=promise.reservation,
-            worker=worker_to_wire(self._me),
+            worker=worker_to_wire(self._presence.worker),
             total_pages=promise.total_pages,
             held_pages=promise.held_pages,
             promised_pages=promise.promised_pages,
@@ -58,6 +60,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
     async def StartLocal(
         self, request: decode_pb2.StartLocalRequest, context: "Context"
     ) -> decode_pb2.StartLocalResponse:
+        self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         await self._turns.call(lambda: self._core.start_local(work))
         return decode_pb2.StartLocalResponse()

@@ -17,7 +17,7 @@ from common.core.request import Work
 from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.look import Look
-from common.engine.telling import Outgoing, Stepped, prefill_done, tokens_emitted
+from common.engine.telling import Outgoing, Owned, Stepped, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.staging import Staging, StagingPool
@@ -144,6 +144,9 @@ class PrefillCore:
         return self._gather_ready() or gathered or stepped
 
     def take_events(self) -> tuple[PrefillEvent, ...]:
+        changes = self._cache.drain_changes()
+        if not changes.is_empty:
+            self._events.append(Owned(changes=changes))
         events, self._events = tuple(self._events), []
         return events
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
-from common.engine.telling import Outgoing, Stepped
+from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import Staging
 from common.transfer.messages import Finale, PageRun
 
@@ -40,4 +40,5 @@ class ExportDropped:
     reason: str
 
 
-PrefillEvent = Outgoing | Stepped | RunReady | ExportDropped
+Exporting = RunReady | ExportDropped
+PrefillEvent = Outgoing | Stepped | Owned | Exporting

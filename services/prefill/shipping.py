@@ -43,6 +43,8 @@ class Shipping:
         self._clock = clock
         self._exports: dict[ExportKey, _Export] = {}
         self._failed = Tombstones()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -58,6 +60,10 @@ class Shipping:
             for export in self._exports.values():
                 export.transfer.abort(Reason.DRAINING, "the prefill worker is stopping")
 
+    async def wait_idle(self) -> None:
+        """Until every export has ended: acknowledged, failed or expired. Bounded by the transfers' own deadlines."""
+        await self._is_idle.wait()
+
     def ready(self, ready: RunReady) -> None:
         """A run was gathered. Its first run begins the export."""
         assert self._group is not None, "shipping is not running"
@@ -70,6 +76,7 @@ class Shipping:
             transfer = TransferId(ready.destination.reservation, ready.attempt)
             export = _Export(self._endpoint.start(transfer, ready.request, ready.destination.worker), ready.router)
             self._exports[key] = export
+            self._is_idle.clear()
             self._group.create_task(self._ship(key, export), name=f"export {ready.request}#{ready.attempt}")
         export.runs.put_nowait(ready)
 
@@ -91,6 +98,8 @@ class Shipping:
             if export.transfer.outcome.state is not OutcomeState.DONE:
                 self._failed.add(*key)
             self._give_back(export)
+            if not self._exports:
+                self._is_idle.set()
         if export.transfer.outcome.state is not OutcomeState.DONE:
             self._give_up(*key)
             self._report(key, export, export.transfer.outcome)

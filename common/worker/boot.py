@@ -1,0 +1,137 @@
+"""From a command line to a serving worker: the same for both roles."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from common.config.config import Config
+from common.core.clock import Clock, SystemClock
+from common.core.entropy import Entropy, SystemEntropy, mint_epoch
+from common.core.errors import StartupError
+from common.core.ids import WorkerId, WorkerRef
+from common.core.worker import Role
+from common.directory.access import RedisUser
+from common.directory.connect import connect
+from common.engine.loop import StepCore
+from common.observe.announce import Announcement, Phase, announce
+from common.observe.health import Condition, LoopProgress, Readiness
+from common.observe.http import HealthServer, standard_pages
+from common.observe.logging import LogFormat, configure_logging, get_log
+from common.observe.metric import ProcessRole
+from common.observe.process import ProcessGauges
+from common.observe.registry import Metrics
+from common.rpc.bind import Bind, join_address
+from common.rpc.client import grpc_connect
+from common.rpc.options import Surface
+from common.rpc.server import make_grpc_server
+from common.transfer.channel import ChannelFactory
+from common.transfer.offload import ThreadOffload
+from common.worker.engine import Engine, build_engine
+from common.worker.node import RoleSide, WorkerNode
+from common.worker.outside import Outside
+from common.worker.secret import read_secret
+
+Event = TypeVar("Event")
+VERSION = "0.1.0"
+
+_LOG = get_log("worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly(Generic[Event]):
+    """What a service adds: how its core is made, and how its side on the event loop is made around a node."""
+
+    role: Role
+    make_core: Callable[[Config, Engine, Clock, Entropy], StepCore[Event]]
+    make_side: Callable[[WorkerNode[Event], StepCore[Event], Config, Engine, Clock], RoleSide[Event]]
+
+
+async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> None:
+    """Until SIGTERM or SIGINT. Raises StartupError when it cannot start, or what ended the step loop."""
+    configure_logging(log_format=LogFormat.JSON, process=name)
+    announce(Announcement(name=name, phase=Phase.LOADING, detail=f"loading {config.model.path}"))
+    outside = _outside(config)
+
+    def report(detail: str) -> None:
+        announce(Announcement(name=name, phase=Phase.LOADING, detail=detail))
+
+    engine = await asyncio.to_thread(build_engine, config, report)
+    await serve_worker(config, name, assembly, engine=engine, outside=outside, stop=stop_on_signals())
+
+
+async def serve_worker(
+    config: Config, name: str, assembly: Assembly[Event], *, engine: Engine, outside: Outside, stop: asyncio.Event
+) -> None:
+    """Serve with an engine that is ready, until `stop`."""
+    metrics = Metrics(ProcessRole(assembly.role.value))
+    gauges = ProcessGauges(metrics, VERSION)
+    readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
+    readiness.meet(Condition.MODEL_LOADED)
+    readiness.meet(Condition.TOKEN_GENERATED)
+    core = assembly.make_core(config, engine, outside.clock, outside.entropy)
+    port = config.listen.port or free_port(config.listen.host)
+    me = WorkerRef(WorkerId(name), mint_epoch(outside.entropy), join_address(config.listen.host, port))
+    node: WorkerNode[Event] = WorkerNode(
+        me, role=assembly.role, config=config, layout=engine.layout, core=core, outside=outside, metrics=metrics
+    )
+
+    def refresh() -> None:
+        gauges.refresh()
+        node.refresh_metrics()
+
+    progress = LoopProgress(outside.clock, lambda: node.turns.turns)
+    pages = standard_pages(metrics, progress, readiness, refresh=refresh)
+    async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
+        node.presence.metrics_address = http.address
+        side = assembly.make_side(node, core, config, engine, outside.clock)
+
+        def ready() -> None:
+            readiness.meet(Condition.LISTENING)
+            facts = {"pages": float(engine.storage.num_pages), "page_bytes": float(engine.layout.page_bytes)}
+            announce(Announcement(name=name, phase=Phase.READY, address=me.address, metrics=http.address, facts=facts))
+            _LOG.info("worker_ready", worker=name, epoch=me.epoch, address=me.address, **facts)
+
+        await node.serve(side, Bind(host=config.listen.host, port=port), stop=stop, on_ready=ready)
+        readiness.drain()
+    _LOG.info("worker_stopped", worker=name)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT: drain and leave."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def free_port(host: str) -> int:
+    """A port that was free a moment ago: the address is part of who we are, so it must be known before we listen."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host.strip("[]"), 0))
+        return int(probe.getsockname()[1])
+
+
+def _outside(config: Config) -> Outside:
+    secret = read_secret(config.cluster)
+    return Outside(
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        connect=grpc_connect(Surface.INTERNAL),
+        make_server=make_grpc_server,
+        store=connect(config.cluster, config.liveness, user=RedisUser.WORKER, secret=secret),
+        channels=_channels(config),
+        offload=ThreadOffload(),
+    )
+
+
+def _channels(config: Config) -> ChannelFactory:
+    if config.transfer.channel != "gloo":
+        raise StartupError(message=f"transfer.channel {config.transfer.channel} stays within one process: use gloo")
+    from common.transfer.gloo import GlooFactory
+
+    return GlooFactory(config.transfer.host)

@@ -1,0 +1,97 @@
+"""Builds what a worker computes with: layout, storage, executor, cache, batch. Proven with a real token."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from common.config.config import Config
+from common.config.sections.worker import EngineSection
+from common.core.errors import Reason, StartupError
+from common.core.ids import RequestId, SequenceId, TokenId
+from common.core.request import TokenSampling
+from common.core.step import Sample, Step, StepRow
+from common.engine.batch import Batch
+from common.engine.executor import Executor
+from common.engine.sim import SimExecutor
+from common.kv.cache import PageCache
+from common.kv.layout import PageLayout
+from common.kv.pool import PagePool
+from common.kv.prefix import PrefixIndex
+from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.storage import PageStorage
+
+SIM_PAGES = 4096
+MIN_PAGES = 8
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a core is made of."""
+
+    layout: PageLayout
+    storage: PageStorage
+    executor: Executor
+    cache: PageCache
+    batch: Batch
+
+
+def build_engine(config: Config, report: Report) -> Engine:
+    """Load the model and take the memory for its pages. Slow, and blocking: called on a thread.
+
+    Raises StartupError with the folder's fault, or when memory is short.
+    """
+    executor, eos_ids = _sim(config) if config.engine.executor == "sim" else _torch(config, report)
+    storage = executor.storage
+    cache = PageCache(PagePool(storage.num_pages), PrefixIndex(), page_size=storage.layout.page_size)
+    batch = Batch(cache=cache, executor=executor, layout=storage.layout, eos_ids=eos_ids)
+    prove(executor)
+    return Engine(layout=storage.layout, storage=storage, executor=executor, cache=cache, batch=batch)
+
+
+def prove(executor: Executor) -> TokenId:
+    """Draw one real token through every layer, before anybody relies on this worker. Raises StartupError."""
+    sampling = TokenSampling(temperature=0.0, max_tokens=1)
+    row = StepRow(
+        sequence=SequenceId(RequestId("self-test")),
+        tokens=(TokenId(0), TokenId(1 % executor.vocab_size)),
+        start=0,
+        pages=tuple(range(executor.storage.layout.pages_for(2))),  # type: ignore[arg-type]  # the pool is untouched yet
+        samples=(Sample(seed=1, position=2, sampling=sampling),),
+    )
+    result = executor.run(Step(rows=(row,)))
+    for page in row.pages:
+        executor.storage.zero(page)
+    if result.failed or not 0 <= result.drawn[0][0] < executor.vocab_size:
+        raise StartupError(
+            message="the self-test drew no token: the model computes nonsense here", reason=Reason.MODEL_LOAD_FAILED
+        )
+    return result.drawn[0][0]
+
+
+def count_pages(engine: EngineSection, layout: PageLayout) -> int:
+    """Pages as configured, or as many as the given share of free memory holds. Raises StartupError."""
+    if engine.num_pages is not None:
+        return engine.num_pages
+    free_bytes = psutil.virtual_memory().available
+    pages = int(free_bytes * engine.memory_fraction) // layout.page_bytes
+    if pages < MIN_PAGES:
+        raise StartupError(
+            message=f"{engine.memory_fraction:g} of {free_bytes >> 20} MiB free memory holds {pages} pages of "
+            f"{layout.page_bytes} bytes: raise engine.memory_fraction or set engine.num_pages"
+        )
+    return pages
+
+
+def _sim(config: Config) -> tuple[Executor, tuple[TokenId, ...]]:
+    layout = sim_layout(page_size=config.engine.page_size)
+    storage = SimStorage(layout, config.engine.num_pages or SIM_PAGES)
+    return SimExecutor(storage, max_context=config.model.max_context or 4096), ()
+
+
+def _torch(config: Config, report: Report) -> tuple[Executor, tuple[TokenId, ...]]:
+    from common.worker.torch_engine import build_torch
+
+    return build_torch(config, Path(config.model.path), report)

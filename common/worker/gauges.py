@@ -1,0 +1,94 @@
+"""Turns looks and transfer snapshots into the metrics of the catalogue."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from common.core.worker import LoadReport
+from common.engine.look import Look
+from common.engine.telling import Stepped
+from common.observe import catalogue
+from common.observe.metric import Metric
+from common.observe.registry import Metrics
+from common.transfer.counters import TransferTotals
+from common.transfer.endpoint import TransferSnapshot
+
+COUNTERS: Mapping[str, tuple[Metric, Mapping[str, str]]] = {
+    "hits": (catalogue.PREFIX_HITS, {}),
+    "misses": (catalogue.PREFIX_MISSES, {}),
+    "evictions": (catalogue.PREFIX_EVICTIONS, {}),
+    "preemptions": (catalogue.PREEMPTIONS, {}),
+    "aborted": (catalogue.ABORTS, {}),
+    "failed_rows": (catalogue.POISONED, {}),
+    "decoded_tokens": (catalogue.GENERATED_TOKENS, {}),
+    "first_tokens": (catalogue.GENERATED_TOKENS, {}),
+    "computed_tokens": (catalogue.PROMPT_TOKENS, {"source": "computed"}),
+    "cached_tokens": (catalogue.PROMPT_TOKENS, {"source": "cached"}),
+    "local_prompt_tokens": (catalogue.PROMPT_TOKENS, {"source": "extended"}),
+    "received_tokens": (catalogue.PROMPT_TOKENS, {"source": "received"}),
+    "landed_bytes": (catalogue.LANDED_BYTES, {}),
+    "stale_frames": (catalogue.STALE_REFUSED, {"fence": "attempt"}),
+    "promises_filled": (catalogue.RESERVATIONS_ENDED, {"outcome": "filled"}),
+    "promises_released": (catalogue.RESERVATIONS_ENDED, {"outcome": "released"}),
+    "promises_expired": (catalogue.RESERVATIONS_ENDED, {"outcome": "expired"}),
+}
+"""Counters of both cores by field name. A core has those that its role knows."""
+
+LINK_CAUSES = {"link_evicted": "lru", "link_failed": "failed", "link_superseded": "epoch"}
+
+
+class WorkerGauges:
+    """Writer: whoever renders the metrics. Totals become increments here, so a scrape never counts twice."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._told: defaultdict[object, float] = defaultdict(float)
+
+    def stepped(self, step: Stepped) -> None:
+        self._metrics.observe(catalogue.STEP_SECONDS, step.seconds)
+        self._metrics.observe(catalogue.STEP_ROWS, step.num_rows)
+        self._metrics.observe(catalogue.STEP_TOKENS, step.num_tokens)
+
+    def show(self, look: Look, transfers: TransferSnapshot, *, num_subscriptions: int) -> None:
+        """Bring every gauge and counter up to date."""
+        for name, total in look.counters.items():
+            if name in COUNTERS:
+                metric, labels = COUNTERS[name]
+                self._raise_to(metric, total, name, labels)
+        self._show_load(look.load)
+        self._metrics.set(catalogue.SUBSCRIPTIONS, num_subscriptions)
+        self._metrics.set(catalogue.LINKS, transfers.links + transfers.inlets)
+        for direction, totals in (("sent", transfers.sent), ("received", transfers.received)):
+            self._show_transfers(totals, {"channel": transfers.channel, "direction": direction})
+
+    def _show_load(self, load: LoadReport) -> None:
+        pages = load.pages
+        for state in ("free", "promised", "referenced", "cached"):
+            self._metrics.set(catalogue.PAGES, getattr(pages, state), state=state)
+        self._metrics.set(catalogue.KV_USAGE, (pages.promised + pages.referenced) / pages.total)
+        self._metrics.set(catalogue.WAITING_REQUESTS, load.waiting_requests)
+        self._metrics.set(catalogue.WAITING_TOKENS, load.waiting_tokens)
+        self._metrics.set(catalogue.RUNNING_SEQUENCES, load.running_sequences)
+        self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, load.waiting_requests + load.running_sequences)
+
+    def _show_transfers(self, totals: TransferTotals, labels: Mapping[str, str]) -> None:
+        key = labels["direction"]
+        self._raise_to(catalogue.TRANSFERS_STARTED, totals.started, (key, "started"), labels)
+        for outcome in ("done", "failed", "expired"):
+            total = getattr(totals, outcome)
+            self._raise_to(catalogue.TRANSFERS_ENDED, total, (key, outcome), {**labels, "outcome": outcome})
+        self._metrics.set(catalogue.TRANSFERS_IN_FLIGHT, totals.in_flight, **labels)
+        self._raise_to(catalogue.TRANSFER_BYTES, totals.bytes, (key, "bytes"), labels)
+        for reason, count in totals.failures.items():
+            reasons = {"channel": labels["channel"], "reason": reason.value}
+            self._raise_to(catalogue.TRANSFER_FAILURES, count, (key, reason), reasons)
+        mismatches = totals.incidents.get("digest_mismatch", 0)
+        self._raise_to(catalogue.DIGEST_FAILURES, mismatches, (key, "digest"), {})
+        for incident, cause in LINK_CAUSES.items():
+            self._raise_to(catalogue.LINKS_CLOSED, totals.incidents.get(incident, 0), (key, incident), {"cause": cause})
+
+    def _raise_to(self, metric: Metric, total: float, key: object, labels: Mapping[str, str]) -> None:
+        grown = total - self._told[key]
+        assert grown >= 0, f"{metric.name}: {key} fell from {self._told[key]} to {total}"
+        if grown:
+            self._metrics.add(metric, grown, **labels)
+            self._told[key] = total

@@ -1,0 +1,238 @@
+"""Everything a worker process is besides its role: step loop, transfers, streams to routers, directory, listener, end.
+
+boot -> serving (announced, READY) -> draining (asked, superseded, or the step loop failed) -> gone
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from common.config.config import Config
+from common.core.errors import BatonError, InternalError
+from common.core.events import WorkEvent
+from common.core.ids import RouterRef, WorkerRef
+from common.core.worker import Role
+from common.directory.guard import Guard
+from common.directory.registration import Registration
+from common.directory.settings import DirectorySettings
+from common.engine.look import Look
+from common.engine.loop import StepCore, Turns
+from common.engine.telling import Outgoing, Owned, Stepped
+from common.kv.layout import PageLayout
+from common.kv.staging import StagingPool
+from common.observe.logging import get_log
+from common.observe.registry import Metrics
+from common.rpc.bind import Bind
+from common.rpc.client import Dialer
+from common.rpc.options import Surface
+from common.rpc.server import RpcServer, Service, serve
+from common.transfer.endpoint import KvEndpoint
+from common.transfer.limits import TransferLimits
+from common.transfer.remote import GrpcPeers
+from common.transfer.servicer import SERVICE_NAME, KvServicer
+from common.worker.bridge import EventBridge
+from common.worker.gauges import WorkerGauges
+from common.worker.outside import Outside
+from common.worker.presence import Presence
+from common.worker.servicer import WorkerCore, WorkerServicer, worker_service
+from common.worker.subscriptions import SubscriptionLimits, Subscriptions
+from protos.baton.v1 import kv_pb2_grpc
+
+Event = TypeVar("Event")
+Event_contra = TypeVar("Event_contra", contravariant=True)
+
+_LOG = get_log("worker")
+
+
+class RoleSide(WorkerCore, Protocol[Event_contra]):
+    """What prefill and decode add to a node, on the event loop."""
+
+    def services(self) -> Sequence[Service]: ...
+
+    def take(self, event: Event_contra) -> None:
+        """One event of the core that is not for a router."""
+        ...
+
+    def router_lost(self, router: RouterRef) -> None: ...
+
+    async def wait_idle(self) -> None:
+        """Until nothing that the core does not know of is under way."""
+        ...
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Whatever the role does in the background, until `stop`."""
+        ...
+
+
+class WorkerNode(Generic[Event]):
+    """Built on the event loop, before the role. Writer of everything it makes."""
+
+    def __init__(
+        self,
+        me: WorkerRef,
+        *,
+        role: Role,
+        config: Config,
+        layout: PageLayout,
+        core: StepCore[Event],
+        outside: Outside,
+        metrics: Metrics,
+        metrics_address: str = "",
+    ) -> None:
+        self.me = me
+        self._config = config
+        self._outside = outside
+        self._gauges = WorkerGauges(metrics)
+        self._failure: Exception | None = None
+        self._stop = asyncio.Event()
+        self._told = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        bridge = EventBridge[Event](self._loop, self._take)
+        self.turns: Turns[Event] = Turns(core, deliver=bridge.carry)
+        self._driver = outside.drive(self.turns, self._fail, f"steps {me.worker}")
+        self.dialer = Dialer(outside.connect)
+        transfer = config.transfer
+        self.staging = StagingPool(transfer.staging_count, transfer.staging_bytes)
+        self.endpoint = KvEndpoint(
+            me,
+            layout=layout,
+            peers=GrpcPeers(self.dialer),
+            factory=outside.channels,
+            staging=self.staging,
+            offload=outside.offload,
+            clock=outside.clock,
+            entropy=outside.entropy,
+            limits=TransferLimits(frame_timeout_s=transfer.deadline_s, max_links=transfer.max_links),
+        )
+        self.presence = Presence(
+            me, role=role, layout=layout, load=lambda: self.turns.look.load, metrics_address=metrics_address
+        )
+        liveness = config.liveness
+        self.subscriptions = Subscriptions(
+            me,
+            load=lambda: self.turns.look.load,
+            on_router_lost=self._router_lost,
+            limits=SubscriptionLimits(lease_s=liveness.lease_s, heartbeat_s=liveness.heartbeat_s),
+        )
+        settings = DirectorySettings.of(config.cluster, liveness)
+        guard = Guard(outside.store, settings, clock=outside.clock, metrics=metrics, log=_LOG)
+        self.registration = Registration(
+            guard, settings, clock=outside.clock, worker=me, describe=self.presence.describe
+        )
+        self._role: RoleSide[Event] | None = None
+
+    async def serve(
+        self, role: RoleSide[Event], bind: Bind, *, stop: asyncio.Event, on_ready: Callable[[], None]
+    ) -> None:
+        """Take work until `stop`, then drain and leave. Raises what ended the step loop, if something did."""
+        self._role = role
+        self._stop = stop
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.dialer.close)
+            await stack.enter_async_context(self.endpoint)
+            self._driver.start()
+            stack.callback(self._driver.stop)
+            server = await serve(
+                self._services(role), bind, surface=Surface.INTERNAL, make_server=self._outside.make_server
+            )
+            self.presence.become_ready()
+            await self._live(role, server, on_ready)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _live(self, role: RoleSide[Event], server: RpcServer, on_ready: Callable[[], None]) -> None:
+        background = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(role.run(background), name="role")
+            heart = group.create_task(self.registration.run(), name="registration")
+            fence = group.create_task(self._stop_when_superseded(), name="fence")
+            on_ready()
+            await self._stop.wait()
+            await self._drain(self._config.liveness.drain_s)
+            fence.cancel()
+            await self.registration.leave()
+            await heart
+            background.set()
+            self.subscriptions.close()
+            await server.stop(0.5)
+
+    async def _stop_when_superseded(self) -> None:
+        """Another incarnation holds our name: we are the zombie, whatever we still believe."""
+        await self.registration.wait_superseded()
+        self._failure = InternalError(message=f"{self.me.worker} was superseded by another incarnation")
+        self._stop.set()
+
+    async def _drain(self, grace_s: float) -> int:
+        """No new work; what runs may finish. Returns the sequences that are left."""
+        self.presence.begin_drain()
+        await self.registration.beat()
+        try:
+            async with asyncio.timeout(grace_s if self._failure is None else 0.0):
+                await self._wait_idle()
+        except TimeoutError:
+            left = self.turns.look.load.running_sequences
+            _LOG.warning("drain_cut_short", sequences=left)
+            return left
+        return 0
+
+    async def _wait_idle(self) -> None:
+        """Until nothing waits, runs or is promised. The step that ends the last work tells of it."""
+        while not self.turns.look.is_idle:
+            self._told.clear()
+            await self._told.wait()
+        assert self._role is not None
+        await self._role.wait_idle()
+
+    async def drain(self, grace_s: float) -> int:
+        """Drain RPC: the same, and then the process ends."""
+        left = await self._drain(grace_s)
+        self._stop.set()
+        return left
+
+    def _services(self, role: RoleSide[Event]) -> list[Service]:
+        servicer = WorkerServicer(role, self.subscriptions, self.presence, clock=self._outside.clock)
+        kv = partial(kv_pb2_grpc.add_KvServiceServicer_to_server, KvServicer(self.endpoint))
+        return [*role.services(), worker_service(servicer), Service(name=SERVICE_NAME, add=kv)]
+
+    def tell(self, router: RouterRef, event: WorkEvent) -> None:
+        """One event for one router, outside of a step's batch."""
+        self.subscriptions.publish({router: (event,)})
+
+    def look(self) -> Look:
+        return self.turns.look
+
+    def refresh_metrics(self) -> None:
+        """Before a scrape."""
+        self._gauges.show(self.turns.look, self.endpoint.snapshot(), num_subscriptions=self.subscriptions.num_live)
+
+    def _take(self, events: tuple[Event, ...]) -> None:
+        """Everything one or several turns said: the role hears its part, each router gets one message."""
+        assert self._role is not None
+        outgoing: defaultdict[RouterRef, list[WorkEvent]] = defaultdict(list)
+        for event in events:
+            match event:
+                case Outgoing():
+                    outgoing[event.router].append(event.event)
+                case Stepped():
+                    self._gauges.stepped(event)
+                case Owned():
+                    self.registration.publish(event.changes)
+                case _:
+                    self._role.take(event)
+        self.subscriptions.publish(outgoing)
+        self._told.set()
+
+    def _router_lost(self, router: RouterRef) -> None:
+        if self._role is not None:
+            self._role.router_lost(router)
+
+    def _fail(self, error: Exception) -> None:
+        """The step loop's last word, from its own thread."""
+        self._failure = (
+            error if isinstance(error, BatonError) else InternalError(message=f"the step loop failed: {error!r}")
+        )
+        _LOG.error("step_loop_failed", error=repr(error))
+        self._loop.call_soon_threadsafe(self._stop.set)

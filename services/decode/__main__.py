@@ -1,0 +1,9 @@
+"""`python -m services.decode --name NAME [--config FILE] [--set section.key=value]...`"""
+
+import sys
+
+from common.worker.command import main
+from services.decode.app import ASSEMBLY
+
+if __name__ == "__main__":
+    sys.exit(main(ASSEMBLY))

@@ -1,0 +1,59 @@
+"""Composition root of a decode worker: every object is built once, here."""
+
+from typing import cast
+
+from common.config.config import Config
+from common.core.clock import Clock
+from common.core.entropy import Entropy, mint_name
+from common.core.ids import ReservationId
+from common.core.worker import Role
+from common.engine.loop import StepCore
+from common.worker.boot import Assembly
+from common.worker.engine import Engine
+from common.worker.node import RoleSide, WorkerNode
+from services.decode.budget import ExtendBudget
+from services.decode.core import DecodeCore, PromiseLimits
+from services.decode.landing import LandingStrip
+from services.decode.messages import DecodeEvent
+from services.decode.role import DecodeRole
+from services.decode.scheduler import DecodeLimits
+
+OVERCOMMIT = 2.0  # Chosen: most answers end before max_tokens; preemption by recompute pays for those that do not.
+PROMISE_LEASE_S = 60.0  # Chosen: above the longest prefill queue; a router that is alive renews or cancels sooner.
+MIN_EXTEND_TOKENS = 8  # Chosen: a local prompt of a page moves on within two steps, however slow the steps are.
+WATERMARK = 0.02  # Chosen: a growing batch of 64 needs a page per 16 steps each: four steps' notice in 200 pages.
+
+
+def make_core(config: Config, engine: Engine, clock: Clock, entropy: Entropy) -> DecodeCore:
+    """The decode core over an engine that is ready."""
+    section, layout = config.engine, engine.layout
+    return DecodeCore(
+        batch=engine.batch,
+        cache=engine.cache,
+        layout=layout,
+        strip=LandingStrip(cache=engine.cache, storage=engine.storage, slice_bytes=config.transfer.land_bytes_per_step),
+        limits=DecodeLimits(
+            page_size=layout.page_size,
+            max_sequences=section.max_sequences,
+            extend_tokens=section.local_extend_tokens,
+            idle_extend_tokens=section.chunk_tokens,
+            watermark_pages=max(1, int(engine.storage.num_pages * WATERMARK)),
+        ),
+        budget=ExtendBudget(
+            itl_budget_s=section.itl_budget_ms / 1000, ceiling=section.local_extend_tokens, floor=MIN_EXTEND_TOKENS
+        ),
+        promises=PromiseLimits(overcommit=OVERCOMMIT, lease_s=PROMISE_LEASE_S),
+        clock=clock,
+        mint=lambda: ReservationId(mint_name(entropy, "res")),
+    )
+
+
+def make_side(
+    node: WorkerNode[DecodeEvent], core: StepCore[DecodeEvent], config: Config, engine: Engine, clock: Clock
+) -> RoleSide[DecodeEvent]:
+    """Decode's side of the node."""
+    side = DecodeRole(node=node, core=cast(DecodeCore, core), layout=engine.layout, clock=clock)
+    return cast(RoleSide[DecodeEvent], side)
+
+
+ASSEMBLY: Assembly[DecodeEvent] = Assembly(role=Role.DECODE, make_core=make_core, make_side=make_side)

@@ -1,0 +1,64 @@
+"""Decode's part of a worker node, on the event loop: its service, its core's events, its cancels."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import assert_never
+
+from common.core.clock import Clock
+from common.core.ids import RouterRef
+from common.kv.layout import PageLayout
+from common.rpc.server import Service
+from common.worker.node import WorkerNode
+from common.worker.servicer import CancelItem
+from protos.baton.v1 import decode_pb2_grpc
+from services.decode.arrivals import Arrivals
+from services.decode.core import DecodeCore
+from services.decode.messages import DecodeEvent, Landed, ReservationClosed, RunLanded
+from services.decode.servicer import DecodeServicer
+
+
+class DecodeRole:
+    """RoleSide of a decode worker."""
+
+    def __init__(self, *, node: WorkerNode[DecodeEvent], core: DecodeCore, layout: PageLayout, clock: Clock) -> None:
+        self._node = node
+        self._core = core
+        self._arrivals = Arrivals(
+            core=core, turns=node.turns, inbound=node.endpoint.inbound, layout=layout, tell=node.tell
+        )
+        self._servicer = DecodeServicer(
+            presence=node.presence, core=core, turns=node.turns, arrivals=self._arrivals, clock=clock
+        )
+
+    def services(self) -> Sequence[Service]:
+        add = partial(decode_pb2_grpc.add_DecodeServiceServicer_to_server, self._servicer)
+        return [Service(name="baton.v1.DecodeService", add=add)]
+
+    def take(self, event: Landed) -> None:
+        match event:
+            case RunLanded():
+                self._arrivals.landed(event)
+            case ReservationClosed():
+                self._arrivals.closed(event)
+            case _:
+                assert_never(event)
+
+    def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
+        for item in items:
+            self._node.turns.post(partial(self._core.cancel, item.request, item.attempt))
+
+    def router_lost(self, router: RouterRef) -> None:
+        self._node.turns.post(partial(self._core.cancel_router, router))
+
+    async def counters(self) -> Mapping[str, float]:
+        return self._node.look().counters
+
+    async def drain(self, grace_s: float) -> int:
+        return await self._node.drain(grace_s)
+
+    async def wait_idle(self) -> None:
+        return
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await stop.wait()

@@ -1,0 +1,47 @@
+"""Composition root of a prefill worker: every object is built once, here."""
+
+from typing import cast
+
+from common.config.config import Config
+from common.core.clock import Clock
+from common.core.entropy import Entropy
+from common.core.worker import Role
+from common.engine.loop import StepCore
+from common.kv.staging import StagingPool
+from common.worker.boot import Assembly
+from common.worker.engine import Engine
+from common.worker.node import RoleSide, WorkerNode
+from services.prefill.core import PrefillCore
+from services.prefill.messages import PrefillEvent
+from services.prefill.role import PrefillRole
+from services.prefill.scheduler import PrefillLimits
+
+
+def make_core(config: Config, engine: Engine, clock: Clock, entropy: Entropy) -> PrefillCore:
+    """The prefill core over an engine that is ready."""
+    section = config.engine
+    return PrefillCore(
+        batch=engine.batch,
+        cache=engine.cache,
+        storage=engine.storage,
+        staging=StagingPool(config.transfer.staging_count, config.transfer.staging_bytes),
+        limits=PrefillLimits(
+            page_size=engine.layout.page_size,
+            step_tokens=section.max_batch_tokens,
+            chunk_tokens=section.chunk_tokens,
+            max_prompts=section.max_sequences,
+        ),
+        max_waiting=section.max_waiting,
+        clock=clock,
+    )
+
+
+def make_side(
+    node: WorkerNode[PrefillEvent], core: StepCore[PrefillEvent], config: Config, engine: Engine, clock: Clock
+) -> RoleSide[PrefillEvent]:
+    """Prefill's side of the node."""
+    side = PrefillRole(node=node, core=cast(PrefillCore, core), outcome_s=2 * config.transfer.deadline_s, clock=clock)
+    return cast(RoleSide[PrefillEvent], side)
+
+
+ASSEMBLY: Assembly[PrefillEvent] = Assembly(role=Role.PREFILL, make_core=make_core, make_side=make_side)

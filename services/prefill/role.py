@@ -1,0 +1,73 @@
+"""Prefill's part of a worker node, on the event loop: its service, its exports, its cancels."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import assert_never
+
+from common.core.clock import Clock
+from common.core.ids import RequestId, RouterRef
+from common.rpc.server import Service
+from common.worker.node import WorkerNode
+from common.worker.servicer import CancelItem
+from protos.baton.v1 import prefill_pb2_grpc
+from services.prefill.core import PrefillCore
+from services.prefill.messages import ExportDropped, Exporting, PrefillEvent, RunReady
+from services.prefill.servicer import PrefillServicer
+from services.prefill.shipping import Shipping
+
+
+class PrefillRole:
+    """RoleSide of a prefill worker."""
+
+    def __init__(self, *, node: WorkerNode[PrefillEvent], core: PrefillCore, outcome_s: float, clock: Clock) -> None:
+        self._node = node
+        self._core = core
+        self._servicer = PrefillServicer(presence=node.presence, core=core, turns=node.turns, clock=clock)
+        self._shipping = Shipping(
+            node.endpoint,
+            tell=node.tell,
+            wake=lambda: node.turns.post(_nothing),
+            give_up=self._give_up,
+            outcome_s=outcome_s,
+            clock=clock,
+        )
+
+    def services(self) -> Sequence[Service]:
+        add = partial(prefill_pb2_grpc.add_PrefillServiceServicer_to_server, self._servicer)
+        return [Service(name="baton.v1.PrefillService", add=add)]
+
+    def take(self, event: Exporting) -> None:
+        match event:
+            case RunReady():
+                self._shipping.ready(event)
+            case ExportDropped():
+                self._shipping.dropped(event)
+            case _:
+                assert_never(event)
+
+    def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
+        for item in items:
+            self._give_up(item.request, item.attempt)
+
+    def router_lost(self, router: RouterRef) -> None:
+        self._node.turns.post(partial(self._core.cancel_router, router))
+
+    async def counters(self) -> Mapping[str, float]:
+        return self._node.look().counters
+
+    async def drain(self, grace_s: float) -> int:
+        return await self._node.drain(grace_s)
+
+    async def wait_idle(self) -> None:
+        await self._shipping.wait_idle()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await self._shipping.run(stop)
+
+    def _give_up(self, request: RequestId, attempt: int) -> None:
+        self._node.turns.post(partial(self._core.cancel, request, attempt))
+
+
+def _nothing() -> None:
+    """A command that only wakes the step loop: there is staging again."""
