@@ -11,7 +11,7 @@ from common.core.errors import Fenced, Reason
 from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.rpc.bind import Tls, channel_credentials
 from common.rpc.errors import translated
-from common.rpc.options import Surface, channel_options
+from common.rpc.options import Pings, Surface, channel_options
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -20,9 +20,9 @@ Connect = Callable[[str], grpc.aio.Channel]
 """Opens a channel to host:port. The simulation passes its in-memory one."""
 
 
-def grpc_connect(surface: Surface, tls: Tls | None = None) -> Connect:
+def grpc_connect(surface: Surface, tls: Tls | None = None, *, pings: Pings | None = None) -> Connect:
     """The real thing: lazy, so an address where nobody listens fails at the first call."""
-    options = list(channel_options(surface))
+    options = list(channel_options(surface, pings))
 
     def connect(address: str) -> grpc.aio.Channel:
         if tls is None:

@@ -6,7 +6,6 @@ the handler sees CancelledError, its `finally` runs, its generator is closed.
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,10 @@ import grpc
 
 from common.core.entropy import Entropy, mint_name
 from common.core.errors import BatonError, DeadlineExceeded, InternalError, Reason, Unavailable
+from common.observe.logging import Log
 from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
 from common.rpc.guard import decode
 from common.rpc.status import status_code, trailing_metadata
-
-_LOG = logging.getLogger("baton.rpc")
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -29,9 +27,10 @@ if TYPE_CHECKING:
 class Boundary(grpc.aio.ServerInterceptor):
     """Wraps what a servicer registered. Writer: the event loop's thread."""
 
-    def __init__(self, *, deadlines: DeadlinePolicy, entropy: Entropy) -> None:
+    def __init__(self, *, deadlines: DeadlinePolicy, entropy: Entropy, log: Log) -> None:
         self._deadlines = deadlines
         self._entropy = entropy
+        self._log = log
         self._running: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
 
@@ -125,7 +124,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _unexpected(self, method: str, error: BaseException) -> InternalError:
         """Logs a bug once, under an id; the caller gets the id and nothing of the text."""
         name = mint_name(self._entropy, "err")
-        _LOG.error("rpc_failed", exc_info=error, extra={"method": method, "error_id": name})
+        self._log.error("rpc_failed", method=method, error_id=name, exc_info=error)
         return InternalError(message=f"internal error {name}; the log has the details", facts={"error_id": name})
 
 

@@ -4,7 +4,7 @@ Keepalive alone does not notice a frozen peer: the kernel keeps acknowledging it
 does, because the ping's answer must come from the process. Checked against a stopped process in tests/rpc.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 Options = tuple[tuple[str, int | str], ...]
@@ -17,6 +17,14 @@ class Surface(StrEnum):
 
     CLIENT = "client"
     INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pings:
+    """How soon a silent peer is called dead: after `every_s` + `timeout_s`. From the section `liveness`."""
+
+    every_s: float
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +63,9 @@ LIMITS = {
 }
 
 
-def server_options(surface: Surface) -> Options:
-    """Options of a listener on `surface`."""
-    limits = LIMITS[surface]
+def server_options(surface: Surface, pings: Pings | None = None) -> Options:
+    """Options of a listener on `surface`; `pings` in place of the surface's own."""
+    limits = _limits(surface, pings)
     return (
         *_shared(limits),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
@@ -67,10 +75,10 @@ def server_options(surface: Surface) -> Options:
     )
 
 
-def channel_options(surface: Surface) -> Options:
-    """Options of a channel towards a listener on `surface`."""
+def channel_options(surface: Surface, pings: Pings | None = None) -> Options:
+    """Options of a channel towards a listener on `surface`; `pings` in place of the surface's own."""
     return (
-        *_shared(LIMITS[surface]),
+        *_shared(_limits(surface, pings)),
         # Retries live in one layer, the router; grpc's own would multiply them.
         ("grpc.enable_retries", 0),
         # A channel to a new incarnation must not inherit the connection of the old one at the same address.
@@ -78,6 +86,19 @@ def channel_options(surface: Surface) -> Options:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+    )
+
+
+def _limits(surface: Surface, pings: Pings | None) -> Limits:
+    limits = LIMITS[surface]
+    if pings is None:
+        return limits
+    every_ms = round(pings.every_s * 1000)
+    return replace(
+        limits,
+        ping_every_ms=every_ms,
+        ping_timeout_ms=round(pings.timeout_s * 1000),
+        min_ping_interval_ms=min(limits.min_ping_interval_ms, every_ms // 3),
     )
 
 

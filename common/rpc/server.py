@@ -11,10 +11,11 @@ from grpc_reflection.v1alpha import reflection
 
 from common.core.entropy import Entropy, SystemEntropy
 from common.core.errors import StartupError
+from common.observe.logging import Log, get_log
 from common.rpc.bind import Bind, join_address, server_credentials
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.interceptors import Boundary
-from common.rpc.options import Surface, server_options
+from common.rpc.options import Pings, Surface, server_options
 
 LAST_WORDS_S = 1.0
 """Chosen: time for handlers whose grace is over to tell their callers so; grpc's own end would be a bare CANCELLED."""
@@ -34,9 +35,11 @@ class MakeServer(Protocol):
     def __call__(self, surface: Surface, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server: ...
 
 
-def make_grpc_server(surface: Surface, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
-    """The real thing."""
-    return grpc.aio.server(interceptors=list(interceptors), options=list(server_options(surface)))
+def make_grpc_server(
+    surface: Surface, interceptors: Sequence[grpc.aio.ServerInterceptor], *, pings: Pings | None = None
+) -> grpc.aio.Server:
+    """The real thing. `pings` (bound with functools.partial) replace the surface's own."""
+    return grpc.aio.server(interceptors=list(interceptors), options=list(server_options(surface, pings)))
 
 
 class RpcServer:
@@ -77,10 +80,13 @@ async def serve(
     deadlines: DeadlinePolicy | None = None,
     with_reflection: bool = True,
     entropy: Entropy | None = None,
+    log: Log | None = None,
     make_server: MakeServer = make_grpc_server,
 ) -> RpcServer:
     """Starts listening and returns. Raises StartupError when the address cannot be had."""
-    boundary = Boundary(deadlines=deadlines or DeadlinePolicy(), entropy=entropy or SystemEntropy())
+    boundary = Boundary(
+        deadlines=deadlines or DeadlinePolicy(), entropy=entropy or SystemEntropy(), log=log or get_log("rpc")
+    )
     server = make_server(surface, (boundary,))
     for service in services:
         service.add(server)

@@ -1,7 +1,6 @@
 """What a handler's outcome looks like to the caller, over real sockets."""
 
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 
 from common.core.errors import (
     BatonError,
@@ -91,20 +91,17 @@ def test_a_hundred_long_violations_still_arrive_as_a_rich_status() -> None:
 
 
 @pytest.mark.parametrize("reason", ["bug", "self-cancel", "timeout"])
-def test_an_unexpected_exception_is_internal_with_an_id_and_is_logged_once(
-    reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unexpected_exception_is_internal_with_an_id_and_is_logged_once(reason: str) -> None:
     async def body() -> None:
         async with rig() as it:
             error = await it.fail(reason)
             assert isinstance(error, InternalError)
             assert "secret" not in str(error)
             assert "KeyError" not in str(error)
-            records = [record for record in caplog.records if record.message == "rpc_failed"]
-            assert len(records) == 1
-            assert records[0].error_id == error.facts["error_id"]  # type: ignore[attr-defined]
+            assert len(lines) == 1
+            assert (lines[0]["event"], lines[0]["error_id"]) == ("rpc_failed", error.facts["error_id"])
 
-    with caplog.at_level(logging.ERROR, logger="baton.rpc"):
+    with structlog.testing.capture_logs() as lines:
         run(body)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from common.core.errors import Unavailable
 from common.rpc.client import call, grpc_connect, stream
-from common.rpc.options import LIMITS, Surface, channel_options, server_options
+from common.rpc.options import LIMITS, Pings, Surface, channel_options, server_options
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
 
 
@@ -18,6 +18,15 @@ def test_no_option_is_set_twice(surface: Surface) -> None:
     for options in (server_options(surface), channel_options(surface)):
         names = [name for name, _ in options]
         assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("surface", list(Surface))
+def test_pings_from_the_configuration_replace_the_surfaces_own(surface: Surface) -> None:
+    pings = Pings(every_s=0.2, timeout_s=0.3)
+    for options in (dict(server_options(surface, pings)), dict(channel_options(surface, pings))):
+        assert options["grpc.keepalive_time_ms"] == 200
+        assert options["grpc.http2.ping_timeout_ms"] == 300
+    assert dict(server_options(surface, pings))["grpc.http2.min_ping_interval_without_data_ms"] < 200
 
 
 def test_servers_permit_the_pings_that_our_channels_send() -> None:
