@@ -1,0 +1,55 @@
+"""A step's rows as the tensors of one forward pass.
+
+Legend: T tokens, R rows that draw, P pages, L layers, 2 key and value, K key-value heads, S slots per page, D head dim.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from common.core.step import StepRow
+from common.model.ragged import RaggedTokens
+from kernels.attention_decode import decode_groups
+from kernels.attention_extend import extend_row
+from kernels.kv_store import slot_rows
+
+
+def in_forward_order(rows: Sequence[StepRow]) -> list[int]:
+    """Indexes of `rows` as a forward wants them: rows of one token first, by length, then the others as they came."""
+    decodes = [index for index, row in enumerate(rows) if len(row.tokens) == 1]
+    extends = [index for index, row in enumerate(rows) if len(row.tokens) != 1]
+    return sorted(decodes, key=lambda index: rows[index].end) + extends
+
+
+def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
+    """Tensors for rows in forward order. A page table may be longer than its context, never shorter.
+
+    Raises IndexError or ValueError for a row that names no token, or a page that does not exist.
+    """
+    device, page_size = kv_PL2KSD.device, kv_PL2KSD.shape[4]
+    tokens: list[int] = []
+    positions: list[int] = []
+    pages: list[int] = []
+    wanted: list[int] = []
+    for row in rows:
+        if not row.tokens:
+            raise ValueError(f"{row.sequence}: a row without tokens")
+        own = range(row.start, row.end)
+        tokens += row.tokens
+        positions += own
+        pages += [row.pages[position // page_size] for position in own]
+        if row.samples:
+            wanted.append(len(tokens) - 1)
+    positions_T = torch.tensor(positions, device=device)
+    num_decodes = sum(len(row.tokens) == 1 for row in rows)
+    decodes, extends = rows[:num_decodes], rows[num_decodes:]
+    return RaggedTokens(
+        tokens_T=torch.tensor(tokens, device=device),
+        positions_T=positions_T,
+        slot_rows_2TK=slot_rows(kv_PL2KSD, torch.tensor(pages, device=device), positions_T % page_size),
+        num_decodes=num_decodes,
+        decode_groups=tuple(decode_groups([row.pages for row in decodes], [row.end for row in decodes], kv_PL2KSD)),
+        extends=tuple(extend_row(row.pages, row.start, len(row.tokens), kv_PL2KSD) for row in extends),
+        wanted_R=torch.tensor(wanted, dtype=torch.int64, device=device),
+    )

@@ -1,0 +1,119 @@
+"""Draw tokens from logits.
+
+    logits fp32 -> banned ids to -inf -> / temperature -> top-k -> top-p -> argmax(logit + Gumbel noise of the token)
+
+Greedy is the largest logit, the lowest id on a tie. Otherwise the Gumbel-max trick draws from the softmax of the kept
+tokens; the noise of a token is a function of (seed, position, token) alone (common/engine/noise), so a draw repeats on
+any worker, in any batch, and a logit that differs in its last bits changes it only at a near-tie. Tokens that tie with
+the last one kept by top-k or top-p are kept as well: which tokens remain then depends on the logits alone.
+
+Legend: S samples, V vocabulary, N candidates of a sample, the largest logits first.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from common.core.ids import TokenId
+from common.core.step import Sample
+from common.engine.noise import GAMMA, MIX_FIRST, MIX_SECOND, WORD, noise_key
+
+NUM_CANDIDATES = 256  # Chosen: holds 95 % of the probability of nearly every real distribution; others take all tokens.
+
+
+def draw_tokens(logits_SV: Tensor, samples: Sequence[Sample]) -> list[TokenId]:
+    """One token per sample from its own row of fp32 logits. The rows are not changed."""
+    logits_SV = _ban(logits_SV, samples)
+    drawn = logits_SV.argmax(dim=-1)
+    random_rows = [row for row, sample in enumerate(samples) if not sample.sampling.is_greedy]
+    if random_rows:
+        chosen = [samples[row] for row in random_rows]
+        whole = len(random_rows) == len(samples)
+        drawn[random_rows] = _draw_random(logits_SV if whole else logits_SV[random_rows], chosen)
+    return [TokenId(token) for token in drawn.tolist()]
+
+
+def noise_words(keys_S: Tensor, tokens_SN: Tensor) -> Tensor:
+    """noise_word of common/engine/noise for every sample and token: int64 bit patterns of the unsigned words."""
+    state = keys_S[:, None] + (tokens_SN + 1) * _signed(GAMMA)
+    state = (state ^ _shift_right(state, 30)) * _signed(MIX_FIRST)
+    state = (state ^ _shift_right(state, 27)) * _signed(MIX_SECOND)
+    return state ^ _shift_right(state, 31)
+
+
+def kept_tokens(sorted_SN: Tensor, totals_S: Tensor, top_k_S: Tensor, top_p_S: Tensor) -> tuple[Tensor, Tensor]:
+    """Which candidates top-k and then top-p keep, and whether the candidates were enough to know.
+
+    sorted_SN: scaled logits, largest first; totals_S: log of the sum of exponentials over all tokens of the sample.
+    Returns is_kept_SN and is_settled_S. top_k 0 and top_p 1 are off. Top-p keeps a token while the probability of those
+    before it, among what top-k kept, is below top_p; the first is always kept.
+    """
+    num_candidates = sorted_SN.shape[1]
+    has_k_S, has_p_S = top_k_S > 0, top_p_S < 1
+    last_S1 = (torch.where(has_k_S, top_k_S, num_candidates).clamp(max=num_candidates) - 1)[:, None]
+    is_within_k_SN = ~has_k_S[:, None] | (sorted_SN >= sorted_SN.gather(1, last_S1))
+    wide_SN = sorted_SN.double().masked_fill(~is_within_k_SN, float("-inf"))
+    totals_S = torch.where(has_k_S, wide_SN.logsumexp(dim=1), totals_S.double())
+    probabilities_SN = (wide_SN - totals_S[:, None]).exp()
+    before_SN = probabilities_SN.cumsum(dim=1) - probabilities_SN
+    count_S = ((before_SN < top_p_S[:, None]) & is_within_k_SN).sum(dim=1).clamp(min=1)
+    smallest_S1 = sorted_SN.gather(1, count_S[:, None] - 1)
+    is_kept_SN = is_within_k_SN & (~has_p_S[:, None] | (sorted_SN >= smallest_S1))
+    is_settled_S = ~is_kept_SN[:, -1] & (~has_k_S | ~is_within_k_SN[:, -1])
+    return is_kept_SN, is_settled_S
+
+
+def _draw_random(logits_SV: Tensor, samples: Sequence[Sample]) -> Tensor:
+    """Tokens of samples with a temperature: first among the likeliest candidates, then, where needed, among all."""
+    device = logits_SV.device
+    temperatures_S = torch.tensor([sample.sampling.temperature for sample in samples], device=device)
+    keys_S = torch.tensor([_signed(noise_key(sample.seed, sample.position)) for sample in samples], device=device)
+    top_k_S = torch.tensor([sample.sampling.top_k for sample in samples], device=device)
+    top_p_S = torch.tensor([sample.sampling.top_p for sample in samples], dtype=torch.float64, device=device)
+    scaled_SV = logits_SV / temperatures_S[:, None]
+    totals_S = scaled_SV.logsumexp(dim=1)
+    drawn_S = torch.zeros(len(samples), dtype=torch.int64, device=device)
+    is_cut_S = (top_k_S > 0) | (top_p_S < 1)
+    rest_R = (~is_cut_S).nonzero()[:, 0]
+    if len(rest_R):
+        tokens_RV = torch.arange(scaled_SV.shape[1], device=device).expand(len(rest_R), -1)
+        drawn_S[rest_R] = _largest_noisy(scaled_SV[rest_R], tokens_RV, keys_S[rest_R])
+    open_R = is_cut_S.nonzero()[:, 0]
+    for num_candidates in sorted({min(NUM_CANDIDATES, scaled_SV.shape[1]), scaled_SV.shape[1]}):
+        if not len(open_R):
+            break
+        values_RN, tokens_RN = scaled_SV[open_R].topk(num_candidates, dim=1)
+        is_kept_RN, is_settled_R = kept_tokens(values_RN, totals_S[open_R], top_k_S[open_R], top_p_S[open_R])
+        values_RN = values_RN.masked_fill(~is_kept_RN, float("-inf"))
+        drawn_S[open_R] = _largest_noisy(values_RN, tokens_RN, keys_S[open_R])
+        open_R = open_R[~is_settled_R]
+    return drawn_S
+
+
+def _largest_noisy(values_SN: Tensor, tokens_SN: Tensor, keys_S: Tensor) -> Tensor:
+    """argmax of value - log(-log(uniform)), the uniform being the upper 32 bits of the token's noise."""
+    upper_SN = _shift_right(noise_words(keys_S, tokens_SN), 32)
+    exponential_SN = -torch.log1p(-(upper_SN.double() + 0.5) / 2**32)
+    best_S1 = (values_SN.double() - exponential_SN.log()).argmax(dim=1, keepdim=True)
+    return tokens_SN.gather(1, best_S1)[:, 0]
+
+
+def _ban(logits_SV: Tensor, samples: Sequence[Sample]) -> Tensor:
+    pairs = [(row, token) for row, sample in enumerate(samples) for token in sample.banned]
+    if not pairs:
+        return logits_SV
+    rows, tokens = zip(*pairs, strict=True)
+    allowed_SV = logits_SV.clone()
+    allowed_SV[list(rows), list(tokens)] = float("-inf")
+    return allowed_SV
+
+
+def _shift_right(words: Tensor, count: int) -> Tensor:
+    """Logical shift: torch's own copies the sign."""
+    return (words >> count) & ((1 << (64 - count)) - 1)
+
+
+def _signed(word: int) -> int:
+    """The int64 with the same bits as an unsigned word."""
+    return word - WORD if word >= WORD // 2 else word

@@ -1,0 +1,73 @@
+"""What can be said of a model folder without running it: all checks of a start, and the numbers a person wants to see.
+
+Torch is not needed: `baton doctor` and the router use it too.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from common.model.digest import model_digest
+from common.model.folder import CONFIG_FILE, GENERATION_FILE, check_folder, read_config, read_generation_config
+from common.model.generation import GenerationDefaults, generation_defaults
+from common.model.manifest import check_manifest
+from common.model.spec import ModelSpec, model_spec
+from common.model.tensor_names import EMBEDDING
+from common.model.weights import WeightFiles, check_weights, inspect_weights
+
+STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """A folder that passed every check. `digest` names its weights, 32 bytes."""
+
+    name: str
+    spec: ModelSpec
+    generation: GenerationDefaults
+    weights: WeightFiles
+    digest: bytes
+    has_manifest: bool
+
+    @property
+    def num_parameters(self) -> int:
+        """Tied embeddings count once."""
+        return sum(prod(tensor.shape) for tensor in self.weights.tensors.values())
+
+    @property
+    def stored_dtype(self) -> str:
+        """The type of the embeddings in the file; norms may be stored wider."""
+        return STORED_DTYPES[self.weights.tensors[EMBEDDING].dtype]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """For people."""
+        spec = self.spec
+        millions = self.num_parameters / 1e6
+        heads = f"{spec.num_heads} heads of {spec.head_dim}, {spec.num_kv_heads} key-value heads"
+        manifest = "manifest verified" if self.has_manifest else "no manifest verified"
+        return (
+            f"{self.name}: {spec.architecture}, {millions:.1f} M parameters stored as {self.stored_dtype}",
+            f"{spec.num_layers} layers of {spec.hidden}, {heads}",
+            f"vocabulary {spec.vocab_size}, context {spec.max_positions}, end tokens {list(self.generation.eos_ids)}",
+            f"digest {self.digest.hex()[:16]}, {manifest}",
+        )
+
+
+def describe(folder: Path, *, verify_manifest: bool = True) -> ModelDescription:
+    """Check a folder as a worker does before it loads it. Raises StartupError with what to do."""
+    check_folder(folder)
+    config = read_config(folder)
+    spec = model_spec(config)
+    generation = generation_defaults(config, read_generation_config(folder))
+    weights = inspect_weights(folder)
+    check_weights(folder, weights, spec)
+    read = {CONFIG_FILE, *weights.files} | ({GENERATION_FILE} if (folder / GENERATION_FILE).exists() else set())
+    return ModelDescription(
+        name=folder.resolve().name,
+        spec=spec,
+        generation=generation,
+        weights=weights,
+        digest=model_digest(folder, (CONFIG_FILE, *weights.files)),
+        has_manifest=verify_manifest and check_manifest(folder, needed=read),
+    )

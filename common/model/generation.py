@@ -1,0 +1,31 @@
+"""Defaults for generation that came with a model: which tokens end an answer, and how to sample."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from common.core.ids import TokenId
+from common.model.fields import Fields
+from common.model.folder import CONFIG_FILE, GENERATION_FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationDefaults:
+    """`eos_ids` end an answer. Sampling numbers are None where the model's authors said nothing."""
+
+    eos_ids: tuple[TokenId, ...]
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+def generation_defaults(config: Mapping[str, object], generation: Mapping[str, object]) -> GenerationDefaults:
+    """Read generation_config.json; end tokens fall back to config.json. Raises StartupError for wrong types."""
+    fields = Fields(generation, GENERATION_FILE)
+    eos_ids = fields.ids("eos_token_id") or Fields(config, CONFIG_FILE).ids("eos_token_id")
+    samples = fields.flag("do_sample", True)
+    return GenerationDefaults(
+        eos_ids=tuple(TokenId(token) for token in eos_ids),
+        temperature=(fields.number("temperature") if "temperature" in fields else None) if samples else 0.0,
+        top_p=fields.number("top_p") if samples and "top_p" in fields else None,
+        top_k=fields.size("top_k") if samples and "top_k" in fields else None,
+    )

@@ -1,0 +1,25 @@
+"""What one forward pass is told: tokens of many sequences end to end, and where their KV lies. Tensors and integers."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kernels.attention_decode import DecodeGroup
+from kernels.attention_extend import ExtendRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RaggedTokens:
+    """T tokens: first `num_decodes` rows of one token each, then the rows of `extends`, one after the other.
+
+    `slot_rows_2TK` says where each token's keys and values are stored (kernels/kv_store). Logits are computed for the
+    tokens at `wanted_R` only.
+    """
+
+    tokens_T: Tensor
+    positions_T: Tensor
+    slot_rows_2TK: Tensor
+    num_decodes: int
+    decode_groups: tuple[DecodeGroup, ...]
+    extends: tuple[ExtendRow, ...]
+    wanted_R: Tensor
