@@ -1,13 +1,9 @@
 """Builds what a worker computes with: layout, storage, executor, cache, batch. Proven with a real token."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from common.config.config import Config
-from common.config.sections.worker import EngineSection
 from common.core.errors import Reason, StartupError
 from common.core.ids import RequestId, SequenceId, TokenId
 from common.core.request import TokenSampling
@@ -21,10 +17,9 @@ from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SimStorage, sim_layout
 from common.kv.storage import PageStorage
+from common.worker.capacity import Report
 
 SIM_PAGES = 4096
-MIN_PAGES = 8
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +64,6 @@ def prove(executor: Executor) -> TokenId:
             message="the self-test drew no token: the model computes nonsense here", reason=Reason.MODEL_LOAD_FAILED
         )
     return result.drawn[0][0]
-
-
-def count_pages(engine: EngineSection, layout: PageLayout) -> int:
-    """Pages as configured, or as many as the given share of free memory holds. Raises StartupError."""
-    if engine.num_pages is not None:
-        return engine.num_pages
-    free_bytes = psutil.virtual_memory().available
-    pages = int(free_bytes * engine.memory_fraction) // layout.page_bytes
-    if pages < MIN_PAGES:
-        raise StartupError(
-            message=f"{engine.memory_fraction:g} of {free_bytes >> 20} MiB free memory holds {pages} pages of "
-            f"{layout.page_bytes} bytes: raise engine.memory_fraction or set engine.num_pages"
-        )
-    return pages
 
 
 def _sim(config: Config) -> tuple[Executor, tuple[TokenId, ...]]:
