@@ -99,16 +99,18 @@ async def test_a_broken_pair_is_rebuilt_and_its_neighbour_notices_nothing(rig: R
     for name in ("p", "d1", "d2"):
         await rig.add(name)
     assert (await deliver(rig, "p", "d1")).state is OutcomeState.DONE
-    before = await timed(loop, lambda: deliver(rig, "p", "d2"))
+    rig.network.faults.bytes_per_s = 10_000.0
+    assert (await deliver(rig, "p", "d2")).state is OutcomeState.DONE
+    before = await timed(loop, lambda: deliver(rig, "p", "d2", attempt=2))
     rig.network.faults.cut = {(WorkerId("p"), WorkerId("d1"))}
     stuck = asyncio.ensure_future(deliver(rig, "p", "d1", attempt=2))
-    during = await timed(loop, lambda: deliver(rig, "p", "d2", attempt=2))
+    during = await timed(loop, lambda: deliver(rig, "p", "d2", attempt=3))
     outcome = await stuck
     assert outcome.state is OutcomeState.FAILED
-    assert during <= before * 1.2 + 0.001
+    assert 0 < during <= before * 1.2
     rig.network.faults.cut = set()
     assert (await deliver(rig, "p", "d1", attempt=3)).state is OutcomeState.DONE
-    assert (await deliver(rig, "p", "d2", attempt=3)).state is OutcomeState.DONE
+    assert (await deliver(rig, "p", "d2", attempt=4)).state is OutcomeState.DONE
     assert rig.ends[WorkerId("p")].snapshot().sent.incidents["link_opened"] == 3
 
 
@@ -206,8 +208,7 @@ async def test_a_peer_that_left_is_dropped_and_its_transfers_fail_now(rig: Rig, 
 async def test_many_transfers_to_one_new_peer_open_one_link(rig: Rig, loop: TimeLoop) -> None:
     await rig.add("p")
     await rig.add("d")
-    rig.control.delay_s, rig.control.chance = 0.1, lambda: 1.0
-    rig.control.delay_s = 0.0
+    rig.control.delay_s = 0.1
     outcomes = await asyncio.gather(*(deliver(rig, "p", "d", name=f"res-{index}") for index in range(10)))
     assert {outcome.state for outcome in outcomes} == {OutcomeState.DONE}
     assert rig.ends[WorkerId("p")].snapshot().sent.incidents["link_opened"] == 1

@@ -1,0 +1,226 @@
+"""Both ends of transfers under random use: two senders, one receiver, a lossy loopback and a lossy control plane.
+
+Goal: whatever is lost, doubled, late or killed, a page that lands is the right page, each transfer ends once on each
+side, and nothing stays lent, posted or running. Method: a Hypothesis state machine in virtual time; operations run side
+by side in one simulated loop that a rule lets advance.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from common.core.errors import BatonError, Reason
+from common.core.ids import ReservationId, WorkerId
+from common.transfer.limits import TransferLimits
+from common.transfer.messages import OutcomeState, PageRun
+from common.transfer.outbound import OutboundTransfer
+from tests.sim.timeloop import LoopClock, TimeLoop
+from tests.transfer.rig import REQUEST, Rig, Sink, expect, finale, page_bytes, run_data
+
+SENDERS = ("p1", "p2")
+
+
+@dataclass
+class Attempt:
+    """One attempt as the test knows it."""
+
+    name: str
+    number: int
+    total: int
+    held: int
+    sink: Sink
+    transfer: OutboundTransfer | None = None
+    shipped: int = 0
+    is_finishing: bool = False
+
+
+class TransferMachine(RuleBasedStateMachine):
+    """Writer of everything: the rules, one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = TimeLoop(seed=1, limit_s=1e6)
+        asyncio.set_event_loop(self.loop)
+        self.attempts: list[Attempt] = []
+        self.reservations = 0
+        self.tasks: list[asyncio.Task[None]] = []
+
+    @initialize(seed=st.integers(0, 2**32))
+    def begin(self, seed: int) -> None:
+        self.loop.random.seed(seed)
+        self.rig = Rig(seed=seed, clock=LoopClock(self.loop), limits=TransferLimits(idle_timeout_s=10.0))
+        self.rig.control.chance = self.loop.random.random
+        for name in (*SENDERS, "d"):
+            self.run(self.rig.add(name, staging=2))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> None:
+        async def quietly() -> None:
+            try:
+                await work
+            except BatonError:
+                return
+
+        self.tasks.append(self.loop.create_task(quietly()))
+
+    @property
+    def decode(self) -> Any:
+        return self.rig.ends[WorkerId("d")]
+
+    @property
+    def current(self) -> list[Attempt]:
+        latest = {attempt.name: attempt for attempt in self.attempts}
+        return list(latest.values())
+
+    @rule(total=st.integers(1, 6), held=st.integers(0, 6), sender=st.sampled_from(SENDERS), slow=st.booleans())
+    @precondition(lambda self: len(self.attempts) < 12)
+    def promise(self, total: int, held: int, sender: str, slow: bool) -> None:
+        self.reservations += 1
+        self._attempt(f"res-{self.reservations}", 1, total, min(held, total), sender, slow)
+
+    @rule(data=st.data(), sender=st.sampled_from(SENDERS))
+    @precondition(lambda self: self.attempts)
+    def renew(self, data: st.DataObject, sender: str) -> None:
+        old = data.draw(st.sampled_from(self.current))
+        self._attempt(old.name, old.number + 1, old.total, old.held, sender, False)
+
+    @rule(data=st.data(), step=st.integers(1, 3))
+    @precondition(lambda self: self.attempts)
+    def ship(self, data: st.DataObject, step: int) -> None:
+        attempt = data.draw(st.sampled_from(self.attempts))
+        left = attempt.total - attempt.held - attempt.shipped
+        if attempt.transfer is None or attempt.is_finishing or attempt.transfer.outcome.is_terminal:
+            return
+        run = PageRun(first_page=attempt.held + attempt.shipped, num_pages=min(step, left))
+        attempt.shipped += run.num_pages
+        attempt.is_finishing = attempt.shipped == attempt.total - attempt.held
+        salt = attempt.name
+        if not attempt.is_finishing:
+            self.background(attempt.transfer.ship(run, run_data(run, salt)))
+        else:
+            self.background(self._finish(attempt.transfer, attempt.total, run, salt))
+
+    async def _finish(self, transfer: OutboundTransfer, total: int, run: PageRun, salt: str) -> None:
+        if run.num_pages:
+            await transfer.finish(finale(total), run, run_data(run, salt))
+        else:
+            await transfer.finish(finale(total))
+        await transfer.wait_outcome(5.0)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.attempts)
+    def abort(self, data: st.DataObject) -> None:
+        attempt = data.draw(st.sampled_from(self.attempts))
+        if attempt.transfer is not None:
+            self.run(self._call(lambda: attempt.transfer.abort(Reason.CANCELLED)))
+
+    async def _call(self, function: Any) -> None:
+        function()
+
+    @rule()
+    def land(self) -> None:
+        for attempt in self.attempts:
+            attempt.sink.land_all()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.attempts)
+    def release(self, data: st.DataObject) -> None:
+        attempt = data.draw(st.sampled_from(self.current))
+        self.decode.inbound.forget(ReservationId(attempt.name))
+
+    @rule(name=st.sampled_from(SENDERS))
+    @precondition(lambda self: len(self.rig.retired) < 3)
+    def restart_sender(self, name: str) -> None:
+        self.run(self.rig.restart(name))
+
+    @rule(what=st.sampled_from(["drop", "flip", "duplicate", "delay_s"]), how_often=st.sampled_from([0.0, 0.2, 1.0]))
+    def break_data(self, what: str, how_often: float) -> None:
+        setattr(self.rig.network.faults, what, how_often)
+
+    @rule(
+        what=st.sampled_from(["lose_request", "lose_response", "duplicate", "delay_s"]),
+        how_often=st.sampled_from([0.0, 0.2, 0.5]),
+    )
+    def break_control(self, what: str, how_often: float) -> None:
+        setattr(self.rig.control, what, how_often)
+
+    @rule(sender=st.sampled_from(SENDERS))
+    def cut(self, sender: str) -> None:
+        self.rig.network.faults.cut ^= {(WorkerId(sender), WorkerId("d"))}
+
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 2.0, 8.0]))
+    def advance(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    @invariant()
+    def a_page_is_never_wrong(self) -> None:
+        for attempt in self.attempts:
+            for index, data in attempt.sink.pages.items():
+                assert data == page_bytes(index, attempt.name), f"{attempt.name} page {index}"
+
+    @invariant()
+    def done_means_every_page_and_one_finale(self) -> None:
+        for attempt in self.attempts:
+            if attempt.transfer is not None and attempt.transfer.outcome.state is OutcomeState.DONE:
+                assert sorted(attempt.sink.pages) == list(range(attempt.held, attempt.total))
+                assert len(attempt.sink.finales) == 1
+            assert len(attempt.sink.finales) <= 1
+            assert len(attempt.sink.failures) <= 1
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "rig"):
+                self.run(self._end())
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+
+    async def _end(self) -> None:
+        """The network heals and everybody is told to finish: whatever was begun must end, once, on both sides."""
+        self.rig.network.faults = type(self.rig.network.faults)()
+        self.rig.control = type(self.rig.control)()
+        await asyncio.sleep(30)
+        for attempt in self.attempts:
+            attempt.sink.land_all()
+            if attempt.transfer is not None and not attempt.transfer.outcome.is_terminal:
+                attempt.transfer.abort(Reason.CANCELLED)
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=60)
+        assert all(task.done() for task in self.tasks)
+        await asyncio.sleep(30)
+        for attempt in self.attempts:
+            attempt.sink.land_all()
+        ends = [*self.rig.retired, *self.rig.ends.values()]
+        for end in ends:
+            snapshot = end.snapshot()
+            assert snapshot.sent.in_flight == 0, snapshot
+            assert snapshot.received.in_flight == 0, snapshot
+            assert snapshot.lent_arrivals == 0, snapshot
+            assert snapshot.free_staging == end._staging.count, snapshot
+        await self.rig.close()
+        for end in ends:
+            assert end._scope.first_bug is None
+        assert self.loop.unhandled == []
+
+    def _attempt(self, name: str, number: int, total: int, held: int, sender: str, slow: bool) -> None:
+        sink = Sink(self.decode, lands_at_once=not slow)
+        try:
+            _, transfer_id = expect(self.decode, total, held=held, attempt=number, name=name, sink=sink)
+        except BatonError:
+            return
+        attempt = Attempt(name=name, number=number, total=total, held=held, sink=sink)
+        attempt.transfer = self.rig.ends[WorkerId(sender)].start(transfer_id, REQUEST, self.decode.me)
+        self.attempts.append(attempt)
+
+
+TestTransfers = TransferMachine.TestCase
+TestTransfers.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
