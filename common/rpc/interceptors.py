@@ -17,7 +17,7 @@ from common.core.errors import BatonError, DeadlineExceeded, InternalError, Reas
 from common.observe.logging import Log
 from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
 from common.rpc.guard import decode
-from common.rpc.status import status_code, trailing_metadata
+from common.rpc.status import shorten, status_code, trailing_metadata
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -113,6 +113,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                 raise
             # A handler that raises it without having been cancelled would leave the client waiting for ever.
             await _fail(context, self._unexpected(method, error))
+        except ExceptionGroup as error:
+            await _fail(context, _only_error(error) or self._unexpected(method, error))
         except Exception as error:  # noqa: BLE001 - the edge of every handler: logged under an id, told as INTERNAL
             if limit.expired():
                 await _fail(context, DeadlineExceeded(message=f"{method}: deadline of {allowed_s} s exceeded"))
@@ -138,7 +140,17 @@ async def _pump(responses: Any, context: "Context") -> None:
             await context.write(response)
 
 
+def _only_error(group: ExceptionGroup[Exception]) -> BatonError | None:
+    """What a handler's task group wrapped: one BatonError, if it is nothing else."""
+    if len(group.exceptions) != 1:
+        return None
+    (error,) = group.exceptions
+    if isinstance(error, ExceptionGroup):
+        return _only_error(error)
+    return error if isinstance(error, BatonError) else None
+
+
 async def _fail(context: "Context", error: BatonError) -> None:
     """Ends the call with `error`; raises AbortError, which grpc expects to see."""
     already = tuple(context.trailing_metadata() or ())
-    await context.abort(status_code(error), error.message, (*already, *trailing_metadata(error)))
+    await context.abort(status_code(error), shorten(error.message), (*already, *trailing_metadata(error)))

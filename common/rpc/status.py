@@ -5,6 +5,8 @@ UNAVAILABLE RetryInfo. The whole of it travels in trailing metadata, so it is ke
 drops a response whose metadata is over its limit, and with it the explanation.
 """
 
+from collections.abc import Mapping
+
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
@@ -19,6 +21,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 MAX_STATUS_BYTES = 4096
 MAX_TEXT = 512
+MAX_FACTS = 16
 DEFAULT_RETRY_S = 1.0
 """Chosen: long enough for a heartbeat to change the picture, short enough for a person not to notice."""
 
@@ -26,16 +29,20 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def to_status(error: BatonError) -> status_pb2.Status:
-    """The rich status of `error`, within MAX_STATUS_BYTES: violations that do not fit are counted, not listed."""
+    """The rich status of `error`, within MAX_STATUS_BYTES.
+
+    Violations that do not fit are counted, not listed; after them the facts are left out.
+    """
     violations = list(error.violations) if isinstance(error, InvalidRequest) else []
     if isinstance(error, MalformedMessage):
         violations = [FieldViolation(field="", description=error.message)]
+    facts = dict(list(error.facts.items())[:MAX_FACTS])
     listed = len(violations)
-    status = _build(error, violations, listed)
+    status = _build(error, facts, violations, listed)
     while status.ByteSize() > MAX_STATUS_BYTES and listed > 0:
         listed //= 2
-        status = _build(error, violations, listed)
-    return status
+        status = _build(error, facts, violations, listed)
+    return status if status.ByteSize() <= MAX_STATUS_BYTES else _build(error, {}, violations, 0)
 
 
 def trailing_metadata(error: BatonError) -> Metadata:
@@ -50,10 +57,12 @@ def status_code(error: BatonError) -> grpc.StatusCode:
     return grpc.StatusCode[error.grpc_code]
 
 
-def _build(error: BatonError, violations: list[FieldViolation], listed: int) -> status_pb2.Status:
+def _build(
+    error: BatonError, facts: Mapping[str, str], violations: list[FieldViolation], listed: int
+) -> status_pb2.Status:
     status = status_pb2.Status(code=status_code(error).value[0], message=shorten(error.message))
-    facts = {key[:64]: shorten(value)[:128] for key, value in list(error.facts.items())[:16]}
-    _pack(status, error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=facts))
+    bounded = {key[:64]: value[:128] for key, value in facts.items()}
+    _pack(status, error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=bounded))
     if error.grpc_code == "INVALID_ARGUMENT":
         bad = error_details_pb2.BadRequest()
         for violation in violations[:listed]:

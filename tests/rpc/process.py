@@ -49,6 +49,9 @@ class PickyServicer(worker_pb2_grpc.WorkerServiceServicer):
                 raise KeyError("secret text of a prompt")
             case "self-cancel":
                 raise asyncio.CancelledError
+            case "group":
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(_refuse())
             case "timeout":
                 raise TimeoutError("inner wait")
         return worker_pb2.CancelWorkResponse()
@@ -79,6 +82,10 @@ class PickyServicer(worker_pb2_grpc.WorkerServiceServicer):
         finally:
             self.seen.append("subscribe over")
             self.over.set()
+
+
+async def _refuse() -> None:
+    raise Refused(message="queue is full")
 
 
 def worker_service(servicer: PickyServicer) -> Service:

@@ -79,6 +79,14 @@ def test_a_baton_error_arrives_as_itself_with_retry_quota_and_pushback() -> None
     run(body)
 
 
+def test_an_error_from_a_handlers_task_group_arrives_as_itself() -> None:
+    async def body() -> None:
+        async with rig() as it:
+            assert isinstance(await it.fail("group"), Refused)
+
+    run(body)
+
+
 def test_a_hundred_long_violations_still_arrive_as_a_rich_status() -> None:
     async def body() -> None:
         async with rig() as it:
@@ -107,8 +115,8 @@ def test_an_unexpected_exception_is_internal_with_an_id_and_is_logged_once(reaso
 
 @pytest.mark.parametrize(
     "raw",
-    [b"\xff\xff\xff", b"\x0a\x05\x0a\x03\xff\xfe\xfd", b"\x0a" * 3],
-    ids=["not protobuf", "invalid UTF-8", "cut short"],
+    [b"\xff\xff\xff", b"\x0a\x05\x0a\x03\xff\xfe\xfd", b"\x0a" * 3, b"\x0b" * 101 + b"\x0c" * 101],
+    ids=["not protobuf", "invalid UTF-8", "cut short", "nested 101 deep"],
 )
 def test_bytes_that_do_not_decode_are_an_invalid_argument_without_python_names(raw: bytes) -> None:
     async def body() -> None:
@@ -229,16 +237,29 @@ def test_a_stream_ends_with_the_handlers_outcome(router: str, outcome: type[Bato
     run(body)
 
 
-def test_the_handler_ends_when_its_client_process_is_killed() -> None:
+@pytest.mark.parametrize(
+    ("surface", "fault", "within_s"),
+    [
+        (Surface.INTERNAL, signal.SIGKILL, 0.5),
+        (Surface.INTERNAL, signal.SIGSTOP, 3.5),
+        (Surface.CLIENT, signal.SIGSTOP, 5.0),
+    ],
+)
+def test_the_handler_ends_when_its_client_process_is_killed_or_frozen(
+    surface: Surface, fault: signal.Signals, within_s: float
+) -> None:
     async def body() -> None:
-        async with rig() as it:
+        async with rig(surface) as it:
             client = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.rpc.process", "subscribe", it.address, stdout=asyncio.subprocess.PIPE
             )
             assert client.stdout is not None
             await asyncio.wait_for(client.stdout.readline(), 20)
-            client.send_signal(signal.SIGKILL)
-            await asyncio.wait_for(it.servicer.over.wait(), 0.5)
-            await client.wait()
+            client.send_signal(fault)
+            try:
+                await asyncio.wait_for(it.servicer.over.wait(), within_s)
+            finally:
+                client.kill()
+                await client.wait()
 
     run(body)
