@@ -52,6 +52,7 @@ class Ticket:
     arrived: float
     deadline: float
     num_pages: int
+    num_tokens: int = 0
     has_run: bool = False
 
 
@@ -89,6 +90,10 @@ class Admission:
     def depth(self, priority: Priority) -> int:
         """Requests of one class that wait."""
         return sum(waiter.ticket.priority is priority for waiter in self._waiting)
+
+    def waiting(self) -> tuple[Ticket, ...]:
+        """Whoever waits now: for the queue's depth as autoscaling sees it."""
+        return tuple(waiter.ticket for waiter in self._waiting)
 
     @asynccontextmanager
     async def turn(self, ticket: Ticket) -> AsyncIterator[None]:

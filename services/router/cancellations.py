@@ -1,4 +1,8 @@
-"""Cancels on their way to workers. Handing one over never waits, so it cannot be lost to a second cancellation."""
+"""Cancels on their way to workers. Handing one over never waits, so it cannot be lost to a second cancellation.
+
+A worker that does not answer keeps its cancels waiting here: they go out when its stream is back. One that stays away
+ends the work by itself, when its lease on our stream is over.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -8,8 +12,8 @@ from common.core.ids import WorkerRef
 from common.observe.logging import get_log
 from services.router.workers import Cancel, Workers
 
-MAX_PENDING = 65536
-"""Chosen: every stream of a large router at once. Beyond it the lease on the worker's side ends the work."""
+MAX_PENDING = 8192
+"""Chosen, per worker: every stream of a large router. Beyond it the lease on the worker's side ends the work."""
 
 _LOG = get_log("router")
 
@@ -20,24 +24,30 @@ class Cancellations:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._pending: defaultdict[WorkerRef, list[Cancel]] = defaultdict(list)
+        self._undelivered: defaultdict[WorkerRef, list[Cancel]] = defaultdict(list)
         self._sending: set[WorkerRef] = set()
         self._has_pending = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
     def submit(self, worker: WorkerRef, cancel: Cancel) -> None:
-        if sum(map(len, self._pending.values())) >= MAX_PENDING:
-            _LOG.warning("cancel_dropped", worker=worker.worker, work=cancel.work)
-            return
-        self._pending[worker].append(cancel)
-        self._is_idle.clear()
-        self._has_pending.set()
+        """To be sent at once."""
+        self._put(worker, [cancel])
+
+    def send_again(self, worker: WorkerRef) -> None:
+        """The worker answers again: what it missed is sent now."""
+        if missed := self._undelivered.pop(worker, None):
+            self._put(worker, missed)
+
+    def forget(self, worker: WorkerRef) -> None:
+        """The incarnation is over, and its work with it."""
+        self._undelivered.pop(worker, None)
 
     async def run(self) -> None:
         """Sends until cancelled. Each worker has its own sender: one that does not answer delays nobody else."""
         async with asyncio.TaskGroup() as group:
             while True:
-                await self._has_pending.wait()
+                await self._has_pending.wait()  # bounded: ends with the app's TaskGroup
                 self._has_pending.clear()
                 for worker in [worker for worker in self._pending if worker not in self._sending]:
                     self._sending.add(worker)
@@ -49,18 +59,21 @@ class Cancellations:
             async with asyncio.timeout(timeout_s):
                 await self._is_idle.wait()
         except TimeoutError:
-            _LOG.warning("cancels_unsent", workers=len(self._pending))
+            _LOG.warning("cancels_unsent", workers=len(self._pending) + len(self._sending))
+
+    def _put(self, worker: WorkerRef, cancels: list[Cancel]) -> None:
+        pending = self._pending[worker]
+        pending += cancels[: MAX_PENDING - len(pending)]
+        self._is_idle.clear()
+        self._has_pending.set()
 
     async def _send(self, worker: WorkerRef, cancels: list[Cancel]) -> None:
         try:
             await self._workers.cancel(worker, cancels)
         except BatonError as error:
-            _LOG.debug(
-                "cancel_undelivered",
-                worker=worker.worker,
-                works=len(cancels),
-                reason=error.reason.value,
-            )
+            missed = self._undelivered[worker]
+            missed += cancels[: MAX_PENDING - len(missed)]
+            _LOG.debug("cancel_undelivered", worker=worker.worker, works=len(cancels), reason=error.reason.value)
         finally:
             self._sending.remove(worker)
             if worker in self._pending:

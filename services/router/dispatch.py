@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from common.core.entropy import Entropy
-from common.core.errors import AlreadyExists, NotFound, Reason, Unavailable
+from common.core.errors import AlreadyExists, BatonError, NotFound, Reason, Refused, Unavailable
 from common.core.ids import RequestId, RouterRef
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
+from common.text.choice import ChoiceText
 from services.router.admission import Admission
 from services.router.journey import Journey, JourneySettings
 from services.router.leg import Track
 from services.router.record import RecentRecords, Record
 from services.router.request import Request
 from services.router.stream import RequestStream
-from services.router.words import Words
 
 _LOG = get_log("router")
 
@@ -54,17 +54,16 @@ class Dispatcher:
         return len(self._journeys)
 
     @contextmanager
-    def enter(self, request: Request, words: Sequence[Words]) -> Iterator[Journey]:
+    def enter(self, request: Request, texts: Sequence[ChoiceText]) -> Iterator[Journey]:
         """A journey, findable by its request id inside the block; the caller runs it.
 
         Raises AlreadyExists while another request with this id is served here, Unavailable while draining. An id may
         be used again once its request has ended.
         """
-        if self._is_draining:
-            raise Unavailable(message="this router is draining: use another", reason=Reason.DRAINING)
-        if request.id in self._journeys:
-            raise AlreadyExists(message=f"request {request.id} is being served", facts={"request": request.id})
-        journey = self._journeys[request.id] = self._journey(request, words)
+        if (error := self._objection(request)) is not None:
+            self.note_turned_away(error)
+            raise error
+        journey = self._journeys[request.id] = self._journey(request, texts)
         self._is_empty.clear()
         self._recent.add(journey.record)
         self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, len(self._journeys))
@@ -77,6 +76,12 @@ class Dispatcher:
                 self._is_empty.set()
             _log_end(journey)
 
+    def note_turned_away(self, error: BatonError) -> None:
+        """Counts a request that never became a journey."""
+        self._metrics.add(catalogue.REQUESTS_RECEIVED)
+        kind = catalogue.REQUESTS_REFUSED if isinstance(error, Refused) else catalogue.REQUESTS_FAILED
+        self._metrics.add(kind, reason=error.reason)
+
     def cancel(self, request: RequestId) -> None:
         """Idempotent: a request that has ended is fine. Raises NotFound for one that this router never served, or
         served too long ago to remember."""
@@ -88,7 +93,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Gives turns to waiting requests whenever the fleet changed, until cancelled."""
         while True:
-            await self._track.fleet.changed.wait()
+            await self._track.fleet.changed.wait()  # bounded: ends with the app's TaskGroup
             self._track.fleet.changed.clear()
             self._admission.pump()
 
@@ -103,7 +108,14 @@ class Dispatcher:
             for journey in self._journeys.values():
                 journey.cancel()
 
-    def _journey(self, request: Request, words: Sequence[Words]) -> Journey:
+    def _objection(self, request: Request) -> BatonError | None:
+        if self._is_draining:
+            return Unavailable(message="this router is draining: use another", reason=Reason.DRAINING)
+        if request.id in self._journeys:
+            return AlreadyExists(message=f"request {request.id} is being served", facts={"request": request.id})
+        return None
+
+    def _journey(self, request: Request, texts: Sequence[ChoiceText]) -> Journey:
         record = Record(request, clock=self._track.clock, metrics=self._metrics, where=self._router.router)
         return Journey(
             request=request,
@@ -111,7 +123,7 @@ class Dispatcher:
             router=self._router,
             track=self._track,
             admission=self._admission,
-            stream=RequestStream(request, words, max_tokens=self._max_buffered_tokens),
+            stream=RequestStream(request, texts, max_tokens=self._max_buffered_tokens),
             record=record,
             settings=self._settings,
         )

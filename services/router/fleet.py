@@ -17,6 +17,7 @@ from common.core.events import EventMessage
 from common.core.ids import PrefixHash, WorkerId, WorkerRef
 from common.core.worker import Member, Role
 from common.observe.logging import get_log
+from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
@@ -24,6 +25,9 @@ from services.router.workers import Workers
 
 MAX_BACKLOG_TOKENS = 65_536
 """Chosen: ten seconds of one prefill worker on a CPU. Beyond it requests wait here, where class and deadline count."""
+
+SYNC_S = 1.0
+"""Chosen: how late a member is dropped whose stream ended after the directory forgot it."""
 
 RECONNECT_S = 0.25
 """Chosen: half a heartbeat; a restarted process is found about as soon as it is ready."""
@@ -41,12 +45,21 @@ class Mirror(Protocol):
 
     def members(self) -> Sequence[Member]: ...
 
-    def hits(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
-        """Per worker, how many leading pages of the chain it owns."""
+    @property
+    def version(self) -> int:
+        """Grows with every change."""
         ...
 
-    async def wait_change(self) -> None:
-        """Returns when the members may have changed since the last call."""
+    def held_runs(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
+        """Leading pages of the chain that each worker holds."""
+        ...
+
+    def owned_pages(self, worker: WorkerId) -> int:
+        """Pages that the replica knows of one worker."""
+        ...
+
+    async def wait_change(self, seen: int, deadline: float) -> bool:
+        """Until `version` differs from `seen`; False when the deadline (monotonic) passed first."""
         ...
 
 
@@ -62,15 +75,24 @@ class Fleet:
     """Writer of every Standing: the event loop's thread. `run` lives in the app's TaskGroup."""
 
     def __init__(
-        self, *, mirror: Mirror, workers: Workers, switchboard: Switchboard, clock: Clock, settings: FleetSettings
+        self,
+        *,
+        mirror: Mirror,
+        workers: Workers,
+        switchboard: Switchboard,
+        cancellations: Cancellations,
+        clock: Clock,
+        settings: FleetSettings,
     ) -> None:
         self._mirror = mirror
         self._workers = workers
         self._switchboard = switchboard
+        self._cancellations = cancellations
         self._clock = clock
         self._settings = settings
         self._standings: dict[WorkerRef, Standing] = {}
         self._absent_since: float | None = clock.monotonic()
+        self._is_present = asyncio.Event()
         self.changed = asyncio.Event()
         """Set whenever a placement may have become possible. Cleared by the dispatcher, which waits for it."""
 
@@ -107,6 +129,10 @@ class Fleet:
         """For how long no decode worker has been usable."""
         return 0.0 if self._absent_since is None else self._clock.monotonic() - self._absent_since
 
+    async def wait_present(self) -> None:
+        """Until a decode worker is usable."""
+        await self._is_present.wait()  # bounded: the caller's task ends with the app
+
     def max_pages(self) -> int:
         """Pages of the largest known decode worker; 0 while none is known."""
         return max((item.load.pages.total for item in self._standings.values() if item.role is Role.DECODE), default=0)
@@ -139,12 +165,14 @@ class Fleet:
         streams: dict[WorkerRef, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
+                seen = self._mirror.version
                 for standing in self._sync():
                     streams[standing.worker] = group.create_task(self._follow(standing))
                 for worker in [worker for worker in streams if worker not in self._standings]:
                     streams.pop(worker).cancel()
+                    self._cancellations.forget(worker)
                     group.create_task(self._workers.forget(worker))
-                await self._mirror.wait_change()
+                await self._mirror.wait_change(seen, self._clock.monotonic() + SYNC_S)
 
     def _sync(self) -> list[Standing]:
         """Takes over the directory's members. Returns the new ones; drops incarnations that are over."""
@@ -207,6 +235,7 @@ class Fleet:
         standing.note_report(message.load, self._clock.monotonic())
         if not standing.is_connected:
             standing.is_connected = True
+            self._cancellations.send_again(standing.worker)
             self._count_absence()
             _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
         for event in message.events:
@@ -224,5 +253,7 @@ class Fleet:
         is_present = any(item.role is Role.DECODE and item.is_eligible for item in self._standings.values())
         if is_present:
             self._absent_since = None
+            self._is_present.set()
         elif self._absent_since is None:
             self._absent_since = self._clock.monotonic()
+            self._is_present.clear()

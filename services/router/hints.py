@@ -21,4 +21,4 @@ class PrefixHints:
         if fingerprint is None or self._mirror.is_stale:
             return {}
         hashes = prefix_hashes(context, self.page_size, scope, fingerprint)
-        return {worker: pages * self.page_size for worker, pages in self._mirror.hits(hashes).items()}
+        return {worker: pages * self.page_size for worker, pages in self._mirror.held_runs(hashes).items()}

@@ -45,7 +45,7 @@ class Inbox:
     async def next(self) -> Arrival:
         """The next arrival; the caller's deadline bounds the wait. Raises InternalError when events were lost."""
         self._check()
-        return await self._arrivals.get()
+        return await self._arrivals.get()  # bounded: by the journey's deadline
 
     def next_nowait(self) -> Arrival | None:
         self._check()

@@ -62,6 +62,7 @@ class Journey:
         self.request = request
         self.stream = stream
         self.record = record
+        self.error: BatonError | None = None
         self._name = name
         self._router = router
         self._track = track
@@ -89,6 +90,7 @@ class Journey:
         except BatonError as reason:
             error = reason
         finally:
+            self.error = error
             self.record.finish(error, num_output=self.stream.num_delivered, num_duplicates=self.stream.num_duplicates)
             self.stream.close(error)
 
@@ -188,6 +190,7 @@ class Journey:
             arrived=self.request.received,
             deadline=work.deadline,
             num_pages=facts.num_pages,
+            num_tokens=facts.context_tokens,
             has_run=work.attempt > 1,
         )
 

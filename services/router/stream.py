@@ -12,9 +12,9 @@ from common.core.errors import BatonError
 from common.core.events import TokensEmitted
 from common.core.ids import TokenId
 from common.core.request import Choice, FinishReason
+from common.text.choice import ChoiceText
 from services.router.order import Ending, Ready, TokenOrder
 from services.router.request import Request
-from services.router.words import Words
 
 MAX_BUFFERED_BYTES = 256 * 1024
 TOKEN_COST_BYTES = 64
@@ -39,7 +39,7 @@ class _Line:
     """One choice: its order, its text, and what its reader has not fetched."""
 
     choice: Choice
-    words: Words
+    text: ChoiceText
     order: TokenOrder = field(default_factory=TokenOrder)
     unread: list[Delta] = field(default_factory=list)
     num_delivered: int = 0
@@ -49,10 +49,10 @@ class _Line:
 class RequestStream:
     """Writer: the request's journey. Reader: one servicer."""
 
-    def __init__(self, request: Request, words: Sequence[Words], *, max_tokens: int) -> None:
+    def __init__(self, request: Request, texts: Sequence[ChoiceText], *, max_tokens: int) -> None:
         self._request = request
         self._lines = {
-            choice.index: _Line(choice=choice, words=text) for choice, text in zip(request.choices, words, strict=True)
+            choice.index: _Line(choice=choice, text=text) for choice, text in zip(request.choices, texts, strict=True)
         }
         self._max_tokens = max_tokens
         self._buffered_tokens = 0
@@ -101,7 +101,7 @@ class RequestStream:
 
     async def wait_room(self) -> None:
         """Until the reader has taken half of what was buffered. The caller bounds the wait."""
-        await self._has_room.wait()
+        await self._has_room.wait()  # bounded: by the journey, with slow_reader_s
 
     def close(self, error: BatonError | None = None) -> None:
         """Nothing more will come. The reader still gets what is buffered, then the error. The first call counts."""
@@ -120,12 +120,12 @@ class RequestStream:
                     raise self._error
                 return None
             self._has_news.clear()
-            await self._has_news.wait()
+            await self._has_news.wait()  # bounded: the journey closes the stream at its deadline
         return tuple(self._fetch(line) for line in ready)
 
     def _spell(self, line: _Line, ready: Ready) -> Delta:
         """Tokens into text. A stop string ends the choice here, before the worker knows."""
-        piece = line.words.push(ready.tokens, is_last=ready.ending is not None, stop_token=_stop_token(ready))
+        piece = line.text.push(ready.tokens, is_last=ready.ending is not None, stop_token=_stop_token(ready))
         ending = ready.ending
         if piece.stop_string is not None:
             ending = Ending(reason=FinishReason.STOP)
@@ -180,7 +180,8 @@ class RequestStream:
 
 
 def _stop_token(ready: Ready) -> TokenId | None:
-    return ready.ending.stop_token if ready.ending else None
+    """The stop token, if it is among these tokens: an end may arrive behind the token that caused it."""
+    return ready.ending.stop_token if ready.ending and ready.tokens else None
 
 
 def _cost(delta: Delta) -> int:

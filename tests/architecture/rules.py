@@ -57,6 +57,7 @@ WIRE = (
     "*frontend*.py",
     "*remote*.py",
     "services/router/workers.py",
+    "services/router/operators.py",
     "common/worker/node.py",
     "services/*/role.py",
     "services/*/app.py",

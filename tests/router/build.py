@@ -1,11 +1,14 @@
 """Values that the router's tests are made of."""
 
+from typing import cast
+
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, TokenId, WorkerId, WorkerRef
 from common.core.request import Priority, TokenSampling
 from common.core.worker import LoadReport, Member, PageCounts, Role, WorkerState
+from common.text.choice import ChoiceText
+from common.text.tokenizer import ControlTokens, Tokenizer
 from services.router.request import Request, TextRules, mint_choices
 from services.router.view import WorkerView
-from services.router.words import Piece
 
 ROUTER = RouterRef(router=RouterId("router-0"), epoch=Epoch(77))
 
@@ -19,7 +22,9 @@ def load(free: int = 100, total: int = 100, **fields: int) -> LoadReport:
     return LoadReport(pages=pages, **fields)
 
 
-def member(name: str, role: Role, *, epoch: int = 1, state: WorkerState = WorkerState.READY, pages: int = 100) -> Member:
+def member(
+    name: str, role: Role, *, epoch: int = 1, state: WorkerState = WorkerState.READY, pages: int = 100
+) -> Member:
     return Member(
         worker=worker_ref(name, epoch),
         role=role,
@@ -59,19 +64,14 @@ def request(
     )
 
 
-class SpelledWords:
-    """Every token is its number and a space; a stop string ends the choice at the token that completes it."""
+class SpelledTokenizer:
+    """Every token is its number and a space."""
 
-    def __init__(self, stops: tuple[str, ...] = ()) -> None:
-        self._stops = stops
-        self._text = ""
+    control = ControlTokens(ids={}, hidden=frozenset())
 
-    def push(self, tokens: tuple[TokenId, ...], *, is_last: bool, stop_token: TokenId | None) -> Piece:
-        before = len(self._text)
-        for count, token in enumerate(tokens, start=1):
-            self._text += f"{token} "
-            for stop in self._stops:
-                if stop in self._text:
-                    end = self._text.index(stop)
-                    return Piece(text=self._text[before:end], num_tokens=count, stop_string=stop)
-        return Piece(text=self._text[before:], num_tokens=len(tokens))
+    def token_bytes(self, token: TokenId) -> bytes:
+        return f"{token} ".encode()
+
+
+def spelled_text(stops: tuple[str, ...] = ()) -> ChoiceText:
+    return ChoiceText(cast(Tokenizer, SpelledTokenizer()), stops=stops)

@@ -6,7 +6,7 @@ Token `index` of choice `c` is 1000 * (c + 1) + index wherever it is drawn, as c
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from common.core.errors import Reason, Refused
 from common.core.events import EventMessage, PrefillDone, TokensEmitted, WorkEvent, WorkFailed
@@ -63,26 +63,40 @@ class Mirror:
 
     def __init__(self) -> None:
         self.is_stale = False
+        self.version = 0
         self.listed: dict[WorkerId, Member] = {}
         self._changed = asyncio.Event()
 
     def members(self) -> Sequence[Member]:
         return tuple(self.listed.values())
 
-    def hits(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
+    def held_runs(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
         return {}
 
-    async def wait_change(self) -> None:
-        await self._changed.wait()
-        self._changed.clear()
+    def owned_pages(self, worker: WorkerId) -> int:
+        return 0
+
+    async def wait_change(self, seen: int, deadline: float) -> bool:
+        try:
+            async with asyncio.timeout(deadline - asyncio.get_running_loop().time()):
+                while self.version == seen:
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def put(self, member: Member) -> None:
         self.listed[member.worker.worker] = member
-        self._changed.set()
+        self._tell()
 
     def remove(self, worker: WorkerId) -> None:
         self.listed.pop(worker, None)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.version += 1
         self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class Stage:
@@ -146,9 +160,7 @@ class PlayedWorker(
         return WorkerRef(worker=WorkerId(self.name), epoch=self.epoch, address=self._server.address)
 
     def member(self) -> Member:
-        return Member(
-            worker=self.ref, role=self.role, state=self.state, load=self.load(), layout_fingerprint=bytes(32)
-        )
+        return Member(worker=self.ref, role=self.role, state=self.state, load=self.load(), layout_fingerprint=bytes(32))
 
     def load(self) -> LoadReport:
         used = min(len(self.held), self._pages)
@@ -171,9 +183,7 @@ class PlayedWorker(
             ),
         ]
         make = memory_server(self._stage.network, self.name)
-        self._server = await serve(
-            services, Bind(), surface=Surface.INTERNAL, make_server=make, with_reflection=False
-        )
+        self._server = await serve(services, Bind(), surface=Surface.INTERNAL, make_server=make, with_reflection=False)
 
     def stop(self) -> None:
         for held in self.held.values():

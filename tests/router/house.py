@@ -25,7 +25,7 @@ from services.router.policy import PolicySettings
 from services.router.record import RecentRecords
 from services.router.request import Request
 from services.router.workers import Workers
-from tests.router.build import ROUTER, SpelledWords
+from tests.router.build import ROUTER, spelled_text
 from tests.router.cast import Stage, true_token
 from tests.sim.network import Network
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
@@ -66,14 +66,15 @@ class House:
         switchboard = Switchboard()
         dialer = Dialer(memory_connect(self.network, "router"))
         workers = Workers(dialer=dialer, router=ROUTER, clock=self.clock)
+        self.cancellations = Cancellations(workers)
         self.fleet = Fleet(
             mirror=self.stage.mirror,
             workers=workers,
             switchboard=switchboard,
+            cancellations=self.cancellations,
             clock=self.clock,
             settings=FleetSettings(suspect_s=SUSPECT_S),
         )
-        self.cancellations = Cancellations(workers)
         self.track = Track(
             fleet=self.fleet,
             switchboard=switchboard,
@@ -103,9 +104,9 @@ class House:
     async def ask(self, request: Request, *, stops: tuple[str, ...] = (), read_every_s: float = 0.0) -> Answer:
         """One client, reading to the end."""
         answer = Answer()
-        words = [SpelledWords(stops) for _ in request.choices]
+        texts = [spelled_text(stops) for _ in request.choices]
         try:
-            with self.dispatcher.enter(request, words) as journey:
+            with self.dispatcher.enter(request, texts) as journey:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(journey.run())
                     group.create_task(self._read(journey, answer, read_every_s))

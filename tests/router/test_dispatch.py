@@ -170,7 +170,6 @@ def test_a_frozen_decode_worker_is_suspected_and_its_zombie_tokens_are_dropped()
         assert answer.is_exact(wanted), answer
         silence = max(b - a for a, b in zip(answer.times, answer.times[1:], strict=False))
         assert silence < SUSPECT_S + 0.6
-        house.stage.workers["d0"].stop()  # its lease on our stream is over: the played worker has none
 
     play(story)
 
@@ -415,7 +414,12 @@ def test_a_crowd_survives_kills_and_restarts(seed: int) -> None:
         print("seed", seed)
         await enter(house)
         wanted = [
-            request(f"r{index}", prompt=house.loop.random.choice([4, LONG]), n=house.loop.random.choice([1, 1, 2, 3]), max_tokens=30)
+            request(
+                f"r{index}",
+                prompt=house.loop.random.choice([4, LONG]),
+                n=house.loop.random.choice([1, 1, 2, 3]),
+                max_tokens=30,
+            )
             for index in range(24)
         ]
         async with asyncio.TaskGroup() as group:

@@ -1,4 +1,6 @@
-"""Goal: a client sees 0, 1, 2, ... whatever workers and networks do. Method: generated deliveries of one true output."""
+"""Goal: a client sees 0, 1, 2, ... whatever workers and networks do. Method: generated deliveries."""
+
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def deliveries(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
     """A length, and spans that cover it: cut at will, repeated, overlapping, in any order."""
     length = draw(st.integers(1, 40))
     cuts = sorted({0, length, *draw(st.lists(st.integers(0, length), max_size=10))})
-    spans = list(zip(cuts, cuts[1:], strict=False))
+    spans = list(itertools.pairwise(cuts))
     extra = draw(st.lists(st.tuples(st.integers(0, length - 1), st.integers(1, 8)), max_size=8))
     spans += [(start, min(start + size, length)) for start, size in extra]
     return length, draw(st.permutations(spans))

@@ -1,4 +1,4 @@
-"""Goal: routes that make sense and can be replayed. Method: hand-made fleets, and generated ones for what always holds."""
+"""Goal: routes that make sense and can be replayed. Method: hand-made fleets, and generated ones."""
 
 from dataclasses import replace
 

@@ -1,0 +1,140 @@
+"""Composition root of a router process: configuration in, a serving process out."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from common.config.config import Config
+from common.config.secret import read_secret
+from common.core.clock import SystemClock
+from common.core.entropy import SystemEntropy
+from common.core.worker import Role
+from common.directory.access import RedisUser
+from common.directory.connect import connect
+from common.model.description import ModelDescription, describe
+from common.observe.announce import Announcement, Phase, announce
+from common.observe.health import Condition, Readiness
+from common.observe.http import HealthServer, standard_pages
+from common.observe.logging import LogFormat, configure_logging, get_log
+from common.observe.metric import ProcessRole
+from common.observe.process import ProcessGauges
+from common.observe.registry import Metrics
+from common.rpc.bind import Bind
+from common.rpc.client import grpc_connect
+from common.rpc.options import Surface
+from common.rpc.server import make_grpc_server
+from common.text.tokenizer import Tokenizer
+from common.transfer.offload import ThreadOffload
+from services.router.node import Outside, RouterNode
+from services.router.validate import ModelFacts
+
+VERSION = "0.1.0"
+
+_LOG = get_log("router")
+
+
+async def run_router(config: Config, name: str) -> None:
+    """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
+    configure_logging(log_format=LogFormat.JSON, process=name)
+    announce(Announcement(name=name, phase=Phase.LOADING, detail=f"reading {config.model.path}"))
+    folder = Path(config.model.path)
+    # Workers verify the manifest; here the model's numbers and its tokenizer are enough.
+    description = await asyncio.to_thread(describe, folder, verify_manifest=False)
+    tokenizer = await asyncio.to_thread(Tokenizer.load, folder)
+    offload = ThreadOffload()
+    try:
+        await _serve(config, name, model_facts(config, description), tokenizer, offload)
+    finally:
+        offload.close()
+
+
+def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
+    """What requests depend on: the model's own numbers, and the operator's tighter bound on the context."""
+    defaults, spec = description.generation, description.spec
+    return ModelFacts(
+        name=config.model.name or description.name,
+        context_length=min(config.model.max_context or spec.max_positions, spec.max_positions),
+        vocab_size=spec.vocab_size,
+        eos_token_ids=defaults.eos_ids,
+        digest=description.digest,
+        temperature=1.0 if defaults.temperature is None else defaults.temperature,
+        top_p=1.0 if defaults.top_p is None else defaults.top_p,
+        top_k=defaults.top_k or 0,
+    )
+
+
+async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokenizer, offload: ThreadOffload) -> None:
+    secret = read_secret(config.cluster)
+    metrics = Metrics(ProcessRole.ROUTER)
+    gauges = ProcessGauges(metrics, VERSION)
+    readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
+    outside = Outside(
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        connect=grpc_connect(Surface.INTERNAL),
+        make_server=make_grpc_server,
+        store=connect(config.cluster, config.liveness, user=RedisUser.ROUTER, secret=secret),
+        offload=offload,
+    )
+    node = RouterNode(
+        name, config=config, model=model, tokenizer=tokenizer, secret=secret, outside=outside, metrics=metrics
+    )
+    pages = standard_pages(metrics, None, readiness, refresh=gauges.refresh)
+    async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
+        process = _Process(name, node, readiness, http.address)
+        async with asyncio.TaskGroup() as group:
+            welcome = group.create_task(process.welcome(), name="welcome")
+            bind = Bind(host=config.listen.host, port=config.listen.port)
+            await node.serve(bind, stop=process.stop, on_listening=process.listening)
+            welcome.cancel()
+    _LOG.info("router_stopped", router=name)
+
+
+class _Process:
+    """What this process says about itself: phases to its supervisor, conditions to /readyz."""
+
+    def __init__(self, name: str, node: RouterNode, readiness: Readiness, metrics_address: str) -> None:
+        self._name = name
+        self._node = node
+        self._readiness = readiness
+        self._metrics_address = metrics_address
+        self._address = ""
+        self._listens = asyncio.Event()
+        self.stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leave)
+
+    def listening(self, address: str) -> None:
+        self._address = address
+        self._readiness.meet(Condition.LISTENING)
+        self._say(Phase.LOADING, "waiting for a decode worker")
+        self._listens.set()
+
+    async def welcome(self) -> None:
+        """Ready once a request could be served."""
+        await self._listens.wait()  # bounded: ends with the TaskGroup
+        await self._node.fleet.wait_present()
+        self._readiness.meet(Condition.WORKERS_SEEN)
+        workers = self._node.fleet.view()
+        facts = {f"{role}_workers": float(len(workers.eligible(role))) for role in Role}
+        self._say(Phase.READY, "serving", facts)
+        _LOG.info("router_ready", router=self._name, epoch=self._node.me.epoch, address=self._address)
+
+    def _leave(self) -> None:
+        if not self.stop.is_set():
+            self._readiness.drain()
+            self._say(Phase.DRAINING, "finishing what runs")
+            self.stop.set()
+
+    def _say(self, phase: Phase, detail: str, facts: dict[str, float] | None = None) -> None:
+        announce(
+            Announcement(
+                name=self._name,
+                phase=phase,
+                address=self._address,
+                metrics=self._metrics_address,
+                detail=detail,
+                facts=facts or {},
+            )
+        )

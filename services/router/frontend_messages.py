@@ -1,0 +1,97 @@
+"""What clients and the router say to each other, between wire and core. Decides nothing."""
+
+from common.rpc.convert.fields import FINISHES
+from common.text.chat import ChatMessage
+from protos.baton.v1 import generation_pb2, types_pb2
+from services.router.asked import Asked, AskedSampling
+from services.router.record import Record
+from services.router.stream import Delta
+
+
+def asked_from_wire(message: generation_pb2.GenerateRequest) -> Asked:
+    """As the client wrote it. Absent optional fields become None."""
+    kind = message.WhichOneof("prompt")
+    return Asked(
+        request_id=message.request_id,
+        model=message.model,
+        text=message.text if kind == "text" else None,
+        chat=chat_from_wire(message.chat) if kind == "chat" else None,
+        token_ids=tuple(message.token_ids.ids) if kind == "token_ids" else None,
+        sampling=sampling_from_wire(message.sampling),
+        priority=message.priority,
+        tenant=message.tenant,
+        cache_salt=message.cache_salt,
+        return_token_ids=message.return_token_ids,
+    )
+
+
+def chat_from_wire(chat: generation_pb2.ChatMessages) -> tuple[ChatMessage, ...]:
+    return tuple(ChatMessage(role=item.role, content=item.content) for item in chat.messages)
+
+
+def sampling_from_wire(params: types_pb2.SamplingParams) -> AskedSampling:
+    has = params.HasField
+    return AskedSampling(
+        temperature=params.temperature if has("temperature") else None,
+        top_p=params.top_p if has("top_p") else None,
+        top_k=params.top_k if has("top_k") else None,
+        seed=params.seed if has("seed") else None,
+        max_tokens=params.max_tokens if has("max_tokens") else None,
+        min_tokens=params.min_tokens if has("min_tokens") else None,
+        n=params.n if has("n") else None,
+        stream_interval=params.stream_interval if has("stream_interval") else None,
+        min_p=params.min_p if has("min_p") else None,
+        repetition_penalty=params.repetition_penalty if has("repetition_penalty") else None,
+        frequency_penalty=params.frequency_penalty if has("frequency_penalty") else None,
+        presence_penalty=params.presence_penalty if has("presence_penalty") else None,
+        logprobs=params.logprobs if has("logprobs") else None,
+        prompt_logprobs=params.prompt_logprobs if has("prompt_logprobs") else None,
+        stop=tuple(params.stop),
+        stop_token_ids=tuple(params.stop_token_ids),
+        ignore_eos=params.ignore_eos,
+        include_stop_str_in_output=params.include_stop_str_in_output,
+        skip_special_tokens=params.skip_special_tokens if has("skip_special_tokens") else True,
+        logit_bias=dict(params.logit_bias),
+        allowed_token_ids=tuple(params.allowed_token_ids),
+        bad_words=tuple(params.bad_words),
+    )
+
+
+def delta_to_wire(delta: Delta, *, with_ids: bool) -> generation_pb2.ChoiceDelta:
+    wire = generation_pb2.ChoiceDelta(
+        choice=delta.choice,
+        first_index=delta.first_index,
+        token_ids=delta.tokens if with_ids else (),
+        text=delta.text,
+    )
+    if delta.finish is not None:
+        wire.finish_reason = FINISHES[delta.finish]
+    if delta.stop_string is not None:
+        wire.stop_string = delta.stop_string
+    elif delta.stop_token is not None:
+        wire.stop_token_id = delta.stop_token
+    return wire
+
+
+def usage_to_wire(record: Record) -> types_pb2.Usage:
+    return types_pb2.Usage(
+        prompt_tokens=len(record.request.prompt),
+        completion_tokens=record.num_output,
+        cached_tokens=record.cached_tokens,
+    )
+
+
+def stations_to_wire(record: Record) -> list[types_pb2.Station]:
+    """In seconds since the router received the request."""
+    received = record.request.received
+    return [
+        types_pb2.Station(name=mark.station, at_s=mark.at - received, where=mark.where, facts=dict(mark.facts))
+        for mark in record.lifetime.marks
+    ]
+
+
+def last_response(record: Record) -> generation_pb2.GenerateResponse:
+    """What follows the last delta of a request that ended well."""
+    return generation_pb2.GenerateResponse(
+        request_id=record.request.id, usage=usage_to_wire(record), stations=stations_to_wire(record)
+    )

@@ -1,0 +1,112 @@
+"""From what a client asked to what the router serves: checked, tokenized, every default resolved."""
+
+from common.config.sections.router import RouterSection
+from common.core.clock import Clock
+from common.core.entropy import Entropy, mint_name
+from common.core.ids import RequestId, TenantId, TokenId
+from common.core.request import TokenSampling
+from common.kv.hashing import scope_key
+from common.text.chat import ChatMessage
+from common.transfer.offload import Offload
+from services.router.asked import Asked
+from services.router.language import Language
+from services.router.request import Request, TextRules, mint_choices
+from services.router.validate import PRIORITIES, ModelFacts, check, check_length
+
+DEFAULT_MAX_TOKENS = 256
+"""Chosen and documented: an answer of a screen, where the client sets no bound and the context has room for it."""
+
+INLINE_CHARS = 4096
+"""Chosen: under a millisecond of tokenizing. Longer text is tokenized off the event loop."""
+
+DEFAULT_TENANT = TenantId("default")
+
+
+class Intake:
+    """Stateless between requests. `secret` keys the scopes of prefix hashes: the same on every router of a cluster."""
+
+    def __init__(
+        self,
+        *,
+        model: ModelFacts,
+        limits: RouterSection,
+        language: Language,
+        secret: bytes,
+        clock: Clock,
+        entropy: Entropy,
+        offload: Offload,
+    ) -> None:
+        self.model = model
+        self._limits = limits
+        self._language = language
+        self._secret = secret
+        self._clock = clock
+        self._entropy = entropy
+        self._offload = offload
+
+    def name(self, asked: Asked) -> RequestId:
+        """The client's own id, or a minted one."""
+        return RequestId(asked.request_id or mint_name(self._entropy, "req"))
+
+    async def read(self, asked: Asked, *, name: RequestId, received: float, deadline: float) -> Request:
+        """Raises InvalidRequest with every violation, ContextLengthExceeded, or NotFound for another model."""
+        check(asked, model=self.model, limits=self._limits)
+        prompt = await self._tokens(asked)
+        check_length(len(prompt), asked.sampling.max_tokens, model=self.model, limits=self._limits)
+        seed = asked.sampling.seed
+        return Request(
+            id=name,
+            prompt=prompt,
+            sampling=self._sampling(asked, len(prompt)),
+            choices=mint_choices(self._entropy.bits(64) if seed is None else seed, asked.sampling.n or 1),
+            text=TextRules(
+                stops=asked.sampling.stop,
+                keep_stop=asked.sampling.include_stop_str_in_output,
+                skip_special=asked.sampling.skip_special_tokens,
+                stream_interval=asked.sampling.stream_interval or 1,
+                return_token_ids=asked.return_token_ids,
+            ),
+            priority=PRIORITIES[asked.priority],
+            tenant=TenantId(asked.tenant or DEFAULT_TENANT),
+            cache_scope=scope_key(asked.tenant or DEFAULT_TENANT, asked.cache_salt, self._secret),
+            received=received,
+            deadline=deadline,
+        )
+
+    async def tokenize(self, text: str, *, add_special: bool) -> tuple[TokenId, ...]:
+        if len(text) <= INLINE_CHARS:
+            return self._language.encode(text, add_special=add_special)
+        return await self._offload.run(lambda: self._language.encode(text, add_special=add_special))
+
+    async def tokenize_chat(self, messages: tuple[ChatMessage, ...]) -> tuple[TokenId, ...]:
+        if sum(len(message.content) for message in messages) <= INLINE_CHARS:
+            return self._language.encode_chat(messages)
+        return await self._offload.run(lambda: self._language.encode_chat(messages))
+
+    async def detokenize(self, tokens: tuple[TokenId, ...], *, skip_special: bool) -> str:
+        if len(tokens) <= INLINE_CHARS:
+            return self._language.decode(tokens, skip_special=skip_special)
+        return await self._offload.run(lambda: self._language.decode(tokens, skip_special=skip_special))
+
+    async def _tokens(self, asked: Asked) -> tuple[TokenId, ...]:
+        if asked.token_ids is not None:
+            return tuple(map(TokenId, asked.token_ids))
+        if asked.chat is not None:
+            return await self.tokenize_chat(asked.chat)
+        return await self.tokenize(asked.text or "", add_special=True)
+
+    def _sampling(self, asked: Asked, num_prompt: int) -> TokenSampling:
+        wanted, model = asked.sampling, self.model
+        room = model.context_length - num_prompt
+        min_tokens = min(wanted.min_tokens or 0, room)
+        max_tokens = wanted.max_tokens or min(max(DEFAULT_MAX_TOKENS, min_tokens), room)
+        top_k = model.top_k if wanted.top_k is None else wanted.top_k
+        return TokenSampling(
+            temperature=model.temperature if wanted.temperature is None else wanted.temperature,
+            top_p=model.top_p if wanted.top_p is None else wanted.top_p,
+            top_k=0 if top_k >= model.vocab_size else top_k,
+            max_tokens=max_tokens,
+            min_tokens=min_tokens,
+            stop_token_ids=tuple(map(TokenId, wanted.stop_token_ids)),
+            ignore_eos=wanted.ignore_eos,
+        )

@@ -1,0 +1,195 @@
+"""A router without its process: every object built once, started, drained, stopped. The simulation runs it as well."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.config.config import Config
+from common.core.clock import Clock
+from common.core.entropy import Entropy, mint_epoch
+from common.core.ids import RouterId, RouterRef
+from common.core.request import Priority
+from common.directory.guard import Guard
+from common.directory.mirror import DirectoryMirror
+from common.directory.queue_board import QueueBoard
+from common.directory.settings import DirectorySettings
+from common.directory.store import Store
+from common.observe.logging import get_log
+from common.observe.registry import Metrics
+from common.rpc.bind import Bind
+from common.rpc.client import Connect, Dialer
+from common.rpc.deadline import DeadlinePolicy
+from common.rpc.options import Surface
+from common.rpc.server import MakeServer, RpcServer, serve
+from common.text.tokenizer import Tokenizer
+from common.transfer.offload import Offload
+from services.router.admission import Admission, AdmissionLimits
+from services.router.budget import RetryBudget
+from services.router.cancellations import Cancellations
+from services.router.dispatch import Dispatcher
+from services.router.fleet import Fleet, FleetSettings
+from services.router.frontend import Frontend, generation_service
+from services.router.hints import PrefixHints
+from services.router.inbox import Switchboard
+from services.router.intake import Intake
+from services.router.journey import JourneySettings
+from services.router.language import Language
+from services.router.leg import Track
+from services.router.operators import Operators, cluster_service
+from services.router.policy import PolicySettings
+from services.router.queues import Queues
+from services.router.record import RecentRecords
+from services.router.validate import ModelFacts
+from services.router.workers import Workers
+
+LAST_CANCELS_S = 1.0
+"""Chosen: twice the deadline of one cancel; after it the workers' leases end what is left."""
+
+SECRET_BITS = 256
+
+_LOG = get_log("router")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Everything a router reaches for that is not its own: real in production, simulated in virtual time."""
+
+    clock: Clock
+    entropy: Entropy
+    connect: Connect
+    make_server: MakeServer
+    store: Store
+    offload: Offload
+
+
+class RouterNode:
+    """Built on the event loop. Writer of everything it makes.
+
+    built -> serving -> draining (no new request, running ones finish) -> stopped
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        config: Config,
+        model: ModelFacts,
+        tokenizer: Tokenizer,
+        secret: bytes,
+        outside: Outside,
+        metrics: Metrics,
+    ) -> None:
+        self.me = RouterRef(router=RouterId(name), epoch=mint_epoch(outside.entropy))
+        self._config = config
+        self._outside = outside
+        self._dialer = Dialer(outside.connect)
+        settings = DirectorySettings.of(config.cluster, config.liveness)
+        guard = Guard(outside.store, settings, clock=outside.clock, metrics=metrics, log=_LOG)
+        self.mirror = DirectoryMirror(guard, settings, clock=outside.clock, metrics=metrics)
+        self._board = QueueBoard(guard, settings, router=self.me)
+        workers = Workers(dialer=self._dialer, router=self.me, clock=outside.clock)
+        switchboard = Switchboard()
+        self._cancellations = Cancellations(workers)
+        self.fleet = Fleet(
+            mirror=self.mirror,
+            workers=workers,
+            switchboard=switchboard,
+            cancellations=self._cancellations,
+            clock=outside.clock,
+            settings=FleetSettings(suspect_s=config.liveness.suspect_s),
+        )
+        self.admission = Admission(limits=_admission_limits(config), capacity=self.fleet, clock=outside.clock)
+        track = Track(
+            fleet=self.fleet,
+            switchboard=switchboard,
+            workers=workers,
+            cancellations=self._cancellations,
+            hints=PrefixHints(mirror=self.mirror, fleet=self.fleet, page_size=config.engine.page_size),
+            budget=RetryBudget(clock=outside.clock),
+            policy=PolicySettings(local_prompt_tokens=config.router.local_prompt_tokens),
+            clock=outside.clock,
+        )
+        self.recent = RecentRecords(config.router.recent_requests)
+        self.dispatcher = Dispatcher(
+            router=self.me,
+            track=track,
+            admission=self.admission,
+            metrics=metrics,
+            entropy=outside.entropy,
+            settings=JourneySettings(
+                max_attempts=config.router.max_attempts, slow_reader_s=config.router.slow_reader_s
+            ),
+            recent=self.recent,
+            max_buffered_tokens=config.router.max_buffered_tokens,
+        )
+        self.queues = Queues(
+            admission=self.admission,
+            board=self._board,
+            metrics=metrics,
+            local_prompt_tokens=config.router.local_prompt_tokens,
+            heartbeat_s=config.liveness.heartbeat_s,
+        )
+        language = Language(tokenizer)
+        intake = Intake(
+            model=model,
+            limits=config.router,
+            language=language,
+            secret=secret or outside.entropy.bits(SECRET_BITS).to_bytes(SECRET_BITS // 8, "little"),
+            clock=outside.clock,
+            entropy=outside.entropy,
+            offload=outside.offload,
+        )
+        self._frontend = Frontend(intake=intake, dispatcher=self.dispatcher, language=language, clock=outside.clock)
+        self._operators = Operators(
+            router=self.me,
+            fleet=self.fleet,
+            mirror=self.mirror,
+            admission=self.admission,
+            dispatcher=self.dispatcher,
+            recent=self.recent,
+            metrics=metrics,
+        )
+
+    async def serve(self, bind: Bind, *, stop: asyncio.Event, on_listening: Callable[[str], None]) -> None:
+        """Listens and serves until `stop`, then drains. `on_listening` gets the address, host:port."""
+        async with asyncio.TaskGroup() as group:
+            servants = [
+                group.create_task(self.mirror.run(), name="mirror"),
+                group.create_task(self.fleet.run(), name="fleet"),
+                group.create_task(self.dispatcher.run(), name="dispatcher"),
+                group.create_task(self._cancellations.run(), name="cancellations"),
+                group.create_task(self.queues.run(), name="queues"),
+            ]
+            server = await self._listen(bind)
+            on_listening(server.address)
+            await stop.wait()  # bounded: a signal ends the process
+            await server.set_serving(False)
+            await self.dispatcher.drain(self._config.liveness.drain_s)
+            await self._cancellations.wait_idle(LAST_CANCELS_S)
+            await server.stop(LAST_CANCELS_S)
+            await self._board.leave()
+            for servant in servants:
+                servant.cancel()
+        await self._dialer.close()
+
+    async def _listen(self, bind: Bind) -> RpcServer:
+        limits = self._config.router
+        return await serve(
+            [generation_service(self._frontend), cluster_service(self._operators)],
+            bind,
+            surface=Surface.CLIENT,
+            deadlines=DeadlinePolicy(default_s=limits.default_deadline_s, max_s=limits.max_deadline_s),
+            entropy=self._outside.entropy,
+            make_server=self._outside.make_server,
+        )
+
+
+def _admission_limits(config: Config) -> AdmissionLimits:
+    return AdmissionLimits(
+        max_queue={
+            Priority.INTERACTIVE: config.router.max_queue_interactive,
+            Priority.STANDARD: config.router.max_queue_standard,
+            Priority.BATCH: config.router.max_queue_batch,
+        },
+        max_active=config.router.max_active,
+    )
