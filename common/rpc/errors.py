@@ -29,7 +29,7 @@ from common.core.errors import (
     Unavailable,
     Unsupported,
 )
-from common.rpc.status import DETAILS_KEY, DOMAIN, shorten
+from common.rpc.status import DETAILS_KEY, DOMAIN
 
 ORIGIN_FACT = "origin"
 TRANSPORT = "transport"
@@ -73,7 +73,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str = "peer") -> BatonE
     info, details = _unpack(status)
     if info is None or info.domain != DOMAIN:
         kind, reason = _BY_CODE.get(code, (InternalError, Reason.INTERNAL))
-        message = f"{peer} answered {code.name}: {shorten(error.details() or '')}"
+        # grpc's own words name addresses, which are nobody's business; they stay in the cause, for the log.
+        message = f"{peer}: {code.name} from the transport"
         return kind(message=message, reason=reason, facts={ORIGIN_FACT: TRANSPORT})
     reason = _reason(info.reason)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, (InternalError, Reason.INTERNAL))[0]

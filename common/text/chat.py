@@ -39,7 +39,7 @@ class ChatMessage:
 
 
 class ChatTemplate:
-    """A compiled template. Immutable; safe to share between tasks."""
+    """A compiled template. Immutable; safe to share between tasks and threads."""
 
     def __init__(self, tokenizer: Tokenizer, *, clock: Clock | None = None) -> None:
         """Raises StartupError when the template is too long or no template."""

@@ -28,6 +28,8 @@ class StopScanner:
 
     def push(self, text: str, *, may_stop: bool = True) -> Scanned:
         """`may_stop` False: a stop string that completes in this text does not count, nor later."""
+        if not self._automata:
+            return Scanned(text=text)
         self._held += text
         start = len(self._held) - len(text)
         for at, character in enumerate(text, start):

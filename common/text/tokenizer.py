@@ -33,7 +33,7 @@ class ControlTokens:
 
 
 class Tokenizer:
-    """Immutable after loading; safe to share between tasks."""
+    """Immutable after loading, but for a cache of single entries; safe to share between tasks and threads."""
 
     def __init__(self, library: Library, control: ControlTokens, spelling: Spelling, chat_template: str | None) -> None:
         self._library = library

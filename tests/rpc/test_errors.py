@@ -104,6 +104,7 @@ def test_a_status_without_our_details_is_the_transports(
     assert type(error) is kind
     assert (error.reason, error.facts[ORIGIN_FACT]) == (reason, TRANSPORT)
     assert "worker w1" in error.message
+    assert "socket" not in error.message
 
 
 def test_details_that_do_not_decode_are_ignored() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -259,7 +259,8 @@ def test_the_handler_ends_when_its_client_process_is_killed_or_frozen(
             try:
                 await asyncio.wait_for(it.servicer.over.wait(), within_s)
             finally:
-                client.kill()
+                with suppress(ProcessLookupError):
+                    client.kill()
                 await client.wait()
 
     run(body)

@@ -1,7 +1,8 @@
 """The transport in memory behaves as grpc.aio does where Baton looks, and breaks in the ways that networks break."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -179,15 +180,24 @@ def test_a_stopped_server_tells_running_calls_and_refuses_new_ones(play: Play) -
     play(act)
 
 
+@contextmanager
+def unavailable(why: str) -> Iterator[None]:
+    """What the transport said is in the cause."""
+    with pytest.raises(Unavailable) as caught:
+        yield
+    assert isinstance(caught.value.__cause__, grpc.aio.AioRpcError)
+    assert why in (caught.value.__cause__.details() or "")
+
+
 def test_a_killed_server_resets_its_calls_at_once() -> None:
     async def act(scene: Scene, network: Network, loop: TimeLoop) -> None:
         waiting = asyncio.create_task(call(scene.stub.Drain, NOBODY, peer="w", timeout_s=60))
         await asyncio.sleep(1)
         network.kill("worker")
-        with pytest.raises(Unavailable, match="reset"):
+        with unavailable("reset"):
             await waiting
         assert loop.time() == pytest.approx(1, abs=0.01)
-        with pytest.raises(Unavailable, match="refused"):
+        with unavailable("refused"):
             await call(scene.stub.GetStatus, EMPTY, peer="w", timeout_s=5)
 
     play_faults(act)
@@ -212,7 +222,7 @@ def test_a_silent_peer_is_given_up_after_ping_and_timeout(fault: str) -> None:
             network.freeze("worker")
         else:
             network.cut("worker", "router", both_ways=fault == "cut")
-        with pytest.raises(Unavailable, match="ping timeout"):
+        with unavailable("ping timeout"):
             await waiting
         assert loop.time() == pytest.approx(1 + network.detect_s, abs=0.01)
         with pytest.raises(Unavailable):
