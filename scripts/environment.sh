@@ -29,7 +29,7 @@ find_python() {
             return
         fi
     done
-    fail "Baton needs Python 3.11 or newer; found $(python3 --version 2>&1 || echo none)." \
+    fail "Baton needs Python 3.11 or newer; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo not there)." \
         "Install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.11 ..."
 }
 
