@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from common.config.config import Config
+from common.config.secret import read_secret
 from common.core.clock import Clock, SystemClock
 from common.core.entropy import Entropy, SystemEntropy, mint_epoch
 from common.core.errors import StartupError
@@ -32,7 +33,6 @@ from common.transfer.offload import ThreadOffload
 from common.worker.engine import Engine, build_engine
 from common.worker.node import RoleSide, WorkerNode
 from common.worker.outside import Outside
-from common.worker.secret import read_secret
 
 Event = TypeVar("Event")
 VERSION = "0.1.0"

@@ -44,7 +44,7 @@ class Child:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # no thread of ours holds a lock that the child needs
+                preexec_fn=die_with_parent,  # no thread of ours holds a lock that the child needs
             )
         try:
             await self._listen(self._process)

@@ -1,7 +1,7 @@
 """Keeps the processes of a local cluster alive, and ends them in order.
 
-    STARTING --announces ready--> READY --exits--> (restart, at most max_restarts a minute) STARTING
-        '--exit 78: cannot start--> FAILED: the cluster is stopped and the reason is shown
+STARTING --announces ready--> READY --exits--> (restart, at most max_restarts a minute) STARTING
+    '--exit 78: cannot start--> FAILED: the cluster is stopped and the reason is shown
 """
 
 import asyncio

@@ -1,0 +1,86 @@
+"""One answer gathered from its stream: tokens and text by choice, checked for gaps, with the times a client sees."""
+
+from dataclasses import dataclass, field
+
+from common.core.clock import Clock
+from common.core.errors import InternalError
+from protos.baton.v1 import generation_pb2, types_pb2
+
+FINISH_NAMES = {
+    types_pb2.FINISH_REASON_STOP: "stop",
+    types_pb2.FINISH_REASON_LENGTH: "length",
+    types_pb2.FINISH_REASON_CANCELLED: "cancelled",
+    types_pb2.FINISH_REASON_ERROR: "error",
+}
+
+
+@dataclass(slots=True)
+class ChoiceAnswer:
+    """One choice so far."""
+
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
+
+
+class Answer:
+    """Writer: whoever reads the stream. Raises InternalError when a token index is skipped or repeated."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sent_at = clock.monotonic()
+        self._token_times: list[float] = []
+        self.request_id = ""
+        self.choices: dict[int, ChoiceAnswer] = {}
+        self.usage = types_pb2.Usage()
+        self.stations: tuple[types_pb2.Station, ...] = ()
+
+    def take(self, response: generation_pb2.GenerateResponse) -> str:
+        """One message; the text that it adds to the first choice."""
+        self.request_id = response.request_id or self.request_id
+        for delta in response.deltas:
+            self._take_delta(delta)
+        if response.HasField("usage"):
+            self.usage = response.usage
+            self.stations = tuple(response.stations)
+        return "".join(delta.text for delta in response.deltas if delta.choice == 0)
+
+    def _take_delta(self, delta: generation_pb2.ChoiceDelta) -> None:
+        choice = self.choices.setdefault(delta.choice, ChoiceAnswer())
+        if delta.token_ids:
+            if delta.first_index != len(choice.tokens):
+                raise InternalError(
+                    message=f"{self.request_id}/{delta.choice}: index {delta.first_index} after {len(choice.tokens)} tokens"
+                )
+            choice.tokens.extend(delta.token_ids)
+            self._token_times += [self._clock.monotonic()] * len(delta.token_ids)
+        choice.text += delta.text
+        choice.finish = FINISH_NAMES.get(delta.finish_reason, choice.finish)
+
+    def timings(self) -> dict[str, float]:
+        """Seconds as this client saw them: to the first token, between tokens (mean), in all."""
+        if not self._token_times:
+            return {}
+        first, last = self._token_times[0], self._token_times[-1]
+        gaps = len(self._token_times) - 1
+        return {
+            "ttft_s": round(first - self._sent_at, 6),
+            "itl_mean_s": round((last - first) / gaps, 6) if gaps else 0.0,
+            "total_s": round(last - self._sent_at, 6),
+        }
+
+    def as_json(self) -> dict[str, object]:
+        """What `baton generate --json` prints."""
+        return {
+            "request_id": self.request_id,
+            "choices": [
+                {"index": index, "text": choice.text, "token_ids": choice.tokens, "finish_reason": choice.finish}
+                for index, choice in sorted(self.choices.items())
+            ],
+            "usage": {
+                "prompt_tokens": self.usage.prompt_tokens,
+                "completion_tokens": self.usage.completion_tokens,
+                "cached_tokens": self.usage.cached_tokens,
+            },
+            "timings": self.timings(),
+        }
