@@ -63,6 +63,9 @@ WIRE = (
     "services/*/app.py",
 )
 
+# Clients of the public service, like any other: what they show is the wire's own messages.
+CLIENTS = ("services/local/", "services/gateway/")
+
 DOORS: dict[str, tuple[str, ...]] = {
     "triton": ("kernels/",),
     "torch": (
@@ -85,7 +88,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "models/",
     ),
     "ray": ("common/engine/ranks", "services/planner/actuate"),
-    "grpc": ("common/rpc/", *WIRE),
+    "grpc": ("common/rpc/", *WIRE, "services/local/client.py"),
     "grpc_health": ("common/rpc/",),
     "grpc_reflection": ("common/rpc/",),
     "grpc_status": ("common/rpc/",),
@@ -107,7 +110,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("common/observe/",),
     "opentelemetry": ("common/observe/",),
     "uvloop": ("common/worker/", "services/router/__main__.py", "services/router/app.py"),
-    "protos": ("protos/", "common/rpc/", "common/directory/", *WIRE),
+    "protos": ("protos/", "common/rpc/", "common/directory/", *WIRE, *CLIENTS),
     # The standard library's own doors.
     "time": ("common/core/clock.py", "models/"),
     "random": ("common/core/entropy.py",),

@@ -40,10 +40,10 @@ def door_violations(source: Source) -> list[str]:
             if top not in OWN and top not in PLAIN_LIBRARY:
                 found.append(f"{source.at(imported.line)}: {top} has no door")
         elif not is_open(source.path, door):
-            found.append(f"{source.at(imported.line)}: {imported.name} is behind {', '.join(DOORS[door]) or 'no door'}")
+            found.append(f"{source.at(imported.line)}: {imported.name} passes by the door of {door}")
     for chain, line in source.attribute_chains():
         if chain in DOORS and chain.startswith("os.") and not is_open(source.path, chain):
-            found.append(f"{source.at(line)}: {chain} is behind {', '.join(DOORS[chain])}")
+            found.append(f"{source.at(line)}: {chain} passes by its door")
     return found
 
 
