@@ -92,6 +92,22 @@ def test_an_exception_that_nobody_handled_fails_the_simulation() -> None:
         simulate(program)
 
 
+def test_the_first_failure_is_told_even_if_cleaning_up_hangs() -> None:
+    async def stubborn() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    async def program(loop: TimeLoop) -> None:
+        loop.keep = loop.create_task(stubborn())  # type: ignore[attr-defined]
+        await asyncio.sleep(1)
+        raise KeyError("the first")
+
+    with pytest.raises(KeyError, match="the first"):
+        simulate(program)
+
+
 def test_threads_are_refused() -> None:
     async def program(loop: TimeLoop) -> None:
         await asyncio.to_thread(time.monotonic)

@@ -7,6 +7,7 @@ import asyncio
 import random
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 MAX_IDLE_TURNS = 200_000
 """Turns of the loop in which time does not move. More is a busy loop: nothing real needs so many at one instant."""
+
+CLEAN_UP_S = 60.0
 
 WALL_START = 1_700_000_000.0
 
@@ -60,6 +63,11 @@ class TimeLoop(asyncio.SelectorEventLoop):
         if self._now > self._limit_s:
             raise TimeLimit(f"still running after {self._limit_s} s:\n{self._describe_tasks()}")
 
+    def grant(self, seconds: float) -> None:
+        """More time, for cleaning up after a failure."""
+        self._limit_s = self._now + seconds
+        self._idle_turns = 0
+
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
@@ -101,7 +109,9 @@ def simulate(program: Callable[[TimeLoop], Coroutine[Any, Any, T]], *, seed: int
         _raise_unhandled(loop)
     except BaseException:
         print(f"simulation failed: seed={seed} time={loop.time():.6f} s")
-        _end_tasks(loop)
+        loop.grant(CLEAN_UP_S)
+        with suppress(Deadlock, Livelock, TimeLimit):  # the first failure is the one to read
+            _end_tasks(loop)
         raise
     else:
         return result

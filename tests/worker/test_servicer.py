@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from common.core.clock import SystemClock
 from common.core.errors import InvalidRequest, Reason, Unavailable
 from common.core.events import StationReached
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef
 from common.core.worker import WorkerState
 from common.rpc.bind import Bind
-from common.rpc.client import call, stream
+from common.rpc.client import call, grpc_connect, stream
 from common.rpc.convert.events import message_from_wire
 from common.rpc.convert.kv import layout_from_wire
 from common.rpc.convert.work import router_to_wire
@@ -186,3 +187,19 @@ def test_drain_stops_new_work_and_reports_what_is_left() -> None:
         assert it.presence.state is WorkerState.DRAINING
 
     play(act)
+
+
+async def test_over_real_sockets_a_router_that_leaves_is_lost_after_its_lease() -> None:
+    lost = asyncio.Event()
+    limits = SubscriptionLimits(lease_s=0.2, heartbeat_s=0.05)
+    subscriptions = Subscriptions(WORKER, load=load, on_router_lost=lambda _: lost.set(), limits=limits)
+    servicer = WorkerServicer(RecordingCore(), subscriptions, presence(), clock=SystemClock())
+    server = await serve([worker_service(servicer)], Bind(), surface=Surface.INTERNAL)
+    async with grpc_connect(Surface.INTERNAL)(server.address) as channel:
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        async with stream(stub.Subscribe, SUBSCRIBE, peer="w", timeout_s=None) as responses:
+            assert [(await anext(responses)).sequence for _ in range(3)] == [1, 2, 3]
+            assert subscriptions.num_live == 1
+        await asyncio.wait_for(lost.wait(), 5)
+        assert subscriptions.num_live == 0
+    await server.stop(0)
