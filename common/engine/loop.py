@@ -97,9 +97,9 @@ class Turns(Generic[Event]):
             self._commands.popleft()()
         did_work = self._core.advance()
         events = self._core.take_events()
+        self.look = self._core.look()
         if events:
             self._deliver(events)
-        self.look = self._core.look()
         self.turns += 1
         return did_work
 

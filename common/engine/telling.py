@@ -6,6 +6,7 @@ from common.core.events import PrefillDone, TokensEmitted, WorkEvent
 from common.core.ids import RouterRef
 from common.core.request import FinishReason, Work
 from common.engine.batch import Drawn
+from common.kv.ownership import OwnershipChanges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,13 @@ class Stepped:
     num_rows: int
     num_tokens: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """Prefixes gained and lost since the last step: for the directory."""
+
+    changes: OwnershipChanges
 
 
 def tokens_emitted(draw: Drawn) -> TokensEmitted:

@@ -49,9 +49,8 @@ class Answer:
         choice = self.choices.setdefault(delta.choice, ChoiceAnswer())
         if delta.token_ids:
             if delta.first_index != len(choice.tokens):
-                raise InternalError(
-                    message=f"{self.request_id}/{delta.choice}: index {delta.first_index} after {len(choice.tokens)} tokens"
-                )
+                where = f"{self.request_id}/{delta.choice}"
+                raise InternalError(message=f"{where}: index {delta.first_index} after {len(choice.tokens)} tokens")
             choice.tokens.extend(delta.token_ids)
             self._token_times += [self._clock.monotonic()] * len(delta.token_ids)
         choice.text += delta.text

@@ -145,7 +145,7 @@ def waterfall(request_id: str, router: Router = DEFAULT_ROUTER) -> None:
     async def show() -> None:
         async with router_client(router) as client:
             found = await client.waterfall(request_id)
-        console.print(waterfall_text(request_id, found.stations), highlight=False, markup=False)
+        console.print(waterfall_text(request_id, found.stations), highlight=False, markup=False, soft_wrap=True)
 
     _run(show())
 
@@ -154,7 +154,7 @@ def waterfall(request_id: str, router: Router = DEFAULT_ROUTER) -> None:
 def doctor(router: Router = DEFAULT_ROUTER, config: ConfigFile = None, set_: Settings = None) -> None:
     """Check ports, Redis, model files, layouts, and measure every link of a running cluster."""
     loaded = _load(_overrides(config, set_))
-    is_healthy = _run(doctor_command.doctor(loaded, router, console=console, clock=SystemClock()))
+    is_healthy = _run(doctor_command.doctor(loaded, router, console=console))
     raise typer.Exit(Exit.OK if is_healthy else Exit.UNHEALTHY)
 
 

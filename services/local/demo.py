@@ -49,25 +49,27 @@ async def demo(config: Config, overrides: Overrides, *, console: Console, clock:
     """Everything printed; nothing left behind. Raises what went wrong."""
     console.rule("1. a cluster on this machine", align="left")
     progress = Progress(console, clock)
-    async with local_cluster(config, overrides, clock=clock, entropy=entropy, tell=progress) as cluster:
-        async with router_client(cluster.router_address()) as client:
-            console.rule("2. a prompt, streamed", align="left")
-            console.print(PROMPT, end="", style="dim", highlight=False, markup=False)
-            sampling = Sampling(max_tokens=MAX_TOKENS, temperature=0.4, seed=7)
-            request = build_request(
-                PROMPT, sampling, is_tokens=False, is_chat=False, request_id="demo", priority="interactive"
-            )
-            answer = await run(client, request, timeout_s=ANSWER_S, clock=clock, as_json=False)
-            console.rule("3. where its time went", align="left")
-            console.print(waterfall_text("demo", answer.stations), highlight=False, markup=False)
-            console.rule("4. the cluster", align="left")
-            view = await client.cluster()
-            console.print(cluster_table(view))
-            console.print(figures_line(view), highlight=False)
-            usage = answer.usage
-            console.print(
-                f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached), "
-                f"{usage.completion_tokens} written; {answer.timings()}",
-                highlight=False,
-            )
+    async with (
+        local_cluster(config, overrides, clock=clock, entropy=entropy, tell=progress) as cluster,
+        router_client(cluster.router_address()) as client,
+    ):
+        console.rule("2. a prompt, streamed", align="left")
+        console.print(PROMPT, end="", style="dim", highlight=False, markup=False)
+        sampling = Sampling(max_tokens=MAX_TOKENS, temperature=0.4, seed=7)
+        request = build_request(
+            PROMPT, sampling, is_tokens=False, is_chat=False, request_id="demo", priority="interactive"
+        )
+        answer = await run(client, request, timeout_s=ANSWER_S, clock=clock, as_json=False)
+        console.rule("3. where its time went", align="left")
+        console.print(waterfall_text("demo", answer.stations), highlight=False, markup=False, soft_wrap=True)
+        console.rule("4. the cluster", align="left")
+        view = await client.cluster()
+        console.print(cluster_table(view))
+        console.print(figures_line(view), highlight=False)
+        usage = answer.usage
+        console.print(
+            f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached), "
+            f"{usage.completion_tokens} written; {answer.timings()}",
+            highlight=False,
+        )
     console.rule("stopped: nothing is left running", align="left")

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config.config import Config
-from common.core.clock import Clock
 from common.core.errors import BatonError
 from common.core.ids import WorkerRef
 from common.directory.probe import ping
@@ -36,7 +35,7 @@ class Finding:
     fix: str = ""
 
 
-async def doctor(config: Config, router: str, *, console: Console, clock: Clock) -> bool:
+async def doctor(config: Config, router: str, *, console: Console) -> bool:
     """Print every finding and the link matrix. True when all is well."""
     findings = [await _check_model(config), await _check_redis(config)]
     view, router_finding = await _check_router(router)

@@ -7,26 +7,24 @@ from rich.table import Table
 from common.observe.lifetime import Mark
 from common.observe.waterfall import render_waterfall
 from protos.baton.v1 import cluster_pb2, types_pb2
-from services.local.roles import ROLE_NAMES
 
 
 def cluster_table(view: cluster_pb2.GetClusterResponse) -> Table:
     """Workers, a row each: state, queue, batch, pages, progress."""
     table = Table(title=None, box=None, pad_edge=False)
-    for column in ("worker", "role", "state", "waiting", "running", "pages used", "cached", "free", "step", "steps"):
-        table.add_column(column, justify="left" if column in ("worker", "role", "state") else "right")
+    for column in ("worker", "state", "waiting", "running", "pages", "cached", "free", "last step", "steps"):
+        table.add_column(column, justify="left" if column in ("worker", "state") else "right", no_wrap=True)
     for worker in view.workers:
         load = worker.load
         table.add_row(
             worker.worker.worker_id,
-            ROLE_NAMES[worker.role],
             worker.state,
             str(load.waiting_requests),
             str(load.running_sequences),
-            f"{load.promised_pages + load.referenced_pages} of {load.total_pages}",
+            str(load.promised_pages + load.referenced_pages),
             str(load.cached_pages),
             str(load.free_pages),
-            f"{load.step_seconds * 1000:.1f} ms x {load.step_batch}",
+            f"{load.step_seconds * 1000:.1f} ms",
             str(load.steps),
         )
     return table
@@ -48,4 +46,4 @@ def waterfall_text(request_id: str, stations: Sequence[types_pb2.Station]) -> st
         Mark(station=station.name, at=station.at_s, where=station.where, facts=dict(station.facts))
         for station in stations
     ]
-    return render_waterfall(request_id, marks)
+    return render_waterfall(request_id, marks, width=24)

@@ -65,21 +65,27 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for process in self.processes.values():
                 group.create_task(self._keep(process), name=process.spec.name)
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
+    async def _all_ready(self) -> None:
+        for process in self.processes.values():
+            await process.ready.wait()
+
     async def wait_ready(self, timeout_s: float) -> None:
         """Until every process announced itself. Raises StartupError, or Unavailable naming who is late."""
-        waits = [process.ready.wait() for process in self.processes.values()]  # bounded: by `timeout_s` below
-        ready = asyncio.gather(*waits)  # bounded: by `timeout_s` below
-        failed = asyncio.create_task(self._failed.wait())  # bounded: by `timeout_s` below
-        await asyncio.wait({ready, failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        failed.cancel()
-        if self._failure is not None:
+        ready = asyncio.create_task(self._all_ready())
+        failed = asyncio.create_task(self._failed.wait())
+        try:
+            await asyncio.wait({ready, failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed.cancel()
             ready.cancel()
-            raise self._failure
+        self._raise_failure()
         if not ready.done():
-            ready.cancel()
             late = [name for name, process in self.processes.items() if not process.ready.is_set()]
             raise Unavailable(message=f"not ready after {timeout_s:g} s: {', '.join(late)}; see their logs")
 
@@ -107,11 +113,10 @@ class Supervisor:
                 process.started.append(self._clock.monotonic())
                 status = await process.child.run()
                 process.ready.clear()
-                if self._is_stopping:
-                    return
-                self._judge(process, status)
-                await asyncio.sleep(RESTART_PAUSE_S)
-                process.restarts += 1
+                if not self._is_stopping:
+                    self._judge(process, status)
+                    await asyncio.sleep(RESTART_PAUSE_S)
+                    process.restarts += 1
         finally:
             process.ended.set()
 

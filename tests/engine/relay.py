@@ -7,7 +7,7 @@ from common.core.clock import ManualClock
 from common.core.events import TokensEmitted, WorkEvent
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, WorkerRef
 from common.core.request import Work
-from common.engine.telling import Outgoing, Stepped
+from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore, PromiseLimits
@@ -117,7 +117,7 @@ class Relay:
                 case RunReady():
                     self.land(event)
                     carried = True
-                case ExportDropped() | Stepped():
+                case ExportDropped() | Stepped() | Owned():
                     pass
         return carried
 
@@ -138,7 +138,7 @@ class Relay:
                     self.heard.append(event.event)
                 case RunLanded():
                     self.landed_pages += event.num_pages * event.is_accepted
-                case ReservationClosed() | Stepped():
+                case ReservationClosed() | Stepped() | Owned():
                     pass
 
     def output(self, request: str, choice: int = 0) -> list[TokenId]:
