@@ -172,7 +172,7 @@ class _PairThread:
             self._post(_fail, self.opened, failure)
             return
         self._post(_resolve, self.opened)
-        while (call := self._calls.get()) is not None:
+        while (call := self._calls.get()) is not None:  # bounded: ends with `close`, which posts None
             try:
                 call.work(group, 1 - self._rank)
             except RuntimeError as error:

@@ -143,9 +143,11 @@ class Link:
                     message = f"{self.pair}: no answer to frame {offer.frame} after {unheard} tries: {error}"
                     raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN) from error
             except BatonError as error:
-                if error.reason is Reason.CHANNEL_BROKEN:
-                    raise LinkGone(message=error.message) from error
-                raise
+                if error.reason is not Reason.CHANNEL_BROKEN:
+                    raise
+                # An answer that was lost may have been an accept: only a first answer is sure to be a refusal.
+                gone = TransferFailed if unheard else LinkGone
+                raise gone(message=error.message, reason=Reason.CHANNEL_BROKEN) from error
 
     async def _leave(self, reason: str) -> None:
         try:

@@ -76,7 +76,7 @@ async def outlast(work: asyncio.Future[Result]) -> Result:
     except asyncio.CancelledError:
         while not work.done():
             try:
-                await asyncio.wait({work})
+                await asyncio.wait({work})  # bounded: `work` has a deadline
             except asyncio.CancelledError:
                 continue
         if not work.cancelled():

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from common.core.clock import Clock
 from common.core.entropy import SeededEntropy
@@ -13,7 +13,6 @@ from common.core.errors import BatonError, DeadlineExceeded, Reason, Unavailable
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId, WorkerId, WorkerRef
 from common.kv.layout import PageLayout
 from common.kv.staging import StagingPool
-from common.transfer.channel import ChannelFactory
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
 from common.transfer.fetch import PageSource
@@ -22,6 +21,8 @@ from common.transfer.loopback import LoopbackFaults, LoopbackNetwork
 from common.transfer.messages import Fetch, Finale, FirstToken, Meet, Met, Offer, Outcome, PageRun, Pair, TransferRef
 from common.transfer.offload import InlineOffload, Offload
 from common.transfer.outbound import OutboundTransfer
+
+Answer = TypeVar("Answer")
 
 LAYOUT = PageLayout(num_layers=2, num_kv_heads=1, head_dim=8, page_size=4, dtype="sim")
 PAGE = LAYOUT.page_bytes
@@ -117,7 +118,7 @@ class DirectPeer:
     async def fetch(self, fetch: Fetch, *, timeout_s: float) -> int:
         return await self._call(lambda end: end.fetch(fetch), timeout_s)
 
-    async def _call(self, call: Callable[[KvEndpoint], Awaitable[Any]], timeout_s: float) -> Any:
+    async def _call(self, call: Callable[[KvEndpoint], Awaitable[Answer]], timeout_s: float) -> Answer:
         faults = self._rig.control
         try:
             async with asyncio.timeout(timeout_s):
@@ -145,7 +146,6 @@ class Rig:
         self.control = ControlFaults()
         self.clock = clock or LoopClock()
         self.limits = limits
-        self.factory: ChannelFactory = self.network
         self.offload: Offload = InlineOffload()
         self.ends: dict[WorkerId, KvEndpoint] = {}
         self.retired: list[KvEndpoint] = []
@@ -166,7 +166,7 @@ class Rig:
             me,
             layout=layout,
             peers=DirectPeers(self, me),
-            factory=self.factory,
+            factory=self.network,
             staging=StagingPool(staging, pages * PAGE),
             offload=self.offload,
             clock=self.clock,

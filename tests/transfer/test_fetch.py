@@ -1,12 +1,14 @@
-"""Pull: a holder of retained pages pushes them into the caller's reservation, once, on a valid ticket. And the probe."""
+"""Pull: a holder of retained pages pushes them into the caller's reservation, once, on a valid ticket. The probe."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from common.core.errors import Fenced, InvalidRequest, Reason
 from common.core.ids import RequestId, TransferId
 from common.kv.staging import Staging
+from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
 from common.transfer.messages import Fetch, PageRun, Ticket, TransferRef
 from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data
@@ -42,15 +44,15 @@ async def couple(rig: Rig, held: int = 0) -> tuple[Source, Ticket, Fetch, Sink]:
     return source, ticket, fetch_of(ticket, caller, transfer, held), sink
 
 
-def fetch_of(ticket: Ticket, caller: object, transfer: TransferId, held: int) -> Fetch:
-    me = caller.me  # type: ignore[attr-defined]
+def fetch_of(ticket: Ticket, caller: KvEndpoint, transfer: TransferId, held: int) -> Fetch:
+    me = caller.me
     ref = TransferRef(transfer=transfer, request=REQUEST, sender_epoch=ticket.holder.epoch, receiver_epoch=me.epoch)
     return Fetch(ticket=ticket, transfer=ref, receiver=me, held_pages=held)
 
 
-async def until(condition: object) -> None:
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(3):
-        while not condition():  # type: ignore[operator]
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.01)
 
 

@@ -24,7 +24,7 @@ def own_sockets() -> list[tuple[str, str]]:
     inodes = set()
     for file in Path("/proc/self/fd").iterdir():
         try:
-            inodes.add(os.readlink(file))
+            inodes.add(str(file.readlink()))
         except FileNotFoundError:
             continue
     found = []
@@ -68,7 +68,7 @@ async def test_a_receiver_that_is_killed_is_noticed_within_two_seconds(after_run
 async def talk(how: str, after_runs: int = 0) -> None:
     from tests.transfer.two_processes import NUM_RUNS, sending
 
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: ASYNC220  # starts at once; its output is read on a thread
         [sys.executable, "-m", "tests.transfer.two_processes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -102,6 +102,7 @@ async def test_a_large_frame_moves_at_memory_speed() -> None:
     """Printed, not asserted: the machine may be busy."""
     out = buffer(64 << 20)
     data = memoryview(bytearray(os.urandom(64 << 20)))
+    seconds = 0.0
     async with opened(GlooFactory()) as (sender, receiver):
         for frame in range(2):
             started = time.perf_counter()

@@ -131,7 +131,7 @@ async def test_a_black_hole_is_noticed_by_both_sides_at_their_deadline(rig: Rig,
     with pytest.raises(TransferFailed):
         await shipping
     assert loop.time() - started <= rig.limits.frame_s(len(run_data(rest))) + 0.1
-    while not sink.failures:
+    while not sink.failures:  # noqa: ASYNC110  # virtual time
         await asyncio.sleep(0.1)
     assert loop.time() - started <= rig.limits.receive_s(len(run_data(rest))) + 0.2
 
@@ -244,7 +244,7 @@ async def test_a_late_word_about_an_older_pair_ends_nothing(rig: Rig, loop: Time
 
 @in_virtual_time
 async def test_a_late_offer_of_an_older_frame_is_refused(rig: Rig, loop: TimeLoop) -> None:
-    prefill, decode = await rig.add("p"), await rig.add("d")
+    _, decode = await rig.add("p"), await rig.add("d")
     await deliver(rig, "p", "d")
     first = rig.offers[0]
     await deliver(rig, "p", "d", attempt=2)

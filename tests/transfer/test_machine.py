@@ -23,6 +23,9 @@ from tests.sim.timeloop import LoopClock, TimeLoop
 from tests.transfer.rig import REQUEST, Rig, Sink, expect, finale, page_bytes, run_data
 
 SENDERS = ("p1", "p2")
+CHANCES = st.sampled_from([0.0, 0.0, 0.05, 0.4])
+HOW = st.tuples(st.sampled_from(SENDERS), st.booleans(), st.sampled_from([0.0, 0.05, 1.0]))
+"""Which sender, whether decode lands slowly, seconds of computation between two runs."""
 
 
 @dataclass
@@ -34,9 +37,7 @@ class Attempt:
     total: int
     held: int
     sink: Sink
-    transfer: OutboundTransfer | None = None
-    shipped: int = 0
-    is_finishing: bool = False
+    transfer: OutboundTransfer
 
 
 class TransferMachine(RuleBasedStateMachine):
@@ -50,13 +51,23 @@ class TransferMachine(RuleBasedStateMachine):
         self.reservations = 0
         self.tasks: list[asyncio.Task[None]] = []
 
-    @initialize(seed=st.integers(0, 2**32))
-    def begin(self, seed: int) -> None:
+    @initialize(
+        seed=st.integers(0, 2**32),
+        data=st.fixed_dictionaries(dict.fromkeys(("drop", "flip", "duplicate", "delay_s"), CHANCES)),
+        control=st.fixed_dictionaries(
+            dict.fromkeys(("lose_request", "lose_response", "duplicate", "delay_s"), CHANCES)
+        ),
+    )
+    def begin(self, seed: int, data: dict[str, float], control: dict[str, float]) -> None:
         self.loop.random.seed(seed)
         self.rig = Rig(seed=seed, clock=LoopClock(self.loop), limits=TransferLimits(idle_timeout_s=10.0))
         self.rig.control.chance = self.loop.random.random
         for name in (*SENDERS, "d"):
             self.run(self.rig.add(name, staging=2))
+        for what, chance in data.items():
+            setattr(self.rig.network.faults, what, chance)
+        for what, chance in control.items():
+            setattr(self.rig.control, what, chance)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
@@ -79,47 +90,36 @@ class TransferMachine(RuleBasedStateMachine):
         latest = {attempt.name: attempt for attempt in self.attempts}
         return list(latest.values())
 
-    @rule(total=st.integers(1, 6), held=st.integers(0, 6), sender=st.sampled_from(SENDERS), slow=st.booleans())
-    @precondition(lambda self: len(self.attempts) < 12)
-    def promise(self, total: int, held: int, sender: str, slow: bool) -> None:
+    @rule(total=st.integers(1, 6), held=st.integers(0, 6), step=st.integers(1, 3), how=HOW)
+    @precondition(lambda self: len(self.attempts) < 20)
+    def promise(self, total: int, held: int, step: int, how: tuple[str, bool, float]) -> None:
         self.reservations += 1
-        self._attempt(f"res-{self.reservations}", 1, total, min(held, total), sender, slow)
+        self._attempt(f"res-{self.reservations}", 1, total, min(held, total), step, how)
 
-    @rule(data=st.data(), sender=st.sampled_from(SENDERS))
+    @rule(data=st.data(), step=st.integers(1, 3), how=HOW)
     @precondition(lambda self: self.attempts)
-    def renew(self, data: st.DataObject, sender: str) -> None:
+    def renew(self, data: st.DataObject, step: int, how: tuple[str, bool, float]) -> None:
         old = data.draw(st.sampled_from(self.current))
-        self._attempt(old.name, old.number + 1, old.total, old.held, sender, False)
+        self._attempt(old.name, old.number + 1, old.total, old.held, step, how)
 
-    @rule(data=st.data(), step=st.integers(1, 3))
-    @precondition(lambda self: self.attempts)
-    def ship(self, data: st.DataObject, step: int) -> None:
-        attempt = data.draw(st.sampled_from(self.attempts))
-        left = attempt.total - attempt.held - attempt.shipped
-        if attempt.transfer is None or attempt.is_finishing or attempt.transfer.outcome.is_terminal:
-            return
-        run = PageRun(first_page=attempt.held + attempt.shipped, num_pages=min(step, left))
-        attempt.shipped += run.num_pages
-        attempt.is_finishing = attempt.shipped == attempt.total - attempt.held
-        salt = attempt.name
-        if not attempt.is_finishing:
-            self.background(attempt.transfer.ship(run, run_data(run, salt)))
+    async def _ship(self, attempt: Attempt, step: int, pause_s: float) -> None:
+        """As prefill does: a run, the next chunk's computation, a run, ..., the finale with the last."""
+        starts = range(attempt.held, attempt.total, step)
+        runs = [PageRun(first_page=first, num_pages=min(step, attempt.total - first)) for first in starts]
+        for run in runs[:-1]:
+            await attempt.transfer.ship(run, run_data(run, attempt.name))
+            await asyncio.sleep(pause_s)
+        if runs:
+            await attempt.transfer.finish(finale(attempt.total), runs[-1], run_data(runs[-1], attempt.name))
         else:
-            self.background(self._finish(attempt.transfer, attempt.total, run, salt))
-
-    async def _finish(self, transfer: OutboundTransfer, total: int, run: PageRun, salt: str) -> None:
-        if run.num_pages:
-            await transfer.finish(finale(total), run, run_data(run, salt))
-        else:
-            await transfer.finish(finale(total))
-        await transfer.wait_outcome(5.0)
+            await attempt.transfer.finish(finale(attempt.total))
+        await attempt.transfer.wait_outcome(8.0)
 
     @rule(data=st.data())
     @precondition(lambda self: self.attempts)
     def abort(self, data: st.DataObject) -> None:
         attempt = data.draw(st.sampled_from(self.attempts))
-        if attempt.transfer is not None:
-            self.run(self._call(lambda: attempt.transfer.abort(Reason.CANCELLED)))
+        self.run(self._call(lambda: attempt.transfer.abort(Reason.CANCELLED)))
 
     async def _call(self, function: Any) -> None:
         function()
@@ -140,17 +140,6 @@ class TransferMachine(RuleBasedStateMachine):
     def restart_sender(self, name: str) -> None:
         self.run(self.rig.restart(name))
 
-    @rule(what=st.sampled_from(["drop", "flip", "duplicate", "delay_s"]), how_often=st.sampled_from([0.0, 0.2, 1.0]))
-    def break_data(self, what: str, how_often: float) -> None:
-        setattr(self.rig.network.faults, what, how_often)
-
-    @rule(
-        what=st.sampled_from(["lose_request", "lose_response", "duplicate", "delay_s"]),
-        how_often=st.sampled_from([0.0, 0.2, 0.5]),
-    )
-    def break_control(self, what: str, how_often: float) -> None:
-        setattr(self.rig.control, what, how_often)
-
     @rule(sender=st.sampled_from(SENDERS))
     def cut(self, sender: str) -> None:
         self.rig.network.faults.cut ^= {(WorkerId(sender), WorkerId("d"))}
@@ -168,7 +157,7 @@ class TransferMachine(RuleBasedStateMachine):
     @invariant()
     def done_means_every_page_and_one_finale(self) -> None:
         for attempt in self.attempts:
-            if attempt.transfer is not None and attempt.transfer.outcome.state is OutcomeState.DONE:
+            if attempt.transfer.outcome.state is OutcomeState.DONE:
                 assert sorted(attempt.sink.pages) == list(range(attempt.held, attempt.total))
                 assert len(attempt.sink.finales) == 1
             assert len(attempt.sink.finales) <= 1
@@ -189,7 +178,7 @@ class TransferMachine(RuleBasedStateMachine):
         await asyncio.sleep(30)
         for attempt in self.attempts:
             attempt.sink.land_all()
-            if attempt.transfer is not None and not attempt.transfer.outcome.is_terminal:
+            if not attempt.transfer.outcome.is_terminal:
                 attempt.transfer.abort(Reason.CANCELLED)
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=60)
@@ -209,15 +198,17 @@ class TransferMachine(RuleBasedStateMachine):
             assert end._scope.first_bug is None
         assert self.loop.unhandled == []
 
-    def _attempt(self, name: str, number: int, total: int, held: int, sender: str, slow: bool) -> None:
-        sink = Sink(self.decode, lands_at_once=not slow)
+    def _attempt(self, name: str, number: int, total: int, held: int, step: int, how: tuple[str, bool, float]) -> None:
+        sender, is_slow, pause_s = how
+        sink = Sink(self.decode, lands_at_once=not is_slow)
         try:
             _, transfer_id = expect(self.decode, total, held=held, attempt=number, name=name, sink=sink)
         except BatonError:
             return
-        attempt = Attempt(name=name, number=number, total=total, held=held, sink=sink)
-        attempt.transfer = self.rig.ends[WorkerId(sender)].start(transfer_id, REQUEST, self.decode.me)
+        transfer = self.rig.ends[WorkerId(sender)].start(transfer_id, REQUEST, self.decode.me)
+        attempt = Attempt(name=name, number=number, total=total, held=held, sink=sink, transfer=transfer)
         self.attempts.append(attempt)
+        self.background(self._ship(attempt, step, pause_s))
 
 
 TestTransfers = TransferMachine.TestCase

@@ -1,5 +1,7 @@
 """Which pages become ready when: over a request's life every page from the held ones on, once, whole."""
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ def test_every_page_from_the_held_ones_on_is_planned_once_and_in_order(
     held = min(held, prompt // page_size)
     borders = [0, *sorted(min(cut, prompt) for cut in cuts), prompt]
     planned: list[int] = []
-    for before, after in zip(borders, borders[1:], strict=False):
+    for before, after in pairwise(borders):
         for run in plan_runs(
             held_pages=held,
             tokens_before=before,

@@ -13,7 +13,7 @@ import torch
 
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy, mint_epoch
-from common.core.errors import TransferFailed
+from common.core.errors import BatonError
 from common.core.ids import Epoch, RequestId, ReservationId, TransferId, WorkerId, WorkerRef
 from common.kv.layout import PageLayout
 from common.kv.staging import StagingPool
@@ -115,10 +115,8 @@ class Session:
         """Ships on against a dead peer until it is noticed."""
         try:
             await self.ship(NUM_RUNS - 1)
-        except TransferFailed:
-            return True
-        except Exception as error:
-            return self.transfer.outcome.is_terminal and bool(str(error))
+        except BatonError:
+            return self.transfer.outcome.is_terminal
         return False
 
 
