@@ -5,6 +5,7 @@ Legend: P pages, L layers, 2 key and value, H key-value heads, S slots per page,
 
 from collections.abc import Iterator, Sequence
 
+import numpy
 import torch
 
 from common.core.ids import PageId
@@ -22,8 +23,8 @@ class TorchStorage:
         self.layout = layout
         self.num_pages = num_pages
         shape = (num_pages, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, layout.head_dim)
-        self.kv_PL2HSD = torch.zeros(shape, dtype=DTYPES[layout.dtype], device=device)
-        self._bytes_PB = self.kv_PL2HSD.view(num_pages, -1).view(torch.uint8)
+        self._bytes_PB = _zero_bytes(num_pages, layout.page_bytes, torch.device(device))
+        self.kv_PL2HSD = self._bytes_PB.view(DTYPES[layout.dtype]).view(shape)
 
     def layer_view(self, layer: int) -> torch.Tensor:
         """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""
@@ -66,3 +67,10 @@ class TorchStorage:
         page_bytes = self.layout.page_bytes
         view = torch.frombuffer(buffer, dtype=torch.uint8, count=count * page_bytes, offset=start * page_bytes)
         return view.view(count, page_bytes)
+
+
+def _zero_bytes(num_pages: int, page_bytes: int, device: torch.device) -> torch.Tensor:
+    """Zeroed bytes_PB. On a CPU the system hands memory out as pages are first touched: a start costs no time for it."""
+    if device.type == "cpu":
+        return torch.from_numpy(numpy.zeros((num_pages, page_bytes), dtype=numpy.uint8))
+    return torch.zeros((num_pages, page_bytes), dtype=torch.uint8, device=device)

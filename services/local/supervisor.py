@@ -73,12 +73,12 @@ class Supervisor:
 
     async def _all_ready(self) -> None:
         for process in self.processes.values():
-            await process.ready.wait()
+            await process.ready.wait()  # bounded: by `timeout_s` of wait_ready
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Until every process announced itself. Raises StartupError, or Unavailable naming who is late."""
         ready = asyncio.create_task(self._all_ready())
-        failed = asyncio.create_task(self._failed.wait())
+        failed = asyncio.create_task(self._failed.wait())  # bounded: by `timeout_s`
         try:
             await asyncio.wait({ready, failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
