@@ -161,15 +161,19 @@ class PageCache:
     # Asking
 
     def readers(self, ref: PageRef) -> int:
+        """How many sequences, reservations and exports hold the page."""
         return self._pool.readers(ref)
 
     def is_current(self, ref: PageRef) -> bool:
+        """Whether the page still lives the life that `ref` names."""
         return self._pool.is_current(ref)
 
     def counts(self) -> PageCounts:
+        """Pages by state. Constant time."""
         return self._pool.counts()
 
     def counters(self) -> CacheCounters:
+        """A snapshot of the events so far."""
         return CacheCounters(
             hits=self._hits,
             misses=self._misses,

@@ -175,14 +175,17 @@ class PagePool:
     # Asking
 
     def readers(self, ref: PageRef) -> int:
+        """How many sequences, reservations and exports hold the page."""
         (page,) = self._current([ref])
         return self._readers[page]
 
     def writers(self, ref: PageRef) -> int:
+        """How many transfers may still land in the page."""
         (page,) = self._current([ref])
         return self._writers[page]
 
     def state(self, page: PageId) -> PageState:
+        """Where the page is on its journey: derived from counts and marks, never stored."""
         if self._is_promised[page]:
             return PageState.FILLING if self._writers[page] else PageState.PROMISED
         if self._readers[page]:
@@ -218,6 +221,7 @@ class PagePool:
         )
 
     def counters(self) -> PoolCounters:
+        """A snapshot of the events so far."""
         return PoolCounters(**self._events)
 
     def audit(self) -> None:

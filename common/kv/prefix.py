@@ -37,9 +37,11 @@ class PrefixIndex:
         return len(self._idle)
 
     def find(self, prefix: PrefixHash) -> PrefixEntry | None:
+        """The page that holds a prefix. Whoever uses it compares the token ids first."""
         return self._by_prefix.get(prefix)
 
     def find_page(self, page: PageId) -> PrefixEntry | None:
+        """The prefix that a page holds, if it is registered."""
         return self._by_page.get(page)
 
     def add(self, entry: PrefixEntry) -> None:
