@@ -65,7 +65,7 @@ def test_greedy_takes_the_largest_logit_and_the_lowest_id_on_a_tie() -> None:
     assert draw_tokens(rows, [sample(sampling=GREEDY)] * 3) == [1, 0, 3]
 
 
-@pytest.mark.parametrize("vocab", [5, 1000])
+@pytest.mark.parametrize("vocab", [5, 300])
 def test_draws_follow_the_softmax(vocab: int) -> None:
     """Chi-square over 40,000 positions against softmax(logits / temperature), in about ten bins."""
     torch.manual_seed(vocab)
@@ -136,15 +136,15 @@ def test_cuts_equal_the_plain_definition(logits: list[float], temperature: float
     assert kept in near
 
 
-@pytest.mark.parametrize("sampling", [TokenSampling(top_p=0.999), TokenSampling(top_k=1500, top_p=0.99)], ids=str)
+@pytest.mark.parametrize("sampling", [TokenSampling(top_p=0.999), TokenSampling(top_k=4500, top_p=0.99)], ids=str)
 def test_a_flat_distribution_needs_more_than_the_first_candidates(sampling: TokenSampling) -> None:
-    """2,000 tokens of nearly equal logits: far more than the candidates that are looked at first are kept."""
+    """5,000 tokens of nearly equal logits: more than the candidates that are looked at before all are kept."""
     torch.manual_seed(4)
-    logits = (torch.randn(2000) * 0.1).tolist()
+    logits = (torch.randn(5000) * 0.1).tolist()
     kept = kept_by_definition(logits, sampling)
-    drawn = drawn_set(logits, sampling, num_draws=4000)
+    drawn = drawn_set(logits, sampling, num_draws=600)
     assert drawn <= kept
-    assert len(drawn) > 1000
+    assert len(drawn) > 400
 
 
 def test_tokens_that_tie_with_the_last_kept_one_are_kept() -> None:

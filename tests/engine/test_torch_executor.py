@@ -1,7 +1,7 @@
 """The torch executor: the same bits however a sequence is computed, and poison that stays in its row.
 
 Method: page memory starts as NaN, a sequence is computed whole and alone, then again in another way, and tokens and
-every key and value are compared bit by bit. The arithmetic itself is compared with another implementation in tests/oracle.
+every key and value are compared bit by bit. The arithmetic is compared with another implementation in tests/oracle.
 """
 
 import random
