@@ -66,8 +66,9 @@ class MemoryServer:
         self.empty()
 
     def start(self) -> None:
-        """Up again, empty."""
-        self._is_down = self._is_paused = False
+        """Up again after `stop`, empty."""
+        if self._is_down:
+            self._is_down = self._is_paused = False
 
     def empty(self) -> None:
         self._held.clear()

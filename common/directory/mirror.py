@@ -56,6 +56,7 @@ class DirectoryMirror:
         self._look_at = clock.monotonic()
         self._grace_until = 0.0
         self._missed_look = True
+        self._wants_restore = False
         self._changed = asyncio.Event()
         self.version = 0
 
@@ -107,7 +108,7 @@ class DirectoryMirror:
         is_current = await self._read_events()
         if sight is not None and is_current:
             self._note(sight)
-        if sight is not None or any(not peer.owned.is_whole for peer in self._peers.values()):
+        if sight is not None or self._wants_restore:
             await self._restore()
 
     async def _look(self) -> _Sight | None:
@@ -117,10 +118,12 @@ class DirectoryMirror:
         if sight is None:
             self._missed_look = True
             return None
-        now = self._clock.monotonic()
-        if self._missed_look or (self._peers and not sight.records):
-            self._grace_until = now + self._settings.lease_s
-            self._missed_look = False
+        is_emptied = bool(self._peers) and not sight.records
+        if self._missed_look or is_emptied:
+            self._grace_until = self._clock.monotonic() + self._settings.lease_s
+            if self._peers:
+                self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="emptied" if is_emptied else "returned")
+        self._missed_look = False
         if sight.newest is None or sight.newest < self._position:
             self._position = STREAM_START
         self._take_members(sight)
@@ -206,6 +209,7 @@ class DirectoryMirror:
         if peer.owned.apply(event):
             self._tell()
         if was_whole and not peer.owned.is_whole:
+            self._wants_restore = True
             self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="gap")
 
     def _note(self, sight: _Sight) -> None:
@@ -220,7 +224,8 @@ class DirectoryMirror:
                 self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="trimmed")
 
     async def _restore(self) -> None:
-        """Read the snapshots of replicas that are not whole."""
+        """Read the snapshots of replicas that are not whole: at once after a gap, then with every look."""
+        self._wants_restore = False
         broken = [peer for peer in self._peers.values() if not peer.owned.is_whole]
         if not broken:
             return

@@ -36,9 +36,9 @@ _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, except
 
 
 class RedisStore:
-    """One connection to one Redis. Raises Unavailable; the guard in front of it holds the deadline.
+    """One connection to one Redis. Raises Unavailable. Every call needs a deadline around it: the guard has it.
 
-    `timeout_s` bounds the connection attempt, so that a black hole does not outlive the guard's deadline.
+    `timeout_s` bounds the attempt to connect.
     """
 
     def __init__(self, url: str, *, timeout_s: float, username: str | None = None, password: str | None = None) -> None:
@@ -47,7 +47,7 @@ class RedisStore:
             url,
             max_connections=1,
             protocol=2,
-            socket_timeout=timeout_s,
+            socket_timeout=None,  # with one, the library's wait_for swallows cancellations on Python 3.11
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,

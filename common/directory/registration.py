@@ -20,6 +20,8 @@ from common.rpc.convert.directory import SHORT_HASH_BYTES, event_to_wire, member
 
 MAX_STREAM_ENTRIES = 10_000
 """Chosen: minutes of events of a busy cluster in a few megabytes; older ones are in the snapshots."""
+UNCHANGED_SNAPSHOTS = 5
+"""Chosen: periods after which a snapshot is repeated although nothing changed."""
 MAX_PENDING_CHANGES = 256
 """Chosen: steps that may pass while one write is under way; beyond it a snapshot is shorter than the events."""
 
@@ -123,23 +125,37 @@ class Registration:
         """Send what is pending, or a snapshot where something may have been lost."""
         if not self._is_announced or self._has_left or self.is_superseded:
             return
-        is_due = self._clock.monotonic() - self._snapshot_at >= self._settings.snapshot_s
-        wants_snapshot = self._needs_snapshot or (self._changed_since_snapshot and is_due)
+        wants_snapshot = self._needs_snapshot or self._is_snapshot_due()
         if not (self._pending or wants_snapshot):
             return
-        # Consumed even if the write fails: it may have been carried out. After doubt one number is left out: the gap sends
-        # every mirror to the snapshot, also one that missed nothing before.
-        self._sequence += 2 if self._needs_snapshot else 1
-        commands: list[Command] = [self._event(self._pending)]
+        commands = self._news()
         if wants_snapshot:
             commands.append(self._snapshot())
+            self._changed_since_snapshot = False
+            self._snapshot_at = self._clock.monotonic()
         self._pending = []
         self._needs_snapshot = False
-        self._changed_since_snapshot = self._changed_since_snapshot and not wants_snapshot
         if await self._guard.run(lambda store: store.write(commands)) is None:
             self._doubt()
-        elif wants_snapshot:
-            self._snapshot_at = self._clock.monotonic()
+
+    def _is_snapshot_due(self) -> bool:
+        """Every snapshot_s after changes; now and then anyway, as a late write may have put back an older one."""
+        age_s = self._clock.monotonic() - self._snapshot_at
+        patience = 1 if self._changed_since_snapshot else UNCHANGED_SNAPSHOTS
+        return age_s >= patience * self._settings.snapshot_s
+
+    def _news(self) -> list[Command]:
+        """The event for what is pending. Its number is consumed even if the write fails: it may have been carried out.
+
+        After doubt one number is left out: the gap sends every mirror to the snapshot, even one that missed nothing.
+        """
+        if self._needs_snapshot:
+            self._sequence += 2
+            return [self._event(())]
+        if not self._pending:
+            return []
+        self._sequence += 1
+        return [self._event(self._pending)]
 
     async def leave(self) -> None:
         """Withdraw everything, unless the name belongs to another incarnation by now. Idempotent."""

@@ -81,6 +81,10 @@ class Router:
         self.guard = Guard(store, settings, clock=clock, metrics=self.metrics, log=self.log)
         self.mirror = DirectoryMirror(self.guard, settings, clock=clock, metrics=self.metrics)
 
+    @property
+    def is_stale(self) -> bool:
+        return self.mirror.is_stale
+
     def runs(self, *numbers: int) -> dict[WorkerId, int]:
         """Leading pages of the prompt `numbers` that each worker holds."""
         return self.mirror.held_runs([prefix(number) for number in numbers])

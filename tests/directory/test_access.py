@@ -1,0 +1,108 @@
+"""Goal: each role can do its work in Redis and nothing else; no scripts, nothing that blocks. Method: a real Valkey."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.asyncio
+from redis import exceptions
+
+from common.config.loader import load
+from common.core.clock import SystemClock
+from common.core.errors import Unavailable
+from common.core.ids import Epoch, RouterId, RouterRef
+from common.directory.access import RedisUser, acl_lines, role_password
+from common.directory.connect import connect
+from common.directory.queue_board import QueueBoard
+from common.directory.redis_store import RedisStore
+from common.directory.store import Put
+from services.local.valkey import EmbeddedValkey
+from tests.directory.cluster import SETTINGS, Router, Worker, published
+
+SECRET = b"canary-secret"
+PASSWORDS = {user: role_password(SECRET, user) for user in RedisUser}
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[EmbeddedValkey]:
+    async with EmbeddedValkey(acl=acl_lines("test", PASSWORDS)) as server:
+        yield server
+
+
+def store(valkey: EmbeddedValkey, user: RedisUser) -> RedisStore:
+    config = load(settings=[f"cluster.redis_url={valkey.url}", "cluster.redis_login=role", "cluster.name=test"])
+    return connect(config.cluster, config.liveness, user=user, secret=SECRET)
+
+
+async def test_worker_and_router_do_all_their_work_with_their_own_rights(valkey: EmbeddedValkey) -> None:
+    clock = SystemClock()
+    stores = [store(valkey, RedisUser.WORKER), store(valkey, RedisUser.ROUTER)]
+    worker, router = Worker(stores[0], clock), Router(stores[1], clock)
+    board = QueueBoard(router.guard, SETTINGS, router=RouterRef(router=RouterId("router-0"), epoch=Epoch(1)))
+    assert await worker.registration.beat()
+    worker.registration.publish(published(1))
+    await worker.registration.flush()
+    worker.registration.publish(published(2))
+    await worker.registration.flush()
+    await router.mirror.round()
+    assert router.runs(1, 2) == {"decode-0": 2}
+    assert await board.publish(())
+    assert [view.router.router for view in await board.read() or ()] == ["router-0"]
+    await worker.registration.leave()
+    await router.mirror.round()
+    assert router.mirror.members() == ()
+    await board.leave()
+    assert worker.log.lines == router.log.lines == []
+    for each in stores:
+        await each.drop()
+
+
+DENIED: tuple[tuple[str, ...], ...] = (
+    ("EVAL", "return 1", "0"),
+    ("BLPOP", "baton:{test}:events", "1"),
+    ("XREAD", "BLOCK", "1", "STREAMS", "baton:{test}:events", "0"),
+    ("KEYS", "*"),
+    ("FLUSHALL",),
+    ("CONFIG", "GET", "*"),
+    ("ACL", "LIST"),
+    ("SUBSCRIBE", "x"),
+    ("GET", "baton:{other}:worker:decode-0"),
+    ("SET", "elsewhere", "x"),
+)
+
+
+@pytest.mark.parametrize("user", list(RedisUser))
+async def test_everything_else_is_denied(valkey: EmbeddedValkey, user: RedisUser) -> None:
+    client = redis.asyncio.Redis(
+        host="127.0.0.1", port=valkey.port, username=user.login, password=PASSWORDS[user], protocol=2
+    )
+    for words in DENIED:
+        with pytest.raises(exceptions.NoPermissionError):
+            await client.execute_command(*words)  # type: ignore[no-untyped-call]  # the library left it untyped
+    await client.aclose()
+
+
+async def test_a_router_cannot_write_what_workers_say(valkey: EmbeddedValkey) -> None:
+    router = store(valkey, RedisUser.ROUTER)
+    with pytest.raises(Unavailable) as caught:
+        await router.write([Put(key="baton:{test}:worker:decode-0", value=b"x", ttl_s=3)])
+    assert caught.value.facts["kind"] == "denied"
+    await router.drop()
+
+
+async def test_the_default_user_and_a_wrong_password_get_nothing(valkey: EmbeddedValkey) -> None:
+    wrong = [
+        RedisStore(valkey.url, timeout_s=2),
+        RedisStore(valkey.url, timeout_s=2, username="baton-worker", password="wrong"),
+    ]
+    for each in wrong:
+        with pytest.raises(Unavailable) as caught:
+            await each.read(["a"])
+        assert caught.value.facts["kind"] == "denied"
+        await each.drop()
+
+
+def test_passwords_appear_as_hashes_only_and_differ_by_role_and_secret() -> None:
+    text = "\n".join(acl_lines("test", PASSWORDS))
+    assert all(password not in text for password in PASSWORDS.values())
+    others = {role_password(b"another", user) for user in RedisUser}
+    assert len(set(PASSWORDS.values()) | others) == 4

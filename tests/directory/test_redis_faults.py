@@ -1,0 +1,158 @@
+"""Goal: the rules hold with a real server that is killed, frozen, full or refusing. Method: an embedded Valkey."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from common.core.clock import SystemClock
+from common.core.errors import Unavailable
+from common.directory.redis_store import RedisStore
+from common.directory.store import Put, Store
+from common.observe import catalogue
+from services.local.valkey import EmbeddedValkey
+from tests.directory.cluster import SETTINGS, Router, Worker, published, withdrawn
+
+CLOCK = SystemClock()
+TWO_BEATS = 2 * SETTINGS.heartbeat_s
+SLACK_S = 0.7  # a busy machine with two cores
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[EmbeddedValkey]:
+    async with EmbeddedValkey() as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(valkey: EmbeddedValkey) -> AsyncIterator[tuple[Worker, Router]]:
+    """A worker and a router that follow the directory."""
+    stores = [RedisStore(valkey.url, timeout_s=SETTINGS.timeout_s) for _ in range(2)]
+    worker, router = Worker(stores[0], CLOCK), Router(stores[1], CLOCK)
+    tasks = [asyncio.create_task(worker.registration.run()), asyncio.create_task(router.mirror.run())]
+    try:
+        yield worker, router
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for store in stores:
+            await store.drop()
+    assert [end for end in ends if isinstance(end, Exception)] == []
+
+
+async def test_a_killed_server_that_comes_back_empty_costs_no_member_and_is_refilled(valkey: EmbeddedValkey) -> None:
+    async with running(valkey) as (worker, router):
+        worker.registration.publish(published(1, 2))
+        await router.wait_until(lambda: bool(router.runs(1)), 5)
+        await valkey.kill()
+        await asyncio.sleep(0.5 + SLACK_S)
+        assert router.metrics.value(catalogue.DIRECTORY_STALE) == 1
+        worker.registration.publish(withdrawn(2))
+        worker.registration.publish(published(3))
+        await asyncio.sleep(3.5)
+        assert router.runs(1, 2) == {"decode-0": 2}
+        await valkey.start()
+        waited = await router.wait_until(lambda: router.runs(3) == {"decode-0": 1}, TWO_BEATS + SLACK_S)
+        print(f"rebuilt after {waited:.3f} s")
+        assert router.runs(1, 2) == {"decode-0": 1}
+        assert not router.mirror.is_stale
+        assert [event for event, _ in router.log.lines] == ["directory_away", "directory_returned"]
+
+
+async def test_a_frozen_server_is_never_waited_for_longer_than_the_timeout(valkey: EmbeddedValkey) -> None:
+    async with running(valkey) as (worker, router):
+        worker.registration.publish(published(1))
+        await router.wait_until(lambda: bool(router.runs(1)), 5)
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(1)
+            assert router.mirror.is_stale
+
+            async def read(store: Store) -> tuple[bytes | None, ...]:
+                return await store.read(["a"])
+
+            waits = []
+            for _ in range(40):
+                began = CLOCK.monotonic()
+                assert await router.guard.run(read) is None
+                waits.append(CLOCK.monotonic() - began)
+                await asyncio.sleep(0.05)
+            assert max(waits) < 2 * SETTINGS.timeout_s + SLACK_S / 2  # behind the mirror's own probe at worst
+            assert router.runs(1) == {"decode-0": 1}
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        worker.registration.publish(published(2))
+        await router.wait_until(lambda: router.runs(1, 2) == {"decode-0": 2}, TWO_BEATS + SETTINGS.timeout_s + SLACK_S)
+        assert router.metrics.value(catalogue.DIRECTORY_ERRORS, kind="timeout") >= 3
+        assert len([event for event, _ in router.log.lines if event == "directory_away"]) == 1
+
+
+async def test_a_full_server_is_counted_as_full_and_reading_goes_on() -> None:
+    async with EmbeddedValkey(max_memory_bytes=8 * 1024 * 1024) as valkey:
+        filler = RedisStore(valkey.url, timeout_s=2)
+        for size in (256 * 1024, 4096, 16):
+            with pytest.raises(Unavailable) as caught:
+                await _fill(filler, size)
+            assert caught.value.facts["kind"] == "full"
+        async with running(valkey) as (worker, router):
+            await asyncio.sleep(2)
+            assert not router.mirror.is_stale
+            assert worker.metrics.value(catalogue.DIRECTORY_ERRORS, kind="full") >= 1
+            assert [event for event, _ in worker.log.lines].count("directory_away") == 1
+        await filler.drop()
+
+
+def _reading(key: str) -> Callable[[Store], Awaitable[tuple[bytes | None, ...]]]:
+    return lambda store: store.read([key])
+
+
+async def _fill(store: Store, size: int) -> None:
+    for number in range(4096):
+        await store.write([Put(key=f"filler-{size}-{number}", value=bytes(size), ttl_s=60)])
+
+
+async def test_cancelled_readers_never_get_each_others_answers(valkey: EmbeddedValkey) -> None:
+    """Every value repeats its key; readers are cancelled at random moments of their round trip."""
+    seed = 20261121
+    print("seed", seed)
+    chance = random.Random(seed)
+    store = RedisStore(valkey.url, timeout_s=2)
+    router = Router(store, CLOCK)
+    for number in range(50):
+        await store.write([Put(key=f"k{number}", value=f"k{number}".encode(), ttl_s=600)])
+    cancelled = answered = 0
+    for _ in range(3000):
+        key = f"k{chance.randrange(50)}"
+        task = asyncio.create_task(router.guard.run(_reading(key)))
+        if chance.random() < 0.5:
+            for _ in range(chance.randrange(6)):
+                await asyncio.sleep(0)
+            task.cancel()
+        result = (await asyncio.gather(task, return_exceptions=True))[0]
+        if isinstance(result, asyncio.CancelledError):
+            cancelled += 1
+        else:
+            assert result == (key.encode(),)
+            answered += 1
+    print("cancelled", cancelled, "answered", answered)
+    assert cancelled > 500
+    assert answered > 500
+    await store.drop()
+
+
+async def test_nobody_home_is_not_an_error_of_the_process() -> None:
+    """Redis may come later than everybody else."""
+    server = EmbeddedValkey()
+    async with running(server) as (worker, router):
+        worker.registration.publish(published(1))
+        await asyncio.sleep(1)
+        assert router.mirror.members() == ()
+        async with server:
+            await router.wait_until(lambda: bool(router.runs(1)), TWO_BEATS + SLACK_S)
