@@ -5,7 +5,7 @@ Legend: P pages, L layers, 2 key and value, H key-value heads, S slots per page,
 
 from collections.abc import Iterator, Sequence
 
-import numpy
+import numpy as np
 import torch
 
 from common.core.ids import PageId
@@ -70,7 +70,7 @@ class TorchStorage:
 
 
 def _zero_bytes(num_pages: int, page_bytes: int, device: torch.device) -> torch.Tensor:
-    """Zeroed bytes_PB. On a CPU the system hands memory out as pages are first touched: a start costs no time for it."""
+    """Zeroed bytes_PB. On a CPU the system hands memory out as it is first touched: a start does not pay for it."""
     if device.type == "cpu":
-        return torch.from_numpy(numpy.zeros((num_pages, page_bytes), dtype=numpy.uint8))
+        return torch.from_numpy(np.zeros((num_pages, page_bytes), dtype=np.uint8))
     return torch.zeros((num_pages, page_bytes), dtype=torch.uint8, device=device)
