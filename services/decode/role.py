@@ -61,4 +61,4 @@ class DecodeRole:
         return
 
     async def run(self, stop: asyncio.Event) -> None:
-        await stop.wait()
+        await stop.wait()  # bounded: the node sets it when it leaves

@@ -47,7 +47,7 @@ async def up(
         config, overrides, clock=clock, entropy=entropy, tell=progress, first_router_port=first_router_port
     ) as cluster:
         _tell_ready(console, cluster)
-        await stop.wait()
+        await stop.wait()  # bounded: by Ctrl-C or SIGTERM
         console.print("stopping: running answers may finish ...", style="dim")
     console.print("stopped", style="dim")
 

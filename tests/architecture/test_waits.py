@@ -25,8 +25,8 @@ WAITING_METHODS = frozenset(
         "wait_closed",
     }
 )
-# Those that take arguments of their own, and still wait.
-WAITING_CALLS = frozenset({"asyncio.wait", "asyncio.gather"})
+# Those that take arguments of their own, and still wait. (`gather` waits for what is judged where it waits itself.)
+WAITING_CALLS = frozenset({"asyncio.wait"})
 LIMITERS = frozenset({"asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for"})
 
 
@@ -74,7 +74,7 @@ def explained_lines(source: Source, text: str) -> set[int]:
     """Lines that carry or follow a `# bounded` comment, and those of functions whose docstring speaks of the bound."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     rows = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and "bounded" in token.string}
-    spoken = [function for function in source.functions() if "bound" in (ast.get_docstring(function) or "")]
+    spoken = [function for function in source.functions() if "bound" in (ast.get_docstring(function) or "").lower()]
     within = {row for function in spoken for row in range(function.lineno, (function.end_lineno or 0) + 1)}
     return rows | {row + 1 for row in rows} | within
 
