@@ -6,7 +6,6 @@
 How shipping uses it:
 
     transfer = endpoint.start(transfer_id, request, destination)
-    await transfer.open()                                  # known from here: transfer.max_run_bytes
     await transfer.ship(run, staging.view[:num_bytes])     # as pages become ready, in order; then the buffer is free
     await transfer.finish(finale, run, data)               # with the last run, or alone
     outcome = await transfer.wait_outcome(timeout_s)
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, TransferFailed, Unavailable
 from common.core.ids import WorkerRef
-from common.kv.digest import digest_pages
+from common.kv.digest import DIGEST_BYTES, digest_pages
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link, LinkGone
@@ -30,6 +29,7 @@ from common.transfer.links import LinkTable
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, TransferRef
 from common.transfer.offload import Offload
 from common.transfer.peer import Peers
+from common.transfer.plan import max_run_pages, split
 from common.transfer.scope import TaskScope, outlast
 
 Result = TypeVar("Result")
@@ -85,12 +85,12 @@ class OutboundTransfer:
 
     @property
     def max_run_bytes(self) -> int:
-        """The receiver's largest run. Valid after `open`."""
+        """The receiver's largest frame; a longer run travels in pieces. Valid after `open`."""
         assert self._link is not None, f"{self.ref} is not open"
         return self._link.max_run_bytes
 
     async def open(self) -> None:
-        """Makes sure of a link to the destination. Idempotent. Raises what LinkTable.hold raises."""
+        """Makes sure of a link to the destination; `ship` does it too. Idempotent. Raises as LinkTable.hold does."""
         self._check_running()
         if self._link is None:
             await self._guarded(self._hold_link())
@@ -155,6 +155,17 @@ class OutboundTransfer:
                 await outlast(digesting)
 
     async def _carry(self, link: Link, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None) -> None:
+        """In as many pieces as the receiver's staging buffers ask for; the finale goes with the last."""
+        size = self._page_bytes
+        for piece in split(run, max_run_pages(link.max_run_bytes, size)) or (run,):
+            first, end = piece.first_page - run.first_page, piece.end - run.first_page
+            last = finale if piece.end == run.end else None
+            part = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
+            await self._carry_piece(link, piece, data[first * size : end * size], part, last)
+
+    async def _carry_piece(
+        self, link: Link, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None
+    ) -> None:
         try:
             await link.carry(self.ref, run, data, digests=digests, finale=finale)
         except TransferFailed as error:

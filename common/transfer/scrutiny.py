@@ -2,11 +2,10 @@
 
 from common.core.errors import Fenced, FieldViolation, InvalidRequest, Reason, TransferFailed
 from common.core.ids import WorkerRef
+from common.kv.digest import DIGEST_BYTES
 from common.transfer.expectation import Expectation, InboundTransfer
 from common.transfer.messages import Finale, Offer
 from common.transfer.plan import run_bytes
-
-PAGE_DIGEST_BYTES = 8
 
 
 def check_offer(offer: Offer, transfer: InboundTransfer, *, me: WorkerRef, max_run_bytes: int) -> None:
@@ -29,7 +28,7 @@ def check_probe(offer: Offer, *, page_bytes: int, max_run_bytes: int) -> None:
     pages = offer.run.num_pages
     if pages < 1 or offer.num_bytes != run_bytes(offer.run, page_bytes) or offer.num_bytes > max_run_bytes:
         raise InvalidRequest(message=f"probe of {pages} pages and {offer.num_bytes} bytes cannot be staged here")
-    if len(offer.digests) != pages * PAGE_DIGEST_BYTES or offer.finale is not None:
+    if len(offer.digests) != pages * DIGEST_BYTES or offer.finale is not None:
         raise InvalidRequest(message=f"probe of {pages} pages with {len(offer.digests)} digest bytes")
 
 
@@ -63,7 +62,7 @@ def _run_violations(offer: Offer, wanted: Expectation, max_run_bytes: int) -> li
     if offer.num_bytes > max_run_bytes:
         description = f"{offer.num_bytes} bytes exceed the staging buffer of {max_run_bytes}"
         found.append(FieldViolation(field="num_bytes", description=description))
-    if len(offer.digests) != run.num_pages * PAGE_DIGEST_BYTES:
+    if len(offer.digests) != run.num_pages * DIGEST_BYTES:
         description = f"{len(offer.digests)} digest bytes for {run.num_pages} pages"
         found.append(FieldViolation(field="digests", description=description))
     return found

@@ -213,5 +213,5 @@ class TransferMachine(RuleBasedStateMachine):
 
 TestTransfers = TransferMachine.TestCase
 TestTransfers.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

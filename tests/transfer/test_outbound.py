@@ -283,3 +283,16 @@ async def test_errors_of_ship_are_baton_errors_whatever_breaks() -> None:
         with pytest.raises(BatonError):
             await ship_all(transfer, 2)
         assert transfer.outcome.state is OutcomeState.FAILED
+
+
+async def test_a_run_larger_than_the_receivers_buffer_travels_in_pieces() -> None:
+    async with rigged() as rig:
+        prefill, decode = await rig.add("p", pages=8), await rig.add("d", pages=3)
+        sink, transfer_id = expect(decode, 8)
+        transfer = prefill.start(transfer_id, REQUEST, decode.me)
+        run = PageRun(first_page=0, num_pages=8)
+        await transfer.finish(finale(8), run, run_data(run))
+        assert (await transfer.wait_outcome(1.0)).state is OutcomeState.DONE
+        assert sink.pages == {index: page_bytes(index) for index in range(8)}
+        assert [offer.run.num_pages for offer in rig.offers] == [3, 3, 2]
+        assert [offer.finale is None for offer in rig.offers] == [True, True, False]
