@@ -151,6 +151,13 @@ def _only_error(group: ExceptionGroup[Exception]) -> BatonError | None:
 
 
 async def _fail(context: "Context", error: BatonError) -> None:
-    """Ends the call with `error`; raises AbortError, which grpc expects to see."""
+    """Ends the call with `error`; raises AbortError, which grpc expects to see.
+
+    A status cannot be sent when the caller is gone, or reads so little that a message is stuck in front of it. Then the
+    call just ends, as cancelled: grpc resets the stream.
+    """
     already = tuple(context.trailing_metadata() or ())
-    await context.abort(status_code(error), shorten(error.message), (*already, *trailing_metadata(error)))
+    try:
+        await context.abort(status_code(error), shorten(error.message), (*already, *trailing_metadata(error)))
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from error

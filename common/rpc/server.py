@@ -18,7 +18,7 @@ from common.rpc.interceptors import Boundary
 from common.rpc.options import Pings, Surface, server_options
 
 LAST_WORDS_S = 1.0
-"""Chosen: time for handlers whose grace is over to tell their callers so; grpc's own end would be a bare CANCELLED."""
+"""Chosen: time for handlers whose grace is over to tell their callers so; grpc's own end carries no reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,10 @@ class PickyServicer(worker_pb2_grpc.WorkerServiceServicer):
                     raise Refused(message="enough")
                 if sequence == 4 and request.router.router_id == "ends":
                     return
-                yield worker_pb2.SubscribeResponse(sequence=sequence)
+                message = worker_pb2.SubscribeResponse(sequence=sequence)
+                if request.router.router_id == "floods":
+                    message.worker.address = "x" * 200_000
+                yield message
                 await asyncio.sleep(0.01)
         finally:
             self.seen.append("subscribe over")

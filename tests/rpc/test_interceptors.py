@@ -1,6 +1,7 @@
 """What a handler's outcome looks like to the caller, over real sockets."""
 
 import asyncio
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -264,3 +265,56 @@ def test_the_handler_ends_when_its_client_process_is_killed_or_frozen(
                 await client.wait()
 
     run(body)
+
+
+def test_a_reader_that_reads_nothing_does_not_outlive_the_servers_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with rig(deadlines=DeadlinePolicy(default_s=0.5, endless=frozenset())) as it:
+            request = worker_pb2.SubscribeRequest(router={"router_id": "floods"})
+            running = it.stub.Subscribe(request)
+            await asyncio.wait_for(it.servicer.over.wait(), 2)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                async for _ in running:
+                    pass
+            assert caught.value.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+    run(body)
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_calls_that_end_at_awkward_moments_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancels and deadlines at random times, while handlers answer, fail and stream."""
+    seed = 11
+    print(f"seed={seed}")
+    chance = random.Random(seed)
+
+    async def one(it: Rig) -> None:
+        timeout_s = chance.choice([0.0005, 0.002, 0.005, 0.02])
+        reason = chance.choice(["refused", "group", "bug", ""])
+        try:
+            match chance.randrange(3):
+                case 0:
+                    request = worker_pb2.CancelWorkRequest(items=[worker_pb2.CancelItem(reason=reason)])
+                    await call(it.stub.CancelWork, request, peer="w", timeout_s=timeout_s)
+                case 1:
+                    await asyncio.wait_for(it.stub.Drain(worker_pb2.DrainRequest()), timeout_s)
+                case _:
+                    router = {"router_id": chance.choice(["fails", "ends", ""])}
+                    request = worker_pb2.SubscribeRequest(router=router)
+                    async with stream(it.stub.Subscribe, request, peer="w", timeout_s=timeout_s) as responses:
+                        async for _ in responses:
+                            if chance.random() < 0.3:
+                                return
+        except (BatonError, TimeoutError):
+            return
+
+    async def body() -> None:
+        async with rig() as it:
+            for _ in range(30):
+                await asyncio.gather(*(one(it) for _ in range(10)))
+            await call(it.stub.GetStatus, worker_pb2.GetStatusRequest(), peer="w", timeout_s=5)
+
+    with structlog.testing.capture_logs() as lines:
+        run(body)
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert all(line["event"] == "rpc_failed" and isinstance(line["exc_info"], KeyError) for line in lines)
