@@ -19,7 +19,6 @@ from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkF
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.worker import Role
-from common.observe.lifetime import Station
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.classify import Facts, classify
@@ -99,7 +98,6 @@ class Leg:
                 await self._track.workers.start_local(decode, self._work)
                 return
             self._promise = await self._track.workers.reserve(decode, self._work)
-        self._record.mark(Station.RESERVED, pages=self._promise.total_pages, held_pages=self._promise.held_pages)
         await self._hand_to(route.prefill, facts)
 
     async def _hand_to(self, prefill: WorkerRef, facts: Facts) -> None:

@@ -162,7 +162,11 @@ def _ranges(sampling: AskedSampling, limits: RouterSection) -> Found:
         yield _violation("sampling.max_tokens", f"{sampling.max_tokens} is not a positive 31-bit number")
     if sampling.min_tokens is not None and sampling.min_tokens < 0:
         yield _violation("sampling.min_tokens", f"{sampling.min_tokens} is negative")
-    if sampling.max_tokens is not None and (sampling.min_tokens or 0) > sampling.max_tokens:
+    elif (
+        sampling.max_tokens is not None
+        and sampling.min_tokens is not None
+        and sampling.min_tokens > sampling.max_tokens
+    ):
         yield _violation("sampling.min_tokens", f"{sampling.min_tokens} is over max_tokens {sampling.max_tokens}")
     if sampling.n is not None and not 1 <= sampling.n <= limits.max_n:
         yield _violation("sampling.n", f"{sampling.n} is not between 1 and {limits.max_n}")

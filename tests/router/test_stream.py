@@ -1,0 +1,125 @@
+"""Goal: a client's stream is exact, its text right, its memory bounded. Method: the stream alone, writer and reader."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from common.core.errors import Cancelled
+from common.core.events import TokensEmitted
+from common.core.ids import RequestId, TokenId
+from common.core.request import FinishReason
+from services.router.request import TextRules, mint_choices
+from services.router.stream import RequestStream
+from tests.router.build import request, spelled_text
+
+
+def emitted(first: int, *tokens: int, choice: int = 0, finish: FinishReason | None = None, stop: int | None = None):
+    return TokensEmitted(
+        request=RequestId("req"),
+        attempt=1,
+        choice=choice,
+        first_index=first,
+        tokens=tuple(map(TokenId, tokens)),
+        finish=finish,
+        stop_token=None if stop is None else TokenId(stop),
+    )
+
+
+def stream(n: int = 1, *, stops: tuple[str, ...] = (), max_tokens: int = 8, **rules: object) -> RequestStream:
+    wanted = request(n=n, rules=TextRules(**{"return_token_ids": True, **rules}))  # type: ignore[arg-type]
+    return RequestStream(wanted, [spelled_text(stops) for _ in range(n)], max_tokens=max_tokens)
+
+
+def read(source: RequestStream):
+    """The next deltas; fails when there are none."""
+    return asyncio.run(asyncio.wait_for(source.read(), 0.2))
+
+
+def test_what_a_reader_missed_comes_as_one_delta() -> None:
+    source = stream()
+    source.accept(emitted(0, 5))
+    source.accept(emitted(1, 6, 7))
+    (delta,) = read(source) or ()
+    assert (delta.first_index, delta.tokens, delta.text) == (0, (5, 6, 7), "5 6 7 ")
+
+
+def test_choices_do_not_mix() -> None:
+    source = stream(2)
+    source.accept(emitted(0, 5, choice=1))
+    source.accept(emitted(0, 6, choice=0))
+    assert [(delta.choice, delta.tokens) for delta in read(source) or ()] == [(0, (6,)), (1, (5,))]
+
+
+def test_an_event_for_a_choice_that_does_not_exist_is_dropped() -> None:
+    assert stream().accept(emitted(0, 5, choice=3)) is None
+
+
+def test_tokens_after_a_stop_string_do_not_count() -> None:
+    source = stream(stops=("6 ",))
+    source.accept(emitted(0, 5, 6, 7, 8))
+    source.accept(emitted(4, 9))
+    (delta,) = read(source) or ()
+    assert (delta.tokens, delta.text, delta.finish, delta.stop_string) == ((5, 6), "5 ", FinishReason.STOP, "6 ")
+    assert source.num_delivered == 2
+    assert source.unfinished(mint_choices(42, 1)) == ()
+
+
+def test_a_stop_token_counts_and_has_no_text() -> None:
+    source = stream()
+    source.accept(emitted(0, 5, 6, finish=FinishReason.STOP, stop=6))
+    (delta,) = read(source) or ()
+    assert (delta.tokens, delta.text, delta.stop_token) == ((5, 6), "5 ", 6)
+
+
+def test_a_delta_without_content_is_not_sent() -> None:
+    source = stream(stops=("5 6 7",), return_token_ids=False)
+    source.accept(emitted(0, 5, 6))
+    with pytest.raises(TimeoutError):
+        read(source)
+    source.accept(emitted(2, 8))
+    (delta,) = read(source) or ()
+    assert (delta.first_index, delta.text) == (0, "5 6 8 ")
+
+
+def test_tokens_gather_up_to_the_interval() -> None:
+    source = stream(stream_interval=3)
+    source.accept(emitted(0, 5, 6))
+    with pytest.raises(TimeoutError):
+        read(source)
+    source.accept(emitted(2, 7))
+    assert len((read(source) or ())[0].tokens) == 3
+
+
+def test_the_reader_gets_what_is_buffered_before_the_error() -> None:
+    source = stream(stream_interval=3)
+    source.accept(emitted(0, 5))
+    source.close(Cancelled(message="gone"))
+    assert read(source)
+    with pytest.raises(Cancelled):
+        read(source)
+
+
+def test_a_full_buffer_says_so_and_has_room_again_at_half() -> None:
+    source = stream(2, max_tokens=4)
+    source.accept(emitted(0, 1, 2, 3))
+    assert not source.is_full
+    source.accept(emitted(0, 4, choice=1))
+    assert source.is_full
+    read(source)
+    assert not source.is_full
+
+
+def test_a_repeat_is_counted_and_a_difference_too() -> None:
+    source = stream()
+    source.accept(emitted(0, 5, 6))
+    source.accept(emitted(0, 5, 9))
+    assert (source.num_duplicates, source.num_conflicts) == (2, 1)
+
+
+def test_seeds_of_choices_differ_and_the_first_keeps_the_requests_own() -> None:
+    seeds = [choice.seed for choice in mint_choices(-1, 8)]
+    assert seeds[0] == (1 << 64) - 1
+    assert len(set(seeds)) == 8
+    assert mint_choices(-1, 4) == mint_choices(-1, 8)[:4]
+    assert replace(mint_choices(7, 1)[0], seed=7) == mint_choices(7, 1)[0]
