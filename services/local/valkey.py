@@ -15,6 +15,7 @@ from services.local.child import die_with_parent
 
 START_S = 10.0
 STOP_S = 5.0
+MAX_PORTS = 3
 _READY = "Ready to accept connections"
 
 
@@ -33,6 +34,7 @@ class EmbeddedValkey:
 
     def __init__(self, *, port: int | None = None, acl: Sequence[str] = (), max_memory_bytes: int = 0) -> None:
         self.port = port or free_port()
+        self._may_move = port is None
         self._acl = tuple(acl)
         self._max_memory_bytes = max_memory_bytes
         self._process: asyncio.subprocess.Process | None = None
@@ -57,7 +59,22 @@ class EmbeddedValkey:
         await self.stop()
 
     async def start(self) -> None:
-        """Up and answering, or StartupError with the server's last words."""
+        """Up and answering, or StartupError with the server's last words.
+
+        A port that we chose may be taken before the server binds it: the first start tries others, a restart never moves.
+        """
+        spare_ports = MAX_PORTS - 1 if self._may_move else 0
+        while not await self._spawn():
+            await self.stop()
+            if spare_ports == 0:
+                last = " / ".join(list(self._lines)[-3:]) or "no output"
+                raise StartupError(message=f"the embedded Valkey did not start on port {self.port}: {last}")
+            spare_ports -= 1
+            self.port = free_port()
+        self._may_move = False
+
+    async def _spawn(self) -> bool:
+        """Start the process; whether it answers before START_S are over."""
         self._ready.clear()
         with tempfile.TemporaryDirectory(prefix="baton-valkey-") as folder:  # read at start only
             self._process = await asyncio.create_subprocess_exec(
@@ -73,13 +90,10 @@ class EmbeddedValkey:
             self._process.stdin.write(self._configuration(Path(folder)).encode())
             self._process.stdin.close()
             self._reader = asyncio.create_task(self._read(), name="valkey-output")
-            ready = asyncio.create_task(self._ready.wait())  # bounded: by START_S below
+            ready = asyncio.create_task(self._ready.wait())
             await asyncio.wait({ready, self._reader}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
-        if not self._ready.is_set():
-            await self.stop()
-            last = " / ".join(list(self._lines)[-3:])
-            raise StartupError(message=f"the embedded Valkey did not start on port {self.port}: {last or 'no output'}")
+        return self._ready.is_set()
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL when that takes too long. Nothing to do when it has ended already."""
