@@ -61,7 +61,7 @@ class EmbeddedValkey:
     async def start(self) -> None:
         """Up and answering, or StartupError with the server's last words.
 
-        A port that we chose may be taken before the server binds it: the first start tries others, a restart never moves.
+        A port of our choice may be taken before the server binds it: the first start tries others, a restart stays.
         """
         spare_ports = MAX_PORTS - 1 if self._may_move else 0
         while not await self._spawn():
