@@ -53,6 +53,7 @@ class Subscriptions:
         self._limits = limits or SubscriptionLimits()
         self._links: dict[RouterRef, _Link] = {}
         self._replaced: OrderedDict[RouterRef, None] = OrderedDict()
+        self._is_closed = False
 
     @property
     def num_live(self) -> int:
@@ -97,7 +98,8 @@ class Subscriptions:
             self._detach(link, stream)
 
     def close(self) -> None:
-        """Forgets every router without cancelling its work: the process is about to end."""
+        """No router is lost from here on: the process is about to end, and with it everything."""
+        self._is_closed = True
         for link in self._links.values():
             link.stop_lease()
         self._links.clear()
@@ -136,6 +138,8 @@ class Subscriptions:
                 self._start_lease(link)
 
     def _start_lease(self, link: "_Link") -> None:
+        if self._is_closed:
+            return
         loop = asyncio.get_running_loop()
         link.lease = loop.call_later(self._limits.lease_s, self._lose, link)
 

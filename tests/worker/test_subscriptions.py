@@ -229,3 +229,17 @@ def test_a_message_is_bounded_and_the_rest_follows() -> None:
         await stream.aclose()
 
     play(act, SubscriptionLimits(max_events=10_000))
+
+
+def test_after_closing_nobody_is_lost_any_more() -> None:
+    async def act(it: Fixture) -> None:
+        stream = it.subscriptions.stream(router("a"))
+        await take(stream)
+        it.publish(router("b"), 1)
+        it.subscriptions.close()
+        await stream.aclose()
+        it.publish(router("c"), 1)
+        await asyncio.sleep(10)
+        assert it.lost == []
+
+    play(act)
