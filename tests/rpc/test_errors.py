@@ -68,7 +68,9 @@ def test_every_class_of_the_tree_is_covered() -> None:
     def below(kind: type[BatonError]) -> set[type[BatonError]]:
         return {kind, *(deeper for sub in kind.__subclasses__() for deeper in below(sub))}
 
-    assert below(BatonError) - {BatonError} == {type(error) for error in ERRORS}
+    # A room may refine an error for itself; what crosses the wire is the tree's.
+    tree = {kind for kind in below(BatonError) - {BatonError} if kind.__module__ == BatonError.__module__}
+    assert tree == {type(error) for error in ERRORS}
 
 
 @pytest.mark.parametrize("kind", [Refused, Unavailable])
