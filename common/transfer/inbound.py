@@ -99,6 +99,16 @@ class InboundTransfers:
         transfer.moved_at = self._clock.monotonic()
         return transfer
 
+    def has_taken(self, offer: Offer) -> bool:
+        """Is this a finale without pages that was heard before? It has no frame by which the link would know."""
+        if offer.transfer is None or offer.finale is None or offer.run.num_pages > 0:
+            return False
+        past = self._outcomes.get(offer.transfer.transfer)
+        if past is not None:
+            return past.state is OutcomeState.DONE
+        transfer = self._transfers.get(offer.transfer.transfer.reservation)
+        return transfer is not None and transfer.id == offer.transfer.transfer and transfer.finale == offer.finale
+
     def unclaim(self, transfer: InboundTransfer, offer: Offer) -> None:
         """The offer is refused after all, for want of staging or of a channel: as if it had not been heard."""
         transfer.claimed.difference_update(range(offer.run.first_page, offer.run.end))

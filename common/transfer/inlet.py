@@ -6,7 +6,7 @@ OPENING --channel open--> LIVE --(a frame fails; the peer leaves; superseded; ev
 import asyncio
 from collections import OrderedDict
 
-from common.core.errors import BatonError, Fenced, Reason, TransferFailed
+from common.core.errors import BatonError, Reason, TransferFailed
 from common.kv.digest import DigestKey
 from common.transfer.channel import Channel, ChannelFactory, Side
 from common.transfer.messages import Met, Offer, Pair
@@ -50,16 +50,17 @@ class Inlet:
         return self._opening.result()
 
     def duplicate_of(self, offer: Offer) -> asyncio.Future[None] | None:
-        """Where the same offer stands if it was heard before; None for the next new frame. Raises Fenced otherwise."""
+        """Where the same offer stands if it was heard before; None for the next new frame.
+
+        Raises TransferFailed (CHANNEL_BROKEN) for any other frame: the ends disagree, and the sender ends the pair.
+        """
         known = self._frames.get(offer.frame)
         if known is not None and known[0] == offer:
             return known[1]
         is_busy = any(not accepted.done() for _, accepted in self._frames.values())
         if offer.frame != self._next_frame or is_busy:
-            raise Fenced(
-                message=f"{self.pair}: frame {offer.frame} is not the next, {self._next_frame}",
-                reason=Reason.STALE_EPOCH,
-            )
+            message = f"{self.pair}: frame {offer.frame} is not the next, {self._next_frame}"
+            raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN)
         return None
 
     def begin(self, offer: Offer) -> asyncio.Future[None]:

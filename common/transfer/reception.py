@@ -4,7 +4,7 @@ import asyncio
 import hmac
 
 from common.core.clock import Clock
-from common.core.errors import BatonError, Reason, TransferFailed
+from common.core.errors import BatonError, Reason, TransferFailed, Unavailable
 from common.kv.digest import digest_pages
 from common.kv.staging import Staging, StagingPool
 from common.transfer.channel import Channel
@@ -57,8 +57,10 @@ class Reception:
         inlet = self._inlets.at(offer.pair)
         if (before := inlet.duplicate_of(offer)) is not None:
             self._counters.incidents["duplicate_offer"] += 1
-            async with asyncio.timeout(self._limits.offer_s):
-                await asyncio.shield(before)
+            await self._answer_again(inlet, before)
+            return
+        if self._inbound.has_taken(offer):
+            self._counters.incidents["duplicate_offer"] += 1
             return
         transfer = self._claim(offer)
         if transfer is not None and offer.run.num_pages == 0:
@@ -72,6 +74,14 @@ class Reception:
             raise
         accepted.set_result(None)
 
+    async def _answer_again(self, inlet: Inlet, before: "asyncio.Future[None]") -> None:
+        try:
+            async with asyncio.timeout(self._limits.offer_s):
+                await asyncio.shield(before)
+        except TimeoutError:
+            message = f"{inlet.pair}: the first offer still waits"
+            raise Unavailable(message=message, reason=Reason.CHANNEL_BROKEN) from None
+
     def _claim(self, offer: Offer) -> InboundTransfer | None:
         """None: a probe."""
         try:
@@ -84,26 +94,27 @@ class Reception:
         return None
 
     async def _accept(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None) -> None:
-        async with asyncio.timeout(self._limits.open_timeout_s):
-            channel = await inlet.channel()
+        channel = await inlet.channel()
         staging = await self._staging.acquire(self._limits.staging_timeout_s)
         try:
             self._check_still_wanted(inlet, transfer)
-            if transfer is not None:
-                self._inbound.begin(transfer, offer)
+            work = self._receive(offer, inlet, transfer, channel, staging)
+            self._scope.spawn(work, name=f"receive {inlet.pair} frame {offer.frame}")
         except BaseException:
             staging.release()
             raise
         inlet.pending += 1
-        work = self._receive(offer, inlet, transfer, channel, staging)
-        self._scope.spawn(work, name=f"receive {inlet.pair} frame {offer.frame}")
+        if transfer is not None:
+            self._inbound.begin(transfer, offer)
 
     def _turn_away(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None, error: BaseException) -> None:
         self._counters.incidents["refused_offer"] += 1
         if transfer is not None:
             self._inbound.unclaim(transfer, offer)
-        known = error if isinstance(error, BatonError) else TransferFailed(message=f"{inlet.pair}: offer interrupted")
-        inlet.refuse(offer, known)
+        if not isinstance(error, BatonError):
+            # The call was cancelled. A repetition that came meanwhile is told to come again.
+            error = Unavailable(message=f"{inlet.pair}: the offer was interrupted", reason=Reason.CHANNEL_BROKEN)
+        inlet.refuse(offer, error)
 
     def _check_still_wanted(self, inlet: Inlet, transfer: InboundTransfer | None) -> None:
         """A renewal, a release or the end of the pair may have come while the offer waited."""

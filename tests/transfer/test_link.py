@@ -12,7 +12,7 @@ from common.core.ids import WorkerId
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import OutcomeState, PageRun
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
-from tests.transfer.rig import FAST, REQUEST, Rig, Sink, expect, page_bytes, rigged, run_data, ship_all
+from tests.transfer.rig import FAST, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data, ship_all
 
 
 def in_virtual_time(test: Callable[..., Any]) -> Callable[..., None]:
@@ -257,9 +257,32 @@ async def test_a_late_offer_of_an_older_frame_is_refused(rig: Rig, loop: TimeLoo
         num_bytes=first.num_bytes,
         digests=first.digests,
     )
-    with pytest.raises(Fenced, match="frame 0 is not the next"):
+    with pytest.raises(TransferFailed, match="frame 0 is not the next"):
         await decode.offer(changed)
     assert decode.snapshot().received.pages == 8
+
+
+@in_virtual_time
+async def test_ends_that_disagree_about_the_next_frame_begin_a_new_pair(rig: Rig, loop: TimeLoop) -> None:
+    prefill, _ = await rig.add("p"), await rig.add("d")
+    await deliver(rig, "p", "d")
+    prefill._links._links[WorkerId("d")]._next_frame += 1
+    assert (await deliver(rig, "p", "d", attempt=2)).state is OutcomeState.DONE
+    assert prefill.snapshot().sent.incidents["link_opened"] == 2
+
+
+@in_virtual_time
+async def test_a_finale_without_pages_whose_answer_is_lost_is_taken_once(rig: Rig, loop: TimeLoop) -> None:
+    prefill, decode = await rig.add("p"), await rig.add("d")
+    sink, promised = expect(decode, 4, held=4)
+    transfer = prefill.start(promised, REQUEST, decode.me)
+    await transfer.open()
+    draws = iter([1.0, 1.0, 1.0, 1.0, 0.0])  # the fifth draw of a call decides whether its answer is lost
+    rig.control.lose_response, rig.control.chance = 0.5, lambda: next(draws, 1.0)
+    await transfer.finish(finale(4))
+    assert (await transfer.wait_outcome(5.0)).state is OutcomeState.DONE
+    assert sink.finales == [finale(4)]
+    assert decode.snapshot().received.incidents["duplicate_offer"] == 1
 
 
 @in_virtual_time
