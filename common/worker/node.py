@@ -150,7 +150,7 @@ class WorkerNode(Generic[Event]):
             heart = group.create_task(self.registration.run(), name="registration")
             fence = group.create_task(self._stop_when_superseded(), name="fence")
             on_ready()
-            await self._stop.wait()
+            await self._stop.wait()  # bounded: the process serves until it is told to stop
             await self._drain(self._config.liveness.drain_s)
             fence.cancel()
             await self.registration.leave()
@@ -182,7 +182,7 @@ class WorkerNode(Generic[Event]):
         """Until nothing waits, runs or is promised. The step that ends the last work tells of it."""
         while not self.turns.look.is_idle:
             self._told.clear()
-            await self._told.wait()
+            await self._told.wait()  # bounded: by the drain's grace
         assert self._role is not None
         await self._role.wait_idle()
 
