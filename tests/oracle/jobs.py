@@ -1,0 +1,97 @@
+"""What is compared: which models, which prompts; and the other implementation's answers."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from tests.model.checkpoint import write_checkpoint
+
+SCRIPT = Path(__file__).with_name("reference.py")
+DEMO = Path(__file__).parents[2] / "models" / "demo"
+PAGE_SIZE = 16
+TIMEOUT_S = 400
+
+GREEDY_LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 16, 48, 63, 64, 65, 100, 250, 512, 700]
+"""Twenty prompts, around page borders: 1, page - 1, page, page + 1, 3 pages, and some longer ones."""
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+VARIANTS: dict[str, dict[str, object]] = {
+    "tied": {},
+    "untied": {"tie_word_embeddings": False},
+    "sharded": {"tie_word_embeddings": False, "num_shards": 3},
+    "llama3": {"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 64}, "rope_theta": 500_000.0},
+    "linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    "rope_parameters": {
+        "rope_theta": None,
+        "rope_parameters": {**LLAMA3, "rope_theta": 500_000.0, "original_max_position_embeddings": 64},
+    },
+    "one_head_each": {"num_key_value_heads": 4},
+    "one_shared_head": {"num_key_value_heads": 1},
+    "three_per_head": {"num_attention_heads": 6},
+    "wide_heads": {"head_dim": 80},
+    "default_head_dim": {"head_dim": None, "hidden_size": 64},
+    "attention_bias": {"attention_bias": True},
+    "mlp_bias": {"mlp_bias": True},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One model and its prompts. `num_tokens` greedy tokens follow each prompt."""
+
+    name: str
+    folder: str
+    prompts: tuple[tuple[int, ...], ...]
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What the other implementation computed."""
+
+    jobs: dict[str, Job]
+    tensors: dict[str, Tensor]
+
+    def logits(self, name: str, prompt: int) -> Tensor:
+        return self.tensors[f"{name}/{prompt}/logits"]
+
+    def tokens(self, name: str, prompt: int) -> list[int]:
+        return self.tensors[f"{name}/{prompt}/tokens"].tolist()
+
+
+def demo_prompts() -> tuple[tuple[int, ...], ...]:
+    """Pieces of the standard library's source, cut to GREEDY_LENGTHS tokens."""
+    source = Path(json.__file__).with_name("decoder.py").read_text(encoding="utf-8")
+    tokens = Tokenizer.from_file(str(DEMO / "tokenizer.json")).encode(source, add_special_tokens=False).ids
+    starts = random.Random(11)
+    firsts = [starts.randrange(len(tokens) - length) for length in GREEDY_LENGTHS]
+    return tuple(tuple(tokens[first : first + length]) for first, length in zip(firsts, GREEDY_LENGTHS, strict=True))
+
+
+def all_jobs(folder: Path) -> dict[str, Job]:
+    """The demo model with greedy tokens, and random models of every kind with logits only. Writes the latter."""
+    jobs = {"demo": Job(name="demo", folder=str(DEMO), prompts=demo_prompts(), num_tokens=64)}
+    for name, changes in VARIANTS.items():
+        path = write_checkpoint(folder / name, **changes)  # type: ignore[arg-type]  # changes of the config
+        words = random.Random(name)
+        prompts = tuple(tuple(words.choices(range(300), k=length)) for length in (1, 17, 200))
+        jobs[name] = Job(name=name, folder=str(path), prompts=prompts, num_tokens=0)
+    return jobs
+
+
+def ask_reference(folder: Path) -> Answers:
+    """Run the other implementation on all jobs, in a process that cannot see this repository."""
+    jobs = all_jobs(folder)
+    question, answer = folder / "jobs.json", folder / "answers.safetensors"
+    question.write_text(json.dumps([asdict(job) for job in jobs.values()]), encoding="utf-8")
+    command = [sys.executable, "-I", str(SCRIPT), str(question), str(answer)]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return Answers(jobs=jobs, tensors=load_file(answer))
