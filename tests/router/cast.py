@@ -149,6 +149,9 @@ class PlayedWorker(
         self.works: list[Work] = []
         self.cancelled: dict[RequestId, int] = {}
         self.state = WorkerState.READY
+        self.voice = asyncio.Event()
+        """Cleared: the process hangs, its stream stays open and says nothing."""
+        self.voice.set()
         self._pages = pages
         self._stage = stage
         self._outbox: list[asyncio.Queue[tuple[WorkEvent, ...]]] = []
@@ -206,6 +209,7 @@ class PlayedWorker(
             while True:
                 sequence += 1
                 message = EventMessage(worker=self.ref, sequence=sequence, events=events, load=self.load())
+                await self.voice.wait()
                 yield message_to_wire(message, now=loop.time())
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
