@@ -52,20 +52,22 @@ class Turns(Generic[Event]):
         self._deliver = deliver
         self._commands: deque[Callable[[], object]] = deque()
         self._max_commands = max_commands
-        self._awake = threading.Condition()
+        self._lock = threading.Lock()
+        self.wake: Callable[[], None] = _nobody_sleeps
+        """How to wake whoever drives the turns: set by the driver, called after every `post`, from any thread."""
         self.turns = 0
         self.look = core.look()
         """The core as of the last turn: immutable, so any thread may read it."""
 
     def post(self, command: Callable[[], object]) -> None:
         """Run `command` on the loop before its next step. Any thread may call."""
-        with self._awake:
+        with self._lock:
             if len(self._commands) >= self._max_commands:
                 raise Refused(
                     message=f"the step loop has {self._max_commands} commands waiting", reason=Reason.LOAD_SHED
                 )
             self._commands.append(command)
-            self._awake.notify()
+        self.wake()
 
     def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]":
         """Like `post`, for the event loop only: the future carries what the command returned or raised."""
@@ -93,21 +95,23 @@ class Turns(Generic[Event]):
 
     def turn(self) -> bool:
         """Commands, at most one step, events. False when the core had nothing to compute."""
+        did_work = self.step()
+        self.tell()
+        return did_work
+
+    def step(self) -> bool:
+        """The first half of a turn: nobody hears of it before `tell`. Virtual time passes between the two."""
         while self._commands:
             self._commands.popleft()()
-        did_work = self._core.advance()
+        return self._core.advance()
+
+    def tell(self) -> None:
+        """The second half: what the step led to becomes known."""
         events = self._core.take_events()
         self.look = self._core.look()
         if events:
             self._deliver(events)
         self.turns += 1
-        return did_work
-
-    def wait_command(self, timeout_s: float) -> None:
-        """Sleep until a command is posted, at most `timeout_s`."""
-        with self._awake:
-            if not self._commands:
-                self._awake.wait(timeout_s)
 
 
 class StepThread:
@@ -117,6 +121,8 @@ class StepThread:
         self._turns = turns
         self._on_failure = on_failure
         self._is_stopping = threading.Event()
+        self._awake = threading.Event()
+        turns.wake = self._awake.set
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -125,14 +131,19 @@ class StepThread:
     def stop(self, timeout_s: float = 10.0) -> bool:
         """Stop after the current turn. True when the thread ended in time."""
         self._is_stopping.set()
-        self._turns.post(lambda: None)
+        self._awake.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
             while not self._is_stopping.is_set():
+                self._awake.clear()  # before the turn: a command posted during it is not slept through
                 if not self._turns.turn():
-                    self._turns.wait_command(IDLE_WAIT_S)
+                    self._awake.wait(IDLE_WAIT_S)
         except Exception as error:  # noqa: BLE001  # the loop's edge: the process must drain and exit
             self._on_failure(error)
+
+
+def _nobody_sleeps() -> None:
+    """Turns that are driven by hand are awake."""
