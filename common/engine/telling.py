@@ -1,12 +1,19 @@
-"""What both roles tell routers, and how they make it from what a batch drew."""
+"""What both cores tell: routers about requests, the node about steps and prefixes."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from common.core.events import PrefillDone, TokensEmitted, WorkEvent
+from common.core.clock import Clock
+from common.core.errors import Reason
+from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import RouterRef
 from common.core.request import FinishReason, Work
+from common.core.worker import Role
 from common.engine.batch import Drawn
 from common.kv.ownership import OwnershipChanges
+from common.observe.lifetime import Station
+
+RoleEvent = TypeVar("RoleEvent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,45 @@ class Owned:
     """Prefixes gained and lost since the last step: for the directory."""
 
     changes: OwnershipChanges
+
+
+class Teller(Generic[RoleEvent]):
+    """Collects a core's events in order, until the step loop takes them. Writer: the core and its parts."""
+
+    def __init__(self, role: Role, clock: Clock) -> None:
+        self._role = role
+        self._clock = clock
+        self._events: list[Outgoing | Stepped | Owned | RoleEvent] = []
+
+    def say(self, event: Stepped | Owned | RoleEvent) -> None:
+        """For this process."""
+        self._events.append(event)
+
+    def tell(self, work: Work, event: WorkEvent) -> None:
+        """For the router that placed the work."""
+        self._events.append(Outgoing(router=work.router, event=event))
+
+    def fail(self, work: Work, reason: Reason, message: str, *, reservation_stands: bool = False) -> None:
+        """This worker gives the attempt up."""
+        failed = WorkFailed(
+            request=work.request,
+            attempt=work.attempt,
+            role=self._role,
+            reason=reason,
+            message=message,
+            reservation_stands=reservation_stands,
+        )
+        self.tell(work, failed)
+
+    def station(self, work: Work, name: Station, **facts: float) -> None:
+        """A named moment, now."""
+        at = self._clock.monotonic()
+        self.tell(work, StationReached(request=work.request, attempt=work.attempt, name=name, at=at, facts=facts))
+
+    def take(self) -> tuple[Outgoing | Stepped | Owned | RoleEvent, ...]:
+        """Everything since the last call."""
+        events, self._events = tuple(self._events), []
+        return events
 
 
 def tokens_emitted(draw: Drawn) -> TokensEmitted:

@@ -1,5 +1,6 @@
 """Composition root of a decode worker: every object is built once, here."""
 
+from collections.abc import Callable
 from typing import cast
 
 from common.config.config import Config
@@ -8,14 +9,18 @@ from common.core.entropy import Entropy, mint_name
 from common.core.ids import ReservationId
 from common.core.worker import Role
 from common.engine.loop import StepCore
+from common.engine.telling import Teller
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import RoleSide, WorkerNode
 from services.decode.budget import ExtendBudget
-from services.decode.core import DecodeCore, PromiseLimits
+from services.decode.core import DecodeCore
+from services.decode.counters import DecodeCounters
+from services.decode.desk import PromiseDesk
 from services.decode.landing import LandingStrip
-from services.decode.messages import DecodeEvent
+from services.decode.messages import DecodeEvent, Landed
 from services.decode.role import DecodeRole
+from services.decode.runner import Runner
 from services.decode.scheduler import DecodeLimits
 
 OVERCOMMIT = 2.0  # Chosen: most answers end before max_tokens; preemption by recompute pays for those that do not.
@@ -26,25 +31,65 @@ WATERMARK = 0.02  # Chosen: a growing batch of 64 needs a page per 16 steps each
 
 def make_core(config: Config, engine: Engine, clock: Clock, entropy: Entropy) -> DecodeCore:
     """The decode core over an engine that is ready."""
-    section, layout = config.engine, engine.layout
-    return DecodeCore(
-        batch=engine.batch,
-        cache=engine.cache,
-        layout=layout,
-        strip=LandingStrip(cache=engine.cache, storage=engine.storage, slice_bytes=config.transfer.land_bytes_per_step),
-        limits=DecodeLimits(
-            page_size=layout.page_size,
-            max_sequences=section.max_sequences,
-            extend_tokens=section.local_extend_tokens,
-            idle_extend_tokens=section.chunk_tokens,
-            watermark_pages=max(1, int(engine.storage.num_pages * WATERMARK)),
-        ),
-        budget=ExtendBudget(
-            itl_budget_s=section.itl_budget_ms / 1000, ceiling=section.local_extend_tokens, floor=MIN_EXTEND_TOKENS
-        ),
-        promises=PromiseLimits(overcommit=OVERCOMMIT, lease_s=PROMISE_LEASE_S),
+    section = config.engine
+    limits = DecodeLimits(
+        page_size=engine.layout.page_size,
+        max_sequences=section.max_sequences,
+        extend_tokens=section.local_extend_tokens,
+        idle_extend_tokens=section.chunk_tokens,
+        watermark_pages=max(1, int(engine.storage.num_pages * WATERMARK)),
+    )
+    budget = ExtendBudget(
+        itl_budget_s=section.itl_budget_ms / 1000, ceiling=section.local_extend_tokens, floor=MIN_EXTEND_TOKENS
+    )
+    return compose(
+        engine,
+        limits=limits,
+        budget=budget,
+        slice_bytes=config.transfer.land_bytes_per_step,
+        overcommit=OVERCOMMIT,
+        lease_s=PROMISE_LEASE_S,
         clock=clock,
         mint=lambda: ReservationId(mint_name(entropy, "res")),
+    )
+
+
+def compose(
+    engine: Engine,
+    *,
+    limits: DecodeLimits,
+    budget: ExtendBudget,
+    slice_bytes: int,
+    overcommit: float,
+    lease_s: float,
+    clock: Clock,
+    mint: Callable[[], ReservationId],
+) -> DecodeCore:
+    """The core from its parts, with every number given."""
+    counters, teller = DecodeCounters(), Teller[Landed](Role.DECODE, clock)
+    desk = PromiseDesk(
+        cache=engine.cache,
+        layout=engine.layout,
+        strip=LandingStrip(cache=engine.cache, storage=engine.storage, slice_bytes=slice_bytes),
+        lease_s=lease_s,
+        teller=teller,
+        counters=counters,
+        clock=clock,
+        mint=mint,
+    )
+    runner = Runner(
+        batch=engine.batch, cache=engine.cache, limits=limits, budget=budget, teller=teller, counters=counters
+    )
+    return DecodeCore(
+        desk=desk,
+        runner=runner,
+        cache=engine.cache,
+        layout=engine.layout,
+        teller=teller,
+        counters=counters,
+        overcommit=overcommit,
+        max_sequences=limits.max_sequences,
+        clock=clock,
     )
 
 

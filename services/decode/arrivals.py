@@ -16,6 +16,7 @@ from common.transfer.expectation import Arrival, Expectation
 from common.transfer.inbound import InboundTransfers
 from common.transfer.messages import Finale, Outcome
 from services.decode.core import DecodeCore
+from services.decode.desk import Frame
 from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
 from services.decode.reservations import Promise
 
@@ -64,8 +65,14 @@ class Arrivals:
     def on_run(self, arrival: Arrival) -> None:
         reservation, attempt = arrival.transfer.reservation, arrival.transfer.attempt
         self._lent[(reservation, attempt, arrival.run.first_page)] = arrival
-        run, data = arrival.run, arrival.data
-        self._turns.post(lambda: self._core.land(reservation, attempt, run.first_page, run.num_pages, data))
+        frame = Frame(
+            reservation=reservation,
+            attempt=attempt,
+            first_page=arrival.run.first_page,
+            num_pages=arrival.run.num_pages,
+            data=arrival.data,
+        )
+        self._turns.post(lambda: self._core.land(frame))
 
     def on_finale(self, transfer: TransferId, finale: Finale) -> None:
         first = {token.choice: token.token for token in finale.first_tokens}

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass, field
 
 from common.core.clock import Clock
 from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason, Refused
-from common.core.events import StationReached, WorkEvent, WorkFailed
 from common.core.ids import RequestId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport, Role
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.look import Look
-from common.engine.telling import Outgoing, Owned, Stepped, prefill_done, tokens_emitted
+from common.engine.telling import Owned, Stepped, Teller, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.staging import Staging, StagingPool
@@ -25,7 +24,7 @@ from common.kv.storage import PageStorage
 from common.observe.lifetime import Station
 from common.transfer.messages import Finale, FirstToken, PageRun
 from common.transfer.plan import max_run_pages, plan_runs
-from services.prefill.messages import Destination, ExportDropped, PrefillEvent, RunReady
+from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent, RunReady
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 
 
@@ -88,7 +87,7 @@ class PrefillCore:
         self._max_run_pages = max_run_pages(staging.num_bytes, storage.layout.page_bytes)
         self._prompts: dict[SequenceId, Prompt] = {}
         self._tombstones = Tombstones()
-        self._events: list[PrefillEvent] = []
+        self._teller = Teller[Exporting](Role.PREFILL, clock)
         self._last_step = BatchOutcome()
         self._steps = 0
         self.counters = PrefillCounters()
@@ -117,7 +116,7 @@ class PrefillCore:
         now = self._clock.monotonic()
         sequence = self._batch.add(work, arrived=now)
         self._prompts[sequence] = Prompt(work=work, destination=destination, sequence=sequence)
-        self._station(work, Station.PREFILL_QUEUED, tokens=len(work.context))
+        self._teller.station(work, Station.PREFILL_QUEUED, tokens=len(work.context))
         return waiting
 
     def cancel(self, request: RequestId, attempt: int) -> None:
@@ -146,15 +145,16 @@ class PrefillCore:
     def take_events(self) -> tuple[PrefillEvent, ...]:
         changes = self._cache.drain_changes()
         if not changes.is_empty:
-            self._events.append(Owned(changes=changes))
-        events, self._events = tuple(self._events), []
-        return events
+            self._teller.say(Owned(changes=changes))
+        return self._teller.take()
 
     def _expire(self, now: float) -> None:
         for prompt in tuple(self._prompts.values()):
             if now >= prompt.work.deadline:
                 self.counters.expired += 1
-                self._fail(prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time")
+                self._teller.fail(
+                    prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time", reservation_stands=True
+                )
                 self._drop(prompt, "deadline")
 
     def _step(self) -> bool:
@@ -171,19 +171,19 @@ class PrefillCore:
         self._steps += 1
         self._last_step = outcome
         stepped = Stepped(num_rows=len(outcome.extended), num_tokens=outcome.num_tokens, seconds=outcome.seconds)
-        self._events.append(stepped)
+        self._teller.say(stepped)
         self.counters.computed_tokens += outcome.num_tokens
         self.counters.deferred_rows += len(outcome.deferred)
         for sequence in outcome.failed:
             self.counters.failed_rows += 1
             prompt = self._prompts[sequence]
-            self._fail(prompt.work, Reason.INTERNAL, f"the step failed for {sequence}")
+            self._teller.fail(prompt.work, Reason.INTERNAL, f"the step failed for {sequence}", reservation_stands=True)
             self._drop(prompt, "step failed")
         self._emit(outcome.drawn)
         for sequence in outcome.extended:
             if sequence in self._prompts:
                 computed = self._batch[sequence].num_computed
-                self._station(self._prompts[sequence].work, Station.CHUNK_COMPUTED, tokens=computed)
+                self._teller.station(self._prompts[sequence].work, Station.CHUNK_COMPUTED, tokens=computed)
                 self._plan_export(self._prompts[sequence])
         return bool(outcome.extended or outcome.failed)
 
@@ -200,7 +200,7 @@ class PrefillCore:
             cached = self._batch[sequence].num_cached
             self.counters.prompt_tokens += len(prompt.work.context)
             self.counters.cached_tokens += cached
-            self._station(prompt.work, Station.PREFILL_STARTED, cached_tokens=cached)
+            self._teller.station(prompt.work, Station.PREFILL_STARTED, cached_tokens=cached)
             self._plan_export(prompt)
 
     def _owed(self) -> int:
@@ -217,11 +217,11 @@ class PrefillCore:
         for draw in drawn:
             by_prompt.setdefault(draw.source, []).append(draw)
             self.counters.first_tokens += 1
-            self._tell(draw.work, tokens_emitted(draw))
+            self._teller.tell(draw.work, tokens_emitted(draw))
         for source, draws in by_prompt.items():
             prompt = self._prompts[source]
             work, sequence = prompt.work, self._batch[source]
-            self._tell(work, prefill_done(work, sequence.num_cached))
+            self._teller.tell(work, prefill_done(work, sequence.num_cached))
             if all(draw.finish is not None for draw in draws):
                 self.counters.finished += 1
                 self._drop(prompt, "finished at its first token")
@@ -247,7 +247,7 @@ class PrefillCore:
         prompt.ready.extend(runs)
         if prompt.finale is not None and not prompt.ready:
             end = prompt.finale.total_pages
-            self._events.append(self._run_ready(prompt, PageRun(first_page=end, num_pages=0), None))
+            self._teller.say(self._run_ready(prompt, PageRun(first_page=end, num_pages=0), None))
             self._finish(prompt)
 
     def _gather_ready(self) -> bool:
@@ -264,7 +264,7 @@ class PrefillCore:
                 num_bytes = run.num_pages * self._storage.layout.page_bytes
                 self._storage.gather([ref.page for ref in refs], staging.view[:num_bytes])
                 self.counters.gathered_bytes += num_bytes
-                self._events.append(self._run_ready(prompt, run, staging))
+                self._teller.say(self._run_ready(prompt, run, staging))
                 gathered = True
             if prompt.is_drained:
                 self._finish(prompt)
@@ -289,34 +289,12 @@ class PrefillCore:
         self._forget(prompt)
 
     def _drop(self, prompt: Prompt, why: str) -> None:
-        self._events.append(ExportDropped(request=prompt.work.request, attempt=prompt.work.attempt, reason=why))
+        self._teller.say(ExportDropped(request=prompt.work.request, attempt=prompt.work.attempt, reason=why))
         self._forget(prompt)
 
     def _forget(self, prompt: Prompt) -> None:
         del self._prompts[prompt.sequence]
         self._batch.retire(prompt.sequence)
-
-    # Telling
-
-    def _tell(self, work: Work, event: WorkEvent) -> None:
-        self._events.append(Outgoing(router=work.router, event=event))
-
-    def _fail(self, work: Work, reason: Reason, message: str) -> None:
-        self._tell(
-            work,
-            WorkFailed(
-                request=work.request,
-                attempt=work.attempt,
-                role=Role.PREFILL,
-                reason=reason,
-                message=message,
-                reservation_stands=True,
-            ),
-        )
-
-    def _station(self, work: Work, name: Station, **facts: float) -> None:
-        at = self._clock.monotonic()
-        self._tell(work, StationReached(request=work.request, attempt=work.attempt, name=name, at=at, facts=facts))
 
     # Looking
 

@@ -54,7 +54,7 @@ class PrefillRole:
         self._node.turns.post(partial(self._core.cancel_router, router))
 
     async def counters(self) -> Mapping[str, float]:
-        return self._node.look().counters
+        return self._node.counters()
 
     async def drain(self, grace_s: float) -> int:
         return await self._node.drain(grace_s)

@@ -9,9 +9,10 @@ from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, 
 from common.core.request import Work
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
+from services.decode.app import compose
 from services.decode.budget import ExtendBudget
-from services.decode.core import DecodeCore, PromiseLimits
-from services.decode.landing import LandingStrip
+from services.decode.core import DecodeCore
+from services.decode.desk import Frame
 from services.decode.messages import ReservationClosed, RunLanded
 from services.decode.reservations import Promise
 from services.decode.scheduler import DecodeLimits
@@ -40,11 +41,8 @@ def make_decode(
 ) -> DecodeSide:
     rig = make_rig(num_pages)
     names = count(1)
-    core = DecodeCore(
-        batch=rig.batch,
-        cache=rig.cache,
-        layout=LAYOUT,
-        strip=LandingStrip(cache=rig.cache, storage=rig.storage, slice_bytes=2 * LAYOUT.page_bytes),
+    core = compose(
+        rig.engine(),
         limits=DecodeLimits(
             page_size=PAGE_SIZE,
             max_sequences=max_sequences,
@@ -53,7 +51,9 @@ def make_decode(
             watermark_pages=1,
         ),
         budget=ExtendBudget(itl_budget_s=0.05, ceiling=8, floor=4),
-        promises=PromiseLimits(overcommit=overcommit, lease_s=30.0),
+        slice_bytes=2 * LAYOUT.page_bytes,
+        overcommit=overcommit,
+        lease_s=30.0,
         clock=clock,
         mint=lambda: ReservationId(f"res-{next(names)}"),
     )
@@ -126,7 +126,14 @@ class Relay:
         if ready.staging is not None:
             data = memoryview(bytes(ready.staging.view[: ready.num_bytes]))
             ready.staging.release()
-            self.decode.core.land(reservation, attempt, ready.run.first_page, ready.run.num_pages, data)
+            frame = Frame(
+                reservation=reservation,
+                attempt=attempt,
+                first_page=ready.run.first_page,
+                num_pages=ready.run.num_pages,
+                data=data,
+            )
+            self.decode.core.land(frame)
         if ready.finale is not None:
             first = {token.choice: token.token for token in ready.finale.first_tokens}
             self.decode.core.complete(reservation, attempt, first)

@@ -12,6 +12,7 @@ from common.kv.layout import PageLayout
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SLOT_BYTES, SimStorage
+from common.worker.engine import Engine
 
 PAGE_SIZE = 4
 SCOPE = bytes(range(32))
@@ -56,6 +57,10 @@ class Rig:
     executor: SimExecutor
     cache: PageCache
     batch: Batch
+
+    def engine(self) -> Engine:
+        """The same, as composition roots take it."""
+        return Engine(layout=LAYOUT, storage=self.storage, executor=self.executor, cache=self.cache, batch=self.batch)
 
 
 def make_rig(num_pages: int = 64, **executor: object) -> Rig:

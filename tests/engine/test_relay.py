@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from common.core.errors import Cancelled, Reason, Refused
 from common.core.events import PrefillDone, WorkFailed
 from common.core.ids import RequestId, TokenId
+from services.decode.desk import Frame
 from tests.engine.relay import Relay, make_decode
 from tests.engine.rig import PAGE_SIZE, ROUTER, generate, work
 
@@ -63,7 +64,8 @@ def test_a_renewed_promise_refuses_the_older_attempt_and_starts_over() -> None:
     relay.carry()  # the first run has landed or is landing
     relay.prefill.core.cancel(RequestId("r"), 1)
     assert relay.decode.core.renew(promise.reservation, 2) == promise
-    relay.decode.core.land(promise.reservation, 1, 0, 1, memoryview(bytes(64)))
+    late = Frame(reservation=promise.reservation, attempt=1, first_page=0, num_pages=1, data=memoryview(bytes(64)))
+    relay.decode.core.land(late)
     relay.forward(work("r", prompt(40), max_tokens=6, attempt=2), promise)
     relay.run()
     assert relay.output("r") == generate(first)[0]

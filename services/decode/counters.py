@@ -1,0 +1,25 @@
+"""What a decode worker counts, since its start."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class DecodeCounters:
+    """Writer: the core and its parts. The first three tell prompt work apart from what decode is for."""
+
+    local_prompt_tokens: int = 0
+    recomputed_tokens: int = 0
+    decoded_tokens: int = 0
+    received_tokens: int = 0
+    landed_bytes: int = 0
+    preemptions: int = 0
+    deferred_rows: int = 0
+    failed_rows: int = 0
+    promises: int = 0
+    promises_refused: int = 0
+    promises_filled: int = 0
+    promises_released: int = 0
+    promises_expired: int = 0
+    stale_frames: int = 0
+    aborted: int = 0
+    finished: int = 0

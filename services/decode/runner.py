@@ -1,0 +1,171 @@
+"""The running batch: sequences that decode, local prompts beside them, and those that wait for pages.
+
+added or adopted -> WAITING (no pages) -> ACTIVE -> finished
+                       ^--- preempted ------'
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from common.core.errors import Reason
+from common.core.ids import SequenceId
+from common.core.request import Work
+from common.engine.batch import Batch, BatchOutcome, Drawn
+from common.engine.plan import BatchPlan
+from common.engine.telling import Stepped, Teller, prefill_done, tokens_emitted
+from common.kv.cache import PageCache
+from common.observe.lifetime import Station
+from services.decode.budget import ExtendBudget
+from services.decode.counters import DecodeCounters
+from services.decode.messages import Landed
+from services.decode.reservations import Reservation
+from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
+
+
+class Runner:
+    """Writer of the batch and of who is active. Owner: the decode core."""
+
+    def __init__(
+        self,
+        *,
+        batch: Batch,
+        cache: PageCache,
+        limits: DecodeLimits,
+        budget: ExtendBudget,
+        teller: Teller[Landed],
+        counters: DecodeCounters,
+    ) -> None:
+        self._batch = batch
+        self._cache = cache
+        self._limits = limits
+        self._budget = budget
+        self._teller = teller
+        self._counters = counters
+        self._active: dict[SequenceId, None] = {}
+        self._waiting: dict[SequenceId, None] = {}
+        self.last_step = BatchOutcome()
+        self.steps = 0
+
+    @property
+    def num_active(self) -> int:
+        return len(self._active)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_preempted(self) -> int:
+        """Sequences that lost their pages and wait for others."""
+        return sum(self._batch[sequence].num_preemptions > 0 for sequence in self._waiting)
+
+    @property
+    def waiting_tokens(self) -> int:
+        return sum(self._batch[sequence].num_pending for sequence in self._waiting)
+
+    def works(self) -> tuple[Work, ...]:
+        """The work of every sequence here, once per sequence."""
+        return tuple(self._batch[sequence].work for sequence in (*self._active, *self._waiting))
+
+    def attempt_of(self, sequence: SequenceId) -> int | None:
+        """The attempt under which a sequence is here, or None."""
+        return self._batch[sequence].work.attempt if sequence in self._batch else None
+
+    def add(self, work: Work, *, arrived: float) -> None:
+        """A local prompt: it begins when its pages fit."""
+        self._waiting[self._batch.add(work, arrived=arrived)] = None
+
+    def adopt(self, kept: Reservation) -> None:
+        """Pages and first tokens of a kept promise become running sequences."""
+        assert kept.first_tokens is not None
+        drawn = self._batch.adopt(kept.work, kept.pages, kept.first_tokens, arrived=kept.made_at, held=kept.held)
+        self._emit(drawn)
+        self._teller.station(kept.work, Station.RUNNING)
+
+    def step(self) -> bool:
+        """Admit who fits, plan, compute, emit. False when there was nothing to compute."""
+        self._admit()
+        active = tuple(self._batch.view(sequence) for sequence in self._active)
+        limits = replace(self._limits, extend_tokens=self._budget.tokens)
+        plan = plan_step(active, available_pages=self._cache.available(), limits=limits)
+        if plan.is_empty:
+            return False
+        outcome = self._batch.run(plan)
+        self._note(plan, outcome)
+        self._put_back(outcome)
+        for draw in outcome.drawn:
+            if draw.index == draw.work.first_index and draw.choice == draw.work.choices[0]:
+                self._teller.tell(draw.work, prefill_done(draw.work, self._batch[draw.source].num_cached))
+        self._emit(outcome.drawn)
+        return bool(outcome.extended or outcome.preempted or outcome.failed)
+
+    def _admit(self) -> None:
+        waiting = tuple(self._batch.view(sequence) for sequence in self._waiting)
+        admitted = plan_admission(
+            waiting, num_active=len(self._active), available_pages=self._cache.available(), limits=self._limits
+        )
+        for sequence in admitted:
+            del self._waiting[sequence]
+            self._batch.begin(sequence)
+            self._active[sequence] = None
+
+    def _note(self, plan: BatchPlan, outcome: BatchOutcome) -> None:
+        """Count what the step did, and learn what it cost."""
+        self.steps += 1
+        self.last_step = outcome
+        done = frozenset(outcome.extended)
+        for extend in plan.extend:
+            if extend.sequence in done and self._batch[extend.sequence].num_preemptions:
+                self._counters.recomputed_tokens += extend.num_tokens
+            elif extend.sequence in done:
+                self._counters.local_prompt_tokens += extend.num_tokens
+        num_decoding = len(done.intersection(plan.decode))
+        self._counters.decoded_tokens += num_decoding
+        self._counters.deferred_rows += len(outcome.deferred)
+        num_extended = outcome.num_tokens - num_decoding
+        self._budget.observe(num_decoding=num_decoding, num_extended=num_extended, seconds=outcome.seconds)
+        self._teller.say(Stepped(num_rows=len(done), num_tokens=outcome.num_tokens, seconds=outcome.seconds))
+
+    def _put_back(self, outcome: BatchOutcome) -> None:
+        """The preempted wait again, with their age; the failed leave."""
+        for sequence in outcome.preempted:
+            self._counters.preemptions += 1
+            del self._active[sequence]
+            self._waiting[sequence] = None
+            self._teller.station(self._batch[sequence].work, Station.PREEMPTED)
+        for sequence in outcome.failed:
+            self._counters.failed_rows += 1
+            self._teller.fail(self._batch[sequence].work, Reason.INTERNAL, f"the step failed for {sequence}")
+            self._remove(sequence)
+
+    def _emit(self, drawn: tuple[Drawn, ...]) -> None:
+        """Tell the routers what was drawn and let the batch go on with it."""
+        for draw in drawn:
+            self._active.pop(draw.source, None)
+            self._teller.tell(draw.work, tokens_emitted(draw))
+        self._batch.proceed(drawn)
+        for draw in drawn:
+            if draw.finish is None:
+                self._active[draw.sequence] = None
+            else:
+                self._counters.finished += 1
+
+    def expire(self, now: float) -> None:
+        """Nobody waits any more for what is late."""
+        for sequence in (*self._active, *self._waiting):
+            work = self._batch[sequence].work
+            if now >= work.deadline:
+                self._teller.fail(work, Reason.DEADLINE_EXCEEDED, f"{sequence} ran out of time")
+                self._remove(sequence)
+
+    def give_up(self, is_meant: Callable[[Work], bool]) -> int:
+        """Remove the sequences of cancelled work; how many there were."""
+        meant = [each for each in (*self._active, *self._waiting) if is_meant(self._batch[each].work)]
+        for sequence in meant:
+            self._remove(sequence)
+        return len(meant)
+
+    def _remove(self, sequence: SequenceId) -> None:
+        self._active.pop(sequence, None)
+        self._waiting.pop(sequence, None)
+        self._batch.retire(sequence)
