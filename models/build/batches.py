@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -22,10 +23,31 @@ LIBRARY_SHARE, TEST_SHARE, TASK_SHARE = 0.62, 0.26, 0.12
 MIN_STREAM_TOKENS = 50_000
 
 
-def pack_sources(tokenizer: Tokenizer, sources: Iterable[Source], share: Share) -> Tokens:
-    """Concatenate the sources of one share as begin, text, end."""
+# A prompt often ends with a newline or with the indentation of the line to come. Whole texts hide that border inside
+# one token, so some of the training text is cut there and encoded in pieces, as prompt and continuation would be.
+LINE_START = re.compile(r"\n(?= )")
+INDENTED_START = re.compile(r"(?<=\n) +(?=\S)")
+LINE_CUT_CHANCE, INDENT_CUT_CHANCE = 0.15, 0.05
+
+
+def encode_in_pieces(tokenizer: Tokenizer, text: str, die: np.random.Generator) -> list[int]:
+    """Token ids of `text`, cut at random line starts; decoding them gives the same text."""
+    cuts = [match.end() for match in LINE_START.finditer(text) if die.random() < LINE_CUT_CHANCE]
+    cuts += [match.end() for match in INDENTED_START.finditer(text) if die.random() < INDENT_CUT_CHANCE]
+    borders = [0, *sorted(cuts), len(text)]
+    pieces = (text[start:end] for start, end in itertools.pairwise(borders))
+    return list(itertools.chain.from_iterable(encode_plain(tokenizer, piece) for piece in pieces))
+
+
+def pack_sources(
+    tokenizer: Tokenizer, sources: Iterable[Source], share: Share, *, die: np.random.Generator | None = None
+) -> Tokens:
+    """Concatenate the sources of one share as begin, text, end; with a die, texts are encoded in pieces."""
     begin, end = control_id(tokenizer, BEGIN), control_id(tokenizer, END)
-    documents = (encode_plain(tokenizer, source.text) for source in sources if source.share is share)
+    texts = (source.text for source in sources if source.share is share)
+    documents = (
+        encode_plain(tokenizer, text) if die is None else encode_in_pieces(tokenizer, text, die) for text in texts
+    )
     return _packed([begin, *ids, end] for ids in documents)
 
 
@@ -87,7 +109,8 @@ class Mixture:
 
 def mix(tokenizer: Tokenizer, sources: Sequence[Source], tasks: Sequence[Task], *, seed: int) -> Mixture:
     """Tokenise the corpus (about 10 million tokens, some 15 s on one core) and build its mixture."""
-    library = Stream(pack_sources(tokenizer, sources, Share.LIBRARY), seed=seed)
-    tests = Stream(pack_sources(tokenizer, sources, Share.TESTS), seed=seed + 1)
+    die = np.random.default_rng(seed)
+    library = Stream(pack_sources(tokenizer, sources, Share.LIBRARY, die=die), seed=seed)
+    tests = Stream(pack_sources(tokenizer, sources, Share.TESTS, die=die), seed=seed + 1)
     requests = Stream(pack_tasks(tokenizer, tasks), seed=seed + 2)
     return Mixture([(library, LIBRARY_SHARE), (tests, TEST_SHARE), (requests, TASK_SHARE)], seed=seed + 3)

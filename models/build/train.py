@@ -17,7 +17,7 @@ import torch
 from models.build.batches import Mixture, mix
 from models.build.corpus import Share, read_sources, read_tasks
 from models.build.evaluate import held_out_loss
-from models.build.folder import write_description, write_weights
+from models.build.folder import read_weights, write_description, write_weights
 from models.build.manifest import Origin, Training, write_manifest
 from models.build.network import LlamaNetwork
 from models.build.optimizer import Optimizer
@@ -29,19 +29,25 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 # A GPU is an estimate: it should do a CPU hour's 3,000 steps or more in this time.
 DEFAULT_MINUTES = {"cpu": 60.0, "cuda": 6.0}
 REPORT_STEPS = 20
+RAMP_STEPS = 30
 SNAPSHOT_S = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """When to stop: after some seconds or after some steps, whichever was asked for."""
+    """When to stop: after some seconds or after some steps, whichever was asked for.
+
+    A run that goes on from a snapshot starts at the progress which that had reached.
+    """
 
     seconds: float
     steps: int | None
+    start: float = 0.0
 
     def progress(self, *, step: int, elapsed_s: float) -> float:
         """Share of the budget spent; 1 or more means stop."""
-        return elapsed_s / self.seconds if self.steps is None else step / self.steps
+        spent = elapsed_s / self.seconds if self.steps is None else step / self.steps
+        return self.start + (1.0 - self.start) * spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,8 @@ def train(network: LlamaNetwork, mixture: Mixture, budget: Budget, *, device: st
         with torch.autocast(device, torch.bfloat16):
             loss = network.loss(tokens_BT)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        optimizer.step(learning_rate_factor(progress))
+        # The moments start empty, also when the weights come from a snapshot.
+        optimizer.step(learning_rate_factor(progress) * min(1.0, (step + 1) / RAMP_STEPS))
         step += 1
         recent_loss += loss.item()
         if step % REPORT_STEPS == 0:
@@ -92,10 +99,12 @@ def main() -> None:
         write_description(options.snapshots, shape, WeightType.BF16, tokenizer)
     network = LlamaNetwork(shape)
     network.initialise(torch.Generator().manual_seed(options.seed))
+    if options.go_on is not None:
+        network.load_state_dict({name: tensor.float() for name, tensor in read_weights(options.go_on).items()})
     network.to(options.device)
     mixture = mix(tokenizer, sources, read_tasks(sources), seed=options.seed)
     minutes = options.minutes or DEFAULT_MINUTES[options.device]
-    budget = Budget(seconds=minutes * 60.0, steps=options.steps)
+    budget = Budget(seconds=minutes * 60.0, steps=options.steps, start=options.start)
     run = train(network, mixture, budget, device=options.device, snapshot_folder=options.snapshots)
     # The finished folder appears at the end only, so that a broken-off run leaves the one before it whole.
     write_description(options.out, shape, WeightType.BF16, tokenizer)
@@ -119,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.build.train", description=__doc__)
     parser.add_argument("--out", type=Path, default=DEMO_FOLDER, help="folder for the finished model (default: demo)")
     parser.add_argument("--snapshots", type=Path, help="folder for weights in the middle of the run")
+    parser.add_argument("--go-on", type=Path, help="start from the weights of this snapshot folder")
+    parser.add_argument("--start", type=float, default=0.0, help="progress the snapshot had reached, 0 to 1")
     parser.add_argument("--minutes", type=float, help="budget in wall time (default 60 on a CPU, 6 on a GPU)")
     parser.add_argument("--steps", type=int, help="budget in steps of 4,096 tokens, instead of --minutes")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and batches (default 1)")
