@@ -131,6 +131,9 @@ class Dispatcher:
 
 def _log_end(journey: Journey) -> None:
     record = journey.record
+    if conflicts := journey.stream.num_conflicts:
+        # Two workers drew different tokens for one index: the client kept the first, and somebody computed wrongly.
+        _LOG.error("tokens_conflict", request=journey.request.id, conflicts=conflicts)
     _LOG.debug(
         "request_ended",
         request=journey.request.id,

@@ -109,10 +109,6 @@ class Fleet:
         """Page layout of the fleet, part of every prefix hash; None while nobody is known."""
         return next((standing.member.layout_fingerprint for standing in self._standings.values()), None)
 
-    def is_connected(self, worker: WorkerRef) -> bool:
-        standing = self._standings.get(worker)
-        return standing is not None and standing.is_connected
-
     def can_take(self, num_pages: int) -> bool:
         """Whether some decode worker would promise this many pages, and prefill is not swamped."""
         now = self._clock.monotonic()

@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from common.core.clock import Clock
-from common.core.errors import BatonError, Cancelled, Refused
+from common.core.errors import BatonError, Cancelled, Reason, Refused
 from common.core.events import PrefillDone, StationReached
 from common.core.ids import RequestId, WorkerRef
 from common.observe import catalogue
@@ -92,6 +92,8 @@ class Record:
         self.mark(Station.FINISHED, output=num_output, placements=self.num_placements)
         self._metrics.add(catalogue.DUPLICATE_TOKENS, num_duplicates)
         self.outcome = "ok" if error is None else error.reason.value
+        if error is not None and error.reason is Reason.SLOW_READER:
+            self._metrics.add(catalogue.SLOW_READERS)
         match error:
             case None:
                 self._metrics.add(catalogue.REQUESTS_FINISHED)
