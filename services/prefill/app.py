@@ -7,31 +7,46 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.core.worker import Role
 from common.engine.loop import StepCore
+from common.engine.telling import Teller
 from common.kv.staging import StagingPool
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import RoleSide, WorkerNode
 from services.prefill.core import PrefillCore
-from services.prefill.messages import PrefillEvent
+from services.prefill.gatherer import Gatherer
+from services.prefill.messages import Exporting, PrefillEvent
+from services.prefill.prompt import PrefillCounters
 from services.prefill.role import PrefillRole
 from services.prefill.scheduler import PrefillLimits
 
 
-def make_core(config: Config, engine: Engine, clock: Clock, entropy: Entropy) -> PrefillCore:
+def make_core(config: Config, engine: Engine, clock: Clock, _entropy: Entropy) -> PrefillCore:
     """The prefill core over an engine that is ready."""
     section = config.engine
+    limits = PrefillLimits(
+        page_size=engine.layout.page_size,
+        step_tokens=section.max_batch_tokens,
+        chunk_tokens=section.chunk_tokens,
+        max_prompts=section.max_sequences,
+    )
+    staging = StagingPool(config.transfer.staging_count, config.transfer.staging_bytes)
+    return compose(engine, staging=staging, limits=limits, max_waiting=section.max_waiting, clock=clock)
+
+
+def compose(
+    engine: Engine, *, staging: StagingPool, limits: PrefillLimits, max_waiting: int, clock: Clock
+) -> PrefillCore:
+    """The core from its parts, with every number given."""
+    counters, teller = PrefillCounters(), Teller[Exporting](Role.PREFILL, clock)
     return PrefillCore(
         batch=engine.batch,
         cache=engine.cache,
-        storage=engine.storage,
-        staging=StagingPool(config.transfer.staging_count, config.transfer.staging_bytes),
-        limits=PrefillLimits(
-            page_size=engine.layout.page_size,
-            step_tokens=section.max_batch_tokens,
-            chunk_tokens=section.chunk_tokens,
-            max_prompts=section.max_sequences,
-        ),
-        max_waiting=section.max_waiting,
+        layout=engine.layout,
+        gatherer=Gatherer(storage=engine.storage, staging=staging, teller=teller, counters=counters),
+        limits=limits,
+        max_waiting=max_waiting,
+        teller=teller,
+        counters=counters,
         clock=clock,
     )
 

@@ -1,66 +1,29 @@
 """The prefill worker's heart: one object, driven by the step loop alone.
 
 Each turn: expire -> gather what is ready and finds staging -> admit -> one step -> emit first tokens, plan exports.
-Gathering copies pages into host staging, so a prompt's pages become cache as soon as its last run is gathered, whatever
-the decode worker does meanwhile.
+A prompt's pages become cache as soon as its last run is gathered, whatever the decode worker does meanwhile.
 """
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 from common.core.clock import Clock
 from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason, Refused
 from common.core.ids import RequestId, RouterRef, SequenceId
 from common.core.request import Work
-from common.core.worker import LoadReport, Role
+from common.core.worker import LoadReport
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.look import Look
 from common.engine.telling import Owned, Stepped, Teller, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
-from common.kv.staging import Staging, StagingPool
-from common.kv.storage import PageStorage
+from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
-from common.transfer.messages import Finale, FirstToken, PageRun
-from common.transfer.plan import max_run_pages, plan_runs
-from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent, RunReady
+from common.transfer.messages import Finale, FirstToken
+from services.prefill.gatherer import Gatherer
+from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent
+from services.prefill.prompt import PrefillCounters, Prompt
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
-
-
-@dataclass(slots=True)
-class PrefillCounters:
-    """Since start. Writer: the core."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    computed_tokens: int = 0
-    gathered_bytes: int = 0
-    first_tokens: int = 0
-    staging_waits: int = 0
-    failed_rows: int = 0
-    deferred_rows: int = 0
-    aborted: int = 0
-    expired: int = 0
-    finished: int = 0
-
-
-@dataclass(slots=True)
-class Prompt:
-    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order."""
-
-    work: Work
-    destination: Destination
-    sequence: SequenceId
-    planned_tokens: int = 0
-    ready: deque[PageRun] = field(default_factory=deque)
-    finale: Finale | None = None
-    has_begun: bool = False
-
-    @property
-    def is_drained(self) -> bool:
-        """Everything was drawn and gathered: nothing of the prompt is needed here any more."""
-        return self.finale is not None and not self.ready
 
 
 class PrefillCore:
@@ -71,26 +34,27 @@ class PrefillCore:
         *,
         batch: Batch,
         cache: PageCache,
-        storage: PageStorage,
-        staging: StagingPool,
+        layout: PageLayout,
+        gatherer: Gatherer,
         limits: PrefillLimits,
         max_waiting: int,
+        teller: Teller[Exporting],
+        counters: PrefillCounters,
         clock: Clock,
     ) -> None:
         self._batch = batch
         self._cache = cache
-        self._storage = storage
-        self._staging = staging
+        self._layout = layout
+        self._gatherer = gatherer
         self._limits = limits
         self._max_waiting = max_waiting
         self._clock = clock
-        self._max_run_pages = max_run_pages(staging.num_bytes, storage.layout.page_bytes)
         self._prompts: dict[SequenceId, Prompt] = {}
         self._tombstones = Tombstones()
-        self._teller = Teller[Exporting](Role.PREFILL, clock)
+        self._teller = teller
         self._last_step = BatchOutcome()
         self._steps = 0
-        self.counters = PrefillCounters()
+        self.counters = counters
 
     # Commands
 
@@ -107,7 +71,7 @@ class PrefillCore:
             raise Cancelled(message=f"{work.request} attempt {work.attempt} was cancelled before it arrived")
         if standing is not None:
             raise AlreadyExists(message=f"{identity} is read here under attempt {standing.work.attempt}")
-        pages, total = self._storage.layout.pages_for(len(work.context)), self._cache.counts().total
+        pages, total = self._layout.pages_for(len(work.context)), self._cache.counts().total
         if pages > total:
             raise ContextLengthExceeded(message=f"{work.request} needs {pages} pages, this worker has {total}")
         waiting = sum(not prompt.has_begun for prompt in self._prompts.values())
@@ -205,7 +169,7 @@ class PrefillCore:
 
     def _owed(self) -> int:
         """Pages that prompts being read will still allocate."""
-        pages_for = self._storage.layout.pages_for
+        pages_for = self._layout.pages_for
         begun = [self._batch[prompt.sequence] for prompt in self._prompts.values() if prompt.has_begun]
         return sum(pages_for(len(sequence.work.context)) - len(sequence.pages) for sequence in begun)
 
@@ -233,54 +197,18 @@ class PrefillCore:
             )
 
     def _plan_export(self, prompt: Prompt) -> None:
-        """Queue the runs that became whole since the last call; with the finale, everything that is left."""
-        computed = self._batch[prompt.sequence].num_computed
-        runs = plan_runs(
-            held_pages=prompt.destination.held_pages,
-            tokens_before=prompt.planned_tokens,
-            tokens_after=computed,
-            is_last=prompt.finale is not None,
-            page_size=self._storage.layout.page_size,
-            max_run_pages=self._max_run_pages,
-        )
-        prompt.planned_tokens = computed
-        prompt.ready.extend(runs)
-        if prompt.finale is not None and not prompt.ready:
-            end = prompt.finale.total_pages
-            self._teller.say(self._run_ready(prompt, PageRun(first_page=end, num_pages=0), None))
+        self._gatherer.plan(prompt, computed=self._batch[prompt.sequence].num_computed)
+        if prompt.is_drained:
             self._finish(prompt)
 
     def _gather_ready(self) -> bool:
         """Copy ready runs into staging while there is some. Never waits: what finds none stays queued."""
         gathered = False
         for prompt in tuple(self._prompts.values()):
-            while prompt.ready:
-                staging = self._staging.acquire_nowait()
-                if staging is None:
-                    self.counters.staging_waits += 1
-                    return gathered
-                run = prompt.ready.popleft()
-                refs = self._batch[prompt.sequence].pages[run.first_page : run.end]
-                num_bytes = run.num_pages * self._storage.layout.page_bytes
-                self._storage.gather([ref.page for ref in refs], staging.view[:num_bytes])
-                self.counters.gathered_bytes += num_bytes
-                self._teller.say(self._run_ready(prompt, run, staging))
-                gathered = True
+            gathered |= self._gatherer.gather(prompt, self._batch[prompt.sequence].pages)
             if prompt.is_drained:
                 self._finish(prompt)
         return gathered
-
-    def _run_ready(self, prompt: Prompt, run: PageRun, staging: Staging | None) -> RunReady:
-        return RunReady(
-            router=prompt.work.router,
-            request=prompt.work.request,
-            attempt=prompt.work.attempt,
-            destination=prompt.destination,
-            run=run,
-            num_bytes=run.num_pages * self._storage.layout.page_bytes,
-            staging=staging,
-            finale=prompt.finale if not prompt.ready else None,
-        )
 
     # Leaving
 
@@ -310,7 +238,7 @@ class PrefillCore:
             waiting_requests=len(waiting),
             waiting_tokens=sum(self._batch[sequence].num_pending for sequence in self._prompts),
             running_sequences=len(self._prompts) - len(waiting),
-            outstanding_exports=self._staging.count - self._staging.num_free,
+            outstanding_exports=self._gatherer.num_lent,
             step_seconds=self._last_step.seconds,
             step_batch=len(self._last_step.extended),
             steps=self._steps,

@@ -9,13 +9,14 @@ from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, 
 from common.core.request import Work
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
-from services.decode.app import compose
+from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
 from services.decode.desk import Frame
 from services.decode.messages import ReservationClosed, RunLanded
 from services.decode.reservations import Promise
 from services.decode.scheduler import DecodeLimits
+from services.prefill.app import compose as compose_prefill
 from services.prefill.core import PrefillCore
 from services.prefill.messages import Destination, ExportDropped, RunReady
 from services.prefill.scheduler import PrefillLimits
@@ -41,7 +42,7 @@ def make_decode(
 ) -> DecodeSide:
     rig = make_rig(num_pages)
     names = count(1)
-    core = compose(
+    core = compose_decode(
         rig.engine(),
         limits=DecodeLimits(
             page_size=PAGE_SIZE,
@@ -62,10 +63,8 @@ def make_decode(
 
 def make_prefill(clock: ManualClock, *, num_pages: int = 64, num_staging: int = 2) -> PrefillSide:
     rig = make_rig(num_pages)
-    core = PrefillCore(
-        batch=rig.batch,
-        cache=rig.cache,
-        storage=rig.storage,
+    core = compose_prefill(
+        rig.engine(),
         staging=StagingPool(num_staging, 3 * LAYOUT.page_bytes),
         limits=PrefillLimits(page_size=PAGE_SIZE, step_tokens=12, chunk_tokens=8, max_prompts=4),
         max_waiting=16,

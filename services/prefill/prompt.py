@@ -1,0 +1,44 @@
+"""A prompt on its way through a prefill worker, and what the worker counts."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from common.core.ids import SequenceId
+from common.core.request import Work
+from common.transfer.messages import Finale, PageRun
+from services.prefill.messages import Destination
+
+
+@dataclass(slots=True)
+class PrefillCounters:
+    """Since start. Writer: the core and its parts."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    computed_tokens: int = 0
+    gathered_bytes: int = 0
+    first_tokens: int = 0
+    staging_waits: int = 0
+    failed_rows: int = 0
+    deferred_rows: int = 0
+    aborted: int = 0
+    expired: int = 0
+    finished: int = 0
+
+
+@dataclass(slots=True)
+class Prompt:
+    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order."""
+
+    work: Work
+    destination: Destination
+    sequence: SequenceId
+    planned_tokens: int = 0
+    ready: deque[PageRun] = field(default_factory=deque)
+    finale: Finale | None = None
+    has_begun: bool = False
+
+    @property
+    def is_drained(self) -> bool:
+        """Everything was drawn and gathered: nothing of the prompt is needed here any more."""
+        return self.finale is not None and not self.ready
