@@ -54,7 +54,8 @@ def unlimited_waits(node: ast.AST) -> Iterator[ast.Call]:
             yield from unlimited_waits(nested)
         return
     if isinstance(node, ast.Call):
-        if dotted(node.func) in LIMITERS:
+        # A task waits by itself; where it is waited for in turn, that is judged.
+        if dotted(node.func) in LIMITERS | {"asyncio.create_task"}:
             return
         if is_wait(node):
             yield node
