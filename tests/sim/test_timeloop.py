@@ -67,7 +67,7 @@ def test_a_wait_for_nothing_is_a_deadlock_that_names_the_task() -> None:
 
 def test_a_busy_loop_is_a_livelock() -> None:
     async def program(loop: TimeLoop) -> None:
-        while True:  # noqa: ASYNC110 - the busy loop under test
+        while True:
             await asyncio.sleep(0)
 
     with pytest.raises(Livelock):
@@ -76,7 +76,7 @@ def test_a_busy_loop_is_a_livelock() -> None:
 
 def test_a_program_that_does_not_end_meets_its_limit() -> None:
     async def program(loop: TimeLoop) -> None:
-        while True:  # noqa: ASYNC110 - the endless program under test
+        while True:
             await asyncio.sleep(1)
 
     with pytest.raises(TimeLimit):

@@ -206,5 +206,5 @@ def count_files() -> int:
 async def settled(threads: int, files: int) -> None:
     """Threads and files are back where they were, at the latest after the deadline of an abandoned call."""
     async with asyncio.timeout(3.0):
-        while count_threads() > threads or count_files() > files:  # noqa: ASYNC110  # the kernel tells nobody
+        while count_threads() > threads or count_files() > files:  # the kernel tells nobody
             await asyncio.sleep(0.02)

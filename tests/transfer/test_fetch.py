@@ -52,7 +52,7 @@ def fetch_of(ticket: Ticket, caller: KvEndpoint, transfer: TransferId, held: int
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(3):
-        while not condition():  # noqa: ASYNC110  # what is waited for has no event
+        while not condition():  # what is waited for has no event
             await asyncio.sleep(0.01)
 
 

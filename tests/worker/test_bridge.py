@@ -15,7 +15,7 @@ async def test_events_from_a_thread_arrive_in_order_and_none_is_lost() -> None:
     thread = threading.Thread(target=lambda: [bridge.carry((2 * step, 2 * step + 1)) for step in range(5000)])
     thread.start()
     async with asyncio.timeout(10):
-        while len(seen) < 10_000:  # noqa: ASYNC110 - the batches themselves are under test
+        while len(seen) < 10_000:
             await asyncio.sleep(0.001)
     thread.join()
     assert seen == list(range(10_000))
