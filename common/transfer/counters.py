@@ -25,6 +25,11 @@ class TransferTotals:
     def in_flight(self) -> int:
         return self.started - self.done - self.failed - self.expired
 
+    def named(self, direction: str) -> dict[str, float]:
+        """As `<direction>_transfers_<what>`; incidents only once they happened."""
+        counts = {name: getattr(self, name) for name in ("started", "done", "failed", "expired", "pages", "bytes")}
+        return {f"{direction}_transfers_{name}": float(count) for name, count in {**counts, **self.incidents}.items()}
+
 
 @dataclass(slots=True)
 class TransferCounters:

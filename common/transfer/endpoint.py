@@ -57,6 +57,10 @@ class TransferSnapshot:
     background_tasks: int
     open_tickets: int
 
+    def counters(self) -> dict[str, float]:
+        """Both directions' totals by name: for people and tests, who compare the two ends of a pair."""
+        return {**self.sent.named("sent"), **self.received.named("received")}
+
 
 class KvEndpoint:
     """Writer of everything below it: the event loop it was entered in."""

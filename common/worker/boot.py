@@ -73,7 +73,8 @@ async def serve_worker(
     readiness.meet(Condition.TOKEN_GENERATED)
     core = assembly.make_core(config, engine, outside.clock, outside.entropy)
     port = config.listen.port or free_port(config.listen.host)
-    me = WorkerRef(WorkerId(name), mint_epoch(outside.entropy), join_address(config.listen.host, port))
+    address = config.listen.advertise or join_address(config.listen.host, port)
+    me = WorkerRef(WorkerId(name), mint_epoch(outside.entropy), address)
     node: WorkerNode[Event] = WorkerNode(
         me, role=assembly.role, config=config, layout=engine.layout, core=core, outside=outside, metrics=metrics
     )

@@ -10,7 +10,8 @@ from common.core.request import TokenSampling
 from common.core.step import Sample, Step, StepRow
 from common.engine.batch import Batch
 from common.engine.executor import Executor
-from common.engine.sim import SimExecutor
+from common.engine.paced import PacedExecutor
+from common.engine.sim import SimExecutor, SimSpeed
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.kv.pool import PagePool
@@ -69,7 +70,9 @@ def prove(executor: Executor) -> TokenId:
 def _sim(config: Config) -> tuple[Executor, tuple[TokenId, ...]]:
     layout = sim_layout(page_size=config.engine.page_size)
     storage = SimStorage(layout, config.engine.num_pages or SIM_PAGES)
-    return SimExecutor(storage, max_context=config.model.max_context or 4096), ()
+    speed = SimSpeed(step_s=config.engine.sim_step_ms / 1000)
+    executor = SimExecutor(storage, max_context=config.model.max_context or 4096, speed=speed)
+    return (PacedExecutor(executor) if config.engine.sim_step_ms else executor), ()
 
 
 def _torch(config: Config, report: Report) -> tuple[Executor, tuple[TokenId, ...]]:

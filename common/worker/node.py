@@ -5,7 +5,7 @@ boot -> serving (announced, READY) -> draining (asked, superseded, or the step l
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -203,6 +203,10 @@ class WorkerNode(Generic[Event]):
 
     def look(self) -> Look:
         return self.turns.look
+
+    def counters(self) -> Mapping[str, float]:
+        """The core's, as of its last turn, and those of the transfers, as of now."""
+        return {**self.turns.look.counters, **self.endpoint.snapshot().counters()}
 
     def refresh_metrics(self) -> None:
         """Before a scrape."""

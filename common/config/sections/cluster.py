@@ -59,6 +59,12 @@ class ListenSection:
         minimum=0,
         maximum=65535,
     )
+    advertise: str = knob(
+        "",
+        owner="common/worker",
+        unit="host:port",
+        reason="where peers reach a worker if not where it listens: behind a forwarder, or on all interfaces",
+    )
     metrics_port: int = knob(
         0,
         owner="common/observe",

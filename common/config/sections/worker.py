@@ -48,6 +48,14 @@ class EngineSection:
         reason="sim derives tokens from page bytes without weights: for tests of the cluster itself",
         choices=("torch", "sim"),
     )
+    sim_step_ms: float = knob(
+        0.0,
+        owner="common/engine",
+        unit="milliseconds",
+        reason="how long a step of the sim executor takes, so that a test can interrupt it; 0: no longer than it needs",
+        minimum=0,
+        maximum=10_000,
+    )
     page_size: int = knob(
         16,
         owner="common/kv",
