@@ -25,12 +25,14 @@ RESTART_WINDOW_S = 60.0
 
 @dataclass(slots=True)
 class Supervised:
-    """One process and what it last said. Writer: the supervisor."""
+    """One process, what it last said, how its last run ended. Writer: the supervisor."""
 
     spec: ProcessSpec
     child: Child
     last: Announcement | None = None
     restarts: int = 0
+    status: int | None = None
+    """Exit status of the last run that ended, negative for a signal."""
     started: deque[float] = field(default_factory=deque)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,6 +46,7 @@ class Supervisor:
         specs: Sequence[ProcessSpec],
         *,
         log_dir: Path,
+        group: int,
         max_restarts: int,
         clock: Clock,
         tell: Callable[[Announcement], None],
@@ -54,10 +57,11 @@ class Supervisor:
         self._is_stopping = False
         self._failure: StartupError | None = None
         self._failed = asyncio.Event()
-        self.processes = {spec.name: self._supervise(spec, log_dir) for spec in specs}
+        self.processes = {spec.name: self._supervise(spec, log_dir, group) for spec in specs}
 
-    def _supervise(self, spec: ProcessSpec, log_dir: Path) -> Supervised:
-        child = Child(spec, log=log_dir / f"{spec.name}.log", heard=lambda said: self._hear(spec.name, said))
+    def _supervise(self, spec: ProcessSpec, log_dir: Path, group: int) -> Supervised:
+        log = log_dir / f"{spec.name}.log"
+        child = Child(spec, log=log, group=group, heard=lambda said: self._hear(spec.name, said))
         return Supervised(spec=spec, child=child)
 
     async def run(self) -> None:
@@ -89,29 +93,34 @@ class Supervisor:
             late = [name for name, process in self.processes.items() if not process.ready.is_set()]
             raise Unavailable(message=f"not ready after {timeout_s:g} s: {', '.join(late)}; see their logs")
 
-    async def stop(self, grace_s: float) -> None:
-        """Routers first, so that nobody sends work to workers that leave. A child that does not end is killed."""
+    async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
+        """Routers first, so that nobody sends work to workers that leave.
+
+        A child that does not end within the grace, or when `hurry` is set, is killed.
+        """
         self._is_stopping = True
         for kind in STOP_ORDER:
             leaving = [process for process in self.processes.values() if process.spec.kind is kind]
             for process in leaving:
-                process.child.signal(signal.SIGTERM)
+                process.child.end()
+            ends = [asyncio.create_task(process.ended.wait()) for process in leaving]  # bounded: by the next line
+            await self._wait_ends(ends, grace_s, hurry)
             for process in leaving:
-                await self._wait_end(process, grace_s)
+                process.child.signal(signal.SIGKILL)
+                await process.ended.wait()  # bounded: it has ended, or was killed
 
-    async def _wait_end(self, process: Supervised, grace_s: float) -> None:
-        try:
-            async with asyncio.timeout(grace_s):
-                await process.ended.wait()
-        except TimeoutError:
-            process.child.signal(signal.SIGKILL)
-            await process.ended.wait()  # bounded: it was killed
+    async def _wait_ends(self, ends: Sequence[asyncio.Task[bool]], grace_s: float, hurry: asyncio.Event) -> None:
+        hurried = asyncio.create_task(hurry.wait())
+        everybody = asyncio.gather(*ends)
+        await asyncio.wait({everybody, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        everybody.cancel()
+        hurried.cancel()
 
     async def _keep(self, process: Supervised) -> None:
         try:
             while not self._is_stopping:
                 process.started.append(self._clock.monotonic())
-                status = await process.child.run()
+                status = process.status = await process.child.run()
                 process.ready.clear()
                 if not self._is_stopping:
                     self._judge(process, status)
@@ -126,13 +135,18 @@ class Supervisor:
         now = self._clock.monotonic()
         while process.started and now - process.started[0] > RESTART_WINDOW_S:
             process.started.popleft()
-        detail = process.last.detail if process.last is not None and process.last.phase is Phase.FAILED else ""
         if status == EXIT_CONFIG:
-            self._give_up(detail or f"{name} cannot start: exit status {status}, see its log")
+            said = process.last
+            detail = said.detail if said is not None and said.phase is Phase.FAILED else process.child.last_words()
+            self._give_up(f"{name} cannot start: {detail}")
         elif len(process.started) > self._max_restarts:
-            self._give_up(f"{name} ended {len(process.started)} times within a minute, last with status {status}")
+            self._give_up(
+                f"{name} ended {len(process.started)} times within a minute, last {describe_status(status)}: "
+                f"{process.child.last_words()}"
+            )
         else:
-            self._tell(Announcement(name=name, phase=Phase.FAILED, detail=f"ended with status {status}, restarting"))
+            detail = f"ended {describe_status(status)}, restarting"
+            self._tell(Announcement(name=name, phase=Phase.FAILED, detail=detail))
 
     def _give_up(self, why: str) -> None:
         if self._failure is None:
@@ -140,7 +154,7 @@ class Supervisor:
             self._failed.set()
         self._is_stopping = True
         for process in self.processes.values():
-            process.child.signal(signal.SIGTERM)
+            process.child.end()
 
     def _hear(self, name: str, said: Announcement) -> None:
         process = self.processes[name]
@@ -148,3 +162,8 @@ class Supervisor:
         if said.phase is Phase.READY:
             process.ready.set()
         self._tell(said)
+
+
+def describe_status(status: int) -> str:
+    """How a process ended, in words."""
+    return f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"

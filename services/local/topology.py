@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from common.config.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Relative paths of the configuration begin here: every child's working directory."""
 
 
 class Kind(StrEnum):
@@ -30,21 +33,32 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What the person at the command line gave; every process gets the same."""
+    """What the person at the command line gave; every process gets the same. `of_process`: more for one, by name."""
 
     file: Path | None = None
     settings: tuple[str, ...] = ()
+    of_process: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def service_specs(
     config: Config, overrides: Overrides, *, redis_url: str, secret_file: Path, router_ports: Sequence[int]
 ) -> tuple[ProcessSpec, ...]:
-    """The workers and routers of `config.local`, on this interpreter."""
+    """The workers and routers of `config.local`, on this interpreter.
+
+    A port that the configuration names would be taken by the first of them: all but the routers' own are free ones.
+    """
     local = config.local
     threads = config.engine.threads or max(1, (os.cpu_count() or 1) // max(1, local.prefill + local.decode))
-    shared = [f"cluster.redis_url={redis_url}", f"cluster.secret_file={secret_file}", f"engine.threads={threads}"]
-    specs = [_spec(Kind.PREFILL, number, overrides, shared) for number in range(local.prefill)]
-    specs += [_spec(Kind.DECODE, number, overrides, shared) for number in range(local.decode)]
+    shared = [
+        f"cluster.redis_url={redis_url}",
+        "cluster.redis_login=role",
+        f"cluster.secret_file={secret_file}",
+        f"engine.threads={threads}",
+        "listen.metrics_port=0",
+    ]
+    worker = [*shared, "listen.port=0"]
+    specs = [_spec(Kind.PREFILL, number, overrides, worker) for number in range(local.prefill)]
+    specs += [_spec(Kind.DECODE, number, overrides, worker) for number in range(local.decode)]
     specs += [
         _spec(Kind.ROUTER, number, overrides, [*shared, f"listen.port={port}"])
         for number, port in enumerate(router_ports)
@@ -57,6 +71,6 @@ def _spec(kind: Kind, number: int, overrides: Overrides, extra: Sequence[str]) -
     command = [sys.executable, "-m", f"services.{kind}", "--name", name]
     if overrides.file is not None:
         command += ["--config", str(overrides.file)]
-    for setting in (*overrides.settings, *extra):
+    for setting in (*overrides.settings, *extra, *overrides.of_process.get(name, ())):
         command += ["--set", setting]
     return ProcessSpec(name=name, kind=kind, command=tuple(command))
