@@ -1,34 +1,29 @@
-"""One child process: started, listened to, ended. It dies with us, whatever kills us."""
+"""One child process: started, listened to, ended."""
 
 import asyncio
-import ctypes
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from common.observe.announce import Announcement, read_announcement
-from services.local.topology import ProcessSpec
-
-PR_SET_PDEATHSIG = 1
-ROOT = Path(__file__).resolve().parents[2]
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    """Runs in the child before exec: a supervisor that is killed leaves nobody behind."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+from services.local.topology import ROOT, ProcessSpec
 
 
 class Child:
-    """Writer: the supervisor's event loop. Logs go to `log`; announcements on stdout are handed to `heard`."""
+    """Writer: the supervisor's event loop. Logs go to `log`; announcements on stdout are handed to `heard`.
 
-    def __init__(self, spec: ProcessSpec, *, log: Path, heard: Callable[[Announcement], None]) -> None:
+    `group` is the janitor's process group, whose members do not outlive us.
+    """
+
+    def __init__(self, spec: ProcessSpec, *, log: Path, group: int, heard: Callable[[Announcement], None]) -> None:
         self.spec = spec
         self._log = log
+        self._group = group
         self._heard = heard
         self._process: asyncio.subprocess.Process | None = None
+        self._is_wanted = True
 
     @property
     def pid(self) -> int | None:
@@ -43,10 +38,11 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent,  # no thread of ours holds a lock that the child needs
+                process_group=self._group,
             )
         try:
+            if not self._is_wanted:
+                self.signal(signal.SIGKILL)
             await self._listen(self._process)
             return await self._process.wait()  # bounded: lives as long as the child; the caller cancels
         finally:
@@ -54,10 +50,21 @@ class Child:
                 self.signal(signal.SIGKILL)
                 await self._process.wait()  # bounded: it was killed
 
+    def end(self) -> None:
+        """Ask it to drain and leave. One that is being started at this moment is killed instead."""
+        self._is_wanted = False
+        self.signal(signal.SIGTERM)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it lives."""
         if self._process is not None and self._process.returncode is None:
             os.kill(self._process.pid, number)
+
+    def last_words(self) -> str:
+        """The last line that it logged: for the message when it cannot be kept alive."""
+        with self._log.open(errors="replace") as log:
+            lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
+        return lines[0][:300] if lines else "it logged nothing"
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

@@ -62,7 +62,9 @@ def up(
     overrides = _overrides(config, set_, model=model, prefill=prefill, decode=decode, routers=routers)
     loaded = _load(overrides)
     clock, entropy = SystemClock(), SystemEntropy()
-    _run(up_command.up(loaded, overrides, console=console, clock=clock, entropy=entropy, first_router_port=port))
+    raise typer.Exit(
+        _run(up_command.up(loaded, overrides, console=console, clock=clock, entropy=entropy, first_router_port=port))
+    )
 
 
 @app.command()

@@ -1,25 +1,29 @@
 """A whole cluster on this machine: embedded Valkey, workers, routers, in a folder of its own."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from common.config.config import Config
+from common.config.secret import read_secret
 from common.core.clock import Clock
 from common.core.entropy import Entropy
+from common.core.errors import StartupError
+from common.directory.access import RedisUser, acl_lines, role_password
 from common.observe.announce import Announcement, Phase
+from services.local.janitor import Janitor
 from services.local.ports import choose_ports
+from services.local.run_dir import RunDir
 from services.local.supervisor import Supervised, Supervisor
 from services.local.topology import Kind, Overrides, service_specs
 from services.local.valkey import EmbeddedValkey
 
 FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
 READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
-SECRET_BYTES = 32
+VALKEY_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,47 +52,57 @@ async def local_cluster(
     entropy: Entropy,
     tell: Callable[[Announcement], None],
     first_router_port: int = FIRST_ROUTER_PORT,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[LocalCluster]:
     """Everything started and ready inside the block; nothing left after it: no process, no socket, no file.
 
-    Raises StartupError when a process cannot start, with its reason.
+    `hurry` cuts the end short. Raises StartupError when a process cannot start, with its reason.
     """
-    run_dir, is_ours = _run_dir(config)
-    try:
-        secret_file = run_dir / "secret"
-        _write_secret(secret_file, entropy)
-        async with EmbeddedValkey() as valkey:
+    run_dir = RunDir.make(config, entropy)
+    async with Janitor(run_dir.fleeting) as janitor:
+        secret = read_secret(replace(config.cluster, secret_file=str(run_dir.secret_file)))
+        passwords = {user: role_password(secret, user) for user in RedisUser}
+        acl = acl_lines(config.cluster.name, passwords)
+        async with EmbeddedValkey(acl=acl, group=janitor.group, folder=run_dir.path) as valkey:
+            tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
             specs = service_specs(
                 config,
                 overrides,
                 redis_url=valkey.url,
-                secret_file=secret_file,
+                secret_file=run_dir.secret_file,
                 router_ports=choose_ports(first_router_port, config.local.routers),
             )
             supervisor = Supervisor(
-                specs, log_dir=run_dir, max_restarts=config.local.max_restarts, clock=clock, tell=tell
+                specs,
+                log_dir=run_dir.path,
+                group=janitor.group,
+                max_restarts=config.local.max_restarts,
+                clock=clock,
+                tell=tell,
             )
-            cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir)
-            async with _running(cluster, tell, grace_s=config.liveness.drain_s + 5.0):
+            cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir.path)
+            stop = partial(supervisor.stop, config.liveness.drain_s + 5.0, hurry or asyncio.Event())
+            async with _running(cluster, janitor, tell, stop):
                 yield cluster
-    finally:
-        if is_ours:
-            shutil.rmtree(run_dir, ignore_errors=True)
 
 
 @asynccontextmanager
 async def _running(
-    cluster: LocalCluster, tell: Callable[[Announcement], None], *, grace_s: float
+    cluster: LocalCluster, janitor: Janitor, tell: Callable[[Announcement], None], stop: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         group.create_task(cluster.supervisor.run(), name="supervisor")
-        keeper = group.create_task(_keep_valkey(cluster.valkey, tell), name="valkey keeper")
+        keepers = [
+            group.create_task(_keep_valkey(cluster.valkey, tell), name="valkey keeper"),
+            group.create_task(_keep_janitor(janitor), name="janitor keeper"),
+        ]
         try:
             await cluster.supervisor.wait_ready(READY_S)
             yield
         finally:
-            await cluster.supervisor.stop(grace_s)
-            keeper.cancel()
+            await stop()
+            for keeper in keepers:
+                keeper.cancel()
 
 
 async def _keep_valkey(valkey: EmbeddedValkey, tell: Callable[[Announcement], None]) -> None:
@@ -96,17 +110,17 @@ async def _keep_valkey(valkey: EmbeddedValkey, tell: Callable[[Announcement], No
     while True:
         await valkey.wait_end()
         tell(Announcement(name="valkey", phase=Phase.FAILED, detail="ended, restarting empty"))
-        await valkey.start()
+        try:
+            await valkey.start()
+        except StartupError as error:  # somebody has its port: the cluster serves without it
+            tell(Announcement(name="valkey", phase=Phase.FAILED, detail=error.message))
+            await asyncio.sleep(VALKEY_RETRY_S)
+        else:
+            tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
 
 
-def _run_dir(config: Config) -> tuple[Path, bool]:
-    if config.local.run_dir:
-        folder = Path(config.local.run_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder, False
-    return Path(tempfile.mkdtemp(prefix="baton-")), True
-
-
-def _write_secret(file: Path, entropy: Entropy) -> None:
-    file.touch(mode=0o600)
-    file.write_text(f"{entropy.bits(8 * SECRET_BYTES):0{2 * SECRET_BYTES}x}\n")
+async def _keep_janitor(janitor: Janitor) -> None:
+    """Somebody may kill it; its successor joins the group while Valkey is in it."""
+    while True:
+        await janitor.wait_end()  # bounded: cancelled when the cluster ends
+        await janitor.start()

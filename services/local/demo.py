@@ -8,9 +8,9 @@ from common.core.entropy import Entropy
 from services.local.client import router_client
 from services.local.cluster import local_cluster
 from services.local.generate import Sampling, build_request, run
+from services.local.progress import Progress
 from services.local.summary import cluster_table, figures_line, waterfall_text
 from services.local.topology import Overrides
-from services.local.up import Progress
 
 # Longer than router.local_prompt_tokens, so that the prompt is read on the prefill worker and its pages travel.
 PROMPT = '''"""Read and write configuration files."""

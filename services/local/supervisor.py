@@ -103,17 +103,19 @@ class Supervisor:
             leaving = [process for process in self.processes.values() if process.spec.kind is kind]
             for process in leaving:
                 process.child.end()
-            ends = [asyncio.create_task(process.ended.wait()) for process in leaving]  # bounded: by the next line
-            await self._wait_ends(ends, grace_s, hurry)
+            await self._wait_ends(leaving, grace_s, hurry)
             for process in leaving:
                 process.child.signal(signal.SIGKILL)
                 await process.ended.wait()  # bounded: it has ended, or was killed
 
-    async def _wait_ends(self, ends: Sequence[asyncio.Task[bool]], grace_s: float, hurry: asyncio.Event) -> None:
-        hurried = asyncio.create_task(hurry.wait())
-        everybody = asyncio.gather(*ends)
-        await asyncio.wait({everybody, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-        everybody.cancel()
+    async def _wait_ends(self, leaving: Sequence[Supervised], grace_s: float, hurry: asyncio.Event) -> None:
+        async def everybody() -> None:
+            for process in leaving:
+                await process.ended.wait()  # bounded: by `grace_s`
+
+        ended, hurried = asyncio.create_task(everybody()), asyncio.create_task(hurry.wait())
+        await asyncio.wait({ended, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
         hurried.cancel()
 
     async def _keep(self, process: Supervised) -> None:

