@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -73,12 +74,12 @@ class Call:
         client, server = self.ends
         gone = f"{dead}: connection reset"
         if dead == client:
-            self.network.loop.call_later(self.network.delay(client, server), self.end_server)
+            self.network.loop.call_later(self.network.delay(client, server), self.end_server, context=Context())
             self.end_client(grpc.StatusCode.UNAVAILABLE, gone)
         else:
             self.end_server()
             delay_s = self.network.delay(server, client)
-            self.network.loop.call_later(delay_s, self.end_client, grpc.StatusCode.UNAVAILABLE, gone)
+            self.network.loop.call_later(delay_s, self.end_client, grpc.StatusCode.UNAVAILABLE, gone, context=Context())
 
     def give_up(self) -> None:
         """Pings went unanswered: each end breaks the connection, a frozen one when it wakes."""

@@ -8,12 +8,14 @@ other give up their calls after `detect_s`, as keepalive pings do in production.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from common.rpc.options import LIMITS, Surface
 
 if TYPE_CHECKING:
     from tests.sim.call import Call
+    from tests.sim.process import Process
     from tests.sim.transport import MemoryServer
 
 Action = Callable[[], None]
@@ -46,6 +48,12 @@ class Network:
         self._last_arrival: dict[tuple[str, str], float] = {}
         self._lives: defaultdict[str, int] = defaultdict(int)
         self._next_port = 20_000
+        self._processes: dict[str, Process] = {}
+        self._buried: set[str] = set()
+
+    def adopt(self, process: "Process") -> None:
+        """What arrives at this process happens in its own context from now on."""
+        self._processes[process.name] = process
 
     # Listening
 
@@ -70,6 +78,8 @@ class Network:
 
     def send(self, source: str, destination: str, action: Action) -> None:
         """Has `action` happen at the destination, unless either process dies first."""
+        if source in self._buried:
+            return
         self.num_packets += 1
         lives = (self._lives[source], self._lives[destination])
 
@@ -79,12 +89,19 @@ class Network:
             if self.is_blocked(source, destination):
                 self._held[source, destination].append(arrive)
                 return
-            action()
+            self._do(destination, action)
 
         link = (source, destination)
         due = max(self.loop.time() + self.delay(source, destination), self._last_arrival.get(link, 0.0) + IN_ORDER_S)
         self._last_arrival[link] = due
-        self.loop.call_at(due, arrive)
+        self.loop.call_at(due, arrive, context=Context())
+
+    def _do(self, process: str, action: Action) -> None:
+        known = self._processes.get(process)
+        if known is None:
+            action()
+        else:
+            known.context().run(action)
 
     def is_blocked(self, source: str, destination: str) -> bool:
         return (source, destination) in self._cut or source in self._frozen or destination in self._frozen
@@ -104,6 +121,12 @@ class Network:
         for call in list(self.calls):
             if process in call.ends:
                 call.reset(process)
+
+    def bury(self, process: str) -> None:
+        """Kills a process whose name never comes back: what its last handlers still say is not sent."""
+        self._buried.add(process)
+        self.kill(process)
+        self._processes.pop(process, None)
 
     def freeze(self, process: str) -> None:
         """SIGSTOP, as seen from outside: nothing leaves, nothing arrives. The caller stops the process's own work."""
@@ -126,6 +149,10 @@ class Network:
         self._cut -= {(source, destination), (destination, source)}
         self._release()
 
+    def heal_all(self) -> None:
+        self._cut.clear()
+        self._release()
+
     def watch_if_blocked(self, call: "Call") -> None:
         """For a call that starts while its ends cannot reach each other."""
         client, server = call.ends
@@ -135,9 +162,9 @@ class Network:
     def at_process(self, process: str, action: Action) -> None:
         """Something that a process notices by itself: now, or when it wakes."""
         if process in self._frozen:
-            self._held[process, process].append(action)
+            self._held[process, process].append(lambda: self._do(process, action))
         else:
-            action()
+            self._do(process, action)
 
     def watch(self, call: "Call") -> None:
         """Gives the call up if its ends cannot reach each other for `detect_s` from now."""
@@ -147,7 +174,7 @@ class Network:
             if self.is_blocked(client, server) or self.is_blocked(server, client):
                 call.give_up()
 
-        self.loop.call_later(self.detect_s, check)
+        self.loop.call_later(self.detect_s, check, context=Context())
 
     def _watch(self, concerns: Callable[["Call"], bool]) -> None:
         for call in list(self.calls):

@@ -4,12 +4,16 @@ Same seed, same program: same order of events, same times. Threads, sockets and 
 """
 
 import asyncio
+import heapq
 import random
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from contextvars import Context
+from itertools import count
 from typing import Any, NoReturn, TypeVar
+
+from tests.sim.process import CURRENT, Process, ProcessHandle, ProcessTimer, make_task
 
 T = TypeVar("T")
 
@@ -41,10 +45,12 @@ class TimeLoop(asyncio.SelectorEventLoop):
         self._limit_s = limit_s
         self._idle_turns = 0
         self.random = random.Random(seed)
+        self.task_numbers = count()
         self.unhandled: list[BaseException] = []
         super().__init__(_JumpingSelector(self))
         self._clock_resolution = 1e-9
         self.set_exception_handler(self._keep_unhandled)
+        self.set_task_factory(make_task)  # type: ignore[arg-type]  # it is made for this loop
 
     def time(self) -> float:
         return self._now
@@ -74,6 +80,27 @@ class TimeLoop(asyncio.SelectorEventLoop):
         """There is one thread, so this is `call_soon`."""
         return self.call_soon(callback, *args, context=context)
 
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        process = _process_of(context)
+        if process is None:
+            return super().call_at(when, callback, *args, context=context)
+        timer = ProcessTimer(process, when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
+        return timer
+
+    def _call_soon(self, callback: Callable[..., object], args: Any, context: Context | None) -> asyncio.Handle:
+        """Where every way of asking for a callback ends, in the base class as well."""
+        process = _process_of(context)
+        if process is None:
+            handle = asyncio.Handle(callback, args, self, context)
+        else:
+            handle = ProcessHandle(process, callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
         raise AssertionError(f"a thread in virtual time: {func}")
 
@@ -83,6 +110,10 @@ class TimeLoop(asyncio.SelectorEventLoop):
 
     def _describe_tasks(self) -> str:
         return "\n".join(sorted(str(task) for task in asyncio.all_tasks(self)))
+
+
+def _process_of(context: Context | None) -> Process | None:
+    return CURRENT.get() if context is None else context.get(CURRENT)
 
 
 class LoopClock:

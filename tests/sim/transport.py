@@ -43,7 +43,7 @@ class MemoryChannel(grpc.aio.Channel):
         self._network = network
         self._process = process
         self._address = address
-        self._calls: set[ClientHalf] = set()
+        self._calls: dict[ClientHalf, None] = {}  # in order, so that runs repeat
         self._is_closed = False
 
     def unary_unary(
@@ -109,8 +109,8 @@ class MemoryChannel(grpc.aio.Channel):
                 timeout_s=timeout,
             )
             half = ClientHalf(call, deserializer)
-            self._calls.add(half)
-            half.add_done_callback(self._calls.discard)
+            self._calls[half] = None
+            half.add_done_callback(lambda done: self._calls.pop(done, None))
             if server is None:
                 refused = f"{self._address}: connection refused"
                 self._network.loop.call_later(0.0002, call.end_client, grpc.StatusCode.UNAVAILABLE, refused)
