@@ -31,11 +31,12 @@ MAX_GRACE_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelItem:
-    """Every attempt of a request up to `attempt` is over."""
+    """Every attempt of a request up to `attempt` is over; with `choices`, only those of its choices that run."""
 
     request: RequestId
     attempt: int
     reason: Reason
+    choices: tuple[int, ...] = ()
 
 
 class WorkerCore(Protocol):
@@ -109,5 +110,6 @@ def _cancel_item(item: worker_pb2.CancelItem) -> CancelItem:
     return CancelItem(
         request=RequestId(item.request_id),
         attempt=item.attempt,
+        choices=tuple(item.choices),
         reason=Reason(item.reason) if known else Reason.CANCELLED,
     )

@@ -90,6 +90,10 @@ class DecodeCore:
         self._tombstones.add(request, attempt)
         self._give_up(lambda work: work.request == request and work.attempt <= attempt)
 
+    def end_choices(self, request: RequestId, attempt: int, choices: tuple[int, ...]) -> None:
+        """Stop writing some choices of a request whose others go on: their text is complete."""
+        self.counters.aborted += self._runner.end_choices(request, attempt, choices)
+
     def cancel_router(self, router: RouterRef) -> None:
         """The router is gone: nobody reads its tokens."""
         self._give_up(lambda work: work.router == router)

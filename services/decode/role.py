@@ -46,7 +46,10 @@ class DecodeRole:
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
         for item in items:
-            self._node.turns.post(partial(self._core.cancel, item.request, item.attempt))
+            if item.choices:
+                self._node.turns.post(partial(self._core.end_choices, item.request, item.attempt, item.choices))
+            else:
+                self._node.turns.post(partial(self._core.cancel, item.request, item.attempt))
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))

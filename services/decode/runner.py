@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from common.core.errors import Reason
-from common.core.ids import SequenceId
+from common.core.ids import RequestId, SequenceId
 from common.core.request import Work
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
@@ -164,6 +164,15 @@ class Runner:
         for sequence in meant:
             self._remove(sequence)
         return len(meant)
+
+    def end_choices(self, request: RequestId, attempt: int, choices: tuple[int, ...]) -> int:
+        """Remove choices that run on their own; a sequence that still stands for several goes on."""
+        named = [SequenceId(request, choice) for choice in choices]
+        meant = [each for each in named if each in self._batch and len(self._batch[each].choices) == 1]
+        ended = [each for each in meant if self._batch[each].work.attempt <= attempt]
+        for sequence in ended:
+            self._remove(sequence)
+        return len(ended)
 
     def _remove(self, sequence: SequenceId) -> None:
         self._active.pop(sequence, None)

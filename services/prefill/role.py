@@ -48,7 +48,8 @@ class PrefillRole:
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
         for item in items:
-            self._give_up(item.request, item.attempt)
+            if not item.choices:  # choices are one prompt here: it is read for those that go on
+                self._give_up(item.request, item.attempt)
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))

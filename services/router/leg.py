@@ -171,8 +171,17 @@ class Leg:
         delta = self._stream.accept(event)
         if delta is not None:
             self._record.note_delta(delta)
+            if delta.finish is not None and event.finish is None:
+                self._end_choice(delta.choice)
         if self._stream.is_full and self._stream.unfinished(self._work.choices):
             raise LegBroken(setback=Setback.PAUSED, cause=_slow_reader(self._work))
+
+    def _end_choice(self, choice: int) -> None:
+        """Its text ended it, which decode cannot know; the other choices go on. After the last one the leg lets go."""
+        if self._decode is not None and self._stream.unfinished(self._work.choices):
+            work = self._work
+            cancel = Cancel(work=work.request, attempt=work.attempt, reason=Reason.CANCELLED, choices=(choice,))
+            self._track.cancellations.submit(self._decode, cancel)
 
     def _take_news(self, worker: WorkerRef, event: PrefillDone | StationReached) -> None:
         self._record.note_event(worker, event)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.config.config import Config
+from common.config.table import without_login
 from common.core.clock import Clock
 from common.core.entropy import Entropy, mint_epoch
 from common.core.ids import RouterId, RouterRef
@@ -148,6 +149,7 @@ class RouterNode:
             dispatcher=self.dispatcher,
             recent=self.recent,
             metrics=metrics,
+            directory=without_login(config.cluster.redis_url),
         )
 
     async def serve(self, bind: Bind, *, stop: asyncio.Event, on_listening: Callable[[str], None]) -> None:

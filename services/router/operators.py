@@ -53,6 +53,7 @@ class Operators(cluster_pb2_grpc.ClusterServiceServicer):
         dispatcher: Dispatcher,
         recent: RecentRecords,
         metrics: Metrics,
+        directory: str = "",
     ) -> None:
         self._router = router
         self._fleet = fleet
@@ -61,6 +62,7 @@ class Operators(cluster_pb2_grpc.ClusterServiceServicer):
         self._dispatcher = dispatcher
         self._recent = recent
         self._metrics = metrics
+        self._directory = directory
 
     async def GetCluster(
         self, request: cluster_pb2.GetClusterRequest, context: object
@@ -72,6 +74,7 @@ class Operators(cluster_pb2_grpc.ClusterServiceServicer):
             queued_requests=sum(self._admission.depth(priority) for priority in Priority),
             active_requests=self._dispatcher.num_active,
             figures=self._figures(),
+            directory=self._directory,
         )
 
     async def GetWaterfall(

@@ -42,11 +42,12 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Every attempt of a work up to this one is over."""
+    """Every attempt of a work up to this one is over; with `choices`, only those of its choices."""
 
     work: RequestId
     attempt: int
     reason: Reason
+    choices: tuple[int, ...] = ()
 
 
 class Workers:
@@ -101,7 +102,9 @@ class Workers:
     async def cancel(self, worker: WorkerRef, cancels: Sequence[Cancel]) -> None:
         stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
         items = [
-            worker_pb2.CancelItem(request_id=cancel.work, attempt=cancel.attempt, reason=cancel.reason.value)
+            worker_pb2.CancelItem(
+                request_id=cancel.work, attempt=cancel.attempt, reason=cancel.reason.value, choices=cancel.choices
+            )
             for cancel in cancels
         ]
         request = worker_pb2.CancelWorkRequest(router=router_to_wire(self._router), items=items)

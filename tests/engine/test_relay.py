@@ -201,3 +201,19 @@ def test_any_mix_of_work_and_cancels_keeps_answers_exact_and_pages_whole(data: s
         for choice, tokens in generate(each).items():
             assert relay.output(each.request, choice) == tokens
     relay.check_idle()
+
+
+def test_a_choice_that_ended_by_its_text_stops_alone() -> None:
+    relay, given = Relay(), work("r", prompt(10), n=3, temperature=0.7, max_tokens=12)
+    relay.send(given)
+    while len(relay.output("r", 2)) < 4:
+        relay.prefill.core.advance()
+        relay.carry()
+        relay.decode.core.advance()
+        relay.listen()
+    relay.decode.core.end_choices(RequestId("r"), 1, (1,))
+    relay.run()
+    expected = generate(given)
+    assert {choice: relay.output("r", choice) for choice in (0, 2)} == {choice: expected[choice] for choice in (0, 2)}
+    assert 4 <= len(relay.output("r", 1)) < 12
+    relay.check_idle()

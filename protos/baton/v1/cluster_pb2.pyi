@@ -65,9 +65,12 @@ class GetClusterResponse(_message.Message):
     QUEUED_REQUESTS_FIELD_NUMBER: _builtins.int
     ACTIVE_REQUESTS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
     directory_is_stale: _builtins.bool
     queued_requests: _builtins.int
     active_requests: _builtins.int
+    directory: _builtins.str
+    """Where this router looks for Redis: the URL without credentials."""
     @_builtins.property
     def router(self) -> _types_pb2.RouterRef: ...
     @_builtins.property
@@ -85,10 +88,11 @@ class GetClusterResponse(_message.Message):
         queued_requests: _builtins.int = ...,
         active_requests: _builtins.int = ...,
         figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        directory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["router", b"router"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "directory_is_stale", b"directory_is_stale", "figures", b"figures", "queued_requests", b"queued_requests", "router", b"router", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "directory", b"directory", "directory_is_stale", b"directory_is_stale", "figures", b"figures", "queued_requests", b"queued_requests", "router", b"router", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -361,7 +361,7 @@ class Finale(_message.Message):
     cached_tokens: _builtins.int
     @_builtins.property
     def first_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___FirstToken]:
-        """Index 0 (or the first index of this attempt) of every choice still running; finished choices are left out."""
+        """Index 0 (or the first index of this attempt) of every choice: decode repeats them, whatever became of prefill."""
 
     def __init__(
         self,

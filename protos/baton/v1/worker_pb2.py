@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/worker.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"7\n\x10SubscribeRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\"\x93\x01\n\x11SubscribeResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12#\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x13.baton.v1.WorkEvent\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\"\xea\x01\n\tWorkEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\'\n\x06tokens\x18\x03 \x01(\x0b\x32\x15.baton.v1.TokensEventH\x00\x12\x32\n\x0cprefill_done\x18\x04 \x01(\x0b\x32\x1a.baton.v1.PrefillDoneEventH\x00\x12\'\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x15.baton.v1.FailedEventH\x00\x12)\n\x07station\x18\x06 \x01(\x0b\x32\x16.baton.v1.StationEventH\x00\x42\x07\n\x05\x65vent\"\xa6\x01\n\x0bTokensEvent\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\r\x12\x15\n\ttoken_ids\x18\x03 \x03(\rB\x02\x10\x01\x12-\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x16.baton.v1.FinishReason\x12\x1a\n\rstop_token_id\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x10\n\x0e_stop_token_id\"Y\n\x10PrefillDoneEvent\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x17\n\x0f\x63omputed_tokens\x18\x03 \x01(\r\"h\n\x0b\x46\x61iledEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1c\n\x04role\x18\x03 \x01(\x0e\x32\x0e.baton.v1.Role\x12\x1a\n\x12reservation_stands\x18\x04 \x01(\x08\"\x8b\x01\n\x0cStationEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x30\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32!.baton.v1.StationEvent.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"]\n\x11\x43\x61ncelWorkRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.baton.v1.CancelItem\"A\n\nCancelItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12\x43\x61ncelWorkResponse\"\x12\n\x10GetStatusRequest\"\x9d\x02\n\x11GetStatusResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12$\n\x06layout\x18\x03 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\r\n\x05state\x18\x05 \x01(\t\x12;\n\x08\x63ounters\x18\x06 \x03(\x0b\x32).baton.v1.GetStatusResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\" \n\x0c\x44rainRequest\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\")\n\rDrainResponse\x12\x18\n\x10\x61\x63tive_sequences\x18\x01 \x01(\r\"\xbb\x02\n\nLoadReport\x12\x18\n\x10waiting_requests\x18\x01 \x01(\r\x12\x19\n\x11running_sequences\x18\x02 \x01(\r\x12\x16\n\x0ewaiting_tokens\x18\x03 \x01(\x04\x12\x13\n\x0btotal_pages\x18\x04 \x01(\r\x12\x12\n\nfree_pages\x18\x05 \x01(\r\x12\x16\n\x0epromised_pages\x18\x06 \x01(\r\x12\x18\n\x10referenced_pages\x18\x07 \x01(\r\x12\x14\n\x0c\x63\x61\x63hed_pages\x18\x08 \x01(\r\x12\x1b\n\x13outstanding_exports\x18\t \x01(\r\x12\x14\n\x0cstep_seconds\x18\n \x01(\x01\x12\x12\n\nstep_batch\x18\x0b \x01(\r\x12\x19\n\x11tokens_per_second\x18\x0c \x01(\x01\x12\r\n\x05steps\x18\r \x01(\x04\x32\xa0\x02\n\rWorkerService\x12\x46\n\tSubscribe\x12\x1a.baton.v1.SubscribeRequest\x1a\x1b.baton.v1.SubscribeResponse0\x01\x12G\n\nCancelWork\x12\x1b.baton.v1.CancelWorkRequest\x1a\x1c.baton.v1.CancelWorkResponse\x12\x44\n\tGetStatus\x12\x1a.baton.v1.GetStatusRequest\x1a\x1b.baton.v1.GetStatusResponse\x12\x38\n\x05\x44rain\x12\x16.baton.v1.DrainRequest\x1a\x17.baton.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/worker.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"7\n\x10SubscribeRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\"\x93\x01\n\x11SubscribeResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12#\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x13.baton.v1.WorkEvent\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\"\xea\x01\n\tWorkEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\'\n\x06tokens\x18\x03 \x01(\x0b\x32\x15.baton.v1.TokensEventH\x00\x12\x32\n\x0cprefill_done\x18\x04 \x01(\x0b\x32\x1a.baton.v1.PrefillDoneEventH\x00\x12\'\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x15.baton.v1.FailedEventH\x00\x12)\n\x07station\x18\x06 \x01(\x0b\x32\x16.baton.v1.StationEventH\x00\x42\x07\n\x05\x65vent\"\xa6\x01\n\x0bTokensEvent\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\r\x12\x15\n\ttoken_ids\x18\x03 \x03(\rB\x02\x10\x01\x12-\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x16.baton.v1.FinishReason\x12\x1a\n\rstop_token_id\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x10\n\x0e_stop_token_id\"Y\n\x10PrefillDoneEvent\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x17\n\x0f\x63omputed_tokens\x18\x03 \x01(\r\"h\n\x0b\x46\x61iledEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1c\n\x04role\x18\x03 \x01(\x0e\x32\x0e.baton.v1.Role\x12\x1a\n\x12reservation_stands\x18\x04 \x01(\x08\"\x8b\x01\n\x0cStationEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x30\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32!.baton.v1.StationEvent.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"]\n\x11\x43\x61ncelWorkRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.baton.v1.CancelItem\"V\n\nCancelItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x07\x63hoices\x18\x04 \x03(\rB\x02\x10\x01\"\x14\n\x12\x43\x61ncelWorkResponse\"\x12\n\x10GetStatusRequest\"\x9d\x02\n\x11GetStatusResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12$\n\x06layout\x18\x03 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\r\n\x05state\x18\x05 \x01(\t\x12;\n\x08\x63ounters\x18\x06 \x03(\x0b\x32).baton.v1.GetStatusResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\" \n\x0c\x44rainRequest\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\")\n\rDrainResponse\x12\x18\n\x10\x61\x63tive_sequences\x18\x01 \x01(\r\"\xbb\x02\n\nLoadReport\x12\x18\n\x10waiting_requests\x18\x01 \x01(\r\x12\x19\n\x11running_sequences\x18\x02 \x01(\r\x12\x16\n\x0ewaiting_tokens\x18\x03 \x01(\x04\x12\x13\n\x0btotal_pages\x18\x04 \x01(\r\x12\x12\n\nfree_pages\x18\x05 \x01(\r\x12\x16\n\x0epromised_pages\x18\x06 \x01(\r\x12\x18\n\x10referenced_pages\x18\x07 \x01(\r\x12\x14\n\x0c\x63\x61\x63hed_pages\x18\x08 \x01(\r\x12\x1b\n\x13outstanding_exports\x18\t \x01(\r\x12\x14\n\x0cstep_seconds\x18\n \x01(\x01\x12\x12\n\nstep_batch\x18\x0b \x01(\r\x12\x19\n\x11tokens_per_second\x18\x0c \x01(\x01\x12\r\n\x05steps\x18\r \x01(\x04\x32\xa0\x02\n\rWorkerService\x12\x46\n\tSubscribe\x12\x1a.baton.v1.SubscribeRequest\x1a\x1b.baton.v1.SubscribeResponse0\x01\x12G\n\nCancelWork\x12\x1b.baton.v1.CancelWorkRequest\x1a\x1c.baton.v1.CancelWorkResponse\x12\x44\n\tGetStatus\x12\x1a.baton.v1.GetStatusRequest\x1a\x1b.baton.v1.GetStatusResponse\x12\x38\n\x05\x44rain\x12\x16.baton.v1.DrainRequest\x1a\x17.baton.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSEVENT'].fields_by_name['token_ids']._serialized_options = b'\020\001'
   _globals['_STATIONEVENT_FACTSENTRY']._loaded_options = None
   _globals['_STATIONEVENT_FACTSENTRY']._serialized_options = b'8\001'
+  _globals['_CANCELITEM'].fields_by_name['choices']._loaded_options = None
+  _globals['_CANCELITEM'].fields_by_name['choices']._serialized_options = b'\020\001'
   _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._loaded_options = None
   _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_options = b'8\001'
   _globals['_SUBSCRIBEREQUEST']._serialized_start=57
@@ -57,21 +59,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELWORKREQUEST']._serialized_start=1009
   _globals['_CANCELWORKREQUEST']._serialized_end=1102
   _globals['_CANCELITEM']._serialized_start=1104
-  _globals['_CANCELITEM']._serialized_end=1169
-  _globals['_CANCELWORKRESPONSE']._serialized_start=1171
-  _globals['_CANCELWORKRESPONSE']._serialized_end=1191
-  _globals['_GETSTATUSREQUEST']._serialized_start=1193
-  _globals['_GETSTATUSREQUEST']._serialized_end=1211
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1214
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1499
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=1452
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=1499
-  _globals['_DRAINREQUEST']._serialized_start=1501
-  _globals['_DRAINREQUEST']._serialized_end=1533
-  _globals['_DRAINRESPONSE']._serialized_start=1535
-  _globals['_DRAINRESPONSE']._serialized_end=1576
-  _globals['_LOADREPORT']._serialized_start=1579
-  _globals['_LOADREPORT']._serialized_end=1894
-  _globals['_WORKERSERVICE']._serialized_start=1897
-  _globals['_WORKERSERVICE']._serialized_end=2185
+  _globals['_CANCELITEM']._serialized_end=1190
+  _globals['_CANCELWORKRESPONSE']._serialized_start=1192
+  _globals['_CANCELWORKRESPONSE']._serialized_end=1212
+  _globals['_GETSTATUSREQUEST']._serialized_start=1214
+  _globals['_GETSTATUSREQUEST']._serialized_end=1232
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1235
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1520
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=1473
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=1520
+  _globals['_DRAINREQUEST']._serialized_start=1522
+  _globals['_DRAINREQUEST']._serialized_end=1554
+  _globals['_DRAINRESPONSE']._serialized_start=1556
+  _globals['_DRAINRESPONSE']._serialized_end=1597
+  _globals['_LOADREPORT']._serialized_start=1600
+  _globals['_LOADREPORT']._serialized_end=1915
+  _globals['_WORKERSERVICE']._serialized_start=1918
+  _globals['_WORKERSERVICE']._serialized_end=2206
 # @@protoc_insertion_point(module_scope)
