@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 # Before torch is imported anywhere: test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before grpc is: its fork handlers wake its poller in a child that is about to become another program.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # A shared machine may stall any single example, so time is no verdict. A failure prints the blob that repeats it.
 settings.register_profile("baton", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
