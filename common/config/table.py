@@ -54,3 +54,8 @@ def mask_url(url: str) -> str:
     """A URL without its credentials and query: only they can hold a secret."""
     without_query = url.partition("?")[0]
     return re.sub(r"(?<=://).*@", "***@", without_query)
+
+
+def without_login(url: str) -> str:
+    """A URL as anybody may see and use it: no credentials, no query."""
+    return re.sub(r"(?<=://).*@", "", url.partition("?")[0])

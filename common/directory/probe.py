@@ -10,7 +10,7 @@ from common.core.errors import Reason, Unavailable
 
 
 async def ping(url: str, *, timeout_s: float) -> float:
-    """Seconds that PING took, connection included. Raises Unavailable."""
+    """Seconds that PING took, connection included. A server that asks for a login has answered. Raises Unavailable."""
     clock = SystemClock()
     began = clock.monotonic()
     client = redis.asyncio.Redis.from_url(
@@ -18,6 +18,8 @@ async def ping(url: str, *, timeout_s: float) -> float:
     )
     try:
         await client.ping()
+    except exceptions.AuthenticationError:
+        return clock.monotonic() - began
     except exceptions.RedisError as error:
         message = f"Redis does not answer: {type(error).__name__}"
         raise Unavailable(message=message, reason=Reason.DIRECTORY_UNAVAILABLE) from error
