@@ -3,9 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.config.loader import load
@@ -21,6 +24,7 @@ from services.local.cluster import LocalCluster, local_cluster
 from services.local.ports import free_port
 from services.local.supervisor import Supervised
 from services.local.topology import Kind, Overrides
+from tests.cluster.leftovers import CANARY, check_logs, nothing_left
 
 if TYPE_CHECKING:
     from common.observe.announce import Announcement
@@ -34,6 +38,9 @@ CI_TIER = (
 )
 """The reference set-up of the fault tests: short times, so that a test waits seconds and not minutes."""
 
+SIM = ("engine.executor=sim", "engine.num_pages=4096", "local.max_restarts=50")
+"""The honest simulated executor: no weights to load, and every page byte still counts."""
+
 CLOCK = SystemClock()
 
 
@@ -44,6 +51,7 @@ class Told:
     answer: Answer
     error: BatonError | None = None
     times: list[float] = field(default_factory=list)
+    sent_at: float = field(default_factory=CLOCK.monotonic)
 
     def tokens(self, choice: int = 0) -> list[int]:
         return self.answer.choices[choice].tokens
@@ -52,6 +60,11 @@ class Told:
     def longest_silence_s(self) -> float:
         """The longest pause between two messages after the first."""
         return max((later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)), default=0.0)
+
+    @property
+    def longest_wait_s(self) -> float:
+        """The longest time a client saw nothing, the wait for the first message included."""
+        return max((self.times[0] if self.times else CLOCK.monotonic()) - self.sent_at, self.longest_silence_s)
 
     def check_whole(self, max_tokens: int | None = None) -> None:
         """The oracle: no error, indexes without gap or repeat (Answer checks them), one finish, a usage that counts."""
@@ -99,9 +112,10 @@ class House:
         self.cluster = cluster
         self.client = client
 
-    async def ask(self, ask: Ask, *, timeout_s: float = 60.0) -> Told:
-        """Send one request and read its stream to the end, whatever the end is."""
-        told = Told(answer=Answer(CLOCK))
+    async def ask(self, ask: Ask, *, timeout_s: float = 60.0, told: Told | None = None) -> Told:
+        """Send one request and read its stream to the end, whatever the end is. `told` grows as it comes."""
+        told = told or Told(answer=Answer(CLOCK))
+        told.sent_at = CLOCK.monotonic()
         try:
             async for response in self.client.generate(ask.message(), timeout_s=timeout_s):
                 told.times.append(CLOCK.monotonic())
@@ -124,9 +138,11 @@ class House:
         return self.cluster.of(kind)[number]
 
     def kill(self, kind: Kind, number: int = 0, number_of_signal: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one process; a killed one is restarted by its supervisor."""
+        """Send a signal to one process; a killed one is restarted by its supervisor, and not ready until then."""
         pid = self.worker(kind, number).child.pid
         assert pid is not None
+        if number_of_signal is signal.SIGKILL:
+            self.worker(kind, number).ready.clear()
         os.kill(pid, number_of_signal)
 
     async def status(self, process: Supervised) -> worker_pb2.GetStatusResponse:
@@ -145,24 +161,66 @@ class House:
     async def view(self) -> cluster_pb2.GetClusterResponse:
         return await self.client.cluster()
 
-    async def wait_workers(self, count: int, *, timeout_s: float = 20.0) -> None:
-        """Until the router sees `count` ready workers."""
-        async with asyncio.timeout(timeout_s):
-            while sum(worker.state == "ready" for worker in (await self.view()).workers) < count:
-                await asyncio.sleep(0.05)  # seen from outside, a process has no event to wait for
+    async def wait_workers(self, count: int, *, timeout_s: float = 30.0) -> None:
+        """Until the router sees `count` ready workers, all of them incarnations that run now."""
+        await self.until(lambda: self._sees(count), timeout_s=timeout_s)
 
-    async def check_invariants(self, *, timeout_s: float = 5.0) -> None:
-        """Pages sum up and nobody holds one; transfers balance; requests balance; gauges are zero."""
+    async def wait_whole(self) -> None:
+        """Until every worker that there should be is ready."""
+        await self.wait_workers(len(self.workers()))
+
+    async def _sees(self, count: int) -> bool:
+        if any(process.last is None or not process.ready.is_set() for process in self.workers()):
+            return False
+        running = {(await self.status(process)).worker.epoch for process in self.workers()}
+        return (
+            sum(each.state == "ready" and each.worker.epoch in running for each in (await self.view()).workers) == count
+        )
+
+    async def until(self, is_so: Callable[[], Awaitable[bool]], *, timeout_s: float = 20.0) -> None:
+        """Until something is so, looked at from outside again and again: a process has no event to wait for."""
         async with asyncio.timeout(timeout_s):
-            while not await self._is_quiet():
-                await asyncio.sleep(0.05)  # seen from outside, a process has no event to wait for
+            while not await is_so():
+                await asyncio.sleep(0.01)
+
+    async def ask_canary(self) -> None:
+        """A prompt as text, that no log may show. It is answered: whatever happened before, the cluster serves."""
+        sampling = types_pb2.SamplingParams(max_tokens=4, ignore_eos=True)
+        request = generation_pb2.GenerateRequest(text=f"{CANARY} " * 40, sampling=sampling, return_token_ids=True)
+        answer = Answer(CLOCK)
+        async for response in self.client.generate(request, timeout_s=30.0):
+            answer.take(response)
+        assert len(answer.choices[0].tokens) == 4
+
+    async def check_invariants(self, *, timeout_s: float = 8.0) -> None:
+        """Pages sum up and nobody holds one; transfers and requests balance; gauges are zero; no bug was counted."""
+        await self.until(self._is_quiet, timeout_s=timeout_s)
         figures = (await self.view()).figures
         ended = sum(figures[f"requests_{name}"] for name in ("finished", "failed", "cancelled", "refused"))
         assert figures["requests_received"] == ended, dict(figures)
+        totals: Counter[str] = Counter()
+        for process in self.workers():
+            counters = (await self.status(process)).counters
+            for end in ("sent", "received"):
+                started, *ends = (
+                    counters[f"{end}_transfers_{name}"] for name in ("started", "done", "failed", "expired")
+                )
+                assert started == sum(ends), (process.spec.name, end, dict(counters))
+                assert counters.get(f"{end}_transfers_bug", 0) == 0, (process.spec.name, dict(counters))
+            totals.update({name: int(value) for name, value in counters.items() if "_transfers_" in name})
+        if not any(process.restarts for process in self.workers()):
+            assert totals["sent_transfers_started"] == totals["received_transfers_started"], totals
+
+    def workers(self) -> list[Supervised]:
+        return [*self.cluster.of(Kind.PREFILL), *self.cluster.of(Kind.DECODE)]
+
+    def check_exits(self) -> None:
+        """After the end: whatever was not killed left on SIGTERM with status 0."""
+        statuses = {name: process.status for name, process in self.cluster.supervisor.processes.items()}
+        assert set(statuses.values()) == {0}, statuses
 
     async def _is_quiet(self) -> bool:
-        workers = [*self.cluster.of(Kind.PREFILL), *self.cluster.of(Kind.DECODE)]
-        loads = [(await self.status(process)).load for process in workers]
+        loads = [(await self.status(process)).load for process in self.workers()]
         for report in loads:
             pages = report.free_pages + report.promised_pages + report.referenced_pages + report.cached_pages
             assert pages == report.total_pages, report
@@ -173,18 +231,41 @@ class House:
 
 @asynccontextmanager
 async def house(
-    *, prefill: int = 1, decode: int = 1, routers: int = 1, settings: Sequence[str] = (), ci_tier: bool = True
+    *,
+    prefill: int = 1,
+    decode: int = 1,
+    routers: int = 1,
+    settings: Sequence[str] = (),
+    ci_tier: bool = True,
+    of_process: Mapping[str, tuple[str, ...]] | None = None,
 ) -> AsyncIterator[House]:
     """A cluster for the block. Invariants are checked when the block ends well; nothing is left after it."""
-    chosen = [f"local.prefill={prefill}", f"local.decode={decode}", f"local.routers={routers}", "local.max_restarts=50"]
-    overrides = Overrides(settings=(*(CI_TIER if ci_tier else ()), *chosen, "engine.threads=1", *settings))
-    config = load(settings=overrides.settings)
+    with nothing_left(), tempfile.TemporaryDirectory(prefix="baton-test-") as run_dir:
+        chosen = [f"local.prefill={prefill}", f"local.decode={decode}", f"local.routers={routers}"]
+        chosen += ["local.max_restarts=50", f"local.run_dir={run_dir}", "engine.threads=1"]
+        tier = CI_TIER if ci_tier else ()
+        overrides = Overrides(settings=(*tier, *chosen, *settings), of_process=of_process or {})
+        try:
+            async with _running(overrides) as made:
+                await made.wait_workers(prefill + decode)
+                yield made
+                await made.ask_canary()
+                await made.check_invariants()
+            made.check_exits()
+        finally:
+            check_logs(Path(run_dir))
+
+
+@asynccontextmanager
+async def _running(overrides: Overrides) -> AsyncIterator[House]:
     told: list[Announcement] = []
     cluster_context = local_cluster(
-        config, overrides, clock=CLOCK, entropy=SystemEntropy(), tell=told.append, first_router_port=free_port()
+        load(settings=overrides.settings),
+        overrides,
+        clock=CLOCK,
+        entropy=SystemEntropy(),
+        tell=told.append,
+        first_router_port=free_port(),
     )
     async with cluster_context as cluster, router_client(cluster.router_address()) as client:
-        made = House(cluster, client)
-        await made.wait_workers(prefill + decode)
-        yield made
-        await made.check_invariants()
+        yield House(cluster, client)

@@ -8,9 +8,11 @@ from common.core.request import TokenSampling, Work
 from common.engine.batch import Batch
 from common.engine.executor import Executor
 from common.engine.plan import BatchPlan, Extend
+from common.engine.sim import SimExecutor
 from common.kv.cache import PageCache
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
+from common.kv.sim_storage import SimStorage, sim_layout
 from services.router.request import mint_choices
 from tests.cluster.house import Ask
 
@@ -43,6 +45,11 @@ class Reference:
                 output[draw.choice.index].append(draw.token)
             alive = [draw.sequence for draw in drawn if draw.finish is None]
         return [output[index] for index in sorted(output)]
+
+
+def sim_reference(num_pages: int = 512) -> Reference:
+    """The simulated executor, as the workers build it."""
+    return Reference(SimExecutor(SimStorage(sim_layout(), num_pages)))
 
 
 def torch_reference(folder: Path, num_pages: int = 512) -> Reference:
