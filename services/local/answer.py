@@ -21,6 +21,8 @@ class ChoiceAnswer:
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     finish: str = ""
+    first_at: float = 0.0
+    last_at: float = 0.0
 
 
 class Answer:
@@ -29,7 +31,6 @@ class Answer:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sent_at = clock.monotonic()
-        self._token_times: list[float] = []
         self.request_id = ""
         self.choices: dict[int, ChoiceAnswer] = {}
         self.usage = types_pb2.Usage()
@@ -51,21 +52,23 @@ class Answer:
             if delta.first_index != len(choice.tokens):
                 where = f"{self.request_id}/{delta.choice}"
                 raise InternalError(message=f"{where}: index {delta.first_index} after {len(choice.tokens)} tokens")
+            choice.last_at = self._clock.monotonic()
+            choice.first_at = choice.first_at if choice.tokens else choice.last_at
             choice.tokens.extend(delta.token_ids)
-            self._token_times += [self._clock.monotonic()] * len(delta.token_ids)
         choice.text += delta.text
         choice.finish = FINISH_NAMES.get(delta.finish_reason, choice.finish)
 
     def timings(self) -> dict[str, float]:
-        """Seconds as this client saw them: to the first token, between tokens (mean), in all."""
-        if not self._token_times:
+        """Seconds as this client saw them: to the first token, between tokens of a choice (mean), in all."""
+        begun = [choice for choice in self.choices.values() if choice.tokens]
+        if not begun:
             return {}
-        first, last = self._token_times[0], self._token_times[-1]
-        gaps = len(self._token_times) - 1
+        gaps = sum(len(choice.tokens) - 1 for choice in begun)
+        between = sum(choice.last_at - choice.first_at for choice in begun)
         return {
-            "ttft_s": round(first - self._sent_at, 6),
-            "itl_mean_s": round((last - first) / gaps, 6) if gaps else 0.0,
-            "total_s": round(last - self._sent_at, 6),
+            "ttft_s": round(min(choice.first_at for choice in begun) - self._sent_at, 6),
+            "itl_mean_s": round(between / gaps, 6) if gaps else 0.0,
+            "total_s": round(max(choice.last_at for choice in begun) - self._sent_at, 6),
         }
 
     def as_json(self) -> dict[str, object]:

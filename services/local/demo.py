@@ -5,12 +5,15 @@ from rich.console import Console
 from common.config.config import Config
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from services.local.client import router_client
+from services.local.client import RouterClient, router_client
 from services.local.cluster import local_cluster
-from services.local.generate import Sampling, build_request, run
+from services.local.exits import Exit
+from services.local.generate import Sampling, build_request, receipt, run
+from services.local.interrupt import Interrupt
 from services.local.progress import Progress
-from services.local.summary import cluster_table, figures_line, waterfall_text
+from services.local.summary import cluster_view
 from services.local.topology import Overrides
+from services.local.waterfall import print_stations
 
 # Longer than router.local_prompt_tokens, so that the prompt is read on the prefill worker and its pages travel.
 PROMPT = '''"""Read and write configuration files."""
@@ -42,34 +45,46 @@ def write_json(path, data):
 def read_json(path):
 '''
 MAX_TOKENS = 96
+TEMPERATURE = 0.4
+SEED = 7
 ANSWER_S = 60.0
 
 
-async def demo(config: Config, overrides: Overrides, *, console: Console, clock: Clock, entropy: Entropy) -> None:
+async def demo(
+    config: Config, overrides: Overrides, *, console: Console, clock: Clock, entropy: Entropy, first_router_port: int
+) -> Exit:
     """Everything printed; nothing left behind. Raises what went wrong."""
-    console.rule("1. a cluster on this machine", align="left")
-    progress = Progress(console, clock)
-    async with (
-        local_cluster(config, overrides, clock=clock, entropy=entropy, tell=progress) as cluster,
-        router_client(cluster.router_address()) as client,
-    ):
-        console.rule("2. a prompt, streamed", align="left")
-        console.print(PROMPT, end="", style="dim", highlight=False, markup=False)
-        sampling = Sampling(max_tokens=MAX_TOKENS, temperature=0.4, seed=7)
-        request = build_request(
-            PROMPT, sampling, is_tokens=False, is_chat=False, request_id="demo", priority="interactive"
-        )
-        answer = await run(client, request, timeout_s=ANSWER_S, clock=clock, as_json=False)
-        console.rule("3. where its time went", align="left")
-        console.print(waterfall_text("demo", answer.stations), highlight=False, markup=False, soft_wrap=True)
-        console.rule("4. the cluster", align="left")
-        view = await client.cluster()
-        console.print(cluster_table(view))
-        console.print(figures_line(view), highlight=False)
-        usage = answer.usage
-        console.print(
-            f"{usage.prompt_tokens} prompt tokens ({usage.cached_tokens} cached), "
-            f"{usage.completion_tokens} written; {answer.timings()}",
-            highlight=False,
-        )
+    interrupt = Interrupt(lambda: console.print("stopping; Ctrl-C again: at once"))
+
+    async def relay() -> None:
+        console.rule("1. a cluster on this machine", align="left")
+        async with (
+            local_cluster(
+                config,
+                overrides,
+                clock=clock,
+                entropy=entropy,
+                tell=Progress(console, clock),
+                first_router_port=first_router_port,
+                hurry=interrupt.insisted,
+            ) as cluster,
+            router_client(cluster.router_address()) as client,
+        ):
+            await _show(client, console, clock)
+
+    is_interrupted = await interrupt.guard(relay())
     console.rule("stopped: nothing is left running", align="left")
+    return Exit.INTERRUPTED if is_interrupted else Exit.OK
+
+
+async def _show(client: RouterClient, console: Console, clock: Clock) -> None:
+    console.rule("2. a prompt, and its answer as it is written", align="left")
+    console.print(PROMPT, end="", style="dim", highlight=False, markup=False, soft_wrap=True)
+    sampling = Sampling(max_tokens=MAX_TOKENS, temperature=TEMPERATURE, seed=SEED)
+    request = build_request(PROMPT, sampling, request_id="demo")
+    answer = await run(client, request, timeout_s=ANSWER_S, clock=clock, as_json=False)
+    console.print(receipt(answer), style="dim", highlight=False, soft_wrap=True)
+    console.rule("3. where its time went", align="left")
+    print_stations(console, "demo", answer.stations)
+    console.rule("4. the cluster", align="left")
+    console.print(cluster_view(await client.cluster()))

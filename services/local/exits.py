@@ -29,9 +29,23 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-EXIT_HELP = """Exit codes: 0 ok, 1 failed, 2 wrong usage or an invalid request, 3 no router or no worker answers,
-4 refused because of load (retry later), 5 deadline exceeded, 6 not found, 7 `doctor` found a fault,
-78 configuration or model cannot be used, 130 interrupted."""
+MEANINGS = {
+    Exit.OK: "ok",
+    Exit.FAILED: "failed",
+    Exit.USAGE: "wrong usage, or a request that the router calls invalid",
+    Exit.UNREACHABLE: "no router or no worker answers",
+    Exit.REFUSED: "refused because of load: retry later",
+    Exit.TIMEOUT: "deadline exceeded",
+    Exit.NOT_FOUND: "no such request, no such model",
+    Exit.UNHEALTHY: "`baton doctor` found a fault",
+    Exit.CANNOT_START: "configuration, model or port cannot be used",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+
+def exit_help() -> str:
+    """The table for --help."""
+    return "Exit codes:\n" + "\n".join(f"{code.value:>4}  {meaning}" for code, meaning in MEANINGS.items())
 
 
 def exit_for(error: BatonError) -> Exit:

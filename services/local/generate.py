@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from common.core.clock import Clock
 from common.core.errors import FieldViolation, InvalidRequest
+from common.core.request import Priority
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.local.answer import Answer
 from services.local.client import RouterClient
+from services.local.prompt import put_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,27 +30,19 @@ class Sampling:
     ignore_eos: bool = False
 
 
-def parse_token_ids(text: str) -> list[int]:
-    """Token ids separated by commas or blanks. Raises InvalidRequest."""
-    try:
-        return [int(part) for part in text.replace(",", " ").split()]
-    except ValueError as error:
-        violation = FieldViolation(field="--tokens", description=f"not a list of numbers: {error}")
-        raise InvalidRequest(message="--tokens takes token ids like 1,2,3", violations=(violation,)) from error
-
-
 def build_request(
-    prompt: str, sampling: Sampling, *, is_tokens: bool, is_chat: bool, request_id: str, priority: str
+    prompt: str,
+    sampling: Sampling,
+    *,
+    is_tokens: bool = False,
+    is_chat: bool = False,
+    request_id: str = "",
+    priority: Priority = Priority.INTERACTIVE,
 ) -> generation_pb2.GenerateRequest:
-    """The message for a prompt and flags."""
+    """The message for a prompt and flags. Raises InvalidRequest for what the message cannot hold."""
     request = generation_pb2.GenerateRequest(request_id=request_id, return_token_ids=True, sampling=_sampling(sampling))
-    request.priority = types_pb2.Priority.Value(f"PRIORITY_{priority.upper()}")
-    if is_tokens:
-        request.token_ids.ids.extend(parse_token_ids(prompt))
-    elif is_chat:
-        request.chat.messages.append(generation_pb2.ChatMessage(role="user", content=prompt))
-    else:
-        request.text = prompt
+    request.priority = types_pb2.Priority.Value(f"PRIORITY_{priority.name}")
+    put_prompt(request, prompt, is_tokens=is_tokens, is_chat=is_chat)
     return request
 
 
@@ -62,16 +56,33 @@ async def run(
 ) -> Answer:
     """Send it and print the answer: as it comes, or one JSON object at the end."""
     answer = Answer(clock)
-    async for response in client.generate(request, timeout_s=timeout_s):
-        text = answer.take(response)
-        if text and not as_json:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+    try:
+        async for response in client.generate(request, timeout_s=timeout_s):
+            text = answer.take(response)
+            if text and not as_json:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+    finally:
+        if answer.choices and not as_json:
+            sys.stdout.write("\n")
     if as_json:
         sys.stdout.write(json.dumps(answer.as_json(), ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("\n" + "".join(_other_choices(answer)))
+        sys.stdout.write("".join(_other_choices(answer)))
+    sys.stdout.flush()
     return answer
+
+
+def receipt(answer: Answer) -> str:
+    """One line about a finished answer, with the id by which `waterfall` and `explain` know it."""
+    usage, timings = answer.usage, answer.timings()
+    parts = [
+        answer.request_id,
+        f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {usage.cached_tokens} cached",
+    ]
+    if timings:
+        parts.append(f"TTFT {timings['ttft_s'] * 1000:.0f} ms, ITL {timings['itl_mean_s'] * 1000:.1f} ms")
+    return "  ".join(parts)
 
 
 def _other_choices(answer: Answer) -> Sequence[str]:
@@ -89,10 +100,19 @@ def _sampling(flags: Sampling) -> types_pb2.SamplingParams:
         "seed": flags.seed,
         "n": flags.n,
     }
-    params = types_pb2.SamplingParams(stop=flags.stop, stop_token_ids=flags.stop_token_ids)
+    params = types_pb2.SamplingParams(ignore_eos=flags.ignore_eos or None)
+    violations = []
     for name, value in given.items():
-        if value is not None:
-            setattr(params, name, value)
-    if flags.ignore_eos:
-        params.ignore_eos = True
+        try:
+            if value is not None:
+                setattr(params, name, value)
+        except ValueError:  # below zero, or more bits than the message has
+            violations.append(FieldViolation(field=f"--{name.replace('_', '-')}", description=f"{value} is no value"))
+    try:
+        params.stop.extend(flags.stop)
+        params.stop_token_ids.extend(flags.stop_token_ids)
+    except ValueError:
+        violations.append(FieldViolation(field="--stop-token", description="a token id is a number from 0 on"))
+    if violations:
+        raise InvalidRequest(message="sampling flags out of range", violations=tuple(violations))
     return params

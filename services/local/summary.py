@@ -1,49 +1,83 @@
-"""A cluster and a request's waterfall as a person reads them."""
+"""A cluster as a person reads it, on 80 columns."""
 
-from collections.abc import Sequence
-
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from common.observe.lifetime import Mark
-from common.observe.waterfall import render_waterfall
-from protos.baton.v1 import cluster_pb2, types_pb2
+from protos.baton.v1 import cluster_pb2, worker_pb2
+
+BAR_WIDTH = 10
+LATENCIES = (
+    ("TTFT", "ttft_seconds"),
+    ("ITL", "itl_seconds"),
+    ("queue", "queue_seconds"),
+    ("end to end", "e2e_seconds"),
+)
+ENDS = ("finished", "failed", "cancelled", "refused")
+BUSY_STATES = {"ready": "green", "draining": "yellow", "suspect": "red"}
 
 
-def cluster_table(view: cluster_pb2.GetClusterResponse) -> Table:
-    """Workers, a row each: state, queue, batch, pages, progress."""
-    table = Table(title=None, box=None, pad_edge=False)
-    for column in ("worker", "state", "waiting", "running", "pages", "cached", "free", "last step", "steps"):
-        table.add_column(column, justify="left" if column in ("worker", "state") else "right", no_wrap=True)
-    for worker in view.workers:
+def cluster_view(view: cluster_pb2.GetClusterResponse) -> RenderableType:
+    """Everything `baton top` shows: requests, latencies, workers."""
+    parts: list[RenderableType] = [requests_line(view), latency_table(view), "", worker_table(view)]
+    if view.directory_is_stale:
+        parts.insert(0, Text("Redis does not answer: routing by load alone", style="red"))
+    if not view.workers:
+        parts.append(Text("no worker is known to this router", style="red"))
+    return Group(*parts)
+
+
+def requests_line(view: cluster_pb2.GetClusterResponse) -> Text:
+    """What is in flight, how fast, and how requests ended since the router started."""
+    figures = view.figures
+    ends = ", ".join(f"{figures.get(f'requests_{end}', 0.0):.0f} {end}" for end in ENDS)
+    line = Text(f"{view.queued_requests} queued, {view.active_requests} active, ")
+    line.append(f"{figures.get('tokens_per_second', 0.0):.0f} tokens/s", style="bold")
+    line.append(f"; {ends}, {figures.get('retries', 0.0):.0f} retries")
+    return line
+
+
+def latency_table(view: cluster_pb2.GetClusterResponse) -> Table:
+    """Percentiles since the router started; a bucket's upper edge, so the truth is at most this."""
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    table.add_column("")
+    for name, _ in LATENCIES:
+        table.add_column(name, justify="right")
+    for share in ("p50", "p99"):
+        table.add_row(share, *(_seconds(view.figures.get(f"{figure}_{share}")) for _, figure in LATENCIES))
+    return table
+
+
+def worker_table(view: cluster_pb2.GetClusterResponse) -> Table:
+    """Workers, a row each: state, queue, batch, share of pages in use, cached pages, speed."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("worker", "state", "wait", "run", "pages in use", "cached", "free", "step", "tok/s"):
+        is_word = column in ("worker", "state", "pages in use")
+        table.add_column(column, justify="left" if is_word else "right", no_wrap=True)
+    for worker in sorted(view.workers, key=lambda each: each.worker.worker_id):
         load = worker.load
         table.add_row(
             worker.worker.worker_id,
-            worker.state,
+            Text(worker.state, style=BUSY_STATES.get(worker.state, "")),
             str(load.waiting_requests),
             str(load.running_sequences),
-            str(load.promised_pages + load.referenced_pages),
+            _page_bar(load),
             str(load.cached_pages),
             str(load.free_pages),
             f"{load.step_seconds * 1000:.1f} ms",
-            str(load.steps),
+            f"{load.tokens_per_second:.0f}",
         )
     return table
 
 
-def figures_line(view: cluster_pb2.GetClusterResponse) -> str:
-    """The numbers of the whole cluster on one line."""
-    parts = [f"{view.active_requests} active", f"{view.queued_requests} queued"]
-    for name, value in sorted(view.figures.items()):
-        parts.append(f"{name.replace('_', ' ')} {value:.4g}")
-    if view.directory_is_stale:
-        parts.append("Redis does not answer: routing by load alone")
-    return ", ".join(parts)
+def _page_bar(load: worker_pb2.LoadReport) -> str:
+    used = load.promised_pages + load.referenced_pages
+    share = used / max(load.total_pages, 1)
+    filled = min(BAR_WIDTH, -int(-share * BAR_WIDTH // 1))
+    return f"{'■' * filled}{'·' * (BAR_WIDTH - filled)} {share:4.0%}"
 
 
-def waterfall_text(request_id: str, stations: Sequence[types_pb2.Station]) -> str:
-    """The stations of one request, one line each."""
-    marks = [
-        Mark(station=station.name, at=station.at_s, where=station.where, facts=dict(station.facts))
-        for station in stations
-    ]
-    return render_waterfall(request_id, marks, width=24)
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"≤ {value * 1000:g} ms" if value < 1 else f"≤ {value:g} s"

@@ -1,0 +1,50 @@
+"""How a command fails: one message on standard error that says what to do, and an exit code."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from common.core.errors import BatonError, InvalidRequest
+from services.local.exits import Exit, exit_for
+
+T = TypeVar("T")
+
+errors = Console(stderr=True)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """A command's coroutine; errors of the tree become a message and an exit code."""
+    try:
+        return asyncio.run(work)
+    except BatonError as error:
+        raise fail(error) from error
+    except BaseExceptionGroup as group:
+        found, _ = group.split(BatonError)
+        if found is None:
+            raise
+        raise fail(_first(found)) from group
+    except KeyboardInterrupt as error:
+        raise typer.Exit(Exit.INTERRUPTED) from error
+    except BrokenPipeError as error:
+        # The reader, `head` say, has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(Exit.FAILED) from error
+
+
+def fail(error: BatonError) -> typer.Exit:
+    """Print the error; what to raise then."""
+    errors.print(f"baton: {error.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if isinstance(error, InvalidRequest):
+        for violation in error.violations:
+            errors.print(f"  {violation.field}: {violation.description}", highlight=False, markup=False, soft_wrap=True)
+    return typer.Exit(exit_for(error))
+
+
+def _first(group: BaseExceptionGroup[BatonError]) -> BatonError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

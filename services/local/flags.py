@@ -1,0 +1,21 @@
+"""Flags that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.local.cluster import FIRST_ROUTER_PORT
+
+DEFAULT_ROUTER = f"127.0.0.1:{FIRST_ROUTER_PORT}"
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="TOML file with values of `baton config`.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one value; repeatable.", show_default=False),
+]
+Router = Annotated[str, typer.Option(envvar="BATON_ROUTER", metavar="HOST:PORT", help="Address of a router.")]
+RequestName = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As `baton generate` prints it.")]

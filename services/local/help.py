@@ -1,0 +1,32 @@
+"""What --help says beside the flags: one paragraph, and examples that can be pasted."""
+
+TITLE = """Baton: an LLM serving cluster that reads prompts on prefill workers and writes answers on decode workers."""
+
+EXAMPLES = {
+    "baton": """Begin with:
+  baton demo                              the whole relay once
+  baton up                                keep a cluster running
+  baton generate "def read_json(path):"   in another terminal""",
+    "up": """Examples:
+  baton up --prefill 2 --decode 2 --routers 2
+  baton up --model ~/models/my-llama --set model.dtype=bfloat16
+  baton up --config cluster.toml --set engine.num_pages=4096
+A process that dies is started again. Ctrl-C drains and stops all, a second one
+stops at once. Relative paths in values begin at the checkout.""",
+    "generate": """Examples:
+  baton generate "def read_json(path):" --max-tokens 64 --temperature 0
+  baton generate --chat "What does os.walk do?"
+  git show HEAD:README.md | baton generate --stop "##" --json
+  baton generate --tokens 1,2,3 -n 2 --seed 7
+The answer goes to standard output, everything else to standard error.""",
+    "top": """Examples:
+  baton top
+  baton top --count 1                     once, for scripts
+Latencies are upper edges of histogram buckets since the router started.""",
+    "doctor": """Exit code 7 when something is at fault. Without a running cluster it checks
+what a start needs. Every link is measured with 4 MiB of probe data.""",
+    "config": """Weakest first: default, --config FILE, environment BATON_SECTION__KEY, --set.
+Examples:
+  baton config --print
+  baton config --reasons --set liveness.lease_s=5""",
+}

@@ -1,0 +1,31 @@
+"""`baton config`: every value with its origin."""
+
+from rich.console import Console
+from rich.table import Table
+
+from common.config.config import DEFAULT_ORIGIN, Config
+from common.config.table import ConfigRow, describe
+
+
+def print_settings(config: Config, console: Console, *, with_reasons: bool) -> None:
+    """A line per key; with reasons, why the default is what it is, and who reads it, below each."""
+    rows = describe(config)
+    if with_reasons:
+        for row in rows:
+            _print_reason(console, row)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("key", no_wrap=True)
+    for column in ("value", "unit", "origin"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row.key, row.value, row.unit, row.origin, style="" if row.origin == DEFAULT_ORIGIN else "bold")
+    console.print(table)
+
+
+def _print_reason(console: Console, row: ConfigRow) -> None:
+    unit = f" {row.unit}" if row.unit else ""
+    console.print(f"{row.key} = {row.value}{unit}  ({row.origin}, read by {row.owner})", highlight=False, markup=False)
+    reason = Table.grid(padding=(0, 0, 0, 4))
+    reason.add_row(row.reason)
+    console.print(reason, style="dim")
