@@ -24,6 +24,7 @@ from services.local.cluster import LocalCluster, local_cluster
 from services.local.ports import free_port
 from services.local.supervisor import Supervised
 from services.local.topology import Kind, Overrides
+from services.local.valkey import EmbeddedValkey
 from tests.cluster.leftovers import CANARY, check_logs, nothing_left
 
 if TYPE_CHECKING:
@@ -210,6 +211,10 @@ class House:
             totals.update({name: int(value) for name, value in counters.items() if "_transfers_" in name})
         if not any(process.restarts for process in self.workers()):
             assert totals["sent_transfers_started"] == totals["received_transfers_started"], totals
+
+    @property
+    def valkey(self) -> EmbeddedValkey:
+        return self.cluster.valkey
 
     def workers(self) -> list[Supervised]:
         return [*self.cluster.of(Kind.PREFILL), *self.cluster.of(Kind.DECODE)]
