@@ -61,9 +61,9 @@ class Child:
             os.kill(self._process.pid, number)
 
     def last_words(self) -> str:
-        """The last line that it logged: for the message when it cannot be kept alive."""
+        """The last line that it logged, without a traceback's frame: for the message when it cannot be kept alive."""
         with self._log.open(errors="replace") as log:
-            lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
+            lines = deque((line.strip(" |+-\n") for line in log if line.strip(" |+-\n")), maxlen=1)
         return lines[0][:300] if lines else "it logged nothing"
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from common.core.errors import FieldViolation, InvalidRequest, Unavailable
+from common.core.errors import DeadlineExceeded, FieldViolation, InvalidRequest, Unavailable
 from common.rpc.client import call, grpc_connect, stream
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from common.rpc.options import Surface
@@ -60,11 +60,13 @@ class RouterClient:
         """An error of the transport, in the words of somebody who does not know that there is one."""
         try:
             yield
-        except Unavailable as error:
+        except (Unavailable, DeadlineExceeded) as error:
             if error.facts.get(ORIGIN_FACT) != TRANSPORT:
                 raise
             message = f"no router answers at {self.address}: is `baton up` running? (another address: --router)"
-            raise Unavailable(message=message, reason=error.reason, facts=error.facts) from error
+            if isinstance(error, DeadlineExceeded):
+                message = f"the deadline passed before {self.address} had answered in full"
+            raise type(error)(message=message, reason=error.reason, facts=error.facts) from error
 
 
 @asynccontextmanager

@@ -107,12 +107,14 @@ def _sampling(flags: Sampling) -> types_pb2.SamplingParams:
             if value is not None:
                 setattr(params, name, value)
         except ValueError:  # below zero, or more bits than the message has
-            violations.append(FieldViolation(field=f"--{name.replace('_', '-')}", description=f"{value} is no value"))
+            violations.append(
+                FieldViolation(field=f"--{name.replace('_', '-')}", description=f"{value} is beyond it")
+            )
     try:
         params.stop.extend(flags.stop)
         params.stop_token_ids.extend(flags.stop_token_ids)
     except ValueError:
         violations.append(FieldViolation(field="--stop-token", description="a token id is a number from 0 on"))
     if violations:
-        raise InvalidRequest(message="sampling flags out of range", violations=tuple(violations))
+        raise InvalidRequest(message="a sampling flag is out of range", violations=tuple(violations))
     return params

@@ -1,6 +1,7 @@
 """Ctrl-C as a person means it: once to end in order, twice to end now."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -20,7 +21,7 @@ class Interrupt:
         """Run it to its end. True when a signal cancelled it; `tell` is called at that moment."""
         loop, task = asyncio.get_running_loop(), asyncio.create_task(work)
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._hear, task)
+            loop.add_signal_handler(number, self._hear, number, task)
         try:
             await task
         except asyncio.CancelledError:
@@ -31,10 +32,20 @@ class Interrupt:
                 loop.remove_signal_handler(number)
         return self._is_asked
 
-    def _hear(self, task: asyncio.Task[None]) -> None:
+    def _hear(self, number: signal.Signals, task: asyncio.Task[None]) -> None:
+        if number is signal.SIGHUP:
+            _mute()
         if self._is_asked:
             self.insisted.set()
             return
         self._is_asked = True
-        self._tell()
         task.cancel()
+        self._tell()
+
+
+def _mute() -> None:
+    """The terminal is gone: what is still printed must not fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -19,7 +19,7 @@ BUSY_STATES = {"ready": "green", "draining": "yellow", "suspect": "red"}
 
 def cluster_view(view: cluster_pb2.GetClusterResponse) -> RenderableType:
     """Everything `baton top` shows: requests, latencies, workers."""
-    parts: list[RenderableType] = [requests_line(view), latency_table(view), "", worker_table(view)]
+    parts: list[RenderableType] = [requests_lines(view), latency_table(view), "", worker_table(view)]
     if view.directory_is_stale:
         parts.insert(0, Text("Redis does not answer: routing by load alone", style="red"))
     if not view.workers:
@@ -27,14 +27,14 @@ def cluster_view(view: cluster_pb2.GetClusterResponse) -> RenderableType:
     return Group(*parts)
 
 
-def requests_line(view: cluster_pb2.GetClusterResponse) -> Text:
+def requests_lines(view: cluster_pb2.GetClusterResponse) -> Text:
     """What is in flight, how fast, and how requests ended since the router started."""
     figures = view.figures
     ends = ", ".join(f"{figures.get(f'requests_{end}', 0.0):.0f} {end}" for end in ENDS)
-    line = Text(f"{view.queued_requests} queued, {view.active_requests} active, ")
-    line.append(f"{figures.get('tokens_per_second', 0.0):.0f} tokens/s", style="bold")
-    line.append(f"; {ends}, {figures.get('retries', 0.0):.0f} retries")
-    return line
+    lines = Text(f"now   {view.queued_requests} queued, {view.active_requests} active, ")
+    lines.append(f"{figures.get('tokens_per_second', 0.0):.0f} tokens/s\n", style="bold")
+    lines.append(f"ever  {ends}, {figures.get('retries', 0.0):.0f} retries\n")
+    return lines
 
 
 def latency_table(view: cluster_pb2.GetClusterResponse) -> Table:

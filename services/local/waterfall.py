@@ -10,7 +10,7 @@ from common.observe.waterfall import render_waterfall
 from protos.baton.v1 import types_pb2
 from services.local.client import RouterClient
 
-BAR_COLUMNS = 8
+BAR_COLUMNS = 12
 WIDE_BAR_COLUMNS = 32
 WIDE_TERMINAL = 110
 
@@ -35,7 +35,7 @@ def print_stations(console: Console, request_id: str, stations: Sequence[types_p
         console.print(station_table(stations, WIDE_BAR_COLUMNS if console.width >= WIDE_TERMINAL else BAR_COLUMNS))
         return
     marks = [
-        Mark(station=station.name, at=station.at_s, where=station.where, facts=dict(station.facts))
+        Mark(station=station.name, at=station.at_s, where=station.where, facts=dict(sorted(station.facts.items())))
         for station in stations
     ]
     console.print(render_waterfall(request_id, marks), highlight=False, markup=False, soft_wrap=True)
@@ -68,4 +68,4 @@ def _bar(begin_s: float, end_s: float, total_s: float, columns: int) -> str:
 
 
 def _facts(facts: Mapping[str, float]) -> str:
-    return " ".join(f"{name}={value:,.6g}" if value < 1e6 else f"{name}={value:,.0f}" for name, value in facts.items())
+    return " ".join(f"{name}={value:,.10g}" for name, value in sorted(facts.items()))
