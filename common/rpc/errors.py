@@ -1,5 +1,6 @@
 """Errors arriving in a process: what a failed call meant, as the BatonError that the other side raised."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,11 +90,21 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str = "peer") -> BatonE
 
 @contextmanager
 def translated(peer: str) -> Iterator[None]:
-    """Around a call: grpc's error leaves as the BatonError it stands for. Cancellation of the caller passes through."""
+    """Around a call: grpc's error leaves as the BatonError it stands for. Cancellation of the caller passes through.
+
+    A channel that is closed under a call ends it with a CancelledError too, although nobody cancelled the caller.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error, peer=peer) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable(
+            message=f"{peer}: the channel was closed", reason=Reason.CHANNEL_BROKEN, facts={ORIGIN_FACT: TRANSPORT}
+        ) from error
 
 
 @dataclass(slots=True)
