@@ -183,6 +183,7 @@ class OutboundTransfer:
         return b"".join(digests)
 
     async def _reopen(self) -> Link:
+        self._check_running()  # aborted meanwhile, it has let go of the link
         assert self._link is not None
         self._links.let_go(self._link)
         self._link = None
