@@ -6,7 +6,7 @@ boot -> serving (announced, READY) -> draining (asked, superseded, or the step l
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -84,6 +84,7 @@ class WorkerNode(Generic[Event]):
     ) -> None:
         self.me = me
         self._config = config
+        self._core = core
         self._outside = outside
         self._gauges = WorkerGauges(metrics)
         self._failure: Exception | None = None
@@ -179,10 +180,18 @@ class WorkerNode(Generic[Event]):
         return 0
 
     async def _wait_idle(self) -> None:
-        """Until nothing waits, runs or is promised. The step that ends the last work tells of it."""
-        while not self.turns.look.is_idle:
+        """Until nothing waits, runs or is promised. Asked on the step loop, behind all work that was accepted before.
+
+        Most ends tell of themselves; a cancelled sequence leaves without a word and is missed at the next heartbeat.
+        """
+        while True:
             self._told.clear()
-            await self._told.wait()  # bounded: by the drain's grace
+            look = await self.turns.call(self._core.look)
+            if look.is_idle:
+                break
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._config.liveness.heartbeat_s):
+                    await self._told.wait()
         assert self._role is not None
         await self._role.wait_idle()
 

@@ -57,6 +57,7 @@ class Shipping:
         async with asyncio.TaskGroup() as group:
             self._group = group
             await stop.wait()  # bounded: the service sets it when it leaves
+            self._group = None
             for export in self._exports.values():
                 export.transfer.abort(Reason.DRAINING, "the prefill worker is stopping")
 
@@ -65,10 +66,9 @@ class Shipping:
         await self._is_idle.wait()
 
     def ready(self, ready: RunReady) -> None:
-        """A run was gathered. Its first run begins the export."""
-        assert self._group is not None, "shipping is not running"
+        """A run was gathered. Its first run begins the export. After the stop it goes nowhere any more."""
         key = (ready.request, ready.attempt)
-        if self._failed.covers(*key):
+        if self._group is None or self._failed.covers(*key):
             self._release(ready)
             return
         export = self._exports.get(key)
