@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from common.rpc.options import Surface
 from tests.sim.network import Network
 
 if TYPE_CHECKING:
@@ -23,9 +24,18 @@ class Call:
     """What both halves share. Ends exactly once at each half; what arrives after that is dropped."""
 
     def __init__(
-        self, network: Network, *, client: str, server: str, method: str, metadata: Pairs, timeout_s: float | None
+        self,
+        network: Network,
+        *,
+        client: str,
+        server: str,
+        surface: Surface,
+        method: str,
+        metadata: Pairs,
+        timeout_s: float | None,
     ) -> None:
         self.network = network
+        self.surface = surface
         self.ends = (client, server)
         self.method = method
         self.metadata = metadata

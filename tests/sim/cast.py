@@ -93,7 +93,7 @@ class Actor:
         raise AssertionError("an actor is a worker or a router")
 
     def ended_by(self, error: BaseException) -> None:
-        self.stage.trace.bug(f"{self.process.name} ended: {error!r}")
+        self.stage.trace.crash(f"{self.process.name} ended", error)
 
     def kill(self) -> None:
         """SIGKILL: nobody hears of it but by silence and broken connections."""
@@ -166,7 +166,7 @@ class WorkerActor(Actor):
 
     def _drive(self, turns: Turns[Any], on_failure: Any, _name: str) -> Driver:
         def failed(error: Exception) -> None:
-            self.stage.trace.bug(f"step loop of {self.process.name}: {error!r}")
+            self.stage.trace.crash(f"step loop of {self.process.name}", error)
             on_failure(error)
 
         return TaskDriver(turns, failed, cast(TimedExecutor, self.engine.executor))

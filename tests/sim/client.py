@@ -6,8 +6,9 @@ from enum import StrEnum
 
 import grpc
 
-from common.core.errors import BatonError, Cancelled, DeadlineExceeded
+from common.core.errors import BatonError, Cancelled, DeadlineExceeded, Reason, Unavailable
 from common.rpc.client import stream
+from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
 from services.local.answer import Answer
 from tests.sim.cast import RouterActor, Stage
@@ -18,7 +19,9 @@ from tests.sim.transport import memory_connect
 PATIENCE_S = 90.0
 """A client without a deadline of its own."""
 
-MAX_ROUTERS_LOST = 8
+RETRY_S = 0.2
+
+MAX_TRIES = 12
 
 
 class Leaving(StrEnum):
@@ -50,11 +53,19 @@ class Told:
     has_left: bool = False
     num_finishes: dict[int, int] = field(default_factory=dict)
     num_usages: int = 0
-    routers_lost: int = 0
+
+    @property
+    def has_lost_router(self) -> bool:
+        """The connection broke, or the router was leaving: any client asks again, as a new request."""
+        error = self.error
+        is_lost = isinstance(error, Unavailable) and (
+            error.reason is Reason.DRAINING or error.facts.get(ORIGIN_FACT) == TRANSPORT
+        )
+        return is_lost and not self.has_left
 
 
 class Client:
-    """One request, asked again only when the router that served it was killed."""
+    """One request, asked again only when the connection to its router broke."""
 
     def __init__(self, stage: Stage, ask: Ask, manners: Manners) -> None:
         self.ask = ask
@@ -68,22 +79,20 @@ class Client:
         """Until this client has its end: an answer, an error, or its own leave."""
         await asyncio.sleep(self.manners.starts_at)
         deadline = self._stage.loop.time() + (self.manners.deadline_s or PATIENCE_S)
-        for attempt in range(MAX_ROUTERS_LOST):
+        for attempt in range(MAX_TRIES):
             router = await find_router()
-            lost = self.told.routers_lost
-            self.told = Told(answer=Answer(LoopClock(self._stage.loop)), routers_lost=lost)
-            await self._ask_once(router, f"{self._name} {attempt}", deadline)
-            if self.told.error is None or self.told.has_left or not router.process.is_dead:
+            self.told = Told(answer=Answer(LoopClock(self._stage.loop)))
+            await self._ask_once(router, f"{self.ask.name}.{attempt}", deadline)
+            self._stage.trace.say(f"{self._name} ends: {self.told.error!r}, left={self.told.has_left}")
+            if not self.told.has_lost_router:
                 break
-            self.told.routers_lost += 1
+            await asyncio.sleep(RETRY_S)
         self.is_done = True
-        self._stage.trace.say(f"{self._name} ends: {self.told.error!r}, left={self.told.has_left}")
 
     async def _ask_once(self, router: RouterActor, name: str, deadline: float) -> None:
-        channel = memory_connect(self._stage.network, name)(router.address)
-        reading = asyncio.create_task(self._read(channel, deadline))
-        leaves_s = None if self.manners.leaves_at is None else self.manners.leaves_at
-        done, _ = await asyncio.wait({reading}, timeout=leaves_s)
+        channel = memory_connect(self._stage.network, f"client {name}")(router.address)
+        reading = asyncio.create_task(self._read(channel, name, deadline))
+        done, _ = await asyncio.wait({reading}, timeout=self.manners.leaves_at)
         if not done:
             await self._leave(channel, name)
             if self.manners.leaving is Leaving.HANG_UP:
@@ -97,20 +106,21 @@ class Client:
         self.told.has_left = True
         self._stage.trace.say(f"{self._name} leaves: {self.manners.leaving}")
         if self.manners.leaving is Leaving.DIE:
-            self._stage.network.bury(name)
+            self._stage.network.bury(f"client {name}")
         elif self.manners.leaving is Leaving.ASK:
             stub = generation_pb2_grpc.GenerationServiceStub(channel)
-            request = generation_pb2.CancelRequestRequest(request_id=self.ask.name)
+            request = generation_pb2.CancelRequestRequest(request_id=name)
             try:
                 await stub.CancelRequest(request, timeout=5.0)
             except Exception as error:  # noqa: BLE001 - the router may be gone, or never have heard of it
                 self._stage.trace.say(f"{self._name} could not cancel: {type(error).__name__}")
 
-    async def _read(self, channel: grpc.aio.Channel, deadline: float) -> None:
+    async def _read(self, channel: grpc.aio.Channel, name: str, deadline: float) -> None:
         stub = generation_pb2_grpc.GenerationServiceStub(channel)
         timeout_s = deadline - self._stage.loop.time()
         try:
-            async with stream(stub.Generate, message(self.ask), peer="router", timeout_s=timeout_s) as responses:
+            request = message(self.ask, name)
+            async with stream(stub.Generate, request, peer="router", timeout_s=timeout_s) as responses:
                 async for response in responses:
                     self._take(response)
                     await asyncio.sleep(self.manners.read_every_s)
@@ -175,7 +185,7 @@ class FindRouter:
             await asyncio.sleep(0.05)
 
 
-def message(ask: Ask) -> generation_pb2.GenerateRequest:
+def message(ask: Ask, name: str) -> generation_pb2.GenerateRequest:
     sampling = types_pb2.SamplingParams(
         max_tokens=ask.max_tokens,
         min_tokens=ask.min_tokens,
@@ -187,7 +197,7 @@ def message(ask: Ask) -> generation_pb2.GenerateRequest:
         stop=ask.stop_strings,
     )
     return generation_pb2.GenerateRequest(
-        request_id=ask.name,
+        request_id=name,
         token_ids=generation_pb2.TokenIds(ids=ask.prompt),
         sampling=sampling,
         return_token_ids=True,

@@ -2,7 +2,7 @@
 
 A link delivers in order. What is sent over a cut link, or to and from a frozen process, is held as TCP would hold it:
 after healing it arrives, unless the call it belongs to was given up by then. Two processes that cannot reach each
-other give up their calls after `detect_s`, as keepalive pings do in production.
+other give up their calls after DETECT_S, as keepalive pings do in production.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING
 
-from common.rpc.options import LIMITS, Surface
+from common.rpc.options import LIMITS
 
 if TYPE_CHECKING:
     from tests.sim.call import Call
@@ -22,7 +22,7 @@ Action = Callable[[], None]
 Delay = Callable[[str, str], float]
 """Seconds from one process to another, asked once per packet."""
 
-DETECT_S = (LIMITS[Surface.INTERNAL].ping_every_ms + LIMITS[Surface.INTERNAL].ping_timeout_ms) / 1000
+DETECT_S = {surface: (limits.ping_every_ms + limits.ping_timeout_ms) / 1000 for surface, limits in LIMITS.items()}
 IN_ORDER_S = 1e-7
 """Least distance of two arrivals on one link: equal times would leave their order to chance."""
 
@@ -35,10 +35,9 @@ def quick(source: str, destination: str) -> float:
 class Network:
     """Who listens where, and what is on its way. Processes are names; a restarted one may take its old name."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, delay: Delay = quick, detect_s: float = DETECT_S) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, delay: Delay = quick) -> None:
         self.loop = loop
         self.delay = delay
-        self.detect_s = detect_s
         self.calls: dict[Call, None] = {}
         self.num_packets = 0
         self._servers: dict[str, MemoryServer] = {}
@@ -149,8 +148,9 @@ class Network:
         self._cut -= {(source, destination), (destination, source)}
         self._release()
 
-    def heal_all(self) -> None:
-        self._cut.clear()
+    def heal_all(self, concerns: Callable[[str], bool] = lambda _process: True) -> None:
+        """Every cut link whose two ends are concerned."""
+        self._cut = {link for link in self._cut if not all(map(concerns, link))}
         self._release()
 
     def watch_if_blocked(self, call: "Call") -> None:
@@ -167,14 +167,14 @@ class Network:
             self._do(process, action)
 
     def watch(self, call: "Call") -> None:
-        """Gives the call up if its ends cannot reach each other for `detect_s` from now."""
+        """Gives the call up if its ends cannot reach each other for its patience from now."""
         client, server = call.ends
 
         def check() -> None:
             if self.is_blocked(client, server) or self.is_blocked(server, client):
                 call.give_up()
 
-        self.loop.call_later(self.detect_s, check, context=Context())
+        self.loop.call_later(DETECT_S[call.surface], check, context=Context())
 
     def _watch(self, concerns: Callable[["Call"], bool]) -> None:
         for call in list(self.calls):

@@ -28,9 +28,11 @@ def play(story: Story, *, seed: int = 0, **options: object) -> Trace:
 
     try:
         simulate(program, seed=seed, limit_s=LIMIT_S)
-    except BaseException:
+    except BaseException as error:
         for trace in traces:
             print(trace.tail())
+            if trace.bugs:
+                raise AssertionError("\n".join(trace.bugs)) from error
         raise
     return traces[0]
 

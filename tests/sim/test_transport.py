@@ -15,7 +15,7 @@ from common.rpc.options import Surface
 from common.rpc.server import MakeServer, RpcServer, make_grpc_server, serve
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
 from tests.rpc.process import PickyServicer, worker_service
-from tests.sim.network import Network
+from tests.sim.network import DETECT_S, Network
 from tests.sim.timeloop import TimeLoop, simulate
 from tests.sim.transport import memory_connect, memory_server
 
@@ -97,6 +97,18 @@ def test_a_rich_error_arrives_whole(play: Play) -> None:
         assert isinstance(error, Refused)
         assert (error.retry_after_s, error.quota_subject) == (2.5, "tenant:a")
         assert str(await error_of("bug", scene)).startswith("internal error err-")
+
+    play(act)
+
+
+@both
+def test_a_channel_closed_under_a_call_is_a_lost_peer_not_a_cancelled_caller(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        waiting = asyncio.create_task(call(scene.stub.Drain, NOBODY, peer="w", timeout_s=60))
+        await asyncio.sleep(0.1)
+        await scene.channel.close(grace=None)
+        with pytest.raises(Unavailable, match="closed"):
+            await waiting
 
     play(act)
 
@@ -224,10 +236,10 @@ def test_a_silent_peer_is_given_up_after_ping_and_timeout(fault: str) -> None:
             network.cut("worker", "router", both_ways=fault == "cut")
         with unavailable("ping timeout"):
             await waiting
-        assert loop.time() == pytest.approx(1 + network.detect_s, abs=0.01)
+        assert loop.time() == pytest.approx(1 + DETECT_S[Surface.CLIENT], abs=0.01)
         with pytest.raises(Unavailable):
             await call(scene.stub.GetStatus, EMPTY, peer="w", timeout_s=60)
-        assert loop.time() == pytest.approx(1 + 2 * network.detect_s, abs=0.01)
+        assert loop.time() == pytest.approx(1 + 2 * DETECT_S[Surface.CLIENT], abs=0.01)
         network.thaw("worker")
         network.heal("worker", "router")
         await call(scene.stub.GetStatus, EMPTY, peer="w", timeout_s=60)

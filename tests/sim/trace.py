@@ -1,5 +1,6 @@
 """What happened in a simulation, in order: the last lines explain a failure, all of them show that a seed repeats."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -29,6 +30,10 @@ class Trace:
         self.say(f"BUG {what}")
         self.bugs.append(what)
 
+    def crash(self, who: str, error: BaseException) -> None:
+        """A bug that came as an exception."""
+        self.bug(f"{who}: {error!r}\n{''.join(traceback.format_exception(error))}")
+
     def digest(self) -> str:
         return blake2b("\n".join(self.lines).encode(), digest_size=8).hexdigest()
 
@@ -45,8 +50,10 @@ def logs_into(trace: Trace) -> Iterator[None]:
         error = event.pop("exc_info", None)
         line = " ".join((str(name), *(f"{key}={value}" for key, value in event.items())))
         trace.say(f"{method}: {line}")
-        if method == "error":
-            trace.bug(f"{line} {error!r}" if error is not None else line)
+        if isinstance(error, BaseException):
+            trace.crash(line, error)
+        elif method == "error":
+            trace.bug(line)
         raise structlog.DropEvent
 
     before: dict[str, Any] = structlog.get_config()

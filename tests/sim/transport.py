@@ -104,6 +104,7 @@ class MemoryChannel(grpc.aio.Channel):
                 self._network,
                 client=self._process,
                 server=server.process if server is not None else self._address,
+                surface=server.surface if server is not None else Surface.INTERNAL,
                 method=method,
                 metadata=tuple(metadata or ()),
                 timeout_s=timeout,
@@ -129,6 +130,7 @@ class MemoryServer:
     ) -> None:
         self.process = process
         self._network = network
+        self.surface = surface
         self._limits = LIMITS[surface]
         self._interceptors = tuple(interceptors)
         self._handlers: list[grpc.GenericRpcHandler] = []

@@ -1,8 +1,9 @@
 """A whole cluster in one event loop: production routers and workers, and everything around them under our hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from common.config.config import Config
 from common.config.sections.cluster import LivenessSection
@@ -75,6 +76,7 @@ class World:
             data=self.data,
             trace=self.trace,
         )
+        loop.set_exception_handler(self._unhandled)
         self.workers: dict[str, WorkerActor] = {}
         self.routers: dict[str, RouterActor] = {}
         self.past: list[Actor] = []
@@ -99,6 +101,12 @@ class World:
     def actor(self, name: str) -> Actor | None:
         """The present incarnation, unless it was killed."""
         return self.workers.get(name) or self.routers.get(name)
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        """An exception in a callback, or in a task that nobody asks."""
+        error = context.get("exception")
+        what = str(context.get("message"))
+        self.trace.crash(what, error) if isinstance(error, BaseException) else self.trace.bug(what)
 
     # Life and death
 
@@ -173,6 +181,12 @@ class World:
         if first is not None and second is not None:
             self.network.cut(first.process.name, second.process.name)
         self.data.faults.cut |= {(WorkerId(one), WorkerId(other)), (WorkerId(other), WorkerId(one))}
+
+    def heal(self, one: str, other: str) -> None:
+        """Incarnations that were started meanwhile were never cut off."""
+        self.trace.say(f"heal {one} {other}")
+        self.network.heal_all(lambda name: name.partition("@")[0] in (one, other))
+        self.data.faults.cut -= {(WorkerId(one), WorkerId(other)), (WorkerId(other), WorkerId(one))}
 
     def heal_all(self) -> None:
         self.trace.say("heal links")

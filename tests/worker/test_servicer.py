@@ -20,7 +20,7 @@ from common.rpc.server import serve
 from common.worker.servicer import CancelItem, WorkerServicer, worker_service
 from common.worker.subscriptions import SubscriptionLimits, Subscriptions
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
-from tests.sim.network import Network
+from tests.sim.network import DETECT_S, Network
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
 from tests.sim.transport import memory_connect, memory_server
 from tests.worker.scene import LAYOUT, WORKER, RecordingCore, load, presence
@@ -102,7 +102,7 @@ def test_a_frozen_router_is_lost_after_ping_timeout_and_lease() -> None:
         reading = asyncio.create_task(read_all(it))
         await asyncio.sleep(1)
         it.network.freeze("router")
-        await asyncio.sleep(it.network.detect_s + 3.1)
+        await asyncio.sleep(DETECT_S[Surface.INTERNAL] + 3.1)
         assert it.lost == [ROUTER]
         it.network.thaw("router")
         with pytest.raises(Unavailable):
