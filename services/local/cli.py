@@ -134,7 +134,7 @@ def top(
 
     async def watch() -> None:
         async with router_client(router) as client:
-            await top_command.top(client, console, count=count)
+            await top_command.top(client, console, count=count, clock=SystemClock())
 
     run(watch())
 

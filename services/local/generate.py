@@ -107,9 +107,7 @@ def _sampling(flags: Sampling) -> types_pb2.SamplingParams:
             if value is not None:
                 setattr(params, name, value)
         except ValueError:  # below zero, or more bits than the message has
-            violations.append(
-                FieldViolation(field=f"--{name.replace('_', '-')}", description=f"{value} is beyond it")
-            )
+            violations.append(FieldViolation(field=f"--{name.replace('_', '-')}", description=f"{value} is beyond it"))
     try:
         params.stop.extend(flags.stop)
         params.stop_token_ids.extend(flags.stop_token_ids)

@@ -17,9 +17,9 @@ ENDS = ("finished", "failed", "cancelled", "refused")
 BUSY_STATES = {"ready": "green", "draining": "yellow", "suspect": "red"}
 
 
-def cluster_view(view: cluster_pb2.GetClusterResponse) -> RenderableType:
-    """Everything `baton top` shows: requests, latencies, workers."""
-    parts: list[RenderableType] = [requests_lines(view), latency_table(view), "", worker_table(view)]
+def cluster_view(view: cluster_pb2.GetClusterResponse, *, tokens_per_s: float | None = None) -> RenderableType:
+    """Everything `baton top` shows: requests, latencies, workers. The rate of tokens is seen between two looks."""
+    parts: list[RenderableType] = [requests_lines(view, tokens_per_s), latency_table(view), "", worker_table(view)]
     if view.directory_is_stale:
         parts.insert(0, Text("Redis does not answer: routing by load alone", style="red"))
     if not view.workers:
@@ -27,13 +27,15 @@ def cluster_view(view: cluster_pb2.GetClusterResponse) -> RenderableType:
     return Group(*parts)
 
 
-def requests_lines(view: cluster_pb2.GetClusterResponse) -> Text:
+def requests_lines(view: cluster_pb2.GetClusterResponse, tokens_per_s: float | None) -> Text:
     """What is in flight, how fast, and how requests ended since the router started."""
     figures = view.figures
+    lines = Text(f"now   {view.queued_requests} queued, {view.active_requests} active")
+    if tokens_per_s is not None:
+        lines.append(f", {tokens_per_s:.0f} tokens/s", style="bold")
     ends = ", ".join(f"{figures.get(f'requests_{end}', 0.0):.0f} {end}" for end in ENDS)
-    lines = Text(f"now   {view.queued_requests} queued, {view.active_requests} active, ")
-    lines.append(f"{figures.get('tokens_per_second', 0.0):.0f} tokens/s\n", style="bold")
-    lines.append(f"ever  {ends}, {figures.get('retries', 0.0):.0f} retries\n")
+    lines.append(f"\never  {figures.get('generated_tokens', 0.0):.0f} tokens; {ends}")
+    lines.append(f"; {figures.get('retries', 0.0):.0f} retries\n")
     return lines
 
 
@@ -49,9 +51,9 @@ def latency_table(view: cluster_pb2.GetClusterResponse) -> Table:
 
 
 def worker_table(view: cluster_pb2.GetClusterResponse) -> Table:
-    """Workers, a row each: state, queue, batch, share of pages in use, cached pages, speed."""
+    """Workers, a row each: state, queue, batch, share of pages in use, cached pages, last step."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("worker", "state", "wait", "run", "pages in use", "cached", "free", "step", "tok/s"):
+    for column in ("worker", "state", "wait", "run", "pages in use", "cached", "free", "batch", "step"):
         is_word = column in ("worker", "state", "pages in use")
         table.add_column(column, justify="left" if is_word else "right", no_wrap=True)
     for worker in sorted(view.workers, key=lambda each: each.worker.worker_id):
@@ -64,8 +66,8 @@ def worker_table(view: cluster_pb2.GetClusterResponse) -> Table:
             _page_bar(load),
             str(load.cached_pages),
             str(load.free_pages),
+            str(load.step_batch),
             f"{load.step_seconds * 1000:.1f} ms",
-            f"{load.tokens_per_second:.0f}",
         )
     return table
 

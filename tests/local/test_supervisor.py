@@ -1,0 +1,132 @@
+"""Goal: children are kept alive, given up on, and ended in order. Method: children that are one line of shell."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from common.core.clock import SystemClock
+from common.core.errors import BatonError, StartupError
+from common.observe.announce import Announcement, Phase
+from services.local.janitor import Janitor
+from services.local.supervisor import Supervisor, describe_status
+from services.local.topology import Kind, ProcessSpec
+
+READY = json.dumps({"name": "x", "phase": "ready", "address": "127.0.0.1:1"})
+OBEDIENT = f"echo '{READY}'; exec sleep 1000"
+STUBBORN = f"trap '' TERM; echo '{READY}'; while :; do sleep 0.05; done"
+
+
+def spec(name: str, script: str, kind: Kind = Kind.DECODE) -> ProcessSpec:
+    return ProcessSpec(name=name, kind=kind, command=("/bin/sh", "-c", script))
+
+
+class Keeper:
+    """A supervisor that runs, and what it told."""
+
+    def __init__(self, supervisor: Supervisor, told: list[Announcement]) -> None:
+        self.supervisor = supervisor
+        self.told = told
+        self.hurry = asyncio.Event()
+
+    async def wait_told(self, phase: Phase, count: int) -> None:
+        async with asyncio.timeout(10):
+            while sum(said.phase is phase for said in self.told) < count:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def keeping(tmp_path: Path, *specs: ProcessSpec, max_restarts: int = 3) -> AsyncIterator[Keeper]:
+    told: list[Announcement] = []
+    async with Janitor() as janitor:
+        supervisor = Supervisor(
+            specs,
+            log_dir=tmp_path,
+            group=janitor.group,
+            max_restarts=max_restarts,
+            clock=SystemClock(),
+            tell=told.append,
+        )
+        keeper = Keeper(supervisor, told)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(supervisor.run())
+            try:
+                await supervisor.wait_ready(10)
+                yield keeper
+            finally:
+                await supervisor.stop(5, keeper.hurry)
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return first_error(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def failure_of(tmp_path: Path, script: str, max_restarts: int = 3) -> BatonError:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with keeping(tmp_path, spec("decode-0", script), max_restarts=max_restarts):
+            await asyncio.sleep(30)
+    error = first_error(caught.value)
+    assert isinstance(error, StartupError)
+    return error
+
+
+async def test_a_killed_child_is_started_again_under_another_pid(tmp_path: Path) -> None:
+    async with keeping(tmp_path, spec("decode-0", OBEDIENT)) as keeper:
+        process = keeper.supervisor.processes["decode-0"]
+        first = process.child.pid
+        process.child.signal(signal.SIGKILL)
+        await keeper.wait_told(Phase.READY, 2)
+        assert process.restarts == 1
+        assert process.child.pid != first
+    assert [said.detail for said in keeper.told if said.phase is Phase.FAILED] == ["ended by SIGKILL, restarting"]
+
+
+async def test_a_child_that_dies_again_and_again_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    error = await failure_of(tmp_path, "echo '  | OSError: disk on fire' >&2; echo '  +-----' >&2; exit 1", 2)
+    assert error.message == "decode-0 ended 3 times within a minute, last with status 1: OSError: disk on fire"
+
+
+async def test_a_child_that_cannot_start_is_not_started_again(tmp_path: Path) -> None:
+    said = json.dumps({"name": "decode-0", "phase": "failed", "detail": "no such model"})
+    error = await failure_of(tmp_path, f"echo $$ >> {tmp_path}/starts; echo '{said}'; exit 78")
+    assert error.message == "decode-0 cannot start: no such model"
+    assert len((tmp_path / "starts").read_text().split()) == 1
+
+
+async def test_routers_leave_first_and_decode_workers_last(tmp_path: Path) -> None:
+    def script(name: str) -> str:
+        return f"trap 'sleep 0.1; echo {name} >> {tmp_path}/order; exit 0' TERM; {STUBBORN.partition(';')[2]}"
+
+    specs = [spec(kind.value, script(kind.value), kind) for kind in (Kind.DECODE, Kind.PREFILL, Kind.ROUTER)]
+    async with keeping(tmp_path, *specs):
+        pass
+    assert (tmp_path / "order").read_text().split() == ["router", "prefill", "decode"]
+
+
+async def test_a_stubborn_child_is_killed_when_somebody_is_in_a_hurry(tmp_path: Path) -> None:
+    clock = SystemClock()
+    async with keeping(tmp_path, spec("decode-0", STUBBORN)) as keeper:
+        pid = keeper.supervisor.processes["decode-0"].child.pid
+        assert pid is not None
+        keeper.hurry.set()
+        began = clock.monotonic()
+    assert clock.monotonic() - began < 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_an_end_while_children_start_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), keeping(tmp_path, *(spec(f"decode-{n}", OBEDIENT) for n in range(8))):
+            await asyncio.sleep(30)
+
+
+def test_a_status_is_told_in_words() -> None:
+    assert describe_status(1) == "with status 1"
+    assert describe_status(-9) == "by SIGKILL"
