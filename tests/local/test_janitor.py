@@ -1,4 +1,4 @@
-"""Goal: whatever ends the supervisor, its processes and its folder go with it. Method: a small owner, ended by force."""
+"""Goal: whatever ends the supervisor, its processes and its folder go with it. Method: an owner that is killed."""
 
 import asyncio
 import os
