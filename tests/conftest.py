@@ -1,6 +1,8 @@
 """What holds for every test: one thread per process, property tests without a stopwatch, GPU tests only with a GPU."""
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """After every test: no child process and no thread that would keep this process alive. Clusters check more."""
+    children, threads = _children(), _threads()
+    yield
+    assert _children() <= children, "a test left a child process behind"
+    assert _threads() <= threads, "a test left a thread behind"
+
+
+def _children() -> set[str]:
+    """Process ids of this process's children; those that wait to be reaped count, they were forgotten too."""
+    return {child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()}
+
+
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if not thread.daemon and _is_ours(thread)}
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    """Pools of asyncio and of pytest live as long as the process."""
+    return not thread.name.startswith(("asyncio_", "MainThread", "Dummy", "pytest"))
