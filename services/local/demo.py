@@ -16,6 +16,7 @@ from services.local.topology import Overrides
 from services.local.waterfall import print_stations
 
 # Longer than router.local_prompt_tokens, so that the prompt is read on the prefill worker and its pages travel.
+# It ends before the line break: a break and the indent that follows are one token.
 PROMPT = '''"""Read and write configuration files."""
 
 import json
@@ -42,10 +43,9 @@ def write_json(path, data):
         json.dump(data, file, indent=4)
 
 
-def read_json(path):
-'''
+def read_json(path):'''
 MAX_TOKENS = 96
-TEMPERATURE = 0.4
+TEMPERATURE = 0.2
 SEED = 7
 ANSWER_S = 60.0
 
