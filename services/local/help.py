@@ -9,10 +9,10 @@ EXAMPLES = {
   baton generate "def read_json(path):"   in another terminal""",
     "up": """Examples:
   baton up --prefill 2 --decode 2 --routers 2
-  baton up --model ~/models/my-llama --set model.dtype=bfloat16
-  baton up --config cluster.toml --set engine.num_pages=4096
-A process that dies is started again. Ctrl-C drains and stops all, a second one
-stops at once. Relative paths in values begin at the checkout.""",
+  baton up --model ~/my-llama --set model.dtype=bfloat16
+  baton up --config cluster.toml --set local.decode=4
+A process that dies is started again. Ctrl-C drains and stops all, a second
+one stops at once. Relative paths in values begin at the checkout.""",
     "generate": """Examples:
   baton generate "def read_json(path):" --max-tokens 64 --temperature 0
   baton generate --chat "What does os.walk do?"

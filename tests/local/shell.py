@@ -73,7 +73,7 @@ class Up:
     def check_nothing_is_left(self) -> None:
         """No process (a zombie waits for its reaper only), no file."""
         deadline = CLOCK.monotonic() + 5
-        while CLOCK.monotonic() < deadline and (self._alive() or list(self.folder.iterdir())):
+        while CLOCK.monotonic() < deadline and (self._alive() or any(self.folder.iterdir())):
             psutil.wait_procs(self._alive(), timeout=0.05)
         assert not self._alive()
         assert list(self.folder.iterdir()) == []

@@ -1,0 +1,85 @@
+"""Goal: the folder and the secret of a cluster are for its owner alone, and go when they should."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from common.config.config import Config
+from common.config.loader import load
+from common.core.entropy import SeededEntropy
+from common.core.errors import StartupError
+from services.local.run_dir import RunDir
+from services.local.topology import Kind, Overrides, service_specs
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def config(*settings: str) -> Config:
+    return load(settings=settings)
+
+
+def make(*settings: str, seed: int = 1) -> RunDir:
+    return RunDir.make(config(*settings), SeededEntropy(seed))
+
+
+def test_a_folder_of_our_own_goes_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = make()
+    assert made.path.parent == tmp_path
+    assert made.fleeting == made.path
+    assert mode(made.path) == 0o700
+    assert mode(made.secret_file) == 0o600
+    assert len(bytes.fromhex(made.secret_file.read_text())) == 32
+
+
+def test_of_a_given_folder_only_the_secret_goes_and_an_older_one_is_replaced(tmp_path: Path) -> None:
+    old = tmp_path / "run" / "secret"
+    old.parent.mkdir()
+    old.write_text("readable by all")
+    old.chmod(0o644)
+    made = make(f"local.run_dir={tmp_path / 'run'}")
+    assert made.fleeting == made.secret_file == old
+    assert mode(old) == 0o600
+    assert "readable" not in old.read_text()
+
+
+def test_a_given_secret_is_used_and_kept(tmp_path: Path) -> None:
+    given = tmp_path / "mine"
+    given.write_text("0123456789abcdef0123456789abcdef")
+    made = make(f"cluster.secret_file={given}", f"local.run_dir={tmp_path / 'run'}")
+    assert made.secret_file == given
+    assert made.fleeting is None
+    assert not (made.path / "secret").exists()
+
+
+def test_two_clusters_have_two_secrets(tmp_path: Path) -> None:
+    first, second = (make(f"local.run_dir={tmp_path / str(seed)}", seed=seed) for seed in (1, 2))
+    assert first.secret_file.read_text() != second.secret_file.read_text()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartupError, match=r"local\.run_dir .*/file/run cannot be made"):
+        make(f"local.run_dir={tmp_path / 'file' / 'run'}")
+
+
+def test_every_process_logs_in_by_its_role_and_only_routers_get_a_port() -> None:
+    specs = service_specs(
+        config("local.prefill=2", "local.routers=2", "listen.port=9000"),
+        Overrides(settings=("listen.port=9000", "cluster.redis_login=url")),
+        redis_url="redis://127.0.0.1:1/0",
+        secret_file=Path("/run/secret"),
+        router_ports=(7450, 7451),
+    )
+    assert [spec.name for spec in specs] == ["prefill-0", "prefill-1", "decode-0", "router-0", "router-1"]
+    for spec in specs:
+        last = dict(word.split("=", 1) for word in spec.command if "=" in word)  # --set: the last one wins
+        assert last["cluster.redis_login"] == "role"
+        assert last["cluster.secret_file"] == "/run/secret"
+        assert last["listen.metrics_port"] == "0"
+        expected = {"router-0": "7450", "router-1": "7451"}.get(spec.name, "0")
+        assert last["listen.port"] == expected
+        assert spec.kind is Kind(spec.name.partition("-")[0])
