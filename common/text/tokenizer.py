@@ -66,8 +66,12 @@ class Tokenizer:
         return cls(library, control, spelling_of(described), template if isinstance(template, str) else None)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[TokenId, ...]:
-        """Ids of a client's text. `add_special_tokens`: let the post-processor frame it, usually with a first token."""
-        return tuple(map(TokenId, self._library.encode(text, add_special_tokens=add_special_tokens).ids))
+        """Ids of a client's text. `add_special_tokens`: let the post-processor frame it, usually with a first token.
+
+        Other threads run meanwhile: a batch of one, because the library holds the interpreter's lock for a single text.
+        """
+        (encoding,) = self._library.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return tuple(map(TokenId, encoding.ids))
 
     def token_bytes(self, token: TokenId) -> bytes:
         """What a token adds to the text, in UTF-8; perhaps a part of a character. Empty for an id without spelling."""

@@ -1,6 +1,8 @@
 """Text to ids and back; what a client spells is never a control token."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,27 @@ def test_truncation_left_in_the_file_does_not_shorten_prompts() -> None:
     described["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     tokenizer = load_json(json.dumps(described), {})
     assert len(tokenizer.encode("a b c d e f g h i j k", add_special_tokens=False)) > 4
+
+
+def test_a_long_text_does_not_hold_up_other_threads() -> None:
+    """The event loop of a router lives next to the thread that reads a megabyte. Judged against the reading's time."""
+    over = threading.Event()
+    pauses: list[float] = []
+
+    def beat() -> None:
+        last = time.perf_counter()
+        while not over.is_set():
+            over.wait(0.001)
+            pauses.append(time.perf_counter() - last)
+            last = time.perf_counter()
+
+    demo().encode("a", add_special_tokens=False)
+    beating = threading.Thread(target=beat)
+    beating.start()
+    began = time.perf_counter()
+    demo().encode(" " * (1 << 20), add_special_tokens=False)
+    took = time.perf_counter() - began
+    over.set()
+    beating.join(5.0)
+    print(f"read in {took:.3f} s, longest pause of another thread {max(pauses):.3f} s")
+    assert max(pauses) < took / 2
