@@ -1,7 +1,7 @@
 """What clients and the router say to each other, between wire and core. Decides nothing."""
 
 from common.rpc.convert.fields import FINISHES
-from common.text.chat import ChatMessage
+from common.text.chat import MAX_MESSAGES, ChatMessage
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.router.asked import Asked, AskedSampling
 from services.router.record import Record
@@ -26,7 +26,8 @@ def asked_from_wire(message: generation_pb2.GenerateRequest) -> Asked:
 
 
 def chat_from_wire(chat: generation_pb2.ChatMessages) -> tuple[ChatMessage, ...]:
-    return tuple(ChatMessage(role=item.role, content=item.content) for item in chat.messages)
+    """At most one message more than may be: enough to be refused, however many fit into the bytes."""
+    return tuple(ChatMessage(role=item.role, content=item.content) for item in chat.messages[: MAX_MESSAGES + 1])
 
 
 def sampling_from_wire(params: types_pb2.SamplingParams) -> AskedSampling:

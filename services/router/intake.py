@@ -19,6 +19,9 @@ DEFAULT_MAX_TOKENS = 256
 INLINE_CHARS = 4096
 """Chosen: under a millisecond of tokenizing. Longer text is tokenized off the event loop."""
 
+TURN_CHARS = 64
+"""Chosen: what rendering one chat message costs, in characters of tokenizing."""
+
 DEFAULT_TENANT = TenantId("default")
 
 
@@ -79,7 +82,7 @@ class Intake:
         return await self._offload.run(lambda: self._language.encode(text, add_special=add_special))
 
     async def tokenize_chat(self, messages: tuple[ChatMessage, ...]) -> tuple[TokenId, ...]:
-        if sum(len(message.content) for message in messages) <= INLINE_CHARS:
+        if sum(len(message.content) + TURN_CHARS for message in messages) <= INLINE_CHARS:
             return self._language.encode_chat(messages)
         return await self._offload.run(lambda: self._language.encode_chat(messages))
 

@@ -7,6 +7,7 @@ that changes nothing: silently ignoring it would be a wrong answer.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from common.config.sections.router import RouterSection
 from common.core.errors import ContextLengthExceeded, FieldViolation, InvalidRequest, NotFound, Reason
@@ -20,6 +21,8 @@ MAX_STOP_TOKENS = 64
 MAX_STREAM_INTERVAL = 256
 MAX_NAME_CHARS = 128
 MAX_SALT_CHARS = 256
+MAX_CHAT_VIOLATIONS = 16
+"""Chosen: ten thousand bad messages neither hold up other requests nor crowd the other fields out of the status."""
 MAX_OUTPUT_TOKENS = 65_536
 """Chosen: n x max_tokens, so that n cannot multiply what one request may cost."""
 
@@ -62,7 +65,7 @@ def check(asked: Asked, *, model: ModelFacts, limits: RouterSection) -> None:
     )
     if violations:
         fields = ", ".join(dict.fromkeys(violation.field for violation in violations))
-        raise InvalidRequest(message=f"{len(violations)} violations: {fields}", violations=violations)
+        raise InvalidRequest(message=f"invalid: {fields}", violations=violations)
 
 
 def check_length(num_prompt: int, max_tokens: int | None, *, model: ModelFacts, limits: RouterSection) -> None:
@@ -121,7 +124,7 @@ def _prompt(asked: Asked, model: ModelFacts, limits: RouterSection) -> Found:
     if asked.text is not None and not asked.text:
         yield _violation("text", "is empty")
     if asked.chat is not None:
-        yield from _chat(asked)
+        yield from islice(_chat(asked), MAX_CHAT_VIOLATIONS)
     if asked.token_ids is not None:
         yield from _token_ids("token_ids.ids", asked.token_ids, model, limits.max_prompt_tokens)
         if not asked.token_ids:
@@ -133,7 +136,7 @@ def _chat(asked: Asked) -> Found:
     if not messages:
         yield _violation("chat.messages", "is empty")
     if len(messages) > MAX_MESSAGES:
-        yield _violation("chat.messages", f"{len(messages)} messages, at most {MAX_MESSAGES}")
+        yield _violation("chat.messages", f"more than {MAX_MESSAGES} messages")
     for index, message in enumerate(messages[:MAX_MESSAGES]):
         if message.role not in ROLES:
             yield _violation(f"chat.messages[{index}].role", f"must be one of {', '.join(ROLES)}")
@@ -151,9 +154,9 @@ def _token_ids(field: str, ids: tuple[int, ...], model: ModelFacts, limit: int) 
 
 def _ranges(sampling: AskedSampling, limits: RouterSection) -> Found:
     if (temperature := sampling.temperature) is not None and not 0 <= temperature <= MAX_TEMPERATURE:
-        yield _violation("sampling.temperature", f"{temperature} is not between 0 and {MAX_TEMPERATURE}")
+        yield _violation("sampling.temperature", f"{temperature:g} is not between 0 and {MAX_TEMPERATURE:g}")
     if (top_p := sampling.top_p) is not None and not 0 < top_p <= 1:
-        yield _violation("sampling.top_p", f"{top_p} is not above 0 and at most 1")
+        yield _violation("sampling.top_p", f"{top_p:g} is not above 0 and at most 1")
     if sampling.top_k is not None and not 0 <= sampling.top_k < 1 << 31:
         yield _violation("sampling.top_k", f"{sampling.top_k} is not 0 (off) or a positive 31-bit number")
     if sampling.seed is not None and sampling.seed not in _INT64:

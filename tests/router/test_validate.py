@@ -11,7 +11,7 @@ from common.core.errors import ContextLengthExceeded, InvalidRequest, NotFound
 from common.core.ids import TokenId
 from common.text.chat import MAX_MESSAGES, ChatMessage
 from services.router.asked import Asked, AskedSampling
-from services.router.validate import ModelFacts, check, check_length
+from services.router.validate import MAX_CHAT_VIOLATIONS, ModelFacts, check, check_length
 
 MODEL = ModelFacts(name="demo", context_length=4096, vocab_size=4096, eos_token_ids=(TokenId(1),))
 LIMITS = RouterSection()
@@ -160,3 +160,11 @@ def test_a_prompt_over_the_routers_own_limit_is_refused() -> None:
     tight = dataclasses.replace(LIMITS, max_prompt_tokens=10)
     with pytest.raises(ContextLengthExceeded):
         check_length(11, 1, model=MODEL, limits=tight)
+
+
+def test_ten_thousand_bad_messages_do_not_hide_another_field() -> None:
+    messages = (ChatMessage(role="nobody", content=""),) * (MAX_MESSAGES + 1)
+    found = fields_of(Asked(chat=messages, sampling=AskedSampling(n=0)))
+    assert found[0] == "chat.messages"
+    assert found[-1] == "sampling.n"
+    assert len(found) == MAX_CHAT_VIOLATIONS + 1
