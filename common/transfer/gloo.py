@@ -53,7 +53,13 @@ class GlooFactory:
         thread = _PairThread(pair, side, self._address, bridge, timeout_s=timeout_s)
         thread.start()
         try:
-            await outlast(thread.opened)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(thread.opened)
+        except TimeoutError:
+            # Gloo itself tries five times as long; the thread ends then, and nobody waits for it.
+            thread.stop()
+            message = f"{pair} did not open within {timeout_s} s"
+            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
         except asyncio.CancelledError:
             thread.stop()
             raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.core.errors import Reason, TransferFailed
+from common.transfer.channel import Side
 from common.transfer.gloo import GlooFactory
-from tests.transfer.test_channel_conformance import buffer, move, opened
+from common.transfer.rendezvous import PairStore
+from tests.transfer.test_channel_conformance import buffer, make_pair, move, opened
 
 torch.set_num_threads(1)
 
@@ -51,6 +55,25 @@ async def test_no_default_group_is_made() -> None:
     async with opened(GlooFactory()) as ends:
         await move(*ends, 0, b"x")
         assert not torch.distributed.is_initialized()
+
+
+class Misleading(PairStore):
+    """Both ends learn an address that sorts after their own: each waits for the other to connect, as before a wall."""
+
+    async def get(self, key: str, *, wait_s: float) -> bytes | None:
+        value = await super().get(key, wait_s=wait_s)
+        return value and re.sub(rb"(?s)\x02\x00..\x7f\x00\x00\x01", b"\x02\x00\xff\xff\x7f\x00\x00\x01", value, count=1)
+
+
+async def test_an_end_that_nobody_reaches_gives_up_at_its_deadline() -> None:
+    """Gloo tries for five times the timeout that it is given."""
+    factory, store, pair = GlooFactory(), Misleading(), make_pair()
+    started = time.monotonic()
+    ends = [factory.open(pair, side, store, timeout_s=0.5) for side in (Side.SENDER, Side.RECEIVER)]
+    for outcome in await asyncio.gather(*ends, return_exceptions=True):
+        assert isinstance(outcome, TransferFailed)
+        assert outcome.reason is Reason.TRANSFER_TIMEOUT
+    assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.cluster
