@@ -229,6 +229,36 @@ async def test_lost_answers_are_asked_for_again_and_nothing_is_sent_twice(rig: R
 
 
 @in_virtual_time
+async def test_a_peer_that_does_not_answer_is_the_transfers_timeout_not_the_requests(rig: Rig, loop: TimeLoop) -> None:
+    await rig.add("p")
+    await rig.add("d")
+    rig.control.dead.add(WorkerId("d"))
+    outcome = await deliver(rig, "p", "d")
+    assert outcome.reason is Reason.TRANSFER_TIMEOUT
+
+
+@pytest.mark.parametrize("ticks", range(8))
+def test_a_transfer_aborted_while_its_link_is_found_dead_just_fails(ticks: int) -> None:
+    """Goal: no moment of the abort is special. Method: the abort comes after every number of turns of the loop."""
+
+    async def story(rig: Rig, loop: TimeLoop) -> None:
+        prefill, decode = await rig.add("p"), await rig.add("d")
+        _, promised = expect(decode, 4)
+        transfer = prefill.start(promised, REQUEST, decode.me)
+        await transfer.open()
+        await prefill._links._links[WorkerId("d")].kill("idle for too long")
+        run = PageRun(first_page=0, num_pages=2)
+        shipping = asyncio.create_task(transfer.ship(run, run_data(run)))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        transfer.abort(Reason.CANCELLED, "not wanted any more")
+        with pytest.raises(TransferFailed):
+            await shipping
+
+    in_virtual_time(story)()
+
+
+@in_virtual_time
 async def test_a_late_word_about_an_older_pair_ends_nothing(rig: Rig, loop: TimeLoop) -> None:
     prefill, decode = await rig.add("p"), await rig.add("d")
     await deliver(rig, "p", "d")
