@@ -75,6 +75,7 @@ class Actor:
         self.process = Process(f"{name}@{incarnation}", stage.loop)
         self.stop = asyncio.Event()
         self.is_serving = False
+        self.is_told_to_stop = False
         stage.network.adopt(self.process)
         self.main = stage.loop.create_task(
             self._run(), name=f"main {self.process.name}", context=self.process.context()

@@ -10,7 +10,7 @@ from common.rpc.convert.directory import SHORT_HASH_BYTES
 from tests.sim.cast import RouterActor, WorkerActor
 from tests.sim.world import World
 
-QUIET_S = 100.0
+QUIET_S = 5.0
 """Above the longest lease: a promise whose router was killed, a transfer in which nothing moves."""
 
 TELLING_S = 12.0

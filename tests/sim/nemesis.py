@@ -51,9 +51,6 @@ WEIGHTS = {
     Kind.REDIS_PAUSE: 1,
 }
 
-SPAN_S = 5.0
-"""Faults begin in this time."""
-
 MAX_LASTS_S = 4.0
 """Above the suspicion and the lease, so that both sides of each are met."""
 
@@ -70,19 +67,19 @@ class Fault:
     amount: float
 
 
-def schedule(seed: int, names: Sequence[str], workers: Sequence[str]) -> tuple[Fault, ...]:
-    """One to five faults, in order of their time."""
+def schedule(seed: int, names: Sequence[str], workers: Sequence[str], *, span_s: float) -> tuple[Fault, ...]:
+    """Up to seven faults that begin within `span_s`, in order of their time."""
     chance = random.Random(f"nemesis {seed}")
-    faults = [_fault(chance, names, workers) for _ in range(chance.randrange(1, 6))]
+    faults = [_fault(chance, names, workers, span_s) for _ in range(chance.randrange(1, 8))]
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _fault(chance: random.Random, names: Sequence[str], workers: Sequence[str]) -> Fault:
+def _fault(chance: random.Random, names: Sequence[str], workers: Sequence[str], span_s: float) -> Fault:
     kind = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
     pool = workers if kind in (Kind.REPLACE, Kind.CUT) else names
     target = chance.choice(pool)
     return Fault(
-        at=chance.random() * SPAN_S,
+        at=chance.random() * span_s,
         lasts_s=chance.choice((0.05, 0.3, 1.0, 2.5, MAX_LASTS_S)) * (0.5 + 0.5 * chance.random()),
         kind=kind,
         target=target,

@@ -1,39 +1,64 @@
-"""The story of one seed: a dozen clients of all manners, and a nemesis."""
+"""The story of one seed: a cluster, a dozen clients of all manners, and a nemesis."""
 
 import random
+from dataclasses import dataclass, replace
 
 from tests.sim.asks import random_asks
 from tests.sim.client import Leaving, Manners
 from tests.sim.nemesis import Fault, schedule, unleash
 from tests.sim.play import play
 from tests.sim.trace import Trace
-from tests.sim.world import World
+from tests.sim.world import CONFIG, World
 
-CLIENTS = range(8, 15)
-ARRIVALS_S = 4.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather:
+    """What a seed makes of the cluster and its clients before anything goes wrong."""
+
+    prefill: int
+    decode: int
+    routers: int
+    num_pages: int
+    num_clients: int
+    arrivals_s: float
+    """All clients arrive within it: together they may want more than there is."""
+
+
+def weather(seed: int) -> Weather:
+    chance = random.Random(f"weather {seed}")
+    return Weather(
+        prefill=chance.choice((1, 2, 2, 2, 3)),
+        decode=chance.choice((1, 2, 2, 2, 3)),
+        routers=chance.choice((1, 1, 2)),
+        num_pages=chance.choice((24, 32, 56)),
+        num_clients=chance.randrange(8, 18),
+        arrivals_s=chance.choice((0.3, 1.5, 4.0)),
+    )
 
 
 def storm(seed: int, *, only: tuple[int, ...] | None = None) -> Trace:
     """Plays one seed. `only` picks faults by their number in the schedule: to find the one that matters."""
+    sky = weather(seed)
 
     async def story(world: World) -> None:
         chance = random.Random(f"clients {seed}")
-        for ask in random_asks(chance, chance.choice(CLIENTS)):
-            world.ask(ask, _manners(chance))
-        faults = schedule(seed, world.names, world.worker_names)
+        for ask in random_asks(chance, sky.num_clients, max_pages=sky.num_pages):
+            world.ask(ask, _manners(chance, sky.arrivals_s))
+        faults = schedule(seed, world.names, world.worker_names, span_s=sky.arrivals_s + 1.0)
         await unleash(world, _picked(faults, only))
 
-    return play(story, seed=seed, routers=1 + seed % 2)
+    config = replace(CONFIG, engine=replace(CONFIG.engine, num_pages=sky.num_pages))
+    return play(story, seed=seed, config=config, prefill=sky.prefill, decode=sky.decode, routers=sky.routers)
 
 
 def _picked(faults: tuple[Fault, ...], only: tuple[int, ...] | None) -> tuple[Fault, ...]:
     return faults if only is None else tuple(faults[number] for number in only)
 
 
-def _manners(chance: random.Random) -> Manners:
+def _manners(chance: random.Random, arrivals_s: float) -> Manners:
     """Most wait politely for the end."""
     kind = chance.random()
-    starts_at = chance.random() * ARRIVALS_S
+    starts_at = chance.random() * arrivals_s
     if kind < 0.1:
         return Manners(starts_at=starts_at, deadline_s=0.05 + chance.random() * 1.5)
     if kind < 0.3:

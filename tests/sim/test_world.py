@@ -8,7 +8,7 @@ from tests.sim.world import World
 
 def test_every_stream_is_exact_and_nothing_is_left() -> None:
     async def story(world: World) -> None:
-        for ask in random_asks(world.loop.random, 12):
+        for ask in random_asks(world.loop.random, 12, max_pages=56):
             world.ask(ask, Manners(starts_at=world.loop.random.random()))
 
     for seed in range(5):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 
 from common.config.config import Config
@@ -24,6 +25,7 @@ from tests.sim.trace import Trace, logs_into
 
 FIRST_PORT = 21_000
 BASE_DELAY_S = 0.0002
+RESTART_S = 0.25
 
 CONFIG = Config(
     model=ModelSection(max_context=512),
@@ -117,10 +119,20 @@ class World:
         self._incarnations[name] += 1
         incarnation, port = self._incarnations[name], self._ports[name]
         self.trace.say(f"start {name}@{incarnation}")
+        actor: Actor
         if name in self._roles:
-            self.workers[name] = WorkerActor(self.stage, name, incarnation, port, self._roles[name])
+            actor = self.workers[name] = WorkerActor(self.stage, name, incarnation, port, self._roles[name])
         else:
-            self.routers[name] = RouterActor(self.stage, name, incarnation, port)
+            actor = self.routers[name] = RouterActor(self.stage, name, incarnation, port)
+        actor.main.add_done_callback(lambda _main: self._supervise(actor))
+
+    def _supervise(self, actor: Actor) -> None:
+        """A process that ended by itself is started again, as `baton up` does it."""
+        if self.actor(actor.name) is not actor or actor.is_told_to_stop:
+            return
+        self._take(actor.name)
+        self.network.bury(actor.process.name)
+        self.loop.call_later(RESTART_S, self.start, actor.name, context=Context())
 
     def kill(self, name: str) -> None:
         if (actor := self._take(name)) is not None:
@@ -146,6 +158,7 @@ class World:
         if (actor := self.actor(name)) is None:
             return
         self.trace.say(f"stop {actor.process.name}")
+        actor.is_told_to_stop = True
         actor.stop.set()
         done, _ = await asyncio.wait({actor.main}, timeout=within_s)
         if self.actor(name) is not actor:
