@@ -28,10 +28,18 @@ class RouterClient:
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """The answer as it comes. Leaving the loop early cancels the request everywhere."""
         stub = generation_pb2_grpc.GenerationServiceStub(self.channel)
-        with self._explained():
-            async with stream(stub.Generate, request, peer=self.address, timeout_s=timeout_s) as responses:
-                async for response in responses:
-                    yield response
+        has_begun = False
+        try:
+            with self._explained():
+                async with stream(stub.Generate, request, peer=self.address, timeout_s=timeout_s) as responses:
+                    async for response in responses:
+                        has_begun = True
+                        yield response
+        except Unavailable as error:
+            if not has_begun or error.facts.get(ORIGIN_FACT) != TRANSPORT:
+                raise
+            message = f"the router at {self.address} went away amid the answer"
+            raise Unavailable(message=message, reason=error.reason, facts=error.facts) from error
 
     async def model(self) -> generation_pb2.GetModelResponse:
         stub = generation_pb2_grpc.GenerationServiceStub(self.channel)

@@ -27,7 +27,17 @@ def main() -> int:
         return _say(arguments.name, error, EXIT_CANNOT_START)
     except BatonError as error:
         return _say(arguments.name, error, EXIT_FAILED)
+    except BaseExceptionGroup as group:  # what a task group was told by one of its tasks
+        found = group.subgroup(StartupError)
+        if found is None:
+            raise
+        return _say(arguments.name, _first(found), EXIT_CANNOT_START)
     return EXIT_OK
+
+
+def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _say(name: str, error: BatonError, status: int) -> int:

@@ -3,13 +3,15 @@
 import json
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.local.ports import free_port, is_free
-from tests.local.shell import Up, baton, up, widest
+from services.local.topology import ROOT
+from tests.local.shell import BATON, Up, baton, up, widest
 
 pytestmark = pytest.mark.cluster
 
@@ -159,6 +161,20 @@ def test_a_killed_worker_returns_and_answers_again(cluster: Up, routers: list[st
     assert "ended by SIGKILL, restarting" in cluster.wait_line("decode-0  failed")
     cluster.wait_line("decode-0  ready")
     assert baton("generate", PROMPT, "--max-tokens", "4", "--router", routers[0]).returncode == 0
+
+
+def test_a_router_that_dies_amid_an_answer_exits_with_three_and_is_started_again(
+    cluster: Up, routers: list[str]
+) -> None:
+    flags = ("--ignore-eos", "--max-tokens", "2000", "--router", routers[1])
+    with subprocess.Popen([*BATON, "generate", "x", *flags], cwd=ROOT, stdout=-1, stderr=-1, text=True) as asked:
+        assert asked.stdout is not None
+        assert asked.stdout.read(1)
+        cluster.child("--name router-1").kill()
+        _, told = asked.communicate(timeout=30)
+    assert asked.returncode == 3
+    assert told == f"baton: the router at {routers[1]} went away amid the answer\n"
+    assert cluster.wait_line("router-1  ready").split()[-2] == routers[1]
 
 
 def test_a_killed_valkey_returns_on_its_port(cluster: Up, routers: list[str]) -> None:

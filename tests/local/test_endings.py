@@ -31,6 +31,15 @@ def test_a_taken_port_is_replaced_and_sigkill_of_the_supervisor_leaves_nothing(f
             running.check_nothing_is_left()
 
 
+def test_what_a_router_refuses_is_said_once_and_exits_with_78(folder: Path) -> None:
+    with up(folder, "--set", "listen.host=0.0.0.0", "--port", str(free_port())) as running:
+        status = running.process.wait(timeout=30)
+        output = running.process.communicate()[0]
+    assert status == 78
+    assert "cannot start: refusing to listen on 0.0.0.0 without TLS" in output
+    assert "restarting" not in output
+
+
 @pytest.mark.parametrize("moment", ["valkey    ready", "prefill-0 loading"])
 def test_sigkill_while_models_load_leaves_nothing(folder: Path, moment: str) -> None:
     with up(folder, "--port", str(free_port())) as running:
