@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from common.core.errors import BatonError, FieldViolation, InvalidRequest, MalformedMessage, Refused
+from common.core.errors import BatonError, FieldViolation, InvalidRequest, Refused
 
 DOMAIN = "baton"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -34,7 +34,7 @@ def to_status(error: BatonError) -> status_pb2.Status:
     Violations that do not fit are counted, not listed; after them the facts are left out.
     """
     violations = list(error.violations) if isinstance(error, InvalidRequest) else []
-    if isinstance(error, MalformedMessage):
+    if not violations:  # the message as a whole, or a fault that only a later stage could see
         violations = [FieldViolation(field="", description=error.message)]
     facts = dict(list(error.facts.items())[:MAX_FACTS])
     listed = len(violations)

@@ -19,6 +19,7 @@ from common.core.errors import (
     Cancelled,
     ContextLengthExceeded,
     DeadlineExceeded,
+    FieldViolation,
     InternalError,
     Reason,
     Refused,
@@ -200,9 +201,10 @@ class Journey:
         needed = -(-longest // self._track.hints.page_size) * len(self.request.choices)
         largest = self._track.fleet.max_pages()
         if 0 < largest < needed:
+            why = f"may need {needed} pages, the largest decode worker has {largest}: lower max_tokens or n"
             raise ContextLengthExceeded(
-                message=f"{self.request.id} may need {needed} pages, the largest decode worker has {largest}: "
-                "lower max_tokens or n"
+                message=f"{self.request.id} {why}",
+                violations=(FieldViolation(field="sampling.max_tokens", description=why),),
             )
 
     def _out_of_time(self) -> BatonError:

@@ -113,3 +113,9 @@ def test_details_that_do_not_decode_are_ignored() -> None:
     metadata = grpc.aio.Metadata((DETAILS_KEY, b"\xff\xff"))
     error = from_rpc_error(grpc.aio.AioRpcError(grpc.StatusCode.ABORTED, grpc.aio.Metadata(), metadata, "x"))
     assert isinstance(error, Fenced)
+
+
+def test_an_invalid_argument_always_names_a_violation() -> None:
+    """Also one that was raised without any: then the message is it."""
+    (violation,) = arrive(ContextLengthExceeded(message="needs 9 pages")).violations  # type: ignore[attr-defined]
+    assert violation.description == "needs 9 pages"
