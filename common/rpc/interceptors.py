@@ -13,8 +13,19 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from common.core.entropy import Entropy, mint_name
-from common.core.errors import BatonError, DeadlineExceeded, InternalError, Reason, Unavailable
+from common.core.errors import (
+    BatonError,
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    Reason,
+    Unavailable,
+    Unsupported,
+)
+from common.observe import catalogue
 from common.observe.logging import Log
+from common.observe.metric import OTHER
+from common.observe.registry import Metrics
 from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
 from common.rpc.guard import decode
 from common.rpc.status import shorten, status_code, trailing_metadata
@@ -23,11 +34,16 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
 
+MAX_METHOD_CHARS = 128
+
 
 class Boundary(grpc.aio.ServerInterceptor):
     """Wraps what a servicer registered. Writer: the event loop's thread."""
 
-    def __init__(self, *, deadlines: DeadlinePolicy, entropy: Entropy, log: Log) -> None:
+    def __init__(
+        self, *, deadlines: DeadlinePolicy, entropy: Entropy, log: Log, metrics: Metrics | None = None
+    ) -> None:
+        self._metrics = metrics
         self._deadlines = deadlines
         self._entropy = entropy
         self._log = log
@@ -50,7 +66,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     ) -> "Handler | None":
         handler = await continuation(handler_call_details)
         if handler is None:
-            return None  # grpc answers UNIMPLEMENTED
+            return self._unknown(handler_call_details.method)
         method = handler_call_details.method
         if handler.request_streaming:
             assert handler.response_streaming, f"{method}: client streams answer with a stream in Baton"
@@ -98,30 +114,57 @@ class Boundary(grpc.aio.ServerInterceptor):
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
+        code = grpc.StatusCode.OK
         try:
             async with limit:
                 yield
-        except grpc.aio.AbortError:
-            raise
-        except BatonError as error:
-            await _fail(context, error)
-        except asyncio.CancelledError as error:
-            if task in self._ended:
-                task.uncancel()
-                await _fail(context, Unavailable(message="this process is stopping", reason=Reason.DRAINING))
-            if task.cancelling() > 0:
+        except (Exception, asyncio.CancelledError) as error:  # the edge of every handler
+            failure = self._failure(error, method, has_expired=limit.expired())
+            code = _code_of(error, context) if failure is None else status_code(failure)
+            if failure is None:
                 raise
-            # A handler that raises it without having been cancelled would leave the client waiting for ever.
-            await _fail(context, self._unexpected(method, error))
-        except ExceptionGroup as error:
-            await _fail(context, _only_error(error) or self._unexpected(method, error))
-        except Exception as error:  # noqa: BLE001 - the edge of every handler: logged under an id, told as INTERNAL
-            if limit.expired():
-                await _fail(context, DeadlineExceeded(message=f"{method}: deadline of {allowed_s} s exceeded"))
-            await _fail(context, self._unexpected(method, error))
+            await _fail(context, failure)
         finally:
             self._running.discard(task)
             self._ended.discard(task)
+            self._count(method, code)
+
+    def _failure(self, error: BaseException, method: str, *, has_expired: bool) -> BatonError | None:
+        """What the caller is told; None where the call is over already, and `error` goes on to grpc."""
+        task = asyncio.current_task()
+        assert task is not None
+        match error:
+            case grpc.aio.AbortError():
+                return None
+            case BatonError():
+                return error
+            case asyncio.CancelledError():
+                if task in self._ended:
+                    task.uncancel()
+                    return Unavailable(message="this process is stopping", reason=Reason.DRAINING)
+                # A handler that raises it without having been cancelled would leave the client waiting for ever.
+                return None if task.cancelling() > 0 else self._unexpected(method, error)
+            case _ if _is_gone(error):
+                return Cancelled(message=f"{method}: the caller is gone")
+            case ExceptionGroup():
+                return _only_error(error) or self._unexpected(method, error)
+            case _ if has_expired:
+                return DeadlineExceeded(message=f"{method}: deadline exceeded")
+            case _:
+                return self._unexpected(method, error)
+
+    def _count(self, method: str, code: grpc.StatusCode) -> None:
+        if self._metrics is not None:
+            self._metrics.add(catalogue.RPCS, method=method, code=code.name)
+
+    def _unknown(self, method: str) -> "Handler":
+        """Says so with the details that every refusal has. Its name is the caller's invention: no label of a metric."""
+
+        async def answer(raws: AsyncIterator[bytes], context: "Context") -> None:
+            self._count(OTHER, grpc.StatusCode.UNIMPLEMENTED)
+            await _fail(context, Unsupported(message=f"{method[:MAX_METHOD_CHARS]} is not served here"))
+
+        return grpc.stream_stream_rpc_method_handler(answer)
 
     def _unexpected(self, method: str, error: BaseException) -> InternalError:
         """Logs a bug once, under an id; the caller gets the id and nothing of the text."""
@@ -148,6 +191,21 @@ def _only_error(group: ExceptionGroup[Exception]) -> BatonError | None:
     if isinstance(error, ExceptionGroup):
         return _only_error(error)
     return error if isinstance(error, BatonError) else None
+
+
+def _is_gone(error: BaseException) -> bool:
+    """Nothing but grpc's own complaint that a header or a message could not be written: nobody is there to read it."""
+    if isinstance(error, ExceptionGroup):
+        return all(map(_is_gone, error.exceptions))
+    return isinstance(error, grpc.aio.InternalError)
+
+
+def _code_of(error: BaseException, context: "Context") -> grpc.StatusCode:
+    """How a call ended that this boundary did not end itself: aborted by its handler, or given up by its caller."""
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    number = context.code()
+    return next((code for code in grpc.StatusCode if number in (code, code.value[0])), grpc.StatusCode.UNKNOWN)
 
 
 async def _fail(context: "Context", error: BatonError) -> None:

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 from common.core.entropy import Entropy, SystemEntropy
 from common.core.errors import StartupError
 from common.observe.logging import Log, get_log
+from common.observe.registry import Metrics
 from common.rpc.bind import Bind, join_address, server_credentials
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.interceptors import Boundary
@@ -81,11 +82,15 @@ async def serve(
     with_reflection: bool = True,
     entropy: Entropy | None = None,
     log: Log | None = None,
+    metrics: Metrics | None = None,
     make_server: MakeServer = make_grpc_server,
 ) -> RpcServer:
     """Starts listening and returns. Raises StartupError when the address cannot be had."""
     boundary = Boundary(
-        deadlines=deadlines or DeadlinePolicy(), entropy=entropy or SystemEntropy(), log=log or get_log("rpc")
+        deadlines=deadlines or DeadlinePolicy(),
+        entropy=entropy or SystemEntropy(),
+        log=log or get_log("rpc"),
+        metrics=metrics,
     )
     server = make_server(surface, (boundary,))
     for service in services:

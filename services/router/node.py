@@ -83,6 +83,7 @@ class RouterNode:
         self.me = RouterRef(router=RouterId(name), epoch=mint_epoch(outside.entropy))
         self._config = config
         self._outside = outside
+        self._metrics = metrics
         self._dialer = Dialer(outside.connect)
         settings = DirectorySettings.of(config.cluster, config.liveness)
         guard = Guard(outside.store, settings, clock=outside.clock, metrics=metrics, log=_LOG)
@@ -182,6 +183,7 @@ class RouterNode:
             surface=Surface.CLIENT,
             deadlines=DeadlinePolicy(default_s=limits.default_deadline_s, max_s=limits.max_deadline_s),
             entropy=self._outside.entropy,
+            metrics=self._metrics,
             make_server=self._outside.make_server,
         )
 

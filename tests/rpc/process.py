@@ -52,6 +52,9 @@ class PickyServicer(worker_pb2_grpc.WorkerServiceServicer):
             case "group":
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_refuse())
+            case "gone":
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(_write_to_nobody())
             case "timeout":
                 raise TimeoutError("inner wait")
         return worker_pb2.CancelWorkResponse()
@@ -85,6 +88,10 @@ class PickyServicer(worker_pb2_grpc.WorkerServiceServicer):
         finally:
             self.seen.append("subscribe over")
             self.over.set()
+
+
+async def _write_to_nobody() -> None:
+    raise grpc.aio.InternalError("what grpc says when a header cannot be sent")
 
 
 async def _refuse() -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from common.core.errors import (
     BatonError,
+    Cancelled,
     ContextLengthExceeded,
     DeadlineExceeded,
     InternalError,
@@ -21,6 +22,9 @@ from common.core.errors import (
     Refused,
     Unsupported,
 )
+from common.observe import catalogue
+from common.observe.metric import ProcessRole
+from common.observe.registry import Metrics
 from common.rpc.bind import Bind
 from common.rpc.client import call, grpc_connect, stream
 from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy
@@ -51,9 +55,11 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(surface: Surface = Surface.INTERNAL, deadlines: DeadlinePolicy | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    surface: Surface = Surface.INTERNAL, deadlines: DeadlinePolicy | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[Rig]:
     servicer = PickyServicer()
-    server = await serve([worker_service(servicer)], Bind(), surface=surface, deadlines=deadlines)
+    server = await serve([worker_service(servicer)], Bind(), surface=surface, deadlines=deadlines, metrics=metrics)
     async with grpc_connect(surface)(server.address) as channel:
         yield Rig(servicer, channel, server.address)
     await server.stop(0)
@@ -133,12 +139,55 @@ def test_bytes_that_do_not_decode_are_an_invalid_argument_without_python_names(r
     run(body)
 
 
-def test_an_unknown_method_is_unimplemented() -> None:
+def test_an_unknown_method_is_unimplemented_with_details() -> None:
+    """Whatever its name and however it would stream; made-up names fill no label."""
+
+    async def body() -> None:
+        metrics = Metrics(ProcessRole.DECODE)
+        async with rig(metrics=metrics) as it:
+            for number in range(60):
+                name = f"/baton.v1.Nothing/Made{number}"
+                with pytest.raises(Unsupported, match=name) as caught:
+                    await call(it.channel.unary_unary(name), b"", peer="w0", timeout_s=5)  # type: ignore[arg-type]
+                assert ORIGIN_FACT not in caught.value.facts
+            with pytest.raises(Unsupported):
+                async with stream(it.channel.unary_stream("/x/Y"), b"", peer="w0", timeout_s=5) as answers:  # type: ignore[arg-type]
+                    await anext(answers)
+        assert metrics.value(catalogue.RPCS, method="other", code="UNIMPLEMENTED") == 61
+
+    run(body)
+
+
+def test_a_caller_that_is_gone_is_no_fault_of_the_handler() -> None:
     async def body() -> None:
         async with rig() as it:
-            method = it.channel.unary_unary("/baton.v1.WorkerService/Nothing")
-            with pytest.raises(Unsupported):
-                await call(method, b"", peer="w", timeout_s=5)
+            assert isinstance(await it.fail("gone"), Cancelled)
+
+    with structlog.testing.capture_logs() as lines:
+        run(body)
+    assert not lines
+
+
+def test_calls_are_counted_by_how_they_ended() -> None:
+    async def body() -> None:
+        metrics = Metrics(ProcessRole.DECODE)
+        async with rig(metrics=metrics) as it:
+            await it.stub.GetStatus(worker_pb2.GetStatusRequest(), timeout=5)
+            await it.fail("refused")
+            await it.fail("bug")
+            with pytest.raises(grpc.aio.AioRpcError):  # the health servicer aborts by itself
+                await it.channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x01x", timeout=5)
+        counted = {
+            (method.rpartition("/")[2], code): metrics.value(catalogue.RPCS, method=method, code=code)
+            for method in (STATUS, "/baton.v1.WorkerService/CancelWork", "/grpc.health.v1.Health/Check")
+            for code in ("OK", "RESOURCE_EXHAUSTED", "INTERNAL", "NOT_FOUND")
+        }
+        assert {key for key, count in counted.items() if count} == {
+            ("GetStatus", "OK"),
+            ("CancelWork", "RESOURCE_EXHAUSTED"),
+            ("CancelWork", "INTERNAL"),
+            ("Check", "NOT_FOUND"),
+        }
 
     run(body)
 
