@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from common.core.errors import BatonError
 from common.rpc.client import call, grpc_connect
+from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from services.local.finding import Finding, fault, note, well
@@ -57,12 +58,8 @@ def check_layouts(statuses: Sequence[worker_pb2.GetStatusResponse]) -> list[Find
         fix = "start every worker with the same model folder and the same engine.page_size and model.dtype"
         return [fault("page layout", "; ".join(wrong), fix)]
     layout = first.layout
-    return [
-        well(
-            "page layout",
-            f"{len(statuses)} workers agree: {layout.page_size} tokens, {layout.page_bytes:,} bytes, {layout.dtype}",
-        )
-    ]
+    agreed = f"{len(statuses)} workers agree" if len(statuses) > 1 else f"only {first.worker.worker_id} told its own"
+    return [well("page layout", f"{agreed}: {layout.page_size} tokens, {layout.page_bytes:,} bytes, {layout.dtype}")]
 
 
 async def _ask(worker: cluster_pb2.WorkerView) -> Asked:
@@ -73,8 +70,10 @@ async def _ask(worker: cluster_pb2.WorkerView) -> Asked:
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
         status = await call(stub.GetStatus, worker_pb2.GetStatusRequest(), peer=name, timeout_s=ASK_S)
     except BatonError as error:
-        fix = f"is {ref.address} reachable from here? A dead worker leaves the list within liveness.lease_s"
-        return Asked(finding=fault(name, error.message, fix))
+        fix = "is it frozen, or out of reach from here? A dead worker leaves the list within liveness.lease_s"
+        is_silent = error.facts.get(ORIGIN_FACT) == TRANSPORT
+        detail = f"no answer at {ref.address} within {ASK_S:g} s" if is_silent else error.message
+        return Asked(finding=fault(name, detail, fix))
     finally:
         await channel.close(grace=None)
     if status.worker.epoch != ref.epoch:

@@ -156,6 +156,19 @@ def test_doctor_says_when_the_files_here_are_not_what_the_cluster_serves(routers
     assert "note  model files" in told.stdout
 
 
+def test_doctor_names_a_frozen_worker_and_its_link(cluster: Up, routers: list[str]) -> None:
+    worker = cluster.child("services.decode")
+    worker.suspend()
+    try:
+        told = baton("doctor", "--router", routers[0])
+    finally:
+        worker.resume()
+    assert told.returncode == 7
+    faults = [line.split()[1] for line in told.stdout.splitlines() if line.startswith("FAULT")]
+    assert faults[0] == "decode-0"
+    assert "broken" in told.stdout
+
+
 def test_a_killed_worker_returns_and_answers_again(cluster: Up, routers: list[str]) -> None:
     cluster.child("services.decode").kill()
     assert "ended by SIGKILL, restarting" in cluster.wait_line("decode-0  failed")
