@@ -1,11 +1,11 @@
 """Cancels on their way to workers. Handing one over never waits, so it cannot be lost to a second cancellation.
 
-A worker that does not answer keeps its cancels waiting here: they go out when its stream is back. One that stays away
-ends the work by itself, when its lease on our stream is over.
+A worker that does not answer keeps its cancels waiting here: they go out when it is heard again, on a stream that broke
+or on one that outlived the trouble. One that stays away ends the work by itself, when its lease on our stream is over.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 
 from common.core.errors import BatonError
 from common.core.ids import WorkerRef
@@ -14,6 +14,9 @@ from services.router.workers import Cancel, Workers
 
 MAX_PENDING = 8192
 """Chosen, per worker: every stream of a large router. Beyond it the lease on the worker's side ends the work."""
+
+MAX_SILENT = 256
+"""Chosen: workers that are away at the same time. A worker of before has ended our work by its lease."""
 
 _LOG = get_log("router")
 
@@ -24,7 +27,7 @@ class Cancellations:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._pending: defaultdict[WorkerRef, list[Cancel]] = defaultdict(list)
-        self._undelivered: defaultdict[WorkerRef, list[Cancel]] = defaultdict(list)
+        self._undelivered: OrderedDict[WorkerRef, list[Cancel]] = OrderedDict()
         self._sending: set[WorkerRef] = set()
         self._has_pending = asyncio.Event()
         self._is_idle = asyncio.Event()
@@ -35,12 +38,12 @@ class Cancellations:
         self._put(worker, [cancel])
 
     def send_again(self, worker: WorkerRef) -> None:
-        """The worker answers again: what it missed is sent now."""
+        """The worker was heard: what it missed, if anything, is sent now."""
         if missed := self._undelivered.pop(worker, None):
             self._put(worker, missed)
 
     def forget(self, worker: WorkerRef) -> None:
-        """The incarnation is over, and its work with it."""
+        """The incarnation was replaced, and its work is over with it. One that merely vanished may be back."""
         self._undelivered.pop(worker, None)
 
     async def run(self) -> None:
@@ -67,12 +70,18 @@ class Cancellations:
         self._is_idle.clear()
         self._has_pending.set()
 
+    def _keep(self, worker: WorkerRef, cancels: list[Cancel]) -> None:
+        """Until the worker answers again. Those of the worker that has been away longest give way."""
+        missed = self._undelivered.setdefault(worker, [])
+        missed += cancels[: MAX_PENDING - len(missed)]
+        while len(self._undelivered) > MAX_SILENT:
+            self._undelivered.popitem(last=False)
+
     async def _send(self, worker: WorkerRef, cancels: list[Cancel]) -> None:
         try:
             await self._workers.cancel(worker, cancels)
         except BatonError as error:
-            missed = self._undelivered[worker]
-            missed += cancels[: MAX_PENDING - len(missed)]
+            self._keep(worker, cancels)
             _LOG.debug("cancel_undelivered", worker=worker.worker, works=len(cancels), reason=error.reason.value)
         finally:
             self._sending.remove(worker)

@@ -166,7 +166,6 @@ class Fleet:
                     streams[standing.worker] = group.create_task(self._follow(standing))
                 for worker in [worker for worker in streams if worker not in self._standings]:
                     streams.pop(worker).cancel()
-                    self._cancellations.forget(worker)
                     group.create_task(self._workers.forget(worker))
                 await self._mirror.wait_change(seen, self._clock.monotonic() + SYNC_S)
 
@@ -187,8 +186,11 @@ class Fleet:
         for worker, standing in list(self._standings.items()):
             standing.is_listed = worker in members
             is_replaced = latest.get(worker.worker, worker) != worker
-            if is_replaced or not (standing.is_listed or standing.is_connected or self._mirror.is_stale):
-                self._drop(standing, "replaced" if is_replaced else "left the directory")
+            if is_replaced:
+                self._drop(standing, "replaced")
+                self._cancellations.forget(worker)
+            elif not (standing.is_listed or standing.is_connected or self._mirror.is_stale):
+                self._drop(standing, "left the directory")
         self._count_absence()
         return fresh
 
@@ -229,9 +231,9 @@ class Fleet:
 
     def _hear(self, standing: Standing, message: EventMessage) -> None:
         standing.note_report(message.load, self._clock.monotonic())
+        self._cancellations.send_again(standing.worker)
         if not standing.is_connected:
             standing.is_connected = True
-            self._cancellations.send_again(standing.worker)
             self._count_absence()
             _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
         for event in message.events:
