@@ -21,7 +21,7 @@ PATIENCE_S = 90.0
 
 RETRY_S = 0.2
 
-MAX_TRIES = 12
+MAX_TRIES = 100
 
 
 class Leaving(StrEnum):

@@ -7,7 +7,6 @@ pytest tests/sim/test_storm.py -m slow -n 2           the long run: 600 more see
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -31,8 +30,8 @@ def test_long_storm(seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def first_digest() -> Iterator[str]:
-    yield storm(7).digest()
+def first_digest() -> str:
+    return storm(7).digest()
 
 
 def test_a_seed_tells_the_same_story_twice(first_digest: str) -> None:
