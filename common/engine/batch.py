@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from common.core.ids import PageRef, SequenceId, TokenId
+from common.core.ids import PageId, PageRef, SequenceId, TokenId
 from common.core.request import Choice, FinishReason, Work
 from common.core.step import PageCopy, Sample, Step, StepRow
 from common.engine.executor import Executor
@@ -271,6 +271,18 @@ class Batch:
     def retire(self, sequence: SequenceId) -> None:
         """Finished, cancelled or failed: the references go, and full pages become cache."""
         self._cache.release(self._sequences.pop(sequence).pages)
+
+    @property
+    def empty_slots(self) -> int:
+        """Slots that hold no token in the pages of all sequences; a page that several share counts once."""
+        size = self._layout.page_size
+        empty: dict[PageId, int] = {}
+        for sequence in self._sequences.values():
+            first, filled = divmod(sequence.num_computed, size)
+            for ref in sequence.pages[first:]:
+                empty[ref.page] = size - filled
+                filled = 0
+        return sum(empty.values())
 
     def view(self, sequence: SequenceId) -> SequenceView:
         """What a scheduler may know of one sequence."""

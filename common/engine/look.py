@@ -12,6 +12,10 @@ class Look:
 
     load: LoadReport
     counters: Mapping[str, float]
+    empty_slots: int = 0
+    """Slots without a token in referenced pages."""
+    reservations: int = 0
+    """Promises that are open."""
 
     @property
     def is_idle(self) -> bool:

@@ -72,19 +72,20 @@ def _metric(
     )
 
 
-# Requests. On every process: received = finished + failed + cancelled + refused + in flight.
-REQUESTS_RECEIVED = _counter("requests_received_total", "Requests or placements that arrived here.", ALL)
-REQUESTS_FINISHED = _counter("requests_finished_total", "Requests that ended well here.", ALL)
-REQUESTS_FAILED = _counter("requests_failed_total", "Requests that ended in an error here.", ALL, REASON)
-REQUESTS_CANCELLED = _counter("requests_cancelled_total", "Requests that the client or router gave up.", ALL)
-REQUESTS_REFUSED = _counter("requests_refused_total", "Requests turned away at once.", ALL, REASON)
-REQUESTS_IN_FLIGHT = _gauge("requests_in_flight", "Requests received and not ended.", ALL)
+# Requests. received = finished + failed + cancelled + refused + in flight. Only routers see whole requests; what a
+# worker accepted and turned away is in rpcs_total by method and code.
+REQUESTS_RECEIVED = _counter("requests_received_total", "Requests that arrived here.", ROUTER)
+REQUESTS_FINISHED = _counter("requests_finished_total", "Requests that ended well here.", ROUTER)
+REQUESTS_FAILED = _counter("requests_failed_total", "Requests that ended in an error here.", ROUTER, REASON)
+REQUESTS_CANCELLED = _counter("requests_cancelled_total", "Requests that the client gave up.", ROUTER)
+REQUESTS_REFUSED = _counter("requests_refused_total", "Requests turned away at once.", ROUTER, REASON)
+REQUESTS_IN_FLIGHT = _gauge("requests_in_flight", "Requests or sequences taken on and not ended.", ALL)
 PLACEMENTS = _counter(
     "placements_total", "Attempts to place a request, by route.", ROUTER, closed("route", ("remote", "local"))
 )
 RETRIES = _counter("retries_total", "Placements after the first, by what ended the one before.", ROUTER, REASON)
 CHOICES_FINISHED = _counter(
-    "choices_finished_total", "Choices that ended, by finish reason.", ROUTER | DECODE, closed("reason", FinishReason)
+    "choices_finished_total", "Choices that ended, by finish reason.", ROUTER, closed("reason", FinishReason)
 )
 DUPLICATE_TOKENS = _counter(
     "duplicate_tokens_dropped_total",
@@ -236,7 +237,7 @@ OWNED_PREFIXES = _gauge("owned_prefixes", "Page hashes in this router's replica.
 # gRPC and the process itself.
 RPCS = _counter("rpcs_total", "Calls served.", ALL, open_label("method", 48), open_label("code", 17))
 LOOP_LAG_SECONDS = _gauge(
-    "event_loop_lag_seconds", "How late the event loop was at its last beat.", ALL, unit="seconds"
+    "event_loop_lag_seconds", "How late the event loop was at worst since the last scrape.", ALL, unit="seconds"
 )
 PROCESS_MEMORY_BYTES = _gauge("process_memory_bytes", "Resident memory of the process.", ALL, unit="bytes")
 PROCESS_CPU = _gauge("process_cpu_ratio", "Cores used since the last look: 1 is one core.", ALL, unit="ratio")

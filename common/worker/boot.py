@@ -17,9 +17,11 @@ from common.core.worker import Role
 from common.directory.access import RedisUser
 from common.directory.connect import connect
 from common.engine.loop import StepCore
+from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, standard_pages
+from common.observe.lag import LoopLag
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
@@ -76,11 +78,22 @@ async def serve_worker(
     address = config.listen.advertise or join_address(config.listen.host, port)
     me = WorkerRef(WorkerId(name), mint_epoch(outside.entropy), address)
     node: WorkerNode[Event] = WorkerNode(
-        me, role=assembly.role, config=config, layout=engine.layout, core=core, outside=outside, metrics=metrics
+        me,
+        role=assembly.role,
+        config=config,
+        layout=engine.layout,
+        core=core,
+        outside=outside,
+        metrics=metrics,
+        readiness=readiness,
     )
+
+    lag = LoopLag(metrics)
+    _tell_pages(metrics, engine)
 
     def refresh() -> None:
         gauges.refresh()
+        lag.refresh()
         node.refresh_metrics()
 
     progress = LoopProgress(outside.clock, lambda: node.turns.turns)
@@ -95,9 +108,16 @@ async def serve_worker(
             announce(Announcement(name=name, phase=Phase.READY, address=me.address, metrics=http.address, facts=facts))
             _LOG.info("worker_ready", worker=name, epoch=me.epoch, address=me.address, **facts)
 
-        await node.serve(side, Bind(host=config.listen.host, port=port), stop=stop, on_ready=ready)
-        readiness.drain()
+        with lag:
+            await node.serve(side, Bind(host=config.listen.host, port=port), stop=stop, on_ready=ready)
     _LOG.info("worker_stopped", worker=name)
+
+
+def _tell_pages(metrics: Metrics, engine: Engine) -> None:
+    layout, num_pages = engine.layout, engine.storage.num_pages
+    metrics.set(
+        catalogue.CACHE_INFO, 1, page_size=str(layout.page_size), num_pages=str(num_pages), dtype=str(layout.dtype)
+    )
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from common.core.worker import LoadReport
 from common.engine.look import Look
 from common.engine.telling import Stepped
+from common.kv.layout import PageLayout
 from common.observe import catalogue
-from common.observe.metric import Metric
+from common.observe.metric import Metric, ProcessRole
 from common.observe.registry import Metrics
 from common.transfer.counters import TransferTotals
 from common.transfer.endpoint import TransferSnapshot
@@ -39,8 +40,9 @@ LINK_CAUSES = {"link_evicted": "lru", "link_failed": "failed", "link_superseded"
 class WorkerGauges:
     """Writer: whoever renders the metrics. Totals become increments here, so a scrape never counts twice."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, layout: PageLayout) -> None:
         self._metrics = metrics
+        self._page_size = layout.page_size
         self._told: defaultdict[object, float] = defaultdict(float)
 
     def stepped(self, step: Stepped) -> None:
@@ -55,6 +57,7 @@ class WorkerGauges:
                 metric, labels = COUNTERS[name]
                 self._raise_to(metric, total, name, labels)
         self._show_load(look.load)
+        self._show_pages(look)
         self._metrics.set(catalogue.SUBSCRIPTIONS, num_subscriptions)
         self._metrics.set(catalogue.LINKS, transfers.links + transfers.inlets)
         for direction, totals in (("sent", transfers.sent), ("received", transfers.received)):
@@ -70,6 +73,13 @@ class WorkerGauges:
         self._metrics.set(catalogue.RUNNING_SEQUENCES, load.running_sequences)
         self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, load.waiting_requests + load.running_sequences)
 
+    def _show_pages(self, look: Look) -> None:
+        pages = look.load.pages
+        slots = pages.referenced * self._page_size
+        self._metrics.set(catalogue.PAGE_FRAGMENTATION, min(look.empty_slots / slots, 1.0) if slots else 0.0)
+        if self._metrics.role is ProcessRole.DECODE:
+            self._metrics.set(catalogue.RESERVATIONS, look.reservations)
+
     def _show_transfers(self, totals: TransferTotals, labels: Mapping[str, str]) -> None:
         key = labels["direction"]
         self._raise_to(catalogue.TRANSFERS_STARTED, totals.started, (key, "started"), labels)
@@ -78,6 +88,7 @@ class WorkerGauges:
             self._raise_to(catalogue.TRANSFERS_ENDED, total, (key, outcome), {**labels, "outcome": outcome})
         self._metrics.set(catalogue.TRANSFERS_IN_FLIGHT, totals.in_flight, **labels)
         self._raise_to(catalogue.TRANSFER_BYTES, totals.bytes, (key, "bytes"), labels)
+        self._show_moves(totals, labels)
         for reason, count in totals.failures.items():
             reasons = {"channel": labels["channel"], "reason": reason.value}
             self._raise_to(catalogue.TRANSFER_FAILURES, count, (key, reason), reasons)
@@ -85,6 +96,14 @@ class WorkerGauges:
         self._raise_to(catalogue.DIGEST_FAILURES, mismatches, (key, "digest"), {})
         for incident, cause in LINK_CAUSES.items():
             self._raise_to(catalogue.LINKS_CLOSED, totals.incidents.get(incident, 0), (key, incident), {"cause": cause})
+
+    def _show_moves(self, totals: TransferTotals, labels: Mapping[str, str]) -> None:
+        """Each run's duration once."""
+        key = (labels["direction"], "moves")
+        num_new = totals.num_moves - int(self._told[key])
+        self._told[key] = totals.num_moves
+        for seconds in totals.recent_moves_s[-num_new:] if num_new else ():
+            self._metrics.observe(catalogue.TRANSFER_SECONDS, seconds, **labels)
 
     def _raise_to(self, metric: Metric, total: float, key: object, labels: Mapping[str, str]) -> None:
         grown = total - self._told[key]

@@ -23,6 +23,7 @@ from common.engine.loop import StepCore, Turns
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.layout import PageLayout
 from common.kv.staging import StagingPool
+from common.observe.health import Readiness
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind
@@ -80,13 +81,17 @@ class WorkerNode(Generic[Event]):
         core: StepCore[Event],
         outside: Outside,
         metrics: Metrics,
+        readiness: Readiness | None = None,
         metrics_address: str = "",
     ) -> None:
         self.me = me
         self._config = config
         self._core = core
         self._outside = outside
-        self._gauges = WorkerGauges(metrics)
+        self._metrics = metrics
+        self._readiness = readiness
+        self._server: RpcServer | None = None
+        self._gauges = WorkerGauges(metrics, layout)
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
         self._told = asyncio.Event()
@@ -106,7 +111,9 @@ class WorkerNode(Generic[Event]):
             offload=outside.offload,
             clock=outside.clock,
             entropy=outside.entropy,
-            limits=TransferLimits(frame_timeout_s=transfer.deadline_s, max_links=transfer.max_links),
+            limits=TransferLimits(
+                open_timeout_s=transfer.deadline_s, frame_timeout_s=transfer.deadline_s, max_links=transfer.max_links
+            ),
         )
         self.presence = Presence(
             me, role=role, layout=layout, load=lambda: self.turns.look.load, metrics_address=metrics_address
@@ -136,8 +143,12 @@ class WorkerNode(Generic[Event]):
             await stack.enter_async_context(self.endpoint)
             self._driver.start()
             stack.callback(self._driver.stop)
-            server = await serve(
-                self._services(role), bind, surface=Surface.INTERNAL, make_server=self._outside.make_server
+            self._server = server = await serve(
+                self._services(role),
+                bind,
+                surface=Surface.INTERNAL,
+                metrics=self._metrics,
+                make_server=self._outside.make_server,
             )
             self.presence.become_ready()
             await self._live(role, server, on_ready)
@@ -169,6 +180,10 @@ class WorkerNode(Generic[Event]):
     async def _drain(self, grace_s: float) -> int:
         """No new work; what runs may finish. Returns the sequences that are left."""
         self.presence.begin_drain()
+        if self._readiness is not None:
+            self._readiness.drain()
+        if self._server is not None:
+            await self._server.set_serving(False)
         await self.registration.beat()
         try:
             async with asyncio.timeout(grace_s if self._failure is None else 0.0):

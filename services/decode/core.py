@@ -168,4 +168,9 @@ class DecodeCore:
             step_batch=len(runner.last_step.extended),
             steps=runner.steps,
         )
-        return Look(load=load, counters={**asdict(self.counters), **asdict(self._cache.counters())})
+        return Look(
+            load=load,
+            counters={**asdict(self.counters), **asdict(self._cache.counters())},
+            empty_slots=runner.empty_slots,
+            reservations=len(self._desk),
+        )

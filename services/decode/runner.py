@@ -158,6 +158,10 @@ class Runner:
                 self._teller.fail(work, Reason.DEADLINE_EXCEEDED, f"{sequence} ran out of time")
                 self._remove(sequence)
 
+    @property
+    def empty_slots(self) -> int:
+        return self._batch.empty_slots
+
     def give_up(self, is_meant: Callable[[Work], bool]) -> int:
         """Remove the sequences of cancelled work; how many there were."""
         meant = [each for each in (*self._active, *self._waiting) if is_meant(self._batch[each].work)]

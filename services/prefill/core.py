@@ -229,7 +229,7 @@ class PrefillCore:
     def look(self) -> Look:
         """A snapshot between two turns."""
         counters = {**asdict(self.counters), **asdict(self._cache.counters())}
-        return Look(load=self._load(), counters=counters)
+        return Look(load=self._load(), counters=counters, empty_slots=self._batch.empty_slots)
 
     def _load(self) -> LoadReport:
         waiting = [prompt for prompt in self._prompts.values() if not prompt.has_begun]

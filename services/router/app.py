@@ -15,6 +15,7 @@ from common.model.description import ModelDescription, describe
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
+from common.observe.lag import LoopLag
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
@@ -79,14 +80,21 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     node = RouterNode(
         name, config=config, model=model, tokenizer=tokenizer, secret=secret, outside=outside, metrics=metrics
     )
-    pages = standard_pages(metrics, None, readiness, refresh=gauges.refresh)
+    lag = LoopLag(metrics)
+
+    def refresh() -> None:
+        gauges.refresh()
+        lag.refresh()
+
+    pages = standard_pages(metrics, None, readiness, refresh=refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
         process = _Process(name, node, readiness, http.address)
-        async with asyncio.TaskGroup() as group:
-            welcome = group.create_task(process.welcome(), name="welcome")
-            bind = Bind(host=config.listen.host, port=config.listen.port)
-            await node.serve(bind, stop=process.stop, on_listening=process.listening)
-            welcome.cancel()
+        with lag:
+            async with asyncio.TaskGroup() as group:
+                welcome = group.create_task(process.welcome(), name="welcome")
+                bind = Bind(host=config.listen.host, port=config.listen.port)
+                await node.serve(bind, stop=process.stop, on_listening=process.listening)
+                welcome.cancel()
     _LOG.info("router_stopped", router=name)
 
 

@@ -1,0 +1,56 @@
+"""What a scrape of a worker shows."""
+
+from common.core.worker import LoadReport, PageCounts
+from common.engine.look import Look
+from common.observe import catalogue
+from common.observe.metric import ProcessRole
+from common.observe.registry import Metrics
+from common.transfer.counters import TransferCounters
+from common.transfer.endpoint import TransferSnapshot
+from common.worker.gauges import WorkerGauges
+from tests.worker.scene import LAYOUT
+
+CHANNEL = {"channel": "gloo", "direction": "sent"}
+
+
+def look(*, referenced: int, empty_slots: int, reservations: int = 0) -> Look:
+    pages = PageCounts(total=8, free=8 - referenced, promised=0, referenced=referenced, cached=0)
+    return Look(load=LoadReport(pages=pages, steps=0), counters={}, empty_slots=empty_slots, reservations=reservations)
+
+
+def transfers(sent: TransferCounters) -> TransferSnapshot:
+    return TransferSnapshot(
+        channel="gloo",
+        sent=sent.snapshot(),
+        received=TransferCounters().snapshot(),
+        links=1,
+        inlets=0,
+        expected=0,
+        lent_arrivals=0,
+        free_staging=0,
+        background_tasks=0,
+        open_tickets=0,
+    )
+
+
+def test_empty_slots_and_open_promises_are_shown() -> None:
+    metrics = Metrics(ProcessRole.DECODE)
+    gauges = WorkerGauges(metrics, LAYOUT)
+    sent = TransferCounters()
+    gauges.show(look(referenced=2, empty_slots=8, reservations=3), transfers(sent), num_subscriptions=0)
+    assert metrics.value(catalogue.PAGE_FRAGMENTATION) == 8 / (2 * LAYOUT.page_size)
+    assert metrics.value(catalogue.RESERVATIONS) == 3
+    gauges.show(look(referenced=0, empty_slots=0), transfers(sent), num_subscriptions=0)
+    assert metrics.value(catalogue.PAGE_FRAGMENTATION) == 0
+
+
+def test_each_run_of_pages_is_observed_once() -> None:
+    metrics = Metrics(ProcessRole.PREFILL)
+    gauges = WorkerGauges(metrics, LAYOUT)
+    sent = TransferCounters()
+    for count in (3, 0, 2):
+        for _ in range(count):
+            sent.moved(1, 256, 0.01)
+        gauges.show(look(referenced=0, empty_slots=0), transfers(sent), num_subscriptions=0)
+    assert metrics.value(catalogue.TRANSFER_SECONDS, **CHANNEL) == 5
+    assert metrics.value(catalogue.TRANSFER_BYTES, **CHANNEL) == 5 * 256
