@@ -9,6 +9,13 @@ import pytest_asyncio
 
 from tests.cluster.house import House, house
 
+START_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> None:
+    """In place of the usual check: processes of a standing cluster come and go. `house` looks when all have ended."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def standing(request: pytest.FixtureRequest) -> AsyncIterator[House]:
@@ -23,8 +30,9 @@ async def standing(request: pytest.FixtureRequest) -> AsyncIterator[House]:
 
     keeper = asyncio.create_task(keep())
     either: set[asyncio.Future[Any]] = {keeper, made}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(either, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
     if not made.done():
+        keeper.cancel()
         await keeper  # raises what kept the cluster from starting
     yield made.result()
     over.set()

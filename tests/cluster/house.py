@@ -21,11 +21,11 @@ from protos.baton.v1 import cluster_pb2, generation_pb2, types_pb2, worker_pb2, 
 from services.local.answer import Answer
 from services.local.client import RouterClient, router_client
 from services.local.cluster import LocalCluster, local_cluster
-from services.local.ports import free_port
 from services.local.supervisor import Supervised
 from services.local.topology import Kind, Overrides
 from services.local.valkey import EmbeddedValkey
 from tests.cluster.leftovers import CANARY, check_logs, nothing_left
+from tests.cluster.ports import stable_port
 
 if TYPE_CHECKING:
     from common.observe.announce import Announcement
@@ -140,11 +140,11 @@ class House:
 
     def kill(self, kind: Kind, number: int = 0, number_of_signal: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to one process; a killed one is restarted by its supervisor, and not ready until then."""
-        pid = self.worker(kind, number).child.pid
-        assert pid is not None
+        process = self.worker(kind, number)
+        assert process.child.pid is not None
+        os.kill(process.child.pid, number_of_signal)
         if number_of_signal is signal.SIGKILL:
-            self.worker(kind, number).ready.clear()
-        os.kill(pid, number_of_signal)
+            process.ready.clear()
 
     async def status(self, process: Supervised) -> worker_pb2.GetStatusResponse:
         """What a worker says of itself."""
@@ -171,12 +171,17 @@ class House:
         await self.wait_workers(len(self.workers()))
 
     async def _sees(self, count: int) -> bool:
-        if any(process.last is None or not process.ready.is_set() for process in self.workers()):
-            return False
-        running = {(await self.status(process)).worker.epoch for process in self.workers()}
-        return (
-            sum(each.state == "ready" and each.worker.epoch in running for each in (await self.view()).workers) == count
-        )
+        running = await self.epochs()
+        ready = {each.worker.epoch for each in (await self.view()).workers if each.state == "ready"}
+        return len(running) == count and ready == running
+
+    async def epochs(self) -> set[int]:
+        """The incarnations of the workers that are up."""
+        up = [process for process in self.workers() if process.ready.is_set()]
+        try:
+            return {(await self.status(process)).worker.epoch for process in up}
+        except BatonError:
+            return set()  # one of them is going or coming at this moment
 
     async def until(self, is_so: Callable[[], Awaitable[bool]], *, timeout_s: float = 20.0) -> None:
         """Until something is so, looked at from outside again and again: a process has no event to wait for."""
@@ -270,7 +275,7 @@ async def _running(overrides: Overrides) -> AsyncIterator[House]:
         clock=CLOCK,
         entropy=SystemEntropy(),
         tell=told.append,
-        first_router_port=free_port(),
+        first_router_port=stable_port(),
     )
     async with cluster_context as cluster, router_client(cluster.router_address()) as client:
         yield House(cluster, client)

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from services.local.ports import free_port
 from services.local.topology import Kind
 from tests.cluster.drive import (
     PAGE_BYTES,
@@ -17,6 +16,7 @@ from tests.cluster.drive import (
     running_on,
 )
 from tests.cluster.house import CLOCK, House
+from tests.cluster.ports import stable_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +25,7 @@ HOUSE = {
     "prefill": 2,
     "decode": 2,
     "settings": SLOW_SIM,
-    "of_process": {name: (f"listen.port={free_port()}",) for name in WORKERS},
+    "of_process": {name: (f"listen.port={stable_port()}",) for name in WORKERS},
 }
 SEED = 4101
 SILENCE_S = 5.0

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 
-from services.local.ports import free_port
 from services.local.topology import Kind
 from tests.cluster.drive import PAGE_BYTES, PAGE_SIZE, SLOW_SIM, check_all, counter, prompts
 from tests.cluster.house import House
+from tests.cluster.ports import stable_port
 from tests.cluster.relay import AddressSwap, GrpcRelay, Weather
 from tests.cluster.wire import FlippingProxy, listen_first
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
 SEED = 10_101
+TRANSFER_DEADLINE_S = 2.0
 NAMES = ("prefill-0", "decode-0")
-LISTEN = {name: free_port() for name in NAMES}
-ADVERTISED = {name: free_port() for name in NAMES}
+LISTEN = {name: stable_port() for name in NAMES}
+ADVERTISED = {name: stable_port() for name in NAMES}
 HOUSE = {
     "settings": SLOW_SIM,
     "of_process": {
@@ -33,10 +34,14 @@ class Network:
     """What stands between the processes. Calm until a test says otherwise."""
 
     relays: dict[str, GrpcRelay]
+    is_walled: bool = False
+    """New data-plane connections lead nowhere."""
     wires: list[FlippingProxy] = field(default_factory=list)
 
     async def forwarded(self, port: int) -> int:
         """A forwarder in front of a data-plane port."""
+        if self.is_walled:
+            return AddressSwap.LAST_PORT
         wire = FlippingProxy(port, min_bytes=PAGE_BYTES)
         await wire.start(listen_first())
         self.wires.append(wire)
@@ -98,3 +103,16 @@ async def test_control_messages_that_come_twice_late_or_out_of_order_change_noth
     check_all(asks, told)
     happened = sum((relay.happened for relay in network.relays.values()), start=type(relay.happened)())
     assert min(happened[fate] for fate in ("duplicate", "delay", "late")) > 0
+
+
+async def test_a_data_plane_that_leads_nowhere_costs_one_deadline(cluster: House, network: Network) -> None:
+    """Pages cannot travel from a new prefill worker: the prompt is read on decode instead."""
+    ask = prompts(1, length=6 * PAGE_SIZE, max_tokens=4, seed=SEED + 4)[0]
+    network.is_walled = True
+    cluster.kill(Kind.PREFILL)
+    await cluster.wait_whole()
+    told = await cluster.ask(ask)
+    network.is_walled = False
+    check_all([ask], [told])
+    print(f"silence behind a wall: {told.longest_wait_s:.2f} s (deadline {TRANSFER_DEADLINE_S:.0f} s)")
+    assert told.longest_wait_s <= TRANSFER_DEADLINE_S + 1.5
