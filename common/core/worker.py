@@ -49,6 +49,7 @@ class LoadReport:
     step_seconds: float = 0.0
     step_batch: int = 0
     tokens_per_second: float = 0.0
+    """Drawn on decode, read on prefill; over the last seconds."""
     steps: int = 0
 
 

@@ -12,6 +12,7 @@ from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId, Tok
 from common.core.request import Work
 from common.core.worker import LoadReport
 from common.engine.look import Look
+from common.engine.rate import Rate
 from common.engine.telling import Owned, Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
@@ -52,6 +53,7 @@ class DecodeCore:
         self._max_sequences = max_sequences
         self._clock = clock
         self._tombstones = Tombstones()
+        self._rate = Rate()
 
     # Commands
 
@@ -148,6 +150,8 @@ class DecodeCore:
         for reservation in kept:
             self._runner.adopt(reservation)
         stepped = self._runner.step()
+        if stepped:
+            self._rate.add(len(self._runner.last_step.drawn), now)
         return landed or bool(kept) or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
@@ -166,6 +170,7 @@ class DecodeCore:
             running_sequences=runner.num_active,
             step_seconds=runner.last_step.seconds,
             step_batch=len(runner.last_step.extended),
+            tokens_per_second=self._rate.per_second(self._clock.monotonic()),
             steps=runner.steps,
         )
         return Look(

@@ -14,6 +14,7 @@ from common.core.request import Work
 from common.core.worker import LoadReport
 from common.engine.batch import Batch, BatchOutcome, Drawn
 from common.engine.look import Look
+from common.engine.rate import Rate
 from common.engine.telling import Owned, Stepped, Teller, prefill_done, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
@@ -51,6 +52,7 @@ class PrefillCore:
         self._clock = clock
         self._prompts: dict[SequenceId, Prompt] = {}
         self._tombstones = Tombstones()
+        self._rate = Rate()
         self._teller = teller
         self._last_step = BatchOutcome()
         self._steps = 0
@@ -134,6 +136,7 @@ class PrefillCore:
         outcome = self._batch.run(plan)
         self._steps += 1
         self._last_step = outcome
+        self._rate.add(outcome.num_tokens, self._clock.monotonic())
         stepped = Stepped(num_rows=len(outcome.extended), num_tokens=outcome.num_tokens, seconds=outcome.seconds)
         self._teller.say(stepped)
         self.counters.computed_tokens += outcome.num_tokens
@@ -241,5 +244,6 @@ class PrefillCore:
             outstanding_exports=self._gatherer.num_lent,
             step_seconds=self._last_step.seconds,
             step_batch=len(self._last_step.extended),
+            tokens_per_second=self._rate.per_second(self._clock.monotonic()),
             steps=self._steps,
         )
