@@ -7,6 +7,8 @@ does, because the ping's answer must come from the process. Checked against a st
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from common.config.sections.cluster import LivenessSection
+
 Options = tuple[tuple[str, int | str], ...]
 
 MIB = 1 << 20
@@ -26,12 +28,17 @@ class Pings:
     every_s: float
     timeout_s: float
 
+    @classmethod
+    def of(cls, liveness: LivenessSection) -> "Pings":
+        return cls(every_s=liveness.ping_s, timeout_s=liveness.ping_timeout_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one surface accepts, and how soon it calls a silent peer dead."""
 
     max_message_bytes: int
+    max_reply_bytes: int
     max_metadata_bytes: int
     max_concurrent_streams: int
     ping_every_ms: int
@@ -45,6 +52,8 @@ LIMITS = {
     # because there may be thousands of idle clients.
     Surface.CLIENT: Limits(
         max_message_bytes=MIB,
+        # What a gRPC client takes unless it was told otherwise; the ids of a whole MiB of text fit.
+        max_reply_bytes=4 * MIB,
         max_metadata_bytes=16 << 10,
         max_concurrent_streams=1024,
         ping_every_ms=2000,
@@ -54,6 +63,7 @@ LIMITS = {
     # 16 MiB: four million token ids, far above any context; a snapshot of owned pages fits as well.
     Surface.INTERNAL: Limits(
         max_message_bytes=16 * MIB,
+        max_reply_bytes=16 * MIB,
         max_metadata_bytes=16 << 10,
         max_concurrent_streams=4096,
         ping_every_ms=1000,
@@ -63,11 +73,13 @@ LIMITS = {
 }
 
 
-def server_options(surface: Surface, pings: Pings | None = None) -> Options:
-    """Options of a listener on `surface`; `pings` in place of the surface's own."""
+def server_options(surface: Surface, pings: Pings | None = None, max_message_bytes: int | None = None) -> Options:
+    """Options of a listener on `surface`; `pings` and `max_message_bytes` in place of the surface's own."""
     limits = _limits(surface, pings)
     return (
         *_shared(limits),
+        ("grpc.max_receive_message_length", max_message_bytes or limits.max_message_bytes),
+        ("grpc.max_send_message_length", limits.max_reply_bytes),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
         ("grpc.http2.min_ping_interval_without_data_ms", limits.min_ping_interval_ms),
         # Two processes on one port would split the traffic of one worker id between two incarnations.
@@ -77,8 +89,12 @@ def server_options(surface: Surface, pings: Pings | None = None) -> Options:
 
 def channel_options(surface: Surface, pings: Pings | None = None) -> Options:
     """Options of a channel towards a listener on `surface`; `pings` in place of the surface's own."""
+    limits = _limits(surface, pings)
     return (
-        *_shared(_limits(surface, pings)),
+        *_shared(limits),
+        ("grpc.max_receive_message_length", limits.max_reply_bytes),
+        # What is too large is the server's to say, with its own limit.
+        ("grpc.max_send_message_length", -1),
         # Retries live in one layer, the router; grpc's own would multiply them.
         ("grpc.enable_retries", 0),
         # A channel to a new incarnation must not inherit the connection of the old one at the same address.
@@ -109,8 +125,6 @@ def _shared(limits: Limits) -> Options:
         ("grpc.http2.ping_timeout_ms", limits.ping_timeout_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_receive_message_length", limits.max_message_bytes),
-        ("grpc.max_send_message_length", limits.max_message_bytes),
         ("grpc.max_metadata_size", limits.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.max_metadata_bytes),
     )

@@ -37,10 +37,15 @@ class MakeServer(Protocol):
 
 
 def make_grpc_server(
-    surface: Surface, interceptors: Sequence[grpc.aio.ServerInterceptor], *, pings: Pings | None = None
+    surface: Surface,
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    *,
+    pings: Pings | None = None,
+    max_message_bytes: int | None = None,
 ) -> grpc.aio.Server:
-    """The real thing. `pings` (bound with functools.partial) replace the surface's own."""
-    return grpc.aio.server(interceptors=list(interceptors), options=list(server_options(surface, pings)))
+    """The real thing. The last two, bound with functools.partial, replace the surface's own."""
+    options = server_options(surface, pings, max_message_bytes)
+    return grpc.aio.server(interceptors=list(interceptors), options=list(options))
 
 
 class RpcServer:

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from common.config.config import Config
@@ -28,7 +29,7 @@ from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind, join_address
 from common.rpc.client import grpc_connect
-from common.rpc.options import Surface
+from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
 from common.transfer.channel import ChannelFactory
 from common.transfer.offload import ThreadOffload
@@ -139,11 +140,12 @@ def free_port(host: str) -> int:
 
 def _outside(config: Config) -> Outside:
     secret = read_secret(config.cluster)
+    pings = Pings.of(config.liveness)
     return Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
-        connect=grpc_connect(Surface.INTERNAL),
-        make_server=make_grpc_server,
+        connect=grpc_connect(Surface.INTERNAL, pings=pings),
+        make_server=partial(make_grpc_server, pings=pings),
         store=connect(config.cluster, config.liveness, user=RedisUser.WORKER, secret=secret),
         channels=_channels(config),
         offload=ThreadOffload(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 from pathlib import Path
 
 from common.config.config import Config
@@ -22,7 +23,7 @@ from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
-from common.rpc.options import Surface
+from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import ThreadOffload
@@ -72,8 +73,8 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     outside = Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
-        connect=grpc_connect(Surface.INTERNAL),
-        make_server=make_grpc_server,
+        connect=grpc_connect(Surface.INTERNAL, pings=Pings.of(config.liveness)),
+        make_server=partial(make_grpc_server, max_message_bytes=config.router.max_message_bytes),
         store=connect(config.cluster, config.liveness, user=RedisUser.ROUTER, secret=secret),
         offload=offload,
     )

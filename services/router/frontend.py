@@ -3,12 +3,13 @@
 import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, Unsupported
 from common.core.ids import RequestId, TokenId
 from common.rpc.deadline import DEADLINE_KEY, remaining_s
+from common.rpc.options import LIMITS, Surface
 from common.rpc.server import Service
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
 from services.router.dispatch import Dispatcher
@@ -26,6 +27,8 @@ MARGIN_S = 0.01
 
 FLUSH_S = 5.0
 """Chosen: how long the last deltas of an ended request may take to leave. The work is over by then."""
+
+Reply = TypeVar("Reply", generation_pb2.TokenizeResponse, generation_pb2.DetokenizeResponse)
 
 Context = Any
 """grpc.aio.ServicerContext, or the simulation's."""
@@ -82,15 +85,15 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
                 tokens = await self._intake.tokenize_chat(chat_from_wire(request.chat))
             case _:
                 raise refusal("input", "text or chat is needed")
-        return generation_pb2.TokenizeResponse(token_ids=tokens)
+        return _fitting("input", generation_pb2.TokenizeResponse(token_ids=tokens))
 
     async def Detokenize(
         self, request: generation_pb2.DetokenizeRequest, context: object
     ) -> generation_pb2.DetokenizeResponse:
-        check_ids("token_ids", tuple(request.token_ids), self._intake.model)
         tokens = tuple(map(TokenId, request.token_ids))
+        check_ids("token_ids", tokens, self._intake.model)
         text = await self._intake.detokenize(tokens, skip_special=request.skip_special_tokens)
-        return generation_pb2.DetokenizeResponse(text=text)
+        return _fitting("token_ids", generation_pb2.DetokenizeResponse(text=text))
 
     async def GetModel(
         self, request: generation_pb2.GetModelRequest, context: object
@@ -110,6 +113,14 @@ def generation_service(servicer: Frontend) -> Service:
         name="baton.v1.GenerationService",
         add=partial(generation_pb2_grpc.add_GenerationServiceServicer_to_server, servicer),
     )
+
+
+def _fitting(field: str, response: Reply) -> Reply:
+    """Raises InvalidRequest where grpc would not send it, and would say so without a reason."""
+    size, limit = response.ByteSize(), LIMITS[Surface.CLIENT].max_reply_bytes
+    if size > limit:
+        raise refusal(field, f"the answer has {size} bytes, at most {limit} can be sent: ask in parts")
+    return response
 
 
 async def _write(journey: Journey, context: Context, header: tuple[tuple[str, str], ...]) -> None:

@@ -147,8 +147,9 @@ def _chat(asked: Asked) -> Found:
 def _token_ids(field: str, ids: tuple[int, ...], model: ModelFacts, limit: int) -> Found:
     if len(ids) > limit:
         yield _violation(field, f"{len(ids)} ids, at most {limit}")
-    index = next((index for index, token in enumerate(ids[:limit]) if not 0 <= token < model.vocab_size), None)
-    if index is not None:
+    known = ids[:limit]
+    if known and not 0 <= min(known) <= max(known) < model.vocab_size:  # the loop below takes ten times as long
+        index = next(index for index, token in enumerate(known) if not 0 <= token < model.vocab_size)
         yield _violation(f"{field}[{index}]", f"{ids[index]} is not below the vocabulary size of {model.vocab_size}")
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from common.config.sections.cluster import LivenessSection
 from common.core.errors import Unavailable
 from common.rpc.client import call, grpc_connect, stream
 from common.rpc.options import LIMITS, Pings, Surface, channel_options, server_options
@@ -27,6 +28,15 @@ def test_pings_from_the_configuration_replace_the_surfaces_own(surface: Surface)
         assert options["grpc.keepalive_time_ms"] == 200
         assert options["grpc.http2.ping_timeout_ms"] == 300
     assert dict(server_options(surface, pings))["grpc.http2.min_ping_interval_without_data_ms"] < 200
+
+
+def test_a_message_limit_from_the_configuration_replaces_the_surfaces_own() -> None:
+    options = dict(server_options(Surface.CLIENT, max_message_bytes=5000))
+    assert options["grpc.max_receive_message_length"] == 5000
+
+
+def test_pings_come_from_the_liveness_section() -> None:
+    assert Pings.of(LivenessSection(ping_s=0.2, ping_timeout_s=0.3)) == Pings(every_s=0.2, timeout_s=0.3)
 
 
 def test_servers_permit_the_pings_that_our_channels_send() -> None:
