@@ -43,6 +43,7 @@ class Dialer:
         self._connect = connect
         self._max_channels = max_channels
         self._open: OrderedDict[WorkerId, tuple[WorkerRef, grpc.aio.Channel]] = OrderedDict()
+        self._dropped: OrderedDict[WorkerId, WorkerRef] = OrderedDict()
         self._retired: OrderedDict[tuple[WorkerId, Epoch], None] = OrderedDict()
 
     async def channel(self, peer: WorkerRef) -> grpc.aio.Channel:
@@ -60,12 +61,14 @@ class Dialer:
         channel = self._connect(peer.address)
         self._open[peer.worker] = (peer, channel)
         self._open.move_to_end(peer.worker)
+        before = self._dropped.pop(peer.worker, None) if known is None else known[0]
+        if before is not None and before.epoch != peer.epoch:
+            self._retire(before)
         if known is not None:
-            if known[0].epoch != peer.epoch:
-                self._retire(known[0])
             await known[1].close(grace=None)
         while len(self._open) > self._max_channels:
-            _, (_, oldest) = self._open.popitem(last=False)
+            _, (ref, oldest) = self._open.popitem(last=False)
+            self._note_dropped(ref)
             await oldest.close(grace=None)
         return channel
 
@@ -74,6 +77,7 @@ class Dialer:
         known = self._open.get(peer.worker)
         if known is not None and known[0].epoch == peer.epoch:
             del self._open[peer.worker]
+            self._note_dropped(peer)
             await known[1].close(grace=None)
 
     async def close(self) -> None:
@@ -81,6 +85,12 @@ class Dialer:
         while self._open:
             _, (_, channel) = self._open.popitem()
             await channel.close(grace=None)
+
+    def _note_dropped(self, peer: WorkerRef) -> None:
+        """It may be dialled again, until another incarnation is: then a late word to this one may not unseat that."""
+        self._dropped[peer.worker] = peer
+        while len(self._dropped) > self._max_channels:
+            self._dropped.popitem(last=False)
 
     def _retire(self, peer: WorkerRef) -> None:
         self._retired[(peer.worker, peer.epoch)] = None

@@ -51,6 +51,20 @@ def test_a_new_epoch_closes_the_old_channel_and_fences_the_old_epoch() -> None:
     asyncio.run(body())
 
 
+def test_a_late_word_to_a_dropped_incarnation_does_not_unseat_its_successor() -> None:
+    async def body() -> None:
+        it = dialer()
+        await it.channel(ref("w", 1))
+        await it.drop(ref("w", 1))
+        new = await it.channel(ref("w", 2))
+        with pytest.raises(Fenced):
+            await it.channel(ref("w", 1))
+        assert await it.channel(ref("w", 2)) is new
+        assert not new.is_closed  # type: ignore[attr-defined]
+
+    asyncio.run(body())
+
+
 def test_the_channel_unused_for_longest_makes_room() -> None:
     async def body() -> None:
         it = dialer(max_channels=2)
