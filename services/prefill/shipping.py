@@ -59,7 +59,7 @@ class Shipping:
             await stop.wait()  # bounded: the service sets it when it leaves
             self._group = None
             for export in self._exports.values():
-                export.transfer.abort(Reason.DRAINING, "the prefill worker is stopping")
+                export.end(Reason.DRAINING, "the prefill worker is stopping")
 
     async def wait_idle(self) -> None:
         """Until every export has ended: acknowledged, failed or expired. Bounded by the transfers' own deadlines."""
@@ -84,8 +84,7 @@ class Shipping:
         """The core gave the prompt up: what was shipped is void."""
         export = self._exports.get((dropped.request, dropped.attempt))
         if export is not None:
-            export.transfer.abort(Reason.CANCELLED, dropped.reason)
-            export.runs.put_nowait(None)
+            export.end(Reason.CANCELLED, dropped.reason)
 
     async def _ship(self, key: ExportKey, export: "_Export") -> None:
         try:
@@ -106,7 +105,7 @@ class Shipping:
 
     async def _carry(self, key: ExportKey, export: "_Export") -> None:
         while True:
-            ready = await export.runs.get()  # bounded: the core drops the prompt at its deadline at the latest
+            ready = await export.runs.get()  # bounded: the core drops the prompt at its deadline, the stop ends it
             if ready is None:
                 return
             try:
@@ -161,3 +160,8 @@ class _Export:
         self.transfer = transfer
         self.router = router
         self.runs: asyncio.Queue[RunReady | None] = asyncio.Queue()
+
+    def end(self, reason: Reason, why: str) -> None:
+        """No run is coming any more, and what was shipped is void."""
+        self.transfer.abort(reason, why)
+        self.runs.put_nowait(None)

@@ -1,0 +1,91 @@
+"""Shipping between the core and the transfer room: every way out ends, and gives the staging back."""
+
+import asyncio
+
+from common.core.clock import SystemClock
+from common.core.errors import Reason, TransferFailed
+from common.core.events import WorkEvent
+from common.core.ids import Epoch, RequestId, ReservationId, RouterId, RouterRef, TransferId, WorkerId, WorkerRef
+from common.kv.staging import StagingPool
+from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun
+from services.prefill.messages import Destination, RunReady
+from services.prefill.shipping import Shipping
+
+ROUTER = RouterRef(RouterId("router-0"), Epoch(1))
+DECODE = WorkerRef(WorkerId("decode-0"), Epoch(2), "127.0.0.1:2")
+
+
+class Transfer:
+    """An outbound transfer whose receiver takes every run."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome(state=OutcomeState.PENDING)
+        self.shipped = asyncio.Event()
+
+    async def ship(self, run: PageRun, data: memoryview) -> None:
+        self._check()
+        self.shipped.set()
+
+    async def finish(self, finale: Finale, run: PageRun, data: memoryview) -> None:
+        self._check()
+
+    async def wait_outcome(self, timeout_s: float) -> Outcome:
+        self.outcome = Outcome(state=OutcomeState.DONE)
+        return self.outcome
+
+    def abort(self, reason: Reason, message: str = "") -> None:
+        if not self.outcome.is_terminal:
+            self.outcome = Outcome(state=OutcomeState.FAILED, reason=reason, message=message)
+
+    def _check(self) -> None:
+        if self.outcome.is_terminal:
+            raise TransferFailed(message=self.outcome.message)
+
+
+class Scene:
+    """Shipping with an endpoint that starts played transfers."""
+
+    def __init__(self) -> None:
+        self.staging = StagingPool(2, 64)
+        self.transfers: list[Transfer] = []
+        self.told: list[WorkEvent] = []
+        self.given_up: list[tuple[RequestId, int]] = []
+        self.shipping = Shipping(
+            self,  # type: ignore[arg-type]
+            tell=lambda _, event: self.told.append(event),
+            wake=lambda: None,
+            give_up=lambda request, attempt: self.given_up.append((request, attempt)),
+            outcome_s=1.0,
+            clock=SystemClock(),
+        )
+
+    def start(self, transfer: TransferId, request: RequestId, destination: WorkerRef) -> Transfer:
+        self.transfers.append(Transfer())
+        return self.transfers[-1]
+
+    def run_ready(self, first_page: int, finale: Finale | None = None) -> RunReady:
+        return RunReady(
+            router=ROUTER,
+            request=RequestId("r"),
+            attempt=1,
+            destination=Destination(worker=DECODE, reservation=ReservationId("res"), held_pages=0),
+            run=PageRun(first_page=first_page, num_pages=1),
+            num_bytes=64,
+            staging=self.staging.acquire_nowait(),
+            finale=finale,
+        )
+
+
+async def test_a_stop_ends_an_export_that_waits_for_a_run_which_never_comes() -> None:
+    scene, stop = Scene(), asyncio.Event()
+    running = asyncio.create_task(scene.shipping.run(stop))
+    await asyncio.sleep(0)
+    scene.shipping.ready(scene.run_ready(0))
+    (transfer,) = scene.transfers
+    await transfer.shipped.wait()
+    stop.set()
+    async with asyncio.timeout(1.0):
+        await running
+    assert transfer.outcome.reason is Reason.DRAINING
+    assert scene.shipping.num_exports == 0
+    assert scene.staging.num_free == scene.staging.count
