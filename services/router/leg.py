@@ -198,6 +198,10 @@ class Leg:
             await self._hand_to(await self._renew(broken), self._facts())
 
     async def _take_failure(self, worker: WorkerRef, event: WorkFailed) -> None:
+        """Both ends of a transfer tell of its failure: the later word is about an attempt that was replaced."""
+        if event.role is Role.PREFILL and event.attempt != self._work.attempt:
+            self._record.note_stale()
+            return
         broken = failure_of(worker, event)
         stands = event.reservation_stands or event.role is Role.PREFILL
         if self._promise is None or not stands:

@@ -222,6 +222,33 @@ def test_news_of_an_attempt_that_was_given_up_changes_nothing() -> None:
     play(story)
 
 
+def test_decode_telling_of_a_failed_transfer_after_prefill_did_costs_no_other_attempt() -> None:
+    """Both ends of a transfer report its failure; the second report finds the next attempt under way."""
+
+    async def story(house: House) -> None:
+        await enter(house, decodes=1, p0=Script(transfer_failures=1))
+        wanted = request(prompt=LONG)
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(house.ask(wanted))
+            await asyncio.sleep(0.04)
+            (work,) = house.stage.workers["p1"].works
+            assert work.attempt == 2
+            house.stage.workers["d0"].emit(
+                WorkFailed(
+                    request=work.request,
+                    attempt=1,
+                    reason=Reason.TRANSFER_FAILED,
+                    message="digests differ",
+                    role=Role.PREFILL,
+                    reservation_stands=True,
+                )
+            )
+        assert asked.result().is_exact(wanted)
+        assert (seen(house, "renew"), seen(house, "prefill"), seen(house, "local")) == (1, 2, 0)
+
+    play(story)
+
+
 def test_no_pages_on_one_worker_goes_to_the_next() -> None:
     async def story(house: House) -> None:
         await enter(house, d0=Script(refusals=1))
@@ -291,6 +318,20 @@ def test_a_cancel_reaches_every_worker_at_every_point(after_ms: int, how: str) -
                 await asked
         await asyncio.sleep(0.5)
         house.check_clean()
+
+    play(story)
+
+
+def test_a_cancel_while_the_client_still_reads_a_finished_answer_changes_nothing() -> None:
+    async def story(house: House) -> None:
+        await enter(house)
+        wanted = request("req", prompt=8, max_tokens=4)
+        asked = asyncio.create_task(house.ask(wanted, read_every_s=1.0))
+        await asyncio.sleep(0.5)
+        assert house.dispatcher.num_active == 1, "all is computed, the reader is not through"
+        house.dispatcher.cancel(RequestId("req"))
+        await house.dispatcher.drain(0.1)
+        assert (await asked).is_exact(wanted)
 
     play(story)
 
