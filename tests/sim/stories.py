@@ -1,12 +1,13 @@
 """Stories with one thing in them each, where the seed is not asked."""
 
 import asyncio
+from dataclasses import replace
 
 from tests.sim.client import Leaving, Manners
 from tests.sim.invariants import unrest
 from tests.sim.oracle import Ask
 from tests.sim.play import Story
-from tests.sim.world import World
+from tests.sim.world import CONFIG, World
 
 LONG = Ask(name="long", prompt=tuple(range(30)), max_tokens=60, n=2, temperature=1.0)
 """Read remotely, written for more than a second."""
@@ -70,3 +71,29 @@ def leave_unheard(kind: str, lasts_s: float) -> Story:
         assert held_s == 0.0, f"pages were held for {held_s:.2f} s more after the worker could have been told"
 
     return story
+
+
+async def leave_amid_landing(world: World) -> None:
+    """A client leaves while its pages land; running answers take those pages for their next tokens at once."""
+    for number in range(6):
+        prompt = tuple(range(number, number + 9))
+        growing = Ask(name=f"growing-{number}", prompt=prompt, max_tokens=30, seed=number, temperature=1.0)
+        world.ask(growing, Manners(starts_at=0.02 * number))
+    leaving = Ask(name="leaving", prompt=tuple(range(100, 176)), max_tokens=8)
+    world.ask(leaving, Manners(starts_at=0.3, leaves_at=0.34))
+
+
+async def replace_amid_placement(world: World) -> None:
+    """A worker is replaced while a request is on its way to it: the channel closes under the call."""
+    for name in world.names:
+        world.slow(name, 0.05)
+    world.ask(LONG, Manners(starts_at=0.5))
+    await asyncio.sleep(0.63)
+    world.replace("decode-0")
+    await asyncio.sleep(2.0)
+    world.heal_all()
+    world.wake_zombies()
+
+
+SLOW_LANDING = replace(CONFIG, transfer=replace(CONFIG.transfer, land_bytes_per_step=64))
+"""A page a step."""

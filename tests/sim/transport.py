@@ -136,6 +136,7 @@ class MemoryServer:
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._addresses: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._handlers.extend(handlers)
@@ -157,6 +158,7 @@ class MemoryServer:
             self._network.listen(address, self)
 
     async def stop(self, grace: float | None) -> None:
+        self._is_stopped = True
         for address in self._addresses:
             self._network.unlisten(address, self)
         if self._tasks and grace:
@@ -179,6 +181,10 @@ class MemoryServer:
         client = call.client_half
         assert client is not None
         if client.done():
+            return
+        if self._is_stopped:
+            gone = f"{self.process}: connection refused"
+            call.to_client(lambda: call.end_client(grpc.StatusCode.UNAVAILABLE, gone))
             return
         handler = self._network.loop.create_task(self._handle(call, raw), name=f"{self.process} {call.method}")
         self._tasks.add(handler)

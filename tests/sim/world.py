@@ -128,10 +128,10 @@ class World:
 
     def _supervise(self, actor: Actor) -> None:
         """A process that ended by itself is started again, as `baton up` does it."""
+        self.network.bury(actor.process.name)
         if self.actor(actor.name) is not actor or actor.is_told_to_stop:
             return
         self._take(actor.name)
-        self.network.bury(actor.process.name)
         self.loop.call_later(RESTART_S, self.start, actor.name, context=Context())
 
     def kill(self, name: str) -> None:

@@ -1,0 +1,193 @@
+"""Famous bugs, put back into production objects for as long as a test lasts, and the bugs that storms have found."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from common.core.ids import SequenceId
+from common.engine import telling
+from common.engine.batch import Batch
+from common.kv.cache import PageCache
+from common.rpc import client
+from common.transfer.expectation import Arrival
+from common.transfer.outbound import OutboundTransfer
+from services.decode import desk, runner
+from services.decode.arrivals import Arrivals
+from services.decode.desk import PromiseDesk
+from services.decode.landing import Landing, LandingStrip
+from services.decode.messages import RunLanded
+from services.prefill.messages import RunReady
+from services.prefill.shipping import Shipping
+from services.router.cancellations import Cancellations
+from services.router.fleet import Fleet
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def forget_to_free(patch: pytest.MonkeyPatch) -> None:
+    def retire(self: Batch, sequence: SequenceId) -> None:
+        self._sequences.pop(sequence)
+
+    patch.setattr(Batch, "retire", retire)
+
+
+def double_free(patch: pytest.MonkeyPatch) -> None:
+    def retire(self: Batch, sequence: SequenceId) -> None:
+        pages = self._sequences.pop(sequence).pages
+        self._cache.release(pages)
+        self._cache.release(pages)
+
+    patch.setattr(Batch, "retire", retire)
+
+
+def free_under_a_writer(patch: pytest.MonkeyPatch) -> None:
+    """Pages go back while a landing still writes them: nobody counts writers, stops the landing, or looks again."""
+
+    def land_slice(self: PromiseDesk) -> bool:
+        if not len(self._strip):
+            return False
+        for landing in self._strip.advance():
+            found = self._reservations.get(landing.reservation)
+            if found is not None:
+                found.landed.update(range(landing.first_page, landing.first_page + len(landing.pages)))
+            self._teller.say(desk._run_landed(landing, is_accepted=found is not None))
+        return True
+
+    def nothing(*_arguments: object) -> None:
+        return
+
+    patch.setattr(PromiseDesk, "land_slice", land_slice)
+    patch.setattr(PromiseDesk, "_drop_landings", nothing)
+    for name in ("begin_write", "end_write", "check"):
+        patch.setattr(PageCache, name, nothing)
+
+
+def skip_the_epoch_check(patch: pytest.MonkeyPatch) -> None:
+    """A zombie does not see that another incarnation holds its name."""
+    from common.directory.registration import Registration
+
+    patch.setattr(Registration, "_is_foreign", lambda self, record: False)
+
+
+def token_offset_by_one(patch: pytest.MonkeyPatch) -> None:
+    """Every token after the first is told under the next index."""
+    original = telling.tokens_emitted
+
+    def shifted(draw: Any) -> Any:
+        event = original(draw)
+        return replace(event, first_index=event.first_index + 1) if event.first_index else event
+
+    patch.setattr(runner, "tokens_emitted", shifted)
+
+
+def resumed_one_token_late(patch: pytest.MonkeyPatch) -> None:
+    """Where an answer goes on after a loss, the noise of the next position is drawn."""
+    original = Batch._row
+
+    def row(self: Batch, sequence: Any, num_tokens: int) -> Any:
+        made = original(self, sequence, num_tokens)
+        if not sequence.work.emitted:
+            return made
+        return replace(made, samples=tuple(replace(each, position=each.position + 1) for each in made.samples))
+
+    patch.setattr(Batch, "_row", row)
+
+
+def drop_a_cancel(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cancellations, "submit", lambda self, worker, cancel: None)
+
+
+def land_in_another_order(patch: pytest.MonkeyPatch) -> None:
+    original = LandingStrip.add
+
+    def add(self: LandingStrip, landing: Landing) -> None:
+        landing.pages = landing.pages[::-1]
+        original(self, landing)
+
+    patch.setattr(LandingStrip, "add", add)
+
+
+def free_before_the_bytes_left(patch: pytest.MonkeyPatch) -> None:
+    """Prefill gives a staging buffer back when its run is offered, not when it was sent."""
+    original = Shipping._ship_run
+
+    async def ship_run(self: Shipping, transfer: OutboundTransfer, ready: RunReady) -> None:
+        kept = _Kept(ready.staging.view) if ready.staging is not None else None
+        if ready.staging is not None:
+            ready.staging.release()
+            self._wake()
+        await original(self, transfer, replace(ready, staging=kept))  # type: ignore[arg-type]
+
+    def release(self: Shipping, ready: RunReady) -> None:
+        if ready.staging is not None and ready.staging._buffer is not None:
+            ready.staging.release()
+        self._wake()
+
+    patch.setattr(Shipping, "_ship_run", ship_run)
+    patch.setattr(Shipping, "_release", release)
+
+
+def acknowledge_before_landing(patch: pytest.MonkeyPatch) -> None:
+    """Decode gives a staging buffer back, and its sender peace, before the bytes are in their pages."""
+    original = Arrivals.on_run
+
+    def on_run(self: Arrivals, arrival: Arrival) -> None:
+        original(self, arrival)
+        self._inbound.landed(arrival)
+
+    def landed(self: Arrivals, event: RunLanded) -> None:
+        self._lent.pop((event.reservation, event.attempt, event.first_page))
+
+    patch.setattr(Arrivals, "on_run", on_run)
+    patch.setattr(Arrivals, "landed", landed)
+
+
+def a_closed_channel_cancels_its_caller(patch: pytest.MonkeyPatch) -> None:
+    """Found in a storm: a worker was replaced while a request was being placed on it."""
+    import grpc
+
+    from common.rpc.errors import from_rpc_error
+
+    @contextmanager
+    def translated(peer: str) -> Any:
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, peer=peer) from error
+
+    patch.setattr(client, "translated", translated)
+
+
+def an_aborted_transfer_opens_its_link_again(patch: pytest.MonkeyPatch) -> None:
+    """Found in a storm: the whole prefill worker fell over it."""
+
+    async def reopen(self: OutboundTransfer) -> Any:
+        assert self._link is not None
+        self._links.let_go(self._link)
+        self._link = None
+        return await self._hold_link()
+
+    patch.setattr(OutboundTransfer, "_reopen", reopen)
+
+
+def a_cancel_waits_for_a_broken_stream(patch: pytest.MonkeyPatch) -> None:
+    """Found in a storm: what was not heard in a short blackout was never said again."""
+    original = Fleet._hear
+
+    def hear(self: Fleet, standing: Any, message: Any) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            if standing.is_connected:
+                inner.setattr(Cancellations, "send_again", lambda self, worker: None)
+            original(self, standing, message)
+
+    patch.setattr(Fleet, "_hear", hear)
+
+
+class _Kept:
+    """A view of a buffer that was given back."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view

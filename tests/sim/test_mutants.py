@@ -1,0 +1,79 @@
+"""Famous bugs, put back into production code, are found by what is named beside them; so are those found by storms.
+
+The table that the last test prints says by what and how: with `-rP`, or `-s`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.sim import mutants
+from tests.sim.client import Leaving
+from tests.sim.mutants import Break
+from tests.sim.play import play
+from tests.sim.stories import SLOW_LANDING, leave, leave_amid_landing, leave_unheard, replace_amid_placement
+from tests.sim.storm import storm
+
+MAX_STORMS = 40
+"""Measured: mutants that any storm may meet are found within 25."""
+
+Check = Callable[[], object]
+KILLED: dict[str, str] = {}
+
+BY_STORMS: tuple[Break, ...] = (
+    mutants.forget_to_free,
+    mutants.double_free,
+    mutants.skip_the_epoch_check,
+    mutants.token_offset_by_one,
+    mutants.resumed_one_token_late,
+    mutants.land_in_another_order,
+    mutants.free_before_the_bytes_left,
+    mutants.acknowledge_before_landing,
+    mutants.an_aborted_transfer_opens_its_link_again,
+)
+
+BY_NAME: dict[Break, tuple[str, Check]] = {
+    mutants.free_under_a_writer: (
+        "a client leaves amid landing",
+        lambda: play(leave_amid_landing, prefill=1, decode=1, config=SLOW_LANDING),
+    ),
+    mutants.a_closed_channel_cancels_its_caller: (
+        "a worker is replaced amid a placement",
+        lambda: play(replace_amid_placement, prefill=1, decode=1),
+    ),
+    mutants.drop_a_cancel: ("a client leaves", lambda: play(leave(Leaving.HANG_UP, 0.3))),
+    mutants.a_cancel_waits_for_a_broken_stream: ("a cancel unheard", lambda: play(leave_unheard("cut", 1.2), decode=1)),
+}
+
+
+@pytest.mark.parametrize("mutant", BY_STORMS, ids=lambda mutant: mutant.__name__)
+def test_any_storm_finds_it(mutant: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    for seed in range(MAX_STORMS):
+        if _finds(mutant, f"storm {seed}", partial(storm, seed)):
+            return
+    pytest.fail(f"{mutant.__name__} survived {MAX_STORMS} storms")
+
+
+@pytest.mark.parametrize("mutant", BY_NAME, ids=lambda mutant: mutant.__name__)
+def test_its_own_check_finds_it(mutant: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check passes without the mutant and fails with it."""
+    name, check = BY_NAME[mutant]
+    check()
+    mutant(monkeypatch)
+    assert _finds(mutant, name, check), f"{mutant.__name__} survived: {name}"
+
+
+def test_the_table_of_mutants() -> None:
+    for mutant, how in KILLED.items():
+        print(f"{mutant:45} {how}")
+
+
+def _finds(mutant: Break, name: str, check: Check) -> bool:
+    try:
+        check()
+    except Exception as error:  # noqa: BLE001 - a mutant may die of anything
+        KILLED[mutant.__name__] = f"{name}: {type(error).__name__}: {str(error).partition(chr(10))[0][:110]}"
+        return True
+    return False
