@@ -1,6 +1,7 @@
 """Workers that die at once, by SIGKILL, with requests on them: the streams go on elsewhere, token for token."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -34,11 +35,13 @@ LEASE_S = 3.0
 
 
 async def test_thirty_two_streams_survive_the_death_of_one_of_two_decode_workers(cluster: House) -> None:
-    """F1."""
+    """F1: both routes, greedy and sampled, some with two choices."""
     control = prompts(32, length=40, max_tokens=40, seed=SEED)
+    pairs = prompts(4, length=90, max_tokens=150, seed=SEED + 3)
     asks = [
-        *prompts(16, length=10, max_tokens=150, seed=SEED + 1),
-        *prompts(16, length=90, max_tokens=150, seed=SEED + 2),
+        *prompts(12, length=10, max_tokens=150, seed=SEED + 1),
+        *prompts(12, length=90, max_tokens=150, seed=SEED + 2),
+        *(replace(ask, n=2, temperature=1.0, seed=SEED + number) for number, ask in enumerate(pairs)),
     ]
     told_before = await cluster.ask_all(control)
     placed_before = (await cluster.view()).figures["placements"]
@@ -53,7 +56,7 @@ async def test_thirty_two_streams_survive_the_death_of_one_of_two_decode_workers
     killed_at = CLOCK.monotonic()
     cluster.kill(Kind.DECODE, 0)
     told = await running
-    attempts = ((await cluster.view()).figures["placements"] - placed_before) / 32
+    extra = (await cluster.view()).figures["placements"] - placed_before - len(asks)
 
     async def is_forgotten() -> bool:
         return all(worker.worker.epoch != epoch for worker in (await cluster.view()).workers)
@@ -61,10 +64,12 @@ async def test_thirty_two_streams_survive_the_death_of_one_of_two_decode_workers
     await cluster.until(is_forgotten, timeout_s=max(0.1, killed_at + LEASE_S + 1.0 - CLOCK.monotonic()))
     check_all([*control, *asks], [*told_before, *told])
     silence, usual = (max(each.longest_silence_s for each in group) for group in (told, told_before))
-    print(f"F1: {hit} of 32 streams hit, silence {silence:.2f} s (undisturbed {usual:.2f} s), attempts {attempts:.2f}")
+    print(
+        f"F1: {hit} of 32 streams hit, silence {silence:.2f} s (undisturbed {usual:.2f} s), {extra:.0f} re-placements"
+    )
     assert hit > 0
     assert silence <= SILENCE_S + usual
-    assert attempts <= 1.1 + hit / 32
+    assert extra <= hit + 3, "1.6 attempts per request when half of them are hit"
 
 
 @pytest.mark.parametrize("pages_read", [0, 2])
