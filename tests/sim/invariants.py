@@ -48,6 +48,21 @@ def check(world: World) -> None:
     assert not endless, f"calls are left: {endless}"
 
 
+def count(world: World) -> None:
+    """Fills the census with what every incarnation counted."""
+    census = world.trace.census
+    for worker in [*world.workers.values(), *(actor for actor in world.past if isinstance(actor, WorkerActor))]:
+        census["superseded"] += worker.is_superseded
+        if worker.node is None:
+            continue
+        counters = worker.node.look().counters
+        census.update({f"{worker.role} {name}": int(number) for name, number in counters.items()})
+        transfers = worker.node.endpoint.snapshot()
+        for side, totals in (("sent", transfers.sent), ("received", transfers.received)):
+            census.update({f"{side} done": totals.done, f"{side} failed": totals.failed})
+            census.update({f"{side} {name}": number for name, number in totals.incidents.items()})
+
+
 def _worker_unrest(worker: WorkerActor) -> list[str]:
     node = worker.node
     if node is None or not worker.is_serving:

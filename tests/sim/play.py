@@ -24,6 +24,7 @@ def play(story: Story, *, seed: int = 0, **options: object) -> Trace:
             made.check_clients()
             await invariants.settle(made)
             invariants.check(made)
+            invariants.count(made)
             await _stop_all(made)
 
     try:

@@ -1,6 +1,7 @@
 """What happened in a simulation, in order: the last lines explain a failure, all of them show that a seed repeats."""
 
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -20,6 +21,8 @@ class Trace:
     def __init__(self, loop: TimeLoop) -> None:
         self.lines: list[str] = []
         self.bugs: list[str] = []
+        self.census: Counter[str] = Counter()
+        """What was met, by name: filled at the end, to tell a storm from a breeze."""
         self._loop = loop
 
     def say(self, what: str) -> None:
