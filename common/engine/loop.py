@@ -42,7 +42,8 @@ class StepCore(Protocol[Event_co]):
 class Turns(Generic[Event]):
     """The loop's body without a thread: `turn` is one round. Writer of the core: whoever calls `turn`, always the same.
 
-    Raises Refused from `post` and `call` when `max_commands` wait: the caller is told, nothing is lost silently.
+    `call` is for new work, and refuses it while `max_commands` wait. `post` is for what is under way already: each post
+    stands for a sequence, a buffer or a transfer that is bounded elsewhere, so it is never refused and nothing is lost.
     """
 
     def __init__(
@@ -52,7 +53,6 @@ class Turns(Generic[Event]):
         self._deliver = deliver
         self._commands: deque[Callable[[], object]] = deque()
         self._max_commands = max_commands
-        self._lock = threading.Lock()
         self.wake: Callable[[], None] = _nobody_sleeps
         """How to wake whoever drives the turns: set by the driver, called after every `post`, from any thread."""
         self.turns = 0
@@ -61,16 +61,16 @@ class Turns(Generic[Event]):
 
     def post(self, command: Callable[[], object]) -> None:
         """Run `command` on the loop before its next step. Any thread may call."""
-        with self._lock:
-            if len(self._commands) >= self._max_commands:
-                raise Refused(
-                    message=f"the step loop has {self._max_commands} commands waiting", reason=Reason.LOAD_SHED
-                )
-            self._commands.append(command)
+        self._commands.append(command)
         self.wake()
 
     def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]":
-        """Like `post`, for the event loop only: the future carries what the command returned or raised."""
+        """Like `post`, for the event loop only: the future carries what the command returned or raised.
+
+        Raises Refused when too many commands wait.
+        """
+        if len(self._commands) >= self._max_commands:
+            raise Refused(message=f"the step loop has {self._max_commands} commands waiting", reason=Reason.LOAD_SHED)
         home = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = home.create_future()
 

@@ -45,11 +45,15 @@ class DecodeRole:
                 assert_never(event)
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
+        self._node.turns.post(partial(self._cancel, items))
+
+    def _cancel(self, items: tuple[CancelItem, ...]) -> None:
+        """On the step loop."""
         for item in items:
             if item.choices:
-                self._node.turns.post(partial(self._core.end_choices, item.request, item.attempt, item.choices))
+                self._core.end_choices(item.request, item.attempt, item.choices)
             else:
-                self._node.turns.post(partial(self._core.cancel, item.request, item.attempt))
+                self._core.cancel(item.request, item.attempt)
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))

@@ -27,7 +27,7 @@ class PrefillRole:
         self._shipping = Shipping(
             node.endpoint,
             tell=node.tell,
-            wake=lambda: node.turns.post(_nothing),
+            wake=node.turns.wake,
             give_up=self._give_up,
             outcome_s=outcome_s,
             clock=clock,
@@ -68,7 +68,3 @@ class PrefillRole:
 
     def _give_up(self, request: RequestId, attempt: int) -> None:
         self._node.turns.post(partial(self._core.cancel, request, attempt))
-
-
-def _nothing() -> None:
-    """A command that only wakes the step loop: there is staging again."""

@@ -1,15 +1,18 @@
 """Shipping between the core and the transfer room: every way out ends, and gives the staging back."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from common.core.clock import SystemClock
 from common.core.errors import Reason, TransferFailed
-from common.core.events import WorkEvent
 from common.core.ids import Epoch, RequestId, ReservationId, RouterId, RouterRef, TransferId, WorkerId, WorkerRef
 from common.kv.staging import StagingPool
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun
 from services.prefill.messages import Destination, RunReady
 from services.prefill.shipping import Shipping
+
+if TYPE_CHECKING:
+    from common.core.events import WorkEvent
 
 ROUTER = RouterRef(RouterId("router-0"), Epoch(1))
 DECODE = WorkerRef(WorkerId("decode-0"), Epoch(2), "127.0.0.1:2")

@@ -1,0 +1,48 @@
+"""The step loop without its thread: commands, their answers, and what a full mailbox refuses."""
+
+import asyncio
+
+import pytest
+
+from common.core.errors import Reason, Refused
+from common.core.worker import LoadReport, PageCounts
+from common.engine.look import Look
+from common.engine.loop import Turns
+
+
+class IdleCore:
+    """Nothing to compute."""
+
+    def advance(self) -> bool:
+        return False
+
+    def take_events(self) -> tuple[str, ...]:
+        return ()
+
+    def look(self) -> Look:
+        pages = PageCounts(total=1, free=1, promised=0, referenced=0, cached=0)
+        return Look(load=LoadReport(pages=pages), counters={})
+
+
+def make_turns(max_commands: int) -> Turns[str]:
+    return Turns(IdleCore(), deliver=lambda _: None, max_commands=max_commands)
+
+
+async def test_a_full_mailbox_refuses_new_work() -> None:
+    turns = make_turns(1)
+    first = turns.call(lambda: "done")
+    with pytest.raises(Refused) as refused:
+        await turns.call(lambda: "never")
+    assert refused.value.reason is Reason.LOAD_SHED
+    turns.turn()
+    assert await first == "done"
+
+
+async def test_what_is_under_way_is_never_refused_by_a_full_mailbox() -> None:
+    """A cancel, landed bytes or a finale that got lost would leak pages, or hand a buffer back that is still read."""
+    turns, heard = make_turns(1), list[str]()
+    future = turns.call(lambda: heard.append("call"))
+    turns.post(lambda: heard.append("cancel"))
+    turns.turn()
+    await asyncio.wait_for(future, 1.0)
+    assert heard == ["call", "cancel"]
