@@ -3,9 +3,10 @@
 Everything here runs on the event loop; the core hears of it through the step loop.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 
-from common.core.errors import Reason
+from common.core.errors import NotFound, Reason
 from common.core.events import WorkEvent, WorkFailed
 from common.core.ids import ReservationId, RouterRef, TransferId
 from common.core.request import Work
@@ -21,6 +22,9 @@ from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
 from services.decode.reservations import Promise
 
 RunKey = tuple[ReservationId, int, int]
+
+MAX_CLOSED = 4096
+"""Chosen: a door opens within milliseconds of its promise; far fewer promises close meanwhile."""
 
 
 class Arrivals:
@@ -42,9 +46,18 @@ class Arrivals:
         self._tell = tell
         self._lent: dict[RunKey, Arrival] = {}
         self._works: dict[ReservationId, Work] = {}
+        self._closed: OrderedDict[ReservationId, None] = OrderedDict()
 
     def expect(self, work: Work, promise: Promise, attempt: int) -> None:
-        """Open the door for one attempt to fill a promise. Raises Fenced for an attempt that is over."""
+        """Open the door for one attempt to fill a promise.
+
+        Raises Fenced for an attempt that is over, NotFound for a promise that ended between its making and this call.
+        """
+        if promise.reservation in self._closed:
+            raise NotFound(
+                message=f"{promise.reservation} of {work.request} has ended already",
+                reason=Reason.RESERVATION_NOT_FOUND,
+            )
         expectation = Expectation(
             transfer=TransferId(promise.reservation, attempt),
             request=work.request,
@@ -105,5 +118,8 @@ class Arrivals:
 
     def closed(self, event: ReservationClosed) -> None:
         """Nothing more is wanted for this reservation."""
+        self._closed[event.reservation] = None
+        if len(self._closed) > MAX_CLOSED:
+            self._closed.popitem(last=False)
         self._works.pop(event.reservation, None)
         self._inbound.forget(event.reservation)
