@@ -138,8 +138,15 @@ class PromiseDesk:
     def complete(self, reservation: ReservationId, attempt: int, first_tokens: Mapping[int, TokenId]) -> None:
         """Prefill's first tokens, one per choice: with every page landed, the promise is kept."""
         found = self._current(reservation, attempt)
-        if found is not None:
-            found.first_tokens = dict(first_tokens)
+        if found is None:
+            return
+        wanted = {choice.index for choice in found.work.choices}
+        if set(first_tokens) != wanted:
+            why = f"first tokens of choices {sorted(first_tokens)[:8]}, promised are {sorted(wanted)[:8]}"
+            self._teller.fail(found.work, Reason.TRANSFER_FAILED, f"{reservation}: {why}")
+            self._release(found)
+            return
+        found.first_tokens = dict(first_tokens)
 
     def _current(self, reservation: ReservationId, attempt: int) -> Reservation | None:
         """The promise that a frame is meant for, or None, counted, when the frame is of the past."""

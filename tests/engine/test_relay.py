@@ -9,7 +9,7 @@ from common.core.events import PrefillDone, WorkFailed
 from common.core.ids import RequestId, TokenId
 from services.decode.desk import Frame
 from tests.engine.relay import Relay, make_decode
-from tests.engine.rig import PAGE_SIZE, ROUTER, generate, work
+from tests.engine.rig import LAYOUT, PAGE_SIZE, ROUTER, generate, work
 
 LENGTHS = (1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE, 40)
 
@@ -54,6 +54,25 @@ def test_a_local_prompt_is_counted_as_such_and_gives_the_same_answer() -> None:
     expected = generate(given)
     assert {choice: relay.output("r", choice) for choice in expected} == expected
     assert relay.decode.core.counters.local_prompt_tokens == 30
+    relay.check_idle()
+
+
+def test_a_finale_that_lacks_a_choice_fails_its_promise_and_not_the_worker() -> None:
+    relay, given = Relay(), work("r", prompt(6), n=2, max_tokens=4)
+    promise = relay.decode.core.reserve(given)
+    num_bytes = promise.promised_pages * LAYOUT.page_bytes
+    frame = Frame(
+        reservation=promise.reservation,
+        attempt=1,
+        first_page=0,
+        num_pages=promise.promised_pages,
+        data=memoryview(bytes(num_bytes)),
+    )
+    relay.decode.core.land(frame)
+    relay.decode.core.complete(promise.reservation, 1, {0: TokenId(5)})
+    relay.run()
+    (failed,) = [event for event in relay.heard if isinstance(event, WorkFailed)]
+    assert (failed.reason, failed.reservation_stands) == (Reason.TRANSFER_FAILED, False)
     relay.check_idle()
 
 
