@@ -30,11 +30,15 @@ class RetryBudget:
         self._refill(self._ratio)
 
     async def take(self) -> None:
-        """Takes one token, waiting until it would have been there."""
+        """Takes one token, waiting until it would have been there. Whoever is cancelled meanwhile gives it back."""
         self._refill(0.0)
         self._tokens -= 1.0
         if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / self._per_second)
+            try:
+                await asyncio.sleep(-self._tokens / self._per_second)
+            except asyncio.CancelledError:
+                self._refill(1.0)
+                raise
 
     def _refill(self, extra: float) -> None:
         now = self._clock.monotonic()
