@@ -4,7 +4,7 @@ Every message travels as bytes. Unary and server-streaming calls only: Baton has
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
@@ -231,17 +231,23 @@ def _bound(interceptor: grpc.aio.ServerInterceptor, continuation: Any) -> Any:
 
 
 async def _run(handler: grpc.RpcMethodHandler, raw: bytes, context: MemoryContext) -> None:
-    assert not handler.request_streaming, "client streams have no place in the simulation"
     request = handler.request_deserializer(raw) if handler.request_deserializer is not None else raw
     if not handler.response_streaming:
         await context.write(await handler.unary_unary(request, context))
         return
-    responses = handler.unary_stream(request, context)
+    if handler.request_streaming:  # how an unknown method is answered: the stream of requests is this one
+        responses = handler.stream_stream(_once(request), context)
+    else:
+        responses = handler.unary_stream(request, context)
     if asyncio.iscoroutine(responses):
         await responses
         return
     async for response in responses:
         await context.write(response)
+
+
+async def _once(request: Any) -> AsyncIterator[Any]:
+    yield request
 
 
 def _refuse(method: str) -> Callable[..., NoReturn]:
