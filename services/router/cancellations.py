@@ -15,6 +15,9 @@ from services.router.workers import Cancel, Workers
 MAX_PENDING = 8192
 """Chosen, per worker: every stream of a large router. Beyond it the lease on the worker's side ends the work."""
 
+MAX_ITEMS = 2048
+"""Cancels in one message. Chosen: half of what a worker takes; one message is one command of its step loop."""
+
 MAX_SILENT = 256
 """Chosen: workers that are away at the same time. A worker of before has ended our work by its lease."""
 
@@ -78,11 +81,14 @@ class Cancellations:
             self._undelivered.popitem(last=False)
 
     async def _send(self, worker: WorkerRef, cancels: list[Cancel]) -> None:
+        unsent = cancels
         try:
-            await self._workers.cancel(worker, cancels)
+            while unsent:
+                await self._workers.cancel(worker, unsent[:MAX_ITEMS])
+                unsent = unsent[MAX_ITEMS:]
         except BatonError as error:
-            self._keep(worker, cancels)
-            _LOG.debug("cancel_undelivered", worker=worker.worker, works=len(cancels), reason=error.reason.value)
+            self._keep(worker, unsent)
+            _LOG.debug("cancel_undelivered", worker=worker.worker, works=len(unsent), reason=error.reason.value)
         finally:
             self._sending.remove(worker)
             if worker in self._pending:
