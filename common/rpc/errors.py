@@ -32,6 +32,8 @@ from common.core.errors import (
 )
 from common.rpc.status import DETAILS_KEY, DOMAIN
 
+REPLACED_FACT = "replaced"
+"""Names the router that a worker does not hear any more, because another incarnation subscribed under its name."""
 ORIGIN_FACT = "origin"
 TRANSPORT = "transport"
 """Value of the fact `origin` when no handler answered: the connection failed, or grpc itself refused."""

@@ -16,6 +16,7 @@ from common.core.errors import Fenced, Reason, Refused
 from common.core.events import EventMessage, WorkEvent
 from common.core.ids import RouterRef, WorkerRef
 from common.core.worker import LoadReport
+from common.rpc.errors import REPLACED_FACT
 
 MAX_MESSAGE_EVENTS = 4096
 """Events of one message. Chosen: far below the message limit, and a slow router catches up in few messages."""
@@ -78,7 +79,10 @@ class Subscriptions:
         replaced. Raises Refused (SLOW_READER) when the router fell too far behind.
         """
         if router in self._replaced:
-            raise Fenced(message=f"router {router.router} epoch {router.epoch} was replaced by a newer incarnation")
+            raise Fenced(
+                message=f"router {router.router} epoch {router.epoch} was replaced by a newer incarnation",
+                facts={REPLACED_FACT: router.router},
+            )
         self._replace_others(router)
         link = self._links.get(router) or self._open(router)
         if link is None:

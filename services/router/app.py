@@ -96,6 +96,8 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
                 bind = Bind(host=config.listen.host, port=config.listen.port)
                 await node.serve(bind, stop=process.stop, on_listening=process.listening)
                 welcome.cancel()
+    if node.failure is not None:
+        raise node.failure
     _LOG.info("router_stopped", router=name)
 
 

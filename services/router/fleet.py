@@ -17,6 +17,7 @@ from common.core.events import EventMessage
 from common.core.ids import PrefixHash, WorkerId, WorkerRef
 from common.core.worker import Member, Role
 from common.observe.logging import get_log
+from common.rpc.errors import REPLACED_FACT
 from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
 from services.router.standing import Assignment, Standing
@@ -93,6 +94,7 @@ class Fleet:
         self._standings: dict[WorkerRef, Standing] = {}
         self._absent_since: float | None = clock.monotonic()
         self._is_present = asyncio.Event()
+        self._is_superseded = asyncio.Event()
         self.changed = asyncio.Event()
         """Set whenever a placement may have become possible. Cleared by the dispatcher, which waits for it."""
 
@@ -128,6 +130,10 @@ class Fleet:
     async def wait_present(self) -> None:
         """Until a decode worker is usable."""
         await self._is_present.wait()  # bounded: the caller's task ends with the app
+
+    async def wait_superseded(self) -> None:
+        """Until a worker says that another incarnation subscribed under this router's name."""
+        await self._is_superseded.wait()  # bounded: the caller's task ends with the app
 
     def max_pages(self) -> int:
         """Pages of the largest known decode worker; 0 while none is known."""
@@ -227,6 +233,8 @@ class Fleet:
         except TimeoutError:
             return f"silent for {self._settings.suspect_s} s"
         except BatonError as error:
+            if REPLACED_FACT in error.facts:
+                self._is_superseded.set()
             return error.reason.value
 
     def _hear(self, standing: Standing, message: EventMessage) -> None:

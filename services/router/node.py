@@ -8,6 +8,7 @@ from common.config.config import Config
 from common.config.table import without_login
 from common.core.clock import Clock
 from common.core.entropy import Entropy, mint_epoch
+from common.core.errors import BatonError, InternalError
 from common.core.ids import RouterId, RouterRef
 from common.core.request import Priority
 from common.directory.guard import Guard
@@ -81,6 +82,8 @@ class RouterNode:
         metrics: Metrics,
     ) -> None:
         self.me = RouterRef(router=RouterId(name), epoch=mint_epoch(outside.entropy))
+        self.failure: BatonError | None = None
+        """What ended it, if it was not asked to stop."""
         self._config = config
         self._outside = outside
         self._metrics = metrics
@@ -163,17 +166,24 @@ class RouterNode:
                 group.create_task(self._cancellations.run(), name="cancellations"),
                 group.create_task(self.queues.run(), name="queues"),
             ]
+            servants.append(group.create_task(self._stop_when_superseded(stop), name="fence"))
             server = await self._listen(bind)
             on_listening(server.address)
             await stop.wait()  # bounded: a signal ends the process
             await server.set_serving(False)
-            await self.dispatcher.drain(self._config.liveness.drain_s)
+            await self.dispatcher.drain(self._config.liveness.drain_s if self.failure is None else 0.0)
             await self._cancellations.wait_idle(LAST_CANCELS_S)
             await server.stop(LAST_CANCELS_S)
             await self._board.leave()
             for servant in servants:
                 servant.cancel()
         await self._dialer.close()
+
+    async def _stop_when_superseded(self, stop: asyncio.Event) -> None:
+        """Another incarnation holds our name: no worker hears us any more, whatever we still believe."""
+        await self.fleet.wait_superseded()
+        self.failure = InternalError(message=f"{self.me.router} was superseded by another incarnation")
+        stop.set()
 
     async def _listen(self, bind: Bind) -> RpcServer:
         limits = self._config.router

@@ -15,7 +15,8 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from protos.baton.v1 import generation_pb2, types_pb2, worker_pb2
+from common.core.errors import BatonError
+from protos.baton.v1 import generation_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from services.local.topology import Kind
 from tests.cluster.drive import check_all, prompts
 from tests.cluster.house import CLOCK, SIM, House
@@ -394,3 +395,28 @@ async def test_internal_calls_refuse_what_they_cannot_use(cluster: House, method
     packed = dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
     assert isinstance(packed, bytes)
     assert not INSIDES.search(packed)
+
+
+async def test_a_router_whose_name_another_took_starts_again(standing: House) -> None:
+    """B42: no worker hears it any more. It leaves rather than keep clients waiting, and its supervisor starts it."""
+    router = standing.cluster.of(Kind.ROUTER)[0]
+    worker = standing.worker(Kind.DECODE)
+    assert worker.last is not None
+    restarts = router.restarts
+    name = (await standing.view()).router.router_id
+    async with grpc.aio.insecure_channel(worker.last.address) as channel:
+        request = worker_pb2.SubscribeRequest(router=types_pb2.RouterRef(router_id=name, epoch=1))
+        impostor = worker_pb2_grpc.WorkerServiceStub(channel).Subscribe(request, timeout=5.0)
+        await impostor.read()
+        impostor.cancel()
+
+    async def serves_again() -> bool:
+        if router.restarts == restarts or not router.ready.is_set():
+            return False
+        try:
+            return len((await standing.view()).workers) == len(standing.workers())
+        except BatonError:
+            return False
+
+    await standing.until(serves_again)
+    await standing.ask_canary()
