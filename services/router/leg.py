@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.core.clock import Clock
-from common.core.errors import BatonError, Reason, Refused
+from common.core.errors import BatonError, InternalError, Reason, Refused
 from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkFailed
 from common.core.ids import WorkerRef
 from common.core.request import Work
@@ -168,13 +168,21 @@ class Leg:
             self._has_begun = True
             if event.finish is not None:
                 self._ended_on_decode.add(event.choice)
+            elif event.first_index == self._work.first_index and self._is_over(event.choice):
+                self._end_choice(event.choice)  # told before decode began, when it had no such choice to end
+        conflicts = self._stream.num_conflicts
         delta = self._stream.accept(event)
         if delta is not None:
             self._record.note_delta(delta)
             if delta.finish is not None and event.finish is None:
                 self._end_choice(delta.choice)
+        if self._stream.num_conflicts > conflicts:
+            raise LegBroken(setback=Setback.FAILED, cause=_contradiction(worker, event), worker=worker)
         if self._stream.is_full and self._stream.unfinished(self._work.choices):
             raise LegBroken(setback=Setback.PAUSED, cause=_slow_reader(self._work))
+
+    def _is_over(self, choice: int) -> bool:
+        return all(pending.index != choice for pending in self._stream.unfinished(self._work.choices))
 
     def _end_choice(self, choice: int) -> None:
         """Its text ended it, which decode cannot know; the other choices go on. After the last one the leg lets go."""
@@ -255,3 +263,9 @@ class Leg:
 
 def _slow_reader(work: Work) -> Refused:
     return Refused(message=f"{work.request}: the client reads slower than tokens come", reason=Reason.SLOW_READER)
+
+
+def _contradiction(worker: WorkerRef, event: TokensEmitted) -> InternalError:
+    """What a worker writes after a token that the client does not have is the continuation of another text."""
+    where = f"{event.request}/{event.choice} index {event.first_index}"
+    return InternalError(message=f"{worker.worker} drew another token for {where} than the client has")

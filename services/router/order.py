@@ -31,7 +31,7 @@ class TokenOrder:
     """The tokens of one choice from index 0 without gap or repeat. Writer: the request's stream.
 
     The first value seen for an index wins. Sampling is a function of (seed, position), so another value for it is a
-    worker's fault: `conflicts` counts those.
+    worker's fault: `conflicts` counts those, and an ending that came with one is not this text's.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,10 @@ class TokenOrder:
             return None
         if first_index > self.next_index + MAX_AHEAD:
             raise InternalError(message=f"token {first_index} arrived while {self.next_index} is missing")
+        conflicts = self.conflicts
         for index, token in enumerate(tokens, start=first_index):
             self._note(index, token)
-        if ending is not None and self._end is None:
+        if ending is not None and self._end is None and self.conflicts == conflicts:
             self._end = (first_index + len(tokens), ending)
         return self._release()
 

@@ -147,6 +147,8 @@ class PlayedWorker(
         self.held: dict[str, Held] = {}
         self.seen: Counter[str] = Counter()
         self.works: list[Work] = []
+        self.ended: list[tuple[int, ...]] = []
+        """Choices that were ended while others of their work went on."""
         self.cancelled: dict[RequestId, int] = {}
         self.state = WorkerState.READY
         self.voice = asyncio.Event()
@@ -221,6 +223,11 @@ class PlayedWorker(
 
     async def CancelWork(self, request: worker_pb2.CancelWorkRequest, context: object) -> object:
         for item in request.items:
+            if item.choices:
+                held = self.held.get(item.request_id)
+                if held is not None and held.task is not None:  # a promise has no choices of its own yet
+                    self.ended.append(tuple(item.choices))
+                continue
             self.seen["cancel"] += 1
             self.cancelled[RequestId(item.request_id)] = item.attempt
             held = self.held.get(item.request_id)

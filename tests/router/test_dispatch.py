@@ -16,8 +16,8 @@ from common.core.errors import (
     Refused,
     Unavailable,
 )
-from common.core.events import WorkFailed
-from common.core.ids import RequestId
+from common.core.events import TokensEmitted, WorkFailed
+from common.core.ids import RequestId, TokenId
 from common.core.request import FinishReason
 from common.core.worker import Role, WorkerState
 from tests.router.build import request
@@ -245,6 +245,39 @@ def test_decode_telling_of_a_failed_transfer_after_prefill_did_costs_no_other_at
             )
         assert asked.result().is_exact(wanted)
         assert (seen(house, "renew"), seen(house, "prefill"), seen(house, "local")) == (1, 2, 0)
+
+    play(story)
+
+
+def test_a_worker_that_contradicts_the_client_s_tokens_does_not_go_on() -> None:
+    """What it writes after another token than the client has is the continuation of another text."""
+
+    async def story(house: House) -> None:
+        await enter(house)
+        wanted = request(prompt=LONG, max_tokens=20)
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(house.ask(wanted))
+            await asyncio.sleep(0.1)
+            (work,) = house.stage.workers["d0"].works
+            house.stage.workers["d0"].emit(
+                TokensEmitted(
+                    request=work.request, attempt=1, choice=0, first_index=0, tokens=(TokenId(7),), finish=None
+                )
+            )
+        assert asked.result().is_exact(wanted)
+        (resumed,) = house.stage.workers["d1"].works
+        assert resumed.emitted[0] == 1000, "it goes on from what the client has"
+
+    play(story)
+
+
+def test_a_choice_whose_text_ended_before_decode_began_is_ended_there() -> None:
+    async def story(house: House) -> None:
+        await enter(house, prefills=1, decodes=1)
+        wanted = request(prompt=LONG, n=2, max_tokens=20)
+        answer = await house.ask(wanted, stops=("1000",))
+        assert answer.finishes == {0: FinishReason.STOP, 1: FinishReason.LENGTH}
+        assert house.stage.workers["d0"].ended == [(0,)]
 
     play(story)
 
