@@ -52,8 +52,15 @@ class RpcServer:
     """A started server. Made by `serve`; stopped once, by whoever asked for it."""
 
     def __init__(
-        self, server: grpc.aio.Server, *, boundary: Boundary, health_servicer: health.aio.HealthServicer, address: str
+        self,
+        server: grpc.aio.Server,
+        *,
+        boundary: Boundary,
+        health_servicer: health.aio.HealthServicer,
+        names: Sequence[str],
+        address: str,
     ) -> None:
+        self._names = names
         self._server = server
         self._boundary = boundary
         self._health = health_servicer
@@ -71,11 +78,10 @@ class RpcServer:
             tasks.create_task(self._server.stop(grace_s + LAST_WORDS_S))
             tasks.create_task(self._boundary.end_calls(grace_s))
 
-    async def set_serving(self, is_serving: bool, services: Sequence[str] = ("",)) -> None:
-        """Flips health for `services`; the empty name is the whole process."""
-        kind = health_pb2.HealthCheckResponse
-        for name in services:
-            await self._health.set(name, kind.SERVING if is_serving else kind.NOT_SERVING)
+    async def set_serving(self, is_serving: bool) -> None:
+        """Flips health, of the process and of each of its services."""
+        for name in self._names:
+            await self._health.set(name, _status(is_serving))
 
 
 async def serve(
@@ -88,9 +94,13 @@ async def serve(
     entropy: Entropy | None = None,
     log: Log | None = None,
     metrics: Metrics | None = None,
+    is_serving: bool = True,
     make_server: MakeServer = make_grpc_server,
 ) -> RpcServer:
-    """Starts listening and returns. Raises StartupError when the address cannot be had."""
+    """Starts listening and returns. Raises StartupError when the address cannot be had.
+
+    `is_serving`: what health says until `set_serving`.
+    """
     boundary = Boundary(
         deadlines=deadlines or DeadlinePolicy(),
         entropy=entropy or SystemEntropy(),
@@ -104,7 +114,7 @@ async def serve(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = [service.name for service in services]
     for name in ("", *names):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await health_servicer.set(name, _status(is_serving))
     if with_reflection:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
@@ -113,7 +123,18 @@ async def serve(
     except BaseException:
         await server.stop(None)  # what was made must be ended, or grpc complains when it is collected
         raise
-    return RpcServer(server, boundary=boundary, health_servicer=health_servicer, address=join_address(bind.host, port))
+    return RpcServer(
+        server,
+        boundary=boundary,
+        health_servicer=health_servicer,
+        names=("", *names),
+        address=join_address(bind.host, port),
+    )
+
+
+def _status(is_serving: bool) -> "health_pb2.HealthCheckResponse.ServingStatus.ValueType":
+    kind = health_pb2.HealthCheckResponse
+    return kind.SERVING if is_serving else kind.NOT_SERVING
 
 
 def _listen(server: grpc.aio.Server, bind: Bind) -> int:

@@ -168,8 +168,10 @@ class RouterNode:
             ]
             servants.append(group.create_task(self._stop_when_superseded(stop), name="fence"))
             server = await self._listen(bind)
+            welcome = group.create_task(self._welcome(server), name="health")
             on_listening(server.address)
             await stop.wait()  # bounded: a signal ends the process
+            welcome.cancel()
             await server.set_serving(False)
             await self.dispatcher.drain(self._config.liveness.drain_s if self.failure is None else 0.0)
             await self._cancellations.wait_idle(LAST_CANCELS_S)
@@ -185,6 +187,11 @@ class RouterNode:
         self.failure = InternalError(message=f"{self.me.router} was superseded by another incarnation")
         stop.set()
 
+    async def _welcome(self, server: RpcServer) -> None:
+        """Health says SERVING once a request could be served; before that, requests wait for a worker."""
+        await self.fleet.wait_present()
+        await server.set_serving(True)
+
     async def _listen(self, bind: Bind) -> RpcServer:
         limits = self._config.router
         return await serve(
@@ -194,6 +201,7 @@ class RouterNode:
             deadlines=DeadlinePolicy(default_s=limits.default_deadline_s, max_s=limits.max_deadline_s),
             entropy=self._outside.entropy,
             metrics=self._metrics,
+            is_serving=False,
             make_server=self._outside.make_server,
         )
 

@@ -65,10 +65,26 @@ def test_health_answers_per_service_and_follows_the_server() -> None:
             return int((await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)).status)
 
         assert await status("") == await status(NAME) == health_pb2.HealthCheckResponse.SERVING
-        await server.set_serving(False, ("", NAME))
+        await server.set_serving(False)
         assert await status("") == await status(NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
 
     with_server(body)
+
+
+def test_a_server_that_is_not_ready_says_so_from_its_first_moment() -> None:
+    async def body() -> None:
+        server = await serve([worker_service(PickyServicer())], Bind(), surface=Surface.INTERNAL, is_serving=False)
+        async with grpc_connect(Surface.INTERNAL)(server.address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            for is_serving in (False, True):
+                if is_serving:
+                    await server.set_serving(True)
+                for name in ("", NAME):
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+                    assert (answer.status == health_pb2.HealthCheckResponse.SERVING) is is_serving
+        await server.stop(0)
+
+    asyncio.run(asyncio.wait_for(body(), 30))
 
 
 def test_reflection_lists_services_until_it_is_switched_off() -> None:
