@@ -20,7 +20,7 @@ from common.observe.logging import get_log
 from common.rpc.errors import REPLACED_FACT
 from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
-from services.router.standing import Assignment, Standing
+from services.router.standing import REFUSAL_S, Assignment, Standing
 from services.router.view import FleetView
 from services.router.workers import Workers
 
@@ -152,9 +152,13 @@ class Fleet:
         self.changed.set()
 
     def note_refusal(self, worker: WorkerRef) -> None:
-        """The worker has no room, whatever its last report said. Overload is not ill health."""
+        """The worker has no room, whatever its last report said. Overload is not ill health.
+
+        Whoever waits is asked again when the refusal has aged, even if nothing else is heard until then.
+        """
         if (standing := self._standings.get(worker)) is not None:
             standing.refused_at = self._clock.monotonic()
+            asyncio.get_running_loop().call_later(REFUSAL_S + 0.001, self.changed.set)
 
     def note_draining(self, worker: WorkerRef) -> None:
         """The worker refuses new work for good: an incarnation that drains does not come back."""

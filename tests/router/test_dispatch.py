@@ -302,6 +302,16 @@ def test_no_pages_anywhere_waits_and_costs_no_attempt() -> None:
     play(story)
 
 
+def test_a_refusal_is_asked_about_again_without_waiting_for_a_heartbeat() -> None:
+    async def story(house: House) -> None:
+        await enter(house, decodes=1, d0=Script(refusals=8))
+        wanted = request(prompt=8, max_tokens=2)
+        assert (await house.ask(wanted)).is_exact(wanted)
+        assert house.loop.time() < 1.0, "eight refusals are worth 50 ms each, not a heartbeat each"
+
+    play(story)
+
+
 def test_a_full_prefill_worker_is_waited_for() -> None:
     async def story(house: House) -> None:
         await enter(house, prefills=1, p0=Script(refusals=3))
