@@ -86,11 +86,13 @@ class LinkTable:
         if waiting is None or waiting[0] != peer:
             task = self._scope.start(self._open(peer), name=f"open link to {peer.worker}")
             waiting = self._opening[peer.worker] = (peer, task)
-        try:
-            return await asyncio.shield(waiting[1])
-        finally:
-            if waiting[1].done() and self._opening.get(peer.worker) is waiting:
-                del self._opening[peer.worker]
+            task.add_done_callback(lambda _: self._opened(waiting))
+        return await asyncio.shield(waiting[1])
+
+    def _opened(self, opening: tuple[WorkerRef, asyncio.Task[Link]]) -> None:
+        """Also where whoever waited was cancelled: the next one must not find how this one ended."""
+        if self._opening.get(opening[0].worker) is opening:
+            del self._opening[opening[0].worker]
 
     async def _open(self, peer: WorkerRef) -> Link:
         await self._make_room()
