@@ -1,6 +1,6 @@
 """WorkerService, the same for every role: events, cancellation, state, drain."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,15 @@ class CancelItem:
     attempt: int
     reason: Reason
     choices: tuple[int, ...] = ()
+
+
+def attempts_over(items: Iterable[CancelItem]) -> Mapping[RequestId, int]:
+    """The highest attempt of each request that is over as a whole."""
+    over: dict[RequestId, int] = {}
+    for item in items:
+        if not item.choices:
+            over[item.request] = max(item.attempt, over.get(item.request, 0))
+    return over
 
 
 class WorkerCore(Protocol):

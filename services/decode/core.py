@@ -89,8 +89,13 @@ class DecodeCore:
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
-        self._tombstones.add(request, attempt)
-        self._give_up(lambda work: work.request == request and work.attempt <= attempt)
+        self.cancel_all({request: attempt})
+
+    def cancel_all(self, attempts: Mapping[RequestId, int]) -> None:
+        """The same for many requests, in one pass: a router may give up everything it has here at once."""
+        for request, attempt in attempts.items():
+            self._tombstones.add(request, attempt)
+        self._give_up(lambda work: work.attempt <= attempts.get(work.request, 0))
 
     def end_choices(self, request: RequestId, attempt: int, choices: tuple[int, ...]) -> None:
         """Stop writing some choices of a request whose others go on: their text is complete."""

@@ -10,7 +10,7 @@ from common.core.ids import RouterRef
 from common.kv.layout import PageLayout
 from common.rpc.server import Service
 from common.worker.node import WorkerNode
-from common.worker.servicer import CancelItem
+from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
@@ -52,8 +52,7 @@ class DecodeRole:
         for item in items:
             if item.choices:
                 self._core.end_choices(item.request, item.attempt, item.choices)
-            else:
-                self._core.cancel(item.request, item.attempt)
+        self._core.cancel_all(attempts_over(items))
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))

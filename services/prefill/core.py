@@ -4,7 +4,7 @@ Each turn: expire -> gather what is ready and finds staging -> admit -> one step
 A prompt's pages become cache as soon as its last run is gathered, whatever the decode worker does meanwhile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from common.core.clock import Clock
@@ -87,8 +87,13 @@ class PrefillCore:
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
-        self._tombstones.add(request, attempt)
-        self._give_up(lambda work: work.request == request and work.attempt <= attempt, "cancelled")
+        self.cancel_all({request: attempt})
+
+    def cancel_all(self, attempts: Mapping[RequestId, int]) -> None:
+        """The same for many requests, in one pass: a router may give up everything it has here at once."""
+        for request, attempt in attempts.items():
+            self._tombstones.add(request, attempt)
+        self._give_up(lambda work: work.attempt <= attempts.get(work.request, 0), "cancelled")
 
     def cancel_router(self, router: RouterRef) -> None:
         """The router is gone: nobody reads its tokens."""

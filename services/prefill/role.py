@@ -9,7 +9,7 @@ from common.core.clock import Clock
 from common.core.ids import RequestId, RouterRef
 from common.rpc.server import Service
 from common.worker.node import WorkerNode
-from common.worker.servicer import CancelItem
+from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import prefill_pb2_grpc
 from services.prefill.core import PrefillCore
 from services.prefill.messages import ExportDropped, Exporting, PrefillEvent, RunReady
@@ -47,9 +47,8 @@ class PrefillRole:
                 assert_never(event)
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
-        for item in items:
-            if not item.choices:  # choices are one prompt here: it is read for those that go on
-                self._give_up(item.request, item.attempt)
+        # Choices are one prompt here: it is read for those that go on.
+        self._node.turns.post(partial(self._core.cancel_all, attempts_over(items)))
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))

@@ -76,6 +76,20 @@ def test_a_finale_that_lacks_a_choice_fails_its_promise_and_not_the_worker() -> 
     relay.check_idle()
 
 
+def test_many_cancels_at_once_end_what_they_name_and_nothing_else() -> None:
+    relay = Relay()
+    names = [RequestId(f"r{index}") for index in range(4)]
+    for name in names:
+        relay.decode.core.start_local(work(name, prompt(6), max_tokens=4))
+    relay.decode.core.cancel_all({names[0]: 1, names[1]: 1, names[2]: 0, RequestId("late"): 1})
+    assert relay.decode.core.counters.aborted == 2
+    with pytest.raises(Cancelled):
+        relay.decode.core.start_local(work("late", prompt(6)))
+    relay.run()
+    assert [len(relay.output(name)) for name in names] == [0, 0, 4, 4]
+    relay.check_idle()
+
+
 def test_a_renewed_promise_refuses_the_older_attempt_and_starts_over() -> None:
     relay, first = Relay(), work("r", prompt(40), max_tokens=6)
     promise = relay.send(first)
