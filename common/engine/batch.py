@@ -146,6 +146,8 @@ class Batch:
         step = Step(rows=tuple(rows), copies=tuple(copies))
         result = self._executor.run(step)
         failed = frozenset(result.failed)
+        for sequence_id in result.failed:
+            self._disown(self._sequences[sequence_id])
         drawn: list[Drawn] = []
         for row, tokens in zip(rows, result.drawn, strict=True):
             if row.sequence not in failed:
@@ -212,6 +214,11 @@ class Batch:
             self._drawn(sequence, choice, token)
             for choice, token in zip(sequence.choices, tokens, strict=bool(row.samples))
         ]
+
+    def _disown(self, sequence: Sequence) -> None:
+        """A row that could not be computed: what it computed before may be the cause, and is lent to nobody."""
+        own = sequence.num_cached // self._layout.page_size
+        self._cache.forget(sequence.pages[own:])
 
     def _register_full_pages(self, sequence: Sequence) -> None:
         size = self._layout.page_size

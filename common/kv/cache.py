@@ -131,6 +131,13 @@ class PageCache:
         self._log.publish(prefix, parent)
         return True
 
+    def forget(self, refs: Sequence[PageRef]) -> None:
+        """Nobody may find these pages any more: their content is in doubt. Their readers keep them until they leave."""
+        for ref in refs:
+            entry = self._index.find_page(ref.page)
+            if entry is not None and entry.ref == ref:
+                self._give_up(ref.page)
+
     def reset(self) -> None:
         """Forget every prefix. Pages that nobody reads become free, the others when their readers leave."""
         for page in self._index.pages():

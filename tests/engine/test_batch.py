@@ -139,3 +139,15 @@ def test_swapped_pages_change_the_text_so_the_simulation_is_honest() -> None:
     pages[0][:], pages[1][:] = pages[1], kept
     second = rig.batch.run(BatchPlan(decode=(first,))).drawn
     assert [drawn[0].token, second[0].token] != generate(given)[0][:2]
+
+
+def test_what_a_failed_row_computed_is_lent_to_nobody() -> None:
+    """Two good chunks, then the poison: the pages of the good chunks may be its cause."""
+    rig = make_rig(poison=(13,))
+    first = rig.batch.add(work("r", [*prompt(8), 13, 1]), arrived=0.0)
+    rig.batch.begin(first)
+    rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=8),)))
+    assert rig.batch.run(BatchPlan(extend=(Extend(sequence=first, num_tokens=2),))).failed == (first,)
+    rig.batch.retire(first)
+    rig.cache.audit()
+    assert rig.cache.counts().free == rig.cache.counts().total
