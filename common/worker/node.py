@@ -96,7 +96,7 @@ class WorkerNode(Generic[Event]):
         self._stop = asyncio.Event()
         self._told = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        bridge = EventBridge[Event](self._loop, self._take)
+        bridge = EventBridge[Event](self._loop, self._take_or_stop)
         self.turns: Turns[Event] = Turns(core, deliver=bridge.carry)
         self._driver = outside.drive(self.turns, self._fail, f"steps {me.worker}")
         self.dialer = Dialer(outside.connect)
@@ -236,6 +236,13 @@ class WorkerNode(Generic[Event]):
         """Before a scrape."""
         self._gauges.show(self.turns.look, self.endpoint.snapshot(), num_subscriptions=self.subscriptions.num_live)
 
+    def _take_or_stop(self, events: tuple[Event, ...]) -> None:
+        """An event that cannot be taken is a bug; those behind it would be lost unnoticed, so the process starts anew."""
+        try:
+            self._take(events)
+        except Exception as error:  # noqa: BLE001  # a loop's edge: told once, then drain and exit
+            self._fail(error)
+
     def _take(self, events: tuple[Event, ...]) -> None:
         """Everything one or several turns said: the role hears its part, each router gets one message."""
         assert self._role is not None
@@ -258,9 +265,9 @@ class WorkerNode(Generic[Event]):
             self._role.router_lost(router)
 
     def _fail(self, error: Exception) -> None:
-        """The step loop's last word, from its own thread."""
+        """A bug in the step loop or in taking its events; from any thread. Drain at once and exit: crash-only."""
         self._failure = (
-            error if isinstance(error, BatonError) else InternalError(message=f"the step loop failed: {error!r}")
+            error if isinstance(error, BatonError) else InternalError(message=f"the worker failed: {error!r}")
         )
-        _LOG.error("step_loop_failed", error=repr(error))
+        _LOG.error("worker_failed", error=repr(error))
         self._loop.call_soon_threadsafe(self._stop.set)
