@@ -237,7 +237,7 @@ class WorkerNode(Generic[Event]):
         self._gauges.show(self.turns.look, self.endpoint.snapshot(), num_subscriptions=self.subscriptions.num_live)
 
     def _take_or_stop(self, events: tuple[Event, ...]) -> None:
-        """An event that cannot be taken is a bug; those behind it would be lost unnoticed, so the process starts anew."""
+        """An event that cannot be taken is a bug; those behind it would be lost, unnoticed: the process starts anew."""
         try:
             self._take(events)
         except Exception as error:  # noqa: BLE001  # a loop's edge: told once, then drain and exit

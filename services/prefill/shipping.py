@@ -1,8 +1,8 @@
 """Ships what the prefill core gathered: one task per export, in the order of its runs.
 
 The core never waits for this room: a run that finds no staging stays with the core. A stalled decode worker delays
-others only as far as the staging that it holds, and only until its transfers' deadlines. Every way out gives the staging
-back and ends the transfer, with exactly one outcome.
+others only as far as the staging that it holds, and only until its transfers' deadlines. Every way out gives the
+staging back and ends the transfer, with exactly one outcome.
 """
 
 import asyncio
