@@ -14,6 +14,7 @@ from common.core.entropy import Entropy
 from common.core.errors import StartupError
 from common.directory.access import RedisUser, acl_lines, role_password
 from common.observe.announce import Announcement, Phase
+from services.local.acquaintance import wait_acquainted
 from services.local.janitor import Janitor
 from services.local.ports import choose_ports
 from services.local.run_dir import RunDir
@@ -23,6 +24,7 @@ from services.local.valkey import EmbeddedValkey
 
 FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
 READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
+ACQUAINTED_S = 10.0  # Chosen: heartbeats are at most a second apart; Redis may have to come back in between.
 VALKEY_RETRY_S = 1.0
 
 
@@ -98,11 +100,19 @@ async def _running(
         ]
         try:
             await cluster.supervisor.wait_ready(READY_S)
+            await _wait_acquainted(cluster)
             yield
         finally:
             await stop()
             for keeper in keepers:
                 keeper.cancel()
+
+
+async def _wait_acquainted(cluster: LocalCluster) -> None:
+    """Every router has met every worker."""
+    num_workers = len(cluster.of(Kind.PREFILL)) + len(cluster.of(Kind.DECODE))
+    for number in range(len(cluster.of(Kind.ROUTER))):
+        await wait_acquainted(cluster.router_address(number), num_workers, ACQUAINTED_S)
 
 
 async def _keep_valkey(valkey: EmbeddedValkey, tell: Callable[[Announcement], None]) -> None:

@@ -1,7 +1,7 @@
 """How soon a cluster is ready and what it costs when idle: `python -m tests.bench.start [--repeats 3] [--out FILE]`.
 
-`baton up` on the demo model with its defaults: wall seconds until every process announced itself, then processor time of
-each process over ten idle seconds, as a share of one core.
+`baton up` on the demo model with its defaults: wall seconds until every process is ready and the router knows them all,
+then processor time of each process over ten idle seconds, as a share of one core.
 """
 
 import argparse
