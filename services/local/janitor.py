@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 END_S = 10.0
-_SCRIPT = 'trap "" HUP INT TERM; read -r _; [ -z "$1" ] || rm -rf -- "$1"; kill -s KILL 0'
+_SCRIPT = 'trap "" HUP INT TERM; echo; read -r _; [ -z "$1" ] || rm -rf -- "$1"; kill -s KILL 0'
 
 
 class Janitor:
@@ -37,9 +37,16 @@ class Janitor:
         """A first one leads a new group; a successor joins it, which needs a member that is alive."""
         folder = "" if self._folder is None else str(self._folder)
         self._process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", _SCRIPT, "baton-janitor", folder, stdin=asyncio.subprocess.PIPE, process_group=self._group
+            "/bin/sh",
+            *("-c", _SCRIPT, "baton-janitor", folder),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            process_group=self._group,
         )
         self._group = self._group or self._process.pid
+        assert self._process.stdout is not None
+        async with asyncio.timeout(END_S):  # its line says that a Ctrl-C cannot reach it any more
+            await self._process.stdout.readline()
 
     async def stop(self) -> None:
         """Everybody who is still in the group is killed. Nothing to do when it has ended already."""
