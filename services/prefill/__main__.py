@@ -1,9 +1,11 @@
 """`python -m services.prefill --name NAME [--config FILE] [--set section.key=value]...`"""
 
 import sys
+from functools import partial
 
-from common.worker.command import main
+from common.observe.entry import run_service
+from common.worker.boot import run_worker
 from services.prefill.app import ASSEMBLY
 
 if __name__ == "__main__":
-    sys.exit(main(ASSEMBLY))
+    sys.exit(run_service("prefill", partial(run_worker, assembly=ASSEMBLY)))
