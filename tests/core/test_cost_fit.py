@@ -1,0 +1,143 @@
+"""Goal: coefficients that follow the machine. Method: made-up machines with noise, outliers and changes of speed."""
+
+import random
+
+import pytest
+
+from common.core.cost.meter import CostMeter, CostStage
+from common.core.cost.model import COEFFICIENTS, DEFAULT, CostModel
+from common.core.cost.work import StepWork, extend_pairs
+
+GPU = CostModel(
+    step_s=4e-3,
+    extend_token_s=2e-5,
+    extend_pair_s=3e-10,
+    decode_row_s=4e-5,
+    decode_context_s=3e-8,
+    transfer_s=5e-4,
+    transfer_byte_s=1e-10,
+)
+
+
+def decode_work(rng: random.Random) -> StepWork:
+    rows = rng.randint(1, 64)
+    return StepWork(decode_rows=rows, decode_context=rows * rng.randint(50, 4000))
+
+
+def extend_work(rng: random.Random) -> StepWork:
+    new, cached, rows = rng.randint(2, 512), rng.randint(0, 16_000), rng.randint(0, 32)
+    return StepWork(
+        extend_tokens=new,
+        extend_pairs=extend_pairs(new, cached),
+        decode_rows=rows,
+        decode_context=rows * rng.randint(50, 4000),
+    )
+
+
+def run(
+    meter: CostMeter, machine: CostModel, works: list[StepWork], rng: random.Random, *, outliers: float = 0
+) -> None:
+    for at, work in enumerate(works):
+        seconds = machine.step_seconds(work) * rng.gauss(1.0, 0.03)
+        if rng.random() < outliers:
+            seconds *= rng.choice((5.0, 50.0))
+        meter.stepped(work, max(seconds, 1e-6), float(at))
+
+
+def miss(meter: CostMeter, machine: CostModel, works: list[StepWork]) -> float:
+    """Median relative error over work that was not learnt from."""
+    model = meter.model(0.0)
+    misses = sorted(abs(model.step_seconds(work) / machine.step_seconds(work) - 1.0) for work in works)
+    return misses[len(misses) // 2]
+
+
+@pytest.mark.parametrize("machine", [GPU, DEFAULT])
+@pytest.mark.parametrize("outliers", [0.0, 0.05])
+@pytest.mark.parametrize("seed", range(3))
+def test_predictions_come_within_a_few_percent_whatever_the_machine(
+    machine: CostModel, outliers: float, seed: int
+) -> None:
+    rng = random.Random(seed)
+    meter = CostMeter()
+    run(meter, machine, [rng.choice((decode_work, extend_work))(rng) for _ in range(600)], rng, outliers=outliers)
+    assert miss(meter, machine, [decode_work(rng) for _ in range(99)]) < 0.06
+    assert miss(meter, machine, [extend_work(rng) for _ in range(99)]) < 0.06
+
+
+def test_slow_first_steps_leave_no_trace() -> None:
+    rng = random.Random(1)
+    cold, warm = CostMeter(), CostMeter()
+    works = [decode_work(rng) for _ in range(40)]
+    for meter, slowness in ((cold, 300.0), (warm, 1.0)):
+        for at, work in enumerate(works):
+            meter.stepped(work, GPU.step_seconds(work) * (slowness if at < 3 else 1.0), float(at))
+    assert cold.model(0.0) == warm.model(0.0)
+
+
+def test_a_machine_that_becomes_slower_is_followed() -> None:
+    rng = random.Random(2)
+    slower = CostModel(**{name: 2.5 * getattr(GPU, name) for name in COEFFICIENTS})
+    meter = CostMeter()
+    run(meter, GPU, [decode_work(rng) for _ in range(2000)], rng)
+    run(meter, slower, [decode_work(rng) for _ in range(1000)], rng)
+    assert miss(meter, slower, [decode_work(rng) for _ in range(99)]) < 0.15
+
+
+def test_many_decode_steps_do_not_erase_what_an_extend_costs() -> None:
+    rng = random.Random(3)
+    meter = CostMeter()
+    run(meter, GPU, [extend_work(rng) for _ in range(200)], rng)
+    run(meter, GPU, [decode_work(rng) for _ in range(5000)], rng)
+    assert miss(meter, GPU, [extend_work(rng) for _ in range(99)]) < 0.06
+
+
+def test_what_was_never_seen_keeps_the_proportions_of_the_prior() -> None:
+    """A decode worker that never extended: its extend estimate is scaled with the speed that its decode steps show."""
+    rng = random.Random(4)
+    fast = CostModel(**{name: getattr(DEFAULT, name) / 50 for name in COEFFICIENTS})
+    meter = CostMeter()
+    run(meter, fast, [decode_work(rng) for _ in range(300)], rng)
+    assert miss(meter, fast, [extend_work(rng) for _ in range(99)]) < 0.25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_coefficients_are_never_negative(seed: int) -> None:
+    """Durations that no model explains: CostModel itself refuses a negative or infinite coefficient."""
+    rng = random.Random(seed)
+    meter = CostMeter()
+    for at in range(500):
+        meter.stepped(rng.choice((decode_work, extend_work))(rng), rng.choice((1e-6, 1.0, 100.0)), float(at))
+        meter.moved(1, rng.randint(0, 10**9), rng.choice((1e-6, 10.0)))
+        assert meter.model(float(at)).num_steps >= 0
+
+
+def test_what_is_no_duration_is_not_believed() -> None:
+    meter = CostMeter()
+    for seconds in (0.0, -1.0, float("nan"), float("inf")):
+        for _ in range(10):
+            meter.stepped(StepWork(decode_rows=1), seconds, 0.0)
+    assert meter.model(0.0).is_default
+
+
+def test_the_error_tells_how_far_off_predictions_were() -> None:
+    rng = random.Random(5)
+    good, bad = CostMeter(), CostMeter()
+    run(good, GPU, [decode_work(rng) for _ in range(500)], rng)
+    for at in range(500):
+        work = decode_work(rng)
+        bad.stepped(work, GPU.step_seconds(work) * rng.choice((0.3, 3.0)), float(at))
+    assert good.error(CostStage.DECODE) < 0.06
+    assert bad.error(CostStage.DECODE) > 0.4
+    assert good.model(0.0).error == good.error(CostStage.DECODE)
+
+
+def test_transfers_learn_a_fixed_part_and_a_rate() -> None:
+    rng = random.Random(6)
+    meter = CostMeter()
+    run(meter, GPU, [decode_work(rng) for _ in range(20)], rng)
+    for _ in range(300):
+        moves, num_bytes = rng.randint(1, 5), rng.randint(10_000, 200_000_000)
+        meter.moved(moves, num_bytes, (moves * GPU.transfer_s + GPU.transfer_byte_s * num_bytes) * rng.gauss(1.0, 0.05))
+    model = meter.model(0.0)
+    assert model.transfer_seconds(10**8) == pytest.approx(GPU.transfer_seconds(10**8), rel=0.05)
+    assert model.transfer_seconds(0) == pytest.approx(GPU.transfer_seconds(0), rel=0.5)
