@@ -1,8 +1,10 @@
-"""Which implementation computes a tensor: decided by where it lies, never by a flag."""
+"""Which implementation computes a tensor: by where it lies and, on the CPU, by what the process was told once."""
 
 from enum import StrEnum
 
 from torch import Tensor
+
+from kernels.cpu.library import Native, load
 
 
 class Backend(StrEnum):
@@ -12,6 +14,39 @@ class Backend(StrEnum):
     PLAIN = "plain"
 
 
+class Kernels(StrEnum):
+    """AUTO: native operators where they can be had. NATIVE: or an error. TORCH: torch's operators alone."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    TORCH = "torch"
+
+
+class NoNativeOperators(RuntimeError):
+    """NATIVE was asked for and cannot be had; the message says why."""
+
+
+_chosen = Kernels.AUTO
+
+
 def backend(tensor: Tensor) -> Backend:
     """Where operators on `tensor` run."""
     return Backend.CPU if tensor.device.type == "cpu" else Backend.PLAIN
+
+
+def choose(kernels: Kernels) -> str:
+    """Decide for this process, before a model is loaded. What was found, in words. Raises NoNativeOperators."""
+    global _chosen  # noqa: PLW0603  # the loaded library is one per process, and so is the choice
+    if kernels is Kernels.TORCH:
+        _chosen = kernels
+        return "torch operators, as configured"
+    loaded = load()
+    if loaded.native is None and kernels is Kernels.NATIVE:
+        raise NoNativeOperators(loaded.reason)
+    _chosen = kernels
+    return loaded.reason
+
+
+def native() -> Native | None:
+    """The native operators when this process uses them."""
+    return None if _chosen is Kernels.TORCH else load().native

@@ -82,6 +82,12 @@ install_self() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
 }
 
+build_native() {
+    # Without a compiler the workers take torch's operators: slower, so worth a word, not an error.
+    "$venv/bin/python" -m kernels.cpu.build ||
+        echo "environment: no native CPU operators (Debian, Ubuntu: apt install g++); workers compute with torch's." >&2
+}
+
 case $wanted in runtime | dev) ;; *) fail "usage: scripts/environment.sh runtime|dev" ;; esac
 
 state=$(cat requirements/*.lock pyproject.toml "$0" | sha256sum | cut -d ' ' -f 1)-${TORCH:-auto}
@@ -103,5 +109,6 @@ install_torch
 locked_install -r requirements/runtime.lock
 [ "$wanted" = runtime ] || locked_install -r requirements/dev.lock
 install_self
+build_native
 echo "$state" >"$stamp"
 [ "$wanted" = runtime ] || echo "$state" >"$venv/.made-runtime"

@@ -116,10 +116,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "random": ("common/core/entropy.py",),
     "secrets": ("common/core/entropy.py",),
     "uuid": ("common/core/entropy.py",),
-    "subprocess": ("services/local/", "protos/generate.py"),
+    "subprocess": ("services/local/", "protos/generate.py", "kernels/cpu/build.py"),
     "multiprocessing": ("common/engine/ranks",),
-    # One call into the C library, so that children die with their parent.
-    "ctypes": ("services/local/child.py",),
+    # One call into the C library, so that children die with their parent; and the native operators.
+    "ctypes": ("services/local/child.py", "kernels/cpu/library.py"),
     "os.environ": ("common/config/environment.py",),
     "os.getenv": ("common/config/environment.py",),
     "os.putenv": ("common/config/environment.py",),
