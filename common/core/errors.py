@@ -63,6 +63,7 @@ class Reason(StrEnum):
     UNSUPPORTED = "UNSUPPORTED"
     INTERNAL = "INTERNAL"
     MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    DEADLINE_UNREACHABLE = "DEADLINE_UNREACHABLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

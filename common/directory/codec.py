@@ -9,13 +9,13 @@ from google.protobuf.message import DecodeError
 
 from common.core.errors import InvalidRequest
 from common.core.ids import Epoch, RouterId, RouterRef, WorkerId, WorkerRef
-from common.core.queue import QueueDepth
+from common.core.queue import QueueReport
 from common.core.worker import Member
 from common.rpc.convert.directory import (
     SHORT_HASH_BYTES,
-    depths_from_wire,
     hashes_from_wire,
     member_from_wire,
+    report_from_wire,
     router_from_wire,
 )
 from protos.baton.v1 import events_pb2
@@ -54,7 +54,7 @@ class QueueView:
     """The queues of one router."""
 
     router: RouterRef
-    depths: tuple[QueueDepth, ...]
+    report: QueueReport
 
 
 def decode_member(value: bytes, worker: WorkerId) -> MemberRecord | None:
@@ -109,7 +109,7 @@ def decode_queue(value: bytes, router: RouterId) -> QueueView | None:
     record = events_pb2.QueueRecord()
     try:
         record.ParseFromString(value)
-        found, depths = router_from_wire(record), depths_from_wire(record)
+        found, report = router_from_wire(record), report_from_wire(record)
     except (DecodeError, InvalidRequest):
         return None
-    return QueueView(router=found, depths=depths) if found.router == router else None
+    return QueueView(router=found, report=report) if found.router == router else None

@@ -1,9 +1,7 @@
 """Queue depth per role and class: each router writes its own, autoscaling and `baton top` read all."""
 
-from collections.abc import Sequence
-
 from common.core.ids import RouterId, RouterRef
-from common.core.queue import QueueDepth
+from common.core.queue import QueueReport
 from common.directory.codec import QueueView, decode_queue
 from common.directory.guard import Guard
 from common.directory.keys import Keys
@@ -23,9 +21,9 @@ class QueueBoard:
         self._router = router
         self._keys = Keys(settings.cluster)
 
-    async def publish(self, depths: Sequence[QueueDepth]) -> bool:
+    async def publish(self, report: QueueReport) -> bool:
         """Once per heartbeat; the record is a lease. False when Redis did not take it."""
-        record = queue_to_wire(self._router, depths).SerializeToString()
+        record = queue_to_wire(self._router, report).SerializeToString()
         key = self._keys.queue(self._router.router)
         commands = (
             Put(key=key, value=record, ttl_s=self._settings.lease_s),

@@ -15,6 +15,7 @@ from common.core.clock import Clock
 from common.core.errors import BatonError
 from common.core.events import EventMessage
 from common.core.ids import PrefixHash, WorkerId, WorkerRef
+from common.core.queue import Cause
 from common.core.worker import Member, Role
 from common.observe.logging import get_log
 from common.rpc.errors import REPLACED_FACT
@@ -111,17 +112,26 @@ class Fleet:
         """Page layout of the fleet, part of every prefix hash; None while nobody is known."""
         return next((standing.member.layout_fingerprint for standing in self._standings.values()), None)
 
-    def can_take(self, num_pages: int) -> bool:
-        """Whether some decode worker would promise this many pages, and prefill is not swamped."""
+    def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
+        """Why a request for these pages cannot be placed now, with `num_tokens` of others on their way to prefill.
+        None: it can."""
         now = self._clock.monotonic()
         views = [standing.view(now) for standing in self._standings.values() if standing.is_eligible]
+        decodes = [view for view in views if view.role is Role.DECODE]
         prefills = [view for view in views if view.role is Role.PREFILL]
-        is_swamped = bool(prefills) and all(
-            not view.has_room or view.backlog_tokens > MAX_BACKLOG_TOKENS for view in prefills
-        )
-        return not is_swamped and any(
-            view.role is Role.DECODE and view.has_room and view.available_pages >= num_pages for view in views
-        )
+        if not decodes:
+            return Cause.NO_WORKERS
+        if prefills and not any(
+            view.has_room and view.backlog_tokens + num_tokens <= MAX_BACKLOG_TOKENS for view in prefills
+        ):
+            return Cause.PREFILL_BUSY
+        if not any(view.has_room and view.available_pages >= num_pages for view in decodes):
+            return Cause.DECODE_FULL
+        return None
+
+    def can_take(self, num_pages: int) -> bool:
+        """Whether some decode worker would promise this many pages, and prefill is not swamped."""
+        return self.obstacle(num_pages, 0) is None
 
     def absent_s(self) -> float:
         """For how long no decode worker has been usable."""

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from common.core.queue import QueueDepth
+from common.core.queue import QueueDepth, QueueReport
 from common.core.request import Priority
 from common.core.worker import Role
 from common.directory.queue_board import QueueBoard
@@ -50,7 +50,7 @@ class Queues:
         """Once per heartbeat until cancelled. Redis being away is its guard's business."""
         while True:
             self.show()
-            await self._board.publish(self.depths())
+            await self._board.publish(QueueReport(depths=self.depths()))
             await asyncio.sleep(self._heartbeat_s)
 
 

@@ -10,6 +10,7 @@ from common.config.loader import load
 from common.core.clock import SystemClock
 from common.core.errors import Unavailable
 from common.core.ids import Epoch, RouterId, RouterRef
+from common.core.queue import QueueReport
 from common.directory.access import RedisUser, acl_lines, role_password
 from common.directory.connect import connect
 from common.directory.queue_board import QueueBoard
@@ -45,7 +46,7 @@ async def test_worker_and_router_do_all_their_work_with_their_own_rights(valkey:
     await worker.registration.flush()
     await router.mirror.round()
     assert router.runs(1, 2) == {"decode-0": 2}
-    assert await board.publish(())
+    assert await board.publish(QueueReport(depths=()))
     assert [view.router.router for view in await board.read() or ()] == ["router-0"]
     await worker.registration.leave()
     await router.mirror.round()

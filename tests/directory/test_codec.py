@@ -1,10 +1,11 @@
 """Goal: a value that does not repeat its own key and epoch is not believed, whatever bytes it holds."""
 
 import random
+from dataclasses import replace
 
 from common.core.clock import ManualClock
 from common.core.ids import Epoch, RouterId, RouterRef, WorkerId, WorkerRef
-from common.core.queue import QueueDepth
+from common.core.queue import Cause, QueueDepth, QueueReport
 from common.core.request import Priority
 from common.core.worker import Role
 from common.directory.codec import decode_event, decode_member, decode_queue, decode_snapshot
@@ -45,12 +46,14 @@ def test_hashes_of_a_wrong_length_are_not_believed() -> None:
 
 def test_queues_are_read_back_as_written_and_only_under_their_own_key() -> None:
     router = RouterRef(router=RouterId("router-0"), epoch=Epoch(2))
-    depths = (QueueDepth(role=Role.PREFILL, priority=Priority.BATCH, requests=3, uncached_tokens=999),)
-    value = queue_to_wire(router, depths).SerializeToString()
-    view = decode_queue(value, router.router)
-    assert view is not None
-    assert (view.router, view.depths) == (router, depths)
-    assert decode_queue(value, RouterId("router-1")) is None
+    unknown = QueueDepth(role=Role.PREFILL, priority=Priority.BATCH, requests=3, uncached_tokens=999)
+    zero = replace(unknown, role=Role.DECODE, queue_s=0.0, oldest_s=0.0, cause=Cause.DECODE_FULL)
+    for report in (QueueReport(depths=(unknown, zero)), QueueReport(depths=(), decode_admission_s=0.0)):
+        value = queue_to_wire(router, report).SerializeToString()
+        view = decode_queue(value, router.router)
+        assert view is not None
+        assert (view.router, view.report) == (router, report)
+        assert decode_queue(value, RouterId("router-1")) is None
 
 
 def test_random_bytes_never_raise() -> None:

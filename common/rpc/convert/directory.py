@@ -1,9 +1,10 @@
 """What lives in Redis: member records, ownership events and snapshots, queue depths."""
 
+import math
 from collections.abc import Sequence
 
 from common.core.ids import Epoch, RouterId, RouterRef, WorkerRef
-from common.core.queue import QueueDepth
+from common.core.queue import Cause, QueueDepth, QueueReport
 from common.core.worker import Member, WorkerState
 from common.rpc.convert.fields import PRIORITIES, ROLES, priority_from_wire, require, role_from_wire
 from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_wire, worker_to_wire
@@ -71,7 +72,7 @@ def hashes_from_wire(joined: bytes) -> tuple[bytes, ...]:
     return tuple(joined[at : at + SHORT_HASH_BYTES] for at in range(0, len(joined), SHORT_HASH_BYTES))
 
 
-def queue_to_wire(router: RouterRef, depths: Sequence[QueueDepth]) -> events_pb2.QueueRecord:
+def queue_to_wire(router: RouterRef, report: QueueReport) -> events_pb2.QueueRecord:
     return events_pb2.QueueRecord(
         router_id=router.router,
         epoch=router.epoch,
@@ -81,9 +82,13 @@ def queue_to_wire(router: RouterRef, depths: Sequence[QueueDepth]) -> events_pb2
                 priority=PRIORITIES[depth.priority],
                 requests=depth.requests,
                 uncached_tokens=depth.uncached_tokens,
+                queue_seconds=depth.queue_s,
+                oldest_seconds=depth.oldest_s,
+                cause=depth.cause or "",
             )
-            for depth in depths
+            for depth in report.depths
         ],
+        decode_admission_seconds=report.decode_admission_s,
     )
 
 
@@ -94,14 +99,29 @@ def router_from_wire(record: events_pb2.QueueRecord) -> RouterRef:
     return RouterRef(router=RouterId(record.router_id), epoch=Epoch(record.epoch))
 
 
-def depths_from_wire(record: events_pb2.QueueRecord) -> tuple[QueueDepth, ...]:
-    """Raises InvalidRequest."""
-    return tuple(
-        QueueDepth(
-            role=role_from_wire(depth.role),
-            priority=priority_from_wire(depth.priority),
-            requests=depth.requests,
-            uncached_tokens=depth.uncached_tokens,
-        )
-        for depth in record.depths
+def report_from_wire(record: events_pb2.QueueRecord) -> QueueReport:
+    """A cause of a later release is taken for none. Raises InvalidRequest."""
+    return QueueReport(
+        depths=tuple(
+            QueueDepth(
+                role=role_from_wire(depth.role),
+                priority=priority_from_wire(depth.priority),
+                requests=depth.requests,
+                uncached_tokens=depth.uncached_tokens,
+                queue_s=_seconds(depth, "queue_seconds"),
+                oldest_s=_seconds(depth, "oldest_seconds"),
+                cause=Cause(depth.cause) if depth.cause in set(Cause) else None,
+            )
+            for depth in record.depths
+        ),
+        decode_admission_s=_seconds(record, "decode_admission_seconds"),
     )
+
+
+def _seconds(message: events_pb2.QueueRecord | events_pb2.QueueDepth, name: str) -> float | None:
+    """An optional duration: None where it is absent. Raises InvalidRequest for what is no duration."""
+    if not message.HasField(name):  # type: ignore[arg-type]  # the stubs know each message's names only
+        return None
+    value = float(getattr(message, name))
+    require(0.0 <= value < math.inf, f"queue.{name}", f"{value} is no duration")
+    return value

@@ -57,6 +57,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 32
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 33
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 34
+    ERROR_REASON_DEADLINE_UNREACHABLE: _ErrorReason.ValueType  # 35
+    """Refused at once: by the queue and the prompt it could not have started in time."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper): ...
 
@@ -95,4 +97,6 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 31
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 32
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 33
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 34
+ERROR_REASON_DEADLINE_UNREACHABLE: ErrorReason.ValueType  # 35
+"""Refused at once: by the queue and the prompt it could not have started in time."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -34,6 +34,8 @@ class MemberRecord(_message.Message):
     EVENT_SEQUENCE_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
     LAYOUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    PAGE_BYTES_FIELD_NUMBER: _builtins.int
     role: _types_pb2.Role.ValueType
     state: _builtins.str
     event_sequence: _builtins.int
@@ -41,6 +43,9 @@ class MemberRecord(_message.Message):
     metrics_address: _builtins.str
     layout_fingerprint: _builtins.bytes
     """Digest of the layout, 32 bytes: workers whose fingerprints differ cannot exchange pages."""
+    pool: _builtins.str
+    """Request class that this worker is kept for. Empty: every class."""
+    """Bytes of one page with all its layers: what a transfer moves. 0: not told."""
     @_builtins.property
     def worker(self) -> _types_pb2.WorkerRef: ...
     @_builtins.property
@@ -58,10 +63,10 @@ class MemberRecord(_message.Message):
         event_sequence: _builtins.int = ...,
         metrics_address: _builtins.str = ...,
         layout_fingerprint: _builtins.bytes = ...,
+        pool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "load", b"load", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -166,8 +171,11 @@ class QueueRecord(_message.Message):
     ROUTER_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     DEPTHS_FIELD_NUMBER: _builtins.int
+    DECODE_ADMISSION_SECONDS_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     epoch: _builtins.int
+    decode_admission_seconds: _builtins.float
+    """How long requests admitted lately took to find a place on decode. Absent: none was admitted lately."""
     @_builtins.property
     def depths(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueDepth]: ...
     def __init__(
@@ -176,12 +184,15 @@ class QueueRecord(_message.Message):
         router_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
         depths: _abc.Iterable[Global___QueueDepth] | None = ...,
+        decode_admission_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds", "decode_admission_seconds", b"decode_admission_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depths", b"depths", "epoch", b"epoch", "router_id", b"router_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds", "decode_admission_seconds", b"decode_admission_seconds", "depths", b"depths", "epoch", b"epoch", "router_id", b"router_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__decode_admission_seconds: _TypeAlias = _typing.Literal["decode_admission_seconds"]  # noqa: Y015
+    _WhichOneofArgType__decode_admission_seconds: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decode_admission_seconds) -> _WhichOneofReturnType__decode_admission_seconds | None: ...
 
 Global___QueueRecord: _TypeAlias = QueueRecord  # noqa: Y015
 
@@ -193,10 +204,19 @@ class QueueDepth(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
     UNCACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
+    OLDEST_SECONDS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     role: _types_pb2.Role.ValueType
     priority: _types_pb2.Priority.ValueType
     requests: _builtins.int
     uncached_tokens: _builtins.int
+    queue_seconds: _builtins.float
+    """Predicted time until those who wait now are admitted. Absent: not known, which is not zero."""
+    oldest_seconds: _builtins.float
+    """Age of the oldest of them. Absent: nobody waits."""
+    cause: _builtins.str
+    """Why the first of them is not admitted, as in common/core/queue. Empty: nobody waits, or it is about to be."""
     def __init__(
         self,
         *,
@@ -204,11 +224,21 @@ class QueueDepth(_message.Message):
         priority: _types_pb2.Priority.ValueType = ...,
         requests: _builtins.int = ...,
         uncached_tokens: _builtins.int = ...,
+        queue_seconds: _builtins.float | None = ...,
+        oldest_seconds: _builtins.float | None = ...,
+        cause: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_oldest_seconds", b"_oldest_seconds", "_queue_seconds", b"_queue_seconds", "oldest_seconds", b"oldest_seconds", "queue_seconds", b"queue_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "requests", b"requests", "role", b"role", "uncached_tokens", b"uncached_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_oldest_seconds", b"_oldest_seconds", "_queue_seconds", b"_queue_seconds", "cause", b"cause", "oldest_seconds", b"oldest_seconds", "priority", b"priority", "queue_seconds", b"queue_seconds", "requests", b"requests", "role", b"role", "uncached_tokens", b"uncached_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__oldest_seconds: _TypeAlias = _typing.Literal["oldest_seconds"]  # noqa: Y015
+    _WhichOneofArgType__oldest_seconds: _TypeAlias = _typing.Literal["_oldest_seconds", b"_oldest_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__queue_seconds: _TypeAlias = _typing.Literal["queue_seconds"]  # noqa: Y015
+    _WhichOneofArgType__queue_seconds: _TypeAlias = _typing.Literal["_queue_seconds", b"_queue_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_seconds) -> _WhichOneofReturnType__oldest_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_seconds) -> _WhichOneofReturnType__queue_seconds | None: ...
 
 Global___QueueDepth: _TypeAlias = QueueDepth  # noqa: Y015
