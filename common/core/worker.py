@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.core.cost.model import CostModel
 from common.core.ids import WorkerRef
 
 
@@ -51,6 +52,12 @@ class LoadReport:
     tokens_per_second: float = 0.0
     """Drawn on decode, read on prefill; over the last seconds."""
     steps: int = 0
+    cost: CostModel | None = None
+    """What this worker's own steps cost; None while it has fitted nothing."""
+    max_sequences: int = 0
+    """Sequences that may be here at once, waiting and promised ones included; 0: not told."""
+    context_tokens: int = 0
+    """Context of the running sequences, which a decode step reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +70,7 @@ class Member:
     load: LoadReport
     layout_fingerprint: bytes
     metrics_address: str = ""
+    pool: str = ""
+    """Request class that this worker is kept for; empty: every class."""
+    page_bytes: int = 0
+    """What the transfer of one page moves; 0: not told."""

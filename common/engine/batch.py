@@ -9,9 +9,10 @@ The journey of a sequence here:
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from common.core.cost.work import StepWork
 from common.core.ids import PageId, PageRef, SequenceId, TokenId
 from common.core.request import Choice, FinishReason, Work
 from common.core.step import PageCopy, Sample, Step, StepRow
@@ -53,6 +54,7 @@ class BatchOutcome:
     deferred: tuple[SequenceId, ...] = ()
     failed: tuple[SequenceId, ...] = ()
     num_tokens: int = 0
+    work: StepWork = field(default_factory=StepWork)
     seconds: float = 0.0
 
 
@@ -159,6 +161,7 @@ class Batch:
             deferred=tuple(deferred),
             failed=result.failed,
             num_tokens=step.num_tokens,
+            work=StepWork.of(step),
             seconds=result.seconds,
         )
 

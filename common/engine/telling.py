@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from common.core.clock import Clock
+from common.core.cost.work import StepWork
 from common.core.errors import Reason
 from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import RouterRef
@@ -26,10 +27,11 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stepped:
-    """One forward was done: for histograms."""
+    """One forward was done: for histograms, and for the worker's model of what steps cost."""
 
     num_rows: int
     num_tokens: int
+    work: StepWork
     seconds: float
 
 

@@ -6,6 +6,7 @@ threshold. Nothing is labelled by request, tenant or worker: those numbers are u
 
 from collections.abc import Iterable
 
+from common.core.cost.meter import CostStage
 from common.core.errors import Reason
 from common.core.request import FinishReason, Priority
 from common.core.worker import Role, WorkerState
@@ -168,6 +169,15 @@ RESERVATIONS_ENDED = _counter(
 
 # The step loop.
 STEP_SECONDS = _histogram("step_seconds", "One forward, from plan to tokens.", WORKERS, STEP_BUCKETS)
+COST_STEPS = _gauge("cost_model_steps", "Steps that this worker's cost model was fitted to; 0: the default.", WORKERS)
+COST_AGE = _gauge("cost_model_age_seconds", "Since the last step that it learnt from.", WORKERS, unit="seconds")
+COST_ERROR = _gauge(
+    "cost_model_error_ratio",
+    "Recent mean of |predicted - measured| / measured, predicted before it was learnt from.",
+    WORKERS,
+    closed("stage", CostStage),
+    unit="ratio",
+)
 STEP_ROWS = _histogram("step_rows", "Rows of one step: the batch size.", WORKERS, ROW_BUCKETS, unit="rows")
 STEP_TOKENS = _histogram("step_tokens", "Tokens of one step.", WORKERS, TOKEN_BUCKETS, unit="tokens")
 PREEMPTIONS = _counter("preemptions_total", "Sequences sent back to be recomputed because pages ran out.", WORKERS)

@@ -14,7 +14,7 @@ from common.config.config import Config
 from common.core.errors import BatonError, InternalError
 from common.core.events import WorkEvent
 from common.core.ids import RouterRef, WorkerRef
-from common.core.worker import Role
+from common.core.worker import LoadReport, Role
 from common.directory.guard import Guard
 from common.directory.registration import Registration
 from common.directory.settings import DirectorySettings
@@ -35,6 +35,7 @@ from common.transfer.limits import TransferLimits
 from common.transfer.remote import GrpcPeers
 from common.transfer.servicer import SERVICE_NAME, KvServicer
 from common.worker.bridge import EventBridge
+from common.worker.costs import WorkerCosts
 from common.worker.gauges import WorkerGauges
 from common.worker.outside import Outside
 from common.worker.presence import Presence
@@ -92,6 +93,7 @@ class WorkerNode(Generic[Event]):
         self._readiness = readiness
         self._server: RpcServer | None = None
         self._gauges = WorkerGauges(metrics, layout)
+        self._costs = WorkerCosts(metrics, outside.clock)
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
         self._told = asyncio.Event()
@@ -116,12 +118,12 @@ class WorkerNode(Generic[Event]):
             ),
         )
         self.presence = Presence(
-            me, role=role, layout=layout, load=lambda: self.turns.look.load, metrics_address=metrics_address
+            me, role=role, layout=layout, load=self._beat_load, metrics_address=metrics_address, pool=config.engine.pool
         )
         liveness = config.liveness
         self.subscriptions = Subscriptions(
             me,
-            load=lambda: self.turns.look.load,
+            load=self._load,
             on_router_lost=self._router_lost,
             limits=SubscriptionLimits(lease_s=liveness.lease_s, heartbeat_s=liveness.heartbeat_s),
         )
@@ -228,6 +230,15 @@ class WorkerNode(Generic[Event]):
     def look(self) -> Look:
         return self.turns.look
 
+    def _load(self) -> LoadReport:
+        """As of the core's last turn, with what its steps cost."""
+        return self._costs.priced(self.turns.look.load)
+
+    def _beat_load(self) -> LoadReport:
+        """The same once per heartbeat, when transfers are learnt from."""
+        self._costs.moved(self.endpoint.snapshot().sent)
+        return self._load()
+
     def counters(self) -> Mapping[str, float]:
         """The core's, as of its last turn, and those of the transfers, as of now."""
         return {**self.turns.look.counters, **self.endpoint.snapshot().counters()}
@@ -235,6 +246,7 @@ class WorkerNode(Generic[Event]):
     def refresh_metrics(self) -> None:
         """Before a scrape."""
         self._gauges.show(self.turns.look, self.endpoint.snapshot(), num_subscriptions=self.subscriptions.num_live)
+        self._costs.show()
 
     def _take_or_stop(self, events: tuple[Event, ...]) -> None:
         """An event that cannot be taken is a bug; those behind it would be lost, unnoticed: the process starts anew."""
@@ -253,6 +265,7 @@ class WorkerNode(Generic[Event]):
                     outgoing[event.router].append(event.event)
                 case Stepped():
                     self._gauges.stepped(event)
+                    self._costs.stepped(event)
                 case Owned():
                     self.registration.publish(event.changes)
                 case _:

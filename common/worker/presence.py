@@ -23,12 +23,14 @@ class Presence:
         layout: PageLayout,
         load: Callable[[], LoadReport],
         metrics_address: str = "",
+        pool: str = "",
     ) -> None:
         self.worker = worker
         self.role = role
         self.layout = layout
         self.load = load
         self.metrics_address = metrics_address
+        self.pool = pool
         self._state = WorkerState.STARTING
 
     @property
@@ -64,4 +66,6 @@ class Presence:
             load=self.load(),
             layout_fingerprint=self.layout.fingerprint(),
             metrics_address=self.metrics_address,
+            pool=self.pool,
+            page_bytes=self.layout.page_bytes,
         )

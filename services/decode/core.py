@@ -177,6 +177,8 @@ class DecodeCore:
             step_batch=len(runner.last_step.extended),
             tokens_per_second=self._rate.per_second(self._clock.monotonic()),
             steps=runner.steps,
+            max_sequences=self._max_sequences,
+            context_tokens=runner.context_tokens,
         )
         return Look(
             load=load,

@@ -63,6 +63,11 @@ class Runner:
     def waiting_tokens(self) -> int:
         return sum(self._batch[sequence].num_pending for sequence in self._waiting)
 
+    @property
+    def context_tokens(self) -> int:
+        """What the running sequences attend to in one step."""
+        return self.last_step.work.decode_context if self._active else 0
+
     def works(self) -> tuple[Work, ...]:
         """The work of every sequence here, once per sequence."""
         return tuple(self._batch[sequence].work for sequence in (*self._active, *self._waiting))
@@ -124,7 +129,9 @@ class Runner:
         self._counters.deferred_rows += len(outcome.deferred)
         num_extended = outcome.num_tokens - num_decoding
         self._budget.observe(num_decoding=num_decoding, num_extended=num_extended, seconds=outcome.seconds)
-        self._teller.say(Stepped(num_rows=len(done), num_tokens=outcome.num_tokens, seconds=outcome.seconds))
+        self._teller.say(
+            Stepped(num_rows=len(done), num_tokens=outcome.num_tokens, work=outcome.work, seconds=outcome.seconds)
+        )
 
     def _put_back(self, outcome: BatchOutcome) -> None:
         """The preempted wait again, with their age; the failed leave."""

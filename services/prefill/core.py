@@ -142,7 +142,12 @@ class PrefillCore:
         self._steps += 1
         self._last_step = outcome
         self._rate.add(outcome.num_tokens, self._clock.monotonic())
-        stepped = Stepped(num_rows=len(outcome.extended), num_tokens=outcome.num_tokens, seconds=outcome.seconds)
+        stepped = Stepped(
+            num_rows=len(outcome.extended),
+            num_tokens=outcome.num_tokens,
+            work=outcome.work,
+            seconds=outcome.seconds,
+        )
         self._teller.say(stepped)
         self.counters.computed_tokens += outcome.num_tokens
         self.counters.deferred_rows += len(outcome.deferred)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.errors import InvalidRequest, Reason
 from common.core.events import EventMessage, PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, TokenId, WorkerId, WorkerRef
@@ -21,6 +22,11 @@ small = st.integers(0, (1 << 32) - 1)
 epochs = st.integers(1, (1 << 64) - 1).map(Epoch)
 tokens = st.lists(small.map(TokenId), max_size=8).map(tuple)
 floats32 = st.floats(0, 2, width=32)
+costs = st.builds(
+    CostModel,
+    **{name: st.floats(0, 10) for name in (*COEFFICIENTS, "age_s", "error")},
+    num_steps=small,
+)
 routers = st.builds(RouterRef, router=names.map(RouterId), epoch=epochs)
 workers = st.builds(WorkerRef, worker=names.map(WorkerId), epoch=epochs, address=st.text(max_size=20))
 
@@ -60,7 +66,15 @@ def works(draw: st.DrawFn) -> Work:
 def loads(draw: st.DrawFn) -> LoadReport:
     parts = draw(st.tuples(*[st.integers(0, 1 << 20)] * 4))
     pages = PageCounts(total=sum(parts), free=parts[0], promised=parts[1], referenced=parts[2], cached=parts[3])
-    return LoadReport(pages=pages, waiting_requests=draw(small), step_seconds=draw(floats32), steps=draw(small))
+    return LoadReport(
+        pages=pages,
+        waiting_requests=draw(small),
+        step_seconds=draw(floats32),
+        steps=draw(small),
+        cost=draw(st.none() | costs),
+        max_sequences=draw(small),
+        context_tokens=draw(small),
+    )
 
 
 events: st.SearchStrategy[WorkEvent] = st.one_of(
@@ -185,8 +199,10 @@ def test_damaged_work_is_refused_by_field(field: str, damage: dict[str, object])
         worker_pb2.LoadReport(total_pages=3, free_pages=2),
         worker_pb2.LoadReport(step_seconds=math.nan),
         worker_pb2.LoadReport(tokens_per_second=-1.0),
+        worker_pb2.LoadReport(cost=worker_pb2.CostModel(step_s=-1.0)),
+        worker_pb2.LoadReport(cost=worker_pb2.CostModel(transfer_byte_s=math.inf)),
     ],
-    ids=["pages do not sum", "NaN", "negative"],
+    ids=["pages do not sum", "NaN", "negative", "negative cost", "infinite cost"],
 )
 def test_a_load_report_that_cannot_be_is_not_believed(message: worker_pb2.LoadReport) -> None:
     with pytest.raises(InvalidRequest):

@@ -56,6 +56,13 @@ class EngineSection:
         minimum=0,
         maximum=10_000,
     )
+    pool: str = knob(
+        "",
+        owner="services/router",
+        unit="request class",
+        reason="empty: every class; interactive, standard or batch keeps a worker for that class alone",
+        choices=("", "interactive", "standard", "batch"),
+    )
     page_size: int = knob(
         16,
         owner="common/kv",

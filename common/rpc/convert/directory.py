@@ -25,6 +25,8 @@ def member_to_wire(member: Member, *, event_sequence: int) -> events_pb2.MemberR
         event_sequence=event_sequence,
         metrics_address=member.metrics_address,
         layout_fingerprint=member.layout_fingerprint,
+        pool=member.pool,
+        page_bytes=member.page_bytes,
     )
 
 
@@ -38,6 +40,8 @@ def member_from_wire(record: events_pb2.MemberRecord) -> Member:
         load=load_from_wire(record.load),
         layout_fingerprint=record.layout_fingerprint,
         metrics_address=record.metrics_address,
+        pool=record.pool,
+        page_bytes=record.page_bytes,
     )
 
 

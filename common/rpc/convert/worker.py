@@ -2,6 +2,7 @@
 
 import math
 
+from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.core.worker import LoadReport, PageCounts
 from common.rpc.convert.fields import require
@@ -34,6 +35,9 @@ def load_to_wire(load: LoadReport) -> worker_pb2.LoadReport:
         step_batch=load.step_batch,
         tokens_per_second=load.tokens_per_second,
         steps=load.steps,
+        cost=None if load.cost is None else cost_to_wire(load.cost),
+        max_sequences=load.max_sequences,
+        context_tokens=load.context_tokens,
     )
 
 
@@ -59,4 +63,40 @@ def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
         step_batch=message.step_batch,
         tokens_per_second=message.tokens_per_second,
         steps=message.steps,
+        cost=cost_from_wire(message.cost) if message.HasField("cost") else None,
+        max_sequences=message.max_sequences,
+        context_tokens=message.context_tokens,
+    )
+
+
+def cost_to_wire(cost: CostModel) -> worker_pb2.CostModel:
+    return worker_pb2.CostModel(
+        step_s=cost.step_s,
+        extend_token_s=cost.extend_token_s,
+        extend_pair_s=cost.extend_pair_s,
+        decode_row_s=cost.decode_row_s,
+        decode_context_s=cost.decode_context_s,
+        transfer_s=cost.transfer_s,
+        transfer_byte_s=cost.transfer_byte_s,
+        num_steps=cost.num_steps,
+        age_s=cost.age_s,
+        error=cost.error,
+    )
+
+
+def cost_from_wire(message: worker_pb2.CostModel) -> CostModel:
+    """Raises InvalidRequest for coefficients that are no seconds."""
+    for name in (*COEFFICIENTS, "age_s", "error"):
+        require(0 <= getattr(message, name) < math.inf, f"load.cost.{name}", "must be finite and not negative")
+    return CostModel(
+        step_s=message.step_s,
+        extend_token_s=message.extend_token_s,
+        extend_pair_s=message.extend_pair_s,
+        decode_row_s=message.decode_row_s,
+        decode_context_s=message.decode_context_s,
+        transfer_s=message.transfer_s,
+        transfer_byte_s=message.transfer_byte_s,
+        num_steps=message.num_steps,
+        age_s=message.age_s,
+        error=message.error,
     )

@@ -59,6 +59,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 34
     ERROR_REASON_DEADLINE_UNREACHABLE: _ErrorReason.ValueType  # 35
     """Refused at once: by the queue and the prompt it could not have started in time."""
+    ERROR_REASON_RESUME_EXPIRED: _ErrorReason.ValueType  # 36
+    """The request was resumable, and is not any more, or not from that index."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper): ...
 
@@ -99,4 +101,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 33
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 34
 ERROR_REASON_DEADLINE_UNREACHABLE: ErrorReason.ValueType  # 35
 """Refused at once: by the queue and the prompt it could not have started in time."""
+ERROR_REASON_RESUME_EXPIRED: ErrorReason.ValueType  # 36
+"""The request was resumable, and is not any more, or not from that index."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

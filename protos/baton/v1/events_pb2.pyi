@@ -35,6 +35,7 @@ class MemberRecord(_message.Message):
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
     LAYOUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
+    PAGE_BYTES_FIELD_NUMBER: _builtins.int
     role: _types_pb2.Role.ValueType
     state: _builtins.str
     event_sequence: _builtins.int
@@ -43,9 +44,9 @@ class MemberRecord(_message.Message):
     layout_fingerprint: _builtins.bytes
     """Digest of the layout, 32 bytes: workers whose fingerprints differ cannot exchange pages."""
     pool: _builtins.str
-    """Request class that this worker is kept for. Empty: every class.
-    Bytes of one page with all its layers: what a transfer moves. 0: not told.
-    """
+    """Request class that this worker is kept for. Empty: every class."""
+    page_bytes: _builtins.int
+    """Bytes of one page with all its layers: what a transfer moves. 0: not told."""
     @_builtins.property
     def worker(self) -> _types_pb2.WorkerRef: ...
     @_builtins.property
@@ -64,10 +65,11 @@ class MemberRecord(_message.Message):
         metrics_address: _builtins.str = ...,
         layout_fingerprint: _builtins.bytes = ...,
         pool: _builtins.str = ...,
+        page_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "load", b"load", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "pool", b"pool", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "page_bytes", b"page_bytes", "pool", b"pool", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,6 +83,7 @@ class WorkEvent(_message.Message):
     PREFILL_DONE_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     STATION_FIELD_NUMBER: _builtins.int
+    PROMPT_SCORED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     @_builtins.property
@@ -93,6 +94,8 @@ class WorkEvent(_message.Message):
     def failed(self) -> Global___FailedEvent: ...
     @_builtins.property
     def station(self) -> Global___StationEvent: ...
+    @_builtins.property
+    def prompt_scored(self) -> Global___PromptScoredEvent: ...
     def __init__(
         self,
         *,
@@ -102,12 +105,13 @@ class WorkEvent(_message.Message):
         prefill_done: Global___PrefillDoneEvent | None = ...,
         failed: Global___FailedEvent | None = ...,
         station: Global___StationEvent | None = ...,
+        prompt_scored: Global___PromptScoredEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "station", b"station", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "station", b"station", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "request_id", b"request_id", "station", b"station", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "request_id", b"request_id", "station", b"station", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tokens", "prefill_done", "failed", "station"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tokens", "prefill_done", "failed", "station", "prompt_scored"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -122,6 +126,7 @@ class TokensEvent(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     choice: _builtins.int
     first_index: _builtins.int
     """Index within the choice's whole output, earlier attempts included."""
@@ -130,6 +135,10 @@ class TokensEvent(_message.Message):
     """Set when finish_reason is STOP because of a token."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]:
+        """One for each token, where they were asked for."""
+
     def __init__(
         self,
         *,
@@ -138,16 +147,42 @@ class TokensEvent(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         finish_reason: _types_pb2.FinishReason.ValueType = ...,
         stop_token_id: _builtins.int | None = ...,
+        logprobs: _abc.Iterable[_types_pb2.TokenLogprobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "choice", b"choice", "finish_reason", b"finish_reason", "first_index", b"first_index", "stop_token_id", b"stop_token_id", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "choice", b"choice", "finish_reason", b"finish_reason", "first_index", b"first_index", "logprobs", b"logprobs", "stop_token_id", b"stop_token_id", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_token_id) -> _WhichOneofReturnType__stop_token_id | None: ...
 
 Global___TokensEvent: _TypeAlias = TokensEvent  # noqa: Y015
+
+@_typing.final
+class PromptScoredEvent(_message.Message):
+    """Log probabilities of the prompt's tokens from first_position on. Each token's comes before the attempt's first token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_POSITION_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    first_position: _builtins.int
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]: ...
+    def __init__(
+        self,
+        *,
+        first_position: _builtins.int = ...,
+        logprobs: _abc.Iterable[_types_pb2.TokenLogprobs] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_position", b"first_position", "logprobs", b"logprobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptScoredEvent: _TypeAlias = PromptScoredEvent  # noqa: Y015
 
 @_typing.final
 class PrefillDoneEvent(_message.Message):
@@ -451,6 +486,9 @@ class LoadReport(_message.Message):
     STEP_BATCH_FIELD_NUMBER: _builtins.int
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    MAX_SEQUENCES_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     waiting_requests: _builtins.int
     running_sequences: _builtins.int
     waiting_tokens: _builtins.int
@@ -465,6 +503,14 @@ class LoadReport(_message.Message):
     tokens_per_second: _builtins.float
     steps: _builtins.int
     """Steps completed since start: loop progress."""
+    max_sequences: _builtins.int
+    """Sequences that may be here at once, waiting and promised ones included. 0: not told."""
+    context_tokens: _builtins.int
+    """Context of the running sequences, which a decode step reads."""
+    @_builtins.property
+    def cost(self) -> Global___CostModel:
+        """Absent: this worker has fitted none."""
+
     def __init__(
         self,
         *,
@@ -481,11 +527,65 @@ class LoadReport(_message.Message):
         step_batch: _builtins.int = ...,
         tokens_per_second: _builtins.float = ...,
         steps: _builtins.int = ...,
+        cost: Global___CostModel | None = ...,
+        max_sequences: _builtins.int = ...,
+        context_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_pages", b"cached_pages", "free_pages", b"free_pages", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoadReport: _TypeAlias = LoadReport  # noqa: Y015
+
+@_typing.final
+class CostModel(_message.Message):
+    """A worker's own timings as coefficients, in seconds; common/core/cost says how they combine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_S_FIELD_NUMBER: _builtins.int
+    EXTEND_TOKEN_S_FIELD_NUMBER: _builtins.int
+    EXTEND_PAIR_S_FIELD_NUMBER: _builtins.int
+    DECODE_ROW_S_FIELD_NUMBER: _builtins.int
+    DECODE_CONTEXT_S_FIELD_NUMBER: _builtins.int
+    TRANSFER_S_FIELD_NUMBER: _builtins.int
+    TRANSFER_BYTE_S_FIELD_NUMBER: _builtins.int
+    NUM_STEPS_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    step_s: _builtins.float
+    extend_token_s: _builtins.float
+    extend_pair_s: _builtins.float
+    decode_row_s: _builtins.float
+    decode_context_s: _builtins.float
+    transfer_s: _builtins.float
+    transfer_byte_s: _builtins.float
+    num_steps: _builtins.int
+    """Steps that it was fitted to."""
+    age_s: _builtins.float
+    """Since the last of them."""
+    error: _builtins.float
+    """Recent relative error of its predictions."""
+    def __init__(
+        self,
+        *,
+        step_s: _builtins.float = ...,
+        extend_token_s: _builtins.float = ...,
+        extend_pair_s: _builtins.float = ...,
+        decode_row_s: _builtins.float = ...,
+        decode_context_s: _builtins.float = ...,
+        transfer_s: _builtins.float = ...,
+        transfer_byte_s: _builtins.float = ...,
+        num_steps: _builtins.int = ...,
+        age_s: _builtins.float = ...,
+        error: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "decode_context_s", b"decode_context_s", "decode_row_s", b"decode_row_s", "error", b"error", "extend_pair_s", b"extend_pair_s", "extend_token_s", b"extend_token_s", "num_steps", b"num_steps", "step_s", b"step_s", "transfer_byte_s", b"transfer_byte_s", "transfer_s", b"transfer_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostModel: _TypeAlias = CostModel  # noqa: Y015
