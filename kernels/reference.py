@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels.attention_form import AttentionForm
+
 
 def linear(x_TC: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """x W^T + b, (T, O)."""
@@ -43,20 +45,27 @@ def kv_store(kv_PL2KSD: Tensor, layer: int, pages_T: Tensor, offsets_T: Tensor, 
         kv_PL2KSD[page, layer, 1, :, offset] = v_TKD[token]
 
 
-def attention(q_THD: Tensor, kv_PL2KSD: Tensor, layer: int, pages: Sequence[int], start: int) -> Tensor:
+def attention(
+    q_THD: Tensor, kv_PL2KSD: Tensor, layer: int, pages: Sequence[int], start: int, form: AttentionForm
+) -> Tensor:
     """Causal attention of T tokens of one context, at positions start to start + T, whose own KV is stored already.
 
-    softmax(q k^T / sqrt(D)) v over positions 0 to the token's own, in fp64; (T, H, D). H/K queries share a key head.
+    softmax(score) v over the positions that `form` lets a token see, in fp64; (T, H, D). H/K queries share a key head.
     Slots at start + T and after are never read.
     """
-    num_tokens, num_heads, head_dim = q_THD.shape
+    num_tokens, num_heads, _ = q_THD.shape
     end = start + num_tokens
     own_n2KSD = kv_PL2KSD[list(pages), layer].double()
     k_KND, v_KND = own_n2KSD.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :end]
     group = num_heads // k_KND.shape[0]
     k_HND, v_HND = k_KND.repeat_interleave(group, dim=0), v_KND.repeat_interleave(group, dim=0)
-    scores_HTN = torch.einsum("thd,hnd->htn", q_THD.double(), k_HND) / head_dim**0.5
-    positions_T = torch.arange(start, end, device=q_THD.device)
-    is_future_TN = torch.arange(end, device=q_THD.device) > positions_T[:, None]
-    weights_HTN = scores_HTN.masked_fill(is_future_TN, float("-inf")).softmax(dim=-1)
+    scores_HTN = torch.einsum("thd,hnd->htn", q_THD.double(), k_HND) * form.scale
+    if form.softcap is not None:
+        scores_HTN = form.softcap * torch.tanh(scores_HTN / form.softcap)
+    positions_T1 = torch.arange(start, end, device=q_THD.device)[:, None]
+    keys_N = torch.arange(end, device=q_THD.device)
+    is_hidden_TN = keys_N > positions_T1
+    if form.window is not None:
+        is_hidden_TN |= keys_N <= positions_T1 - form.window
+    weights_HTN = scores_HTN.masked_fill(is_hidden_TN, float("-inf")).softmax(dim=-1)
     return torch.einsum("htn,hnd->thd", weights_HTN, v_HND).to(q_THD.dtype)

@@ -16,6 +16,7 @@ from common.model.tensor_names import layer_prefix
 from kernels.activation import silu_and_multiply
 from kernels.attention_decode import attention_decode
 from kernels.attention_extend import attention_extend
+from kernels.attention_form import AttentionForm
 from kernels.cpu.gather import Workspace
 from kernels.kv_store import kv_store
 from kernels.linear import LinearWeight, linear, prepare
@@ -76,19 +77,20 @@ def run_layer(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, 
     rotary_(heads_TXD[:, :num_turned], step.cos_TE, step.sin_TE)
     q_THD, k_TKD, v_TKD = heads_TXD.split_with_sizes([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
     kv_store(step.kv_PL2KSD, layer, step.tokens.slot_rows_2TK, k_TKD, v_TKD)
-    x_TC = x_TC + linear(_attention(q_THD, layer, step).flatten(1), weights.output)
+    form = AttentionForm(scale=spec.head_dim**-0.5)
+    x_TC = x_TC + linear(_attention(q_THD, layer, step, form).flatten(1), weights.output)
     normal_TC = rms_norm(x_TC, weights.mlp_norm_C, spec.norm_epsilon)
     return x_TC + linear(silu_and_multiply(linear(normal_TC, weights.gate_up)), weights.down)
 
 
-def _attention(q_THD: Tensor, layer: int, step: StepTensors) -> Tensor:
+def _attention(q_THD: Tensor, layer: int, step: StepTensors, form: AttentionForm) -> Tensor:
     """(T, H, D): decode rows together, then each extend row."""
     tokens, kv, workspace = step.tokens, step.kv_PL2KSD, step.workspace
     outs = []
     if tokens.decode_groups:
-        outs.append(attention_decode(q_THD[: tokens.num_decodes], kv, layer, tokens.decode_groups, workspace))
+        outs.append(attention_decode(q_THD[: tokens.num_decodes], kv, layer, tokens.decode_groups, workspace, form))
     first = tokens.num_decodes
     for row in tokens.extends:
-        outs.append(attention_extend(q_THD[first : first + row.num_tokens], kv, layer, row, workspace))
+        outs.append(attention_extend(q_THD[first : first + row.num_tokens], kv, layer, row, workspace, form))
         first += row.num_tokens
     return outs[0] if len(outs) == 1 else torch.cat(outs)

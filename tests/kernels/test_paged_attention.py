@@ -11,11 +11,19 @@ from torch import Tensor
 from kernels import reference
 from kernels.attention_decode import attention_decode, decode_groups
 from kernels.attention_extend import attention_extend, extend_row
+from kernels.attention_form import AttentionForm
 from kernels.cpu.gather import Workspace
 from kernels.kv_store import kv_store, slot_rows
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 LAYER = 1
+FORMS = {
+    "plain": AttentionForm(scale=0.2),
+    "window": AttentionForm(scale=0.2, window=100),
+    "long_window": AttentionForm(scale=0.2, window=520),
+    "softcap": AttentionForm(scale=0.2, softcap=2.0),
+    "both": AttentionForm(scale=0.2, window=17, softcap=2.0),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +39,13 @@ HEADS = [Heads(query=8, key=4, dim=32), Heads(query=6, key=2, dim=80), Heads(que
 class Context:
     """One context in randomly chosen pages of a pool filled with NaN."""
 
-    def __init__(self, heads: Heads, length: int, page_size: int = 16, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, heads: Heads, length: int, page_size: int = 16, dtype: torch.dtype = torch.float32, form: str = "plain"
+    ) -> None:
         torch.manual_seed(length)
         num_pages = -(-length // page_size)
         self.page_size = page_size
+        self.form = FORMS[form]
         self.pages = random.Random(length).sample(range(num_pages + 5), num_pages)
         self.kv = torch.full((num_pages + 5, 3, 2, heads.key, page_size, heads.dim), float("nan"), dtype=dtype)
         self.q = torch.randn(length, heads.query, heads.dim, dtype=dtype)
@@ -53,10 +64,10 @@ class Context:
     def extend(self, start: int, end: int) -> Tensor:
         self.store(start, end)
         row = extend_row(self.table(end), start, end - start, self.kv)
-        return attention_extend(self.q[start:end], self.kv, LAYER, row, Workspace())
+        return attention_extend(self.q[start:end], self.kv, LAYER, row, Workspace(), self.form)
 
     def expected(self, start: int, end: int) -> Tensor:
-        return reference.attention(self.q[start:end], self.kv, LAYER, self.table(end), start)
+        return reference.attention(self.q[start:end], self.kv, LAYER, self.table(end), start, self.form)
 
 
 @pytest.fixture(autouse=True)
@@ -96,24 +107,26 @@ def test_a_table_too_short_for_its_context_is_refused() -> None:
         extend_row([0, 1], 0, 33, Context(HEADS[0], 40).kv)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 15), (0, 16), (0, 17), (5, 63), (63, 64), (500, 530), (0, 700)])
-def test_extend_equals_the_oracle(heads: Heads, start: int, end: int, dtype: torch.dtype) -> None:
-    context = Context(heads, end, dtype=dtype)
+def test_extend_equals_the_oracle(heads: Heads, start: int, end: int, dtype: torch.dtype, form: str) -> None:
+    context = Context(heads, end, dtype=dtype, form=form)
     context.store(0, end)
     assert_close(context.extend(start, end), context.expected(start, end))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-def test_decode_equals_the_oracle_for_a_mixed_batch(heads: Heads, dtype: torch.dtype) -> None:
-    context = Context(heads, 1100, dtype=dtype)
+def test_decode_equals_the_oracle_for_a_mixed_batch(heads: Heads, dtype: torch.dtype, form: str) -> None:
+    context = Context(heads, 1100, dtype=dtype, form=form)
     context.store(0, 1100)
     lengths = [1, 15, 16, 17, 511, 512, 513, 1024, 1025, 1100]
     q = torch.stack([context.q[length - 1] for length in lengths])
     groups = decode_groups([context.table(length) for length in lengths], lengths, context.kv)
-    out = attention_decode(q, context.kv, LAYER, groups, Workspace())
+    out = attention_decode(q, context.kv, LAYER, groups, Workspace(), context.form)
     for row, length in enumerate(lengths):
         assert_close(out[row : row + 1], context.expected(length - 1, length))
 
@@ -147,5 +160,5 @@ def test_a_decoded_token_has_the_same_bits_as_an_extended_one_in_every_batch(hea
         lengths = sorted(chosen.choices([1, 2, 16, 17, 200, 512, 513, 900, 1300], k=chosen.randint(1, 12)))
         q = torch.stack([context.q[length - 1] for length in lengths])
         groups = decode_groups([context.table(length) for length in lengths], lengths, context.kv)
-        out = attention_decode(q, context.kv, LAYER, groups, Workspace())
+        out = attention_decode(q, context.kv, LAYER, groups, Workspace(), context.form)
         assert torch.equal(out, expected[torch.tensor(lengths) - 1]), f"seed {seed}: lengths {lengths}"
