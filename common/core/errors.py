@@ -64,6 +64,7 @@ class Reason(StrEnum):
     INTERNAL = "INTERNAL"
     MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
     DEADLINE_UNREACHABLE = "DEADLINE_UNREACHABLE"
+    RESUME_EXPIRED = "RESUME_EXPIRED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
