@@ -127,10 +127,15 @@ async def _write(journey: Journey, context: Context, header: tuple[tuple[str, st
     """Everything the client gets but the status. Held up by nothing but the client's own reading."""
     await context.send_initial_metadata(header)
     request = journey.request
+    prompt_tokens = len(request.prompt)  # told once
     with suppress(BatonError):  # Generate raises it, when everything before it was written
         while (deltas := await journey.stream.read()) is not None:
             choices = [delta_to_wire(delta, with_ids=request.text.return_token_ids) for delta in deltas]
-            await context.write(generation_pb2.GenerateResponse(request_id=request.id, deltas=choices))
+            response = generation_pb2.GenerateResponse(
+                request_id=request.id, deltas=choices, prompt_tokens=prompt_tokens
+            )
+            await context.write(response)
+            prompt_tokens = 0
         await context.write(last_response(journey.record))
 
 
