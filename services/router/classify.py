@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common.core.ids import WorkerId, WorkerRef
-from common.core.request import Work
+from common.core.request import Priority, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,9 @@ class Facts:
     page_size: int
     hits: Mapping[WorkerId, int] = field(default_factory=dict)
     avoid: frozenset[WorkerRef] = frozenset()
+    priority: Priority = Priority.STANDARD
+    max_tokens: int = 0
+    """Tokens that the answer may still get; 0: not told."""
 
     @property
     def num_pages(self) -> int:
@@ -47,4 +50,6 @@ def classify(
         page_size=page_size,
         hits=hits,
         avoid=avoid,
+        priority=work.priority,
+        max_tokens=max(1, work.sampling.max_tokens - len(work.emitted)),
     )

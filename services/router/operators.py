@@ -18,7 +18,7 @@ from services.router.admission import Admission
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, Mirror
 from services.router.frontend_messages import stations_to_wire, usage_to_wire
-from services.router.policy import POLICY_NAME
+from services.router.policy import POLICY_VERSION
 from services.router.record import Placed, RecentRecords, Record
 
 _QUANTILES: tuple[tuple[str, Metric], ...] = (
@@ -138,7 +138,7 @@ def cluster_service(servicer: Operators) -> Service:
 def _decision(placed: Placed) -> cluster_pb2.Decision:
     return cluster_pb2.Decision(
         attempt=placed.attempt,
-        policy=POLICY_NAME,
+        policy=POLICY_VERSION,
         chosen=str(placed.decision.route),
         candidates=[
             cluster_pb2.CandidateCost(route=str(item.route), cost_s=item.cost_s, terms=dict(item.terms))

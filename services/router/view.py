@@ -1,31 +1,43 @@
 """The fleet as one moment shows it: what the policy, admission and operators read. Made by fleet.py, never changed."""
 
+import math
 from dataclasses import dataclass
 
 from common.core.ids import WorkerRef
 from common.core.worker import LoadReport, Role
+
+RECENT_S = 30.0
+"""Time constant of `recent_tokens`. Chosen: several prompts of any length, short against a conversation's pauses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
     """One incarnation. `is_eligible`: ready, heard from lately, not draining. Its report lags; the local part does not.
 
-    `sent_tokens` and `sent_pages` were placed here by this router since the last report; `pending_tokens` are prompt
-    tokens of this router's requests that the worker has not read yet, however old.
+    `sent_tokens`, `sent_pages` and `sent_sequences` were placed here by this router since the last report;
+    `pending_tokens` are prompt tokens of this router's requests that the worker has not read yet, however old.
     """
 
     worker: WorkerRef
     role: Role
     is_eligible: bool
     has_room: bool = True
-    """False for a moment after the worker refused a request for lack of pages or queue."""
+    """False while the worker, having refused a request, has shown no sign of a free place."""
     load: LoadReport
     age_s: float
     silent_s: float = 0.0
     in_flight: int = 0
     sent_tokens: int = 0
     sent_pages: int = 0
+    sent_sequences: int = 0
     pending_tokens: int = 0
+    recent_tokens: float = 0.0
+    """Uncached prompt tokens that this router placed here lately, fading with RECENT_S, as of `recent_at`."""
+    recent_at: float = 0.0
+    pool: str = ""
+    """Request class that the worker is kept for; empty: every class."""
+    is_dual: bool = False
+    """A decode worker that also reads prompts for others."""
 
     @property
     def backlog_tokens(self) -> int:
@@ -38,16 +50,36 @@ class WorkerView:
         return max(self.load.running_sequences + self.load.waiting_requests, self.in_flight)
 
     @property
+    def num_places(self) -> int:
+        """Sequences that may still come, as far as this router can tell."""
+        if not self.load.max_sequences:
+            return 1_000_000
+        known = self.load.running_sequences + self.load.waiting_requests + self.sent_sequences
+        return self.load.max_sequences - max(known, self.in_flight)
+
+    @property
     def available_pages(self) -> int:
         """Pages that a new request can have: free ones, and cached ones that nobody refers to."""
         return max(self.load.pages.free + self.load.pages.cached - self.sent_pages, 0)
 
+    def recent(self, now: float) -> float:
+        """`recent_tokens` as of now."""
+        return self.recent_tokens * math.exp(-max(0.0, now - self.recent_at) / RECENT_S)
+
+    def context_tokens(self, page_size: int) -> int:
+        """What a decode step reads: as reported, else what referenced pages can hold."""
+        return self.load.context_tokens or self.load.pages.referenced * page_size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """Every worker that the router knows, ordered by id."""
+    """Every worker that the router knows, ordered by id. `page_bytes`: what one page weighs on a link."""
 
     workers: tuple[WorkerView, ...]
+    now: float = 0.0
+    page_bytes: int = 0
+    can_fetch: bool = False
+    """Whether workers serve cached pages to each other."""
 
     def eligible(self, role: Role) -> tuple[WorkerView, ...]:
         """Workers of `role` that may get new work."""

@@ -89,7 +89,7 @@ def test_a_worker_that_failed_the_request_is_the_last_resort() -> None:
 
 
 def test_a_newcomer_is_ramped_up() -> None:
-    newcomer, loaded = replace(D0, age_s=0.5), replace(D1, in_flight=10)
+    newcomer, loaded = replace(D0, age_s=0.5), replace(D1, in_flight=5)
     decision = choose(facts(32), fleet(newcomer, loaded), SETTINGS)
     assert decision is not None
     assert decision.route.decode == D1.worker

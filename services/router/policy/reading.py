@@ -1,0 +1,97 @@
+"""What it costs to let a worker read the prompt."""
+
+from dataclasses import dataclass
+
+from common.core.cost.model import CostModel, LocalExtend
+from common.core.ids import WorkerRef
+from common.core.worker import Role
+from services.router.policy.scene import Scene
+from services.router.view import WorkerView
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`seconds` from now until the first token. `source`: whose cached pages come first."""
+
+    worker: WorkerView
+    terms: dict[str, float]
+    seconds: float
+    read_s: float
+    step_s: float
+    source: WorkerRef | None
+
+    @property
+    def rank(self) -> tuple[float, str]:
+        return sum(self.terms.values()), self.worker.worker.worker
+
+
+def read_on(worker: WorkerView, scene: Scene) -> Reading:
+    """Queue, the prompt's uncached tokens, what the worker's own answers suffer, and the balance among readers."""
+    facts, settings, cost = scene.facts, scene.settings, scene.cost(worker)
+    cached = facts.cached_tokens(worker.worker.worker)
+    queue_s = _queue_s(worker, scene)
+    own = _extend(worker, facts.context_tokens - cached, cached, scene)
+    source, fetch_s = None, 0.0
+    if scene.best_holder is not None and scene.best_holder != worker.worker.worker:
+        held = facts.cached_tokens(scene.best_holder)
+        seconds = cost.transfer_seconds((held - cached) // facts.page_size * scene.view.page_bytes)
+        with_fetch = _extend(worker, facts.context_tokens - held, held, scene)
+        if held > cached and seconds + with_fetch.seconds < own.seconds:
+            own, fetch_s = with_fetch, seconds
+            source = next(each.worker for each in scene.view.workers if each.worker.worker == scene.best_holder)
+    recent = worker.recent(scene.view.now) - scene.least_recent[worker.role]
+    terms = {
+        "queue": queue_s,
+        "read": own.seconds,
+        "fetch": fetch_s,
+        "neighbours": settings.damage_weight * own.added_s * (num_answers(worker) + 1 if _writes(worker) else 0),
+        "balance": settings.balance_weight * cost.extend_token_s * recent,
+        **scene.shared_s(worker),
+    }
+    return Reading(
+        worker=worker,
+        terms=terms,
+        seconds=queue_s + fetch_s + own.seconds,
+        read_s=own.seconds,
+        step_s=own.step_s,
+        source=source,
+    )
+
+
+def num_answers(worker: WorkerView) -> int:
+    """Sequences whose steps a prompt would join."""
+    return worker.num_sequences if _writes(worker) else 0
+
+
+def _writes(worker: WorkerView) -> bool:
+    return worker.role is Role.DECODE
+
+
+def _queue_s(worker: WorkerView, scene: Scene) -> float:
+    """Until the prompts ahead are read. How long each is, nobody told: as many equal ones as wait."""
+    tokens = worker.backlog_tokens
+    if not tokens:
+        return 0.0
+    num_prompts = max(1, worker.load.waiting_requests)
+    each = _extend(worker, -(-tokens // num_prompts), 0, scene)
+    return each.seconds * num_prompts
+
+
+def _extend(worker: WorkerView, new_tokens: int, cached_tokens: int, scene: Scene) -> LocalExtend:
+    settings, cost = scene.settings, scene.cost(worker)
+    if not _writes(worker):
+        return _prefill(cost, new_tokens, cached_tokens, settings.prefill_chunk_tokens)
+    return cost.local_extend(
+        new_tokens,
+        cached_tokens,
+        batch=num_answers(worker),
+        context_tokens=worker.context_tokens(scene.facts.page_size),
+        itl_s=settings.extend_itl_s,
+        chunk_tokens=settings.extend_tokens,
+        idle_chunk_tokens=settings.idle_extend_tokens,
+    )
+
+
+def _prefill(cost: CostModel, new_tokens: int, cached_tokens: int, chunk_tokens: int) -> LocalExtend:
+    seconds = cost.prefill_seconds(new_tokens, cached_tokens, chunk_tokens=chunk_tokens)
+    return LocalExtend(seconds=seconds, step_s=0.0, added_s=0.0)

@@ -1,0 +1,104 @@
+"""What one decision knows: the request, the fleet, and what is compared across workers, computed once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.core.cost.model import CostModel
+from common.core.ids import WorkerId, WorkerRef
+from common.core.worker import Role
+from services.router.classify import Facts
+from services.router.policy.pricing import Price, prices
+from services.router.policy.settings import PolicySettings
+from services.router.view import FleetView, WorkerView
+
+AVOID_S = 3600.0
+"""Chosen: more than any real cost, so that a worker which failed the request is a last resort and still a resort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """`readers` may read the prompt for another worker, refused ones included; `writers` can take it now."""
+
+    facts: Facts
+    view: FleetView
+    settings: PolicySettings
+    readers: Sequence[WorkerView]
+    writers: Sequence[WorkerView]
+    prices: Mapping[WorkerRef, Price]
+    least_recent: Mapping[Role, float]
+    oldest_s: Mapping[Role, float]
+    best_holder: WorkerId | None
+
+    @property
+    def expected_tokens(self) -> int:
+        """How long the answer may become."""
+        limit = self.facts.max_tokens
+        return min(limit, self.settings.expected_tokens) if limit else self.settings.expected_tokens
+
+    def cost(self, worker: WorkerView) -> CostModel:
+        return self.prices[worker.worker][0]
+
+    def shared_s(self, worker: WorkerView) -> dict[str, float]:
+        """What speaks against a worker whatever it is to do: young, silent, or it failed this request before."""
+        return {
+            "young": self._young_s(worker),
+            "silent": max(0.0, worker.silent_s - self.settings.silence_s),
+            "avoid": AVOID_S if worker.worker in self.facts.avoid else 0.0,
+        }
+
+    def _young_s(self, worker: WorkerView) -> float:
+        """Slow start: who joins late is ramped up. Relative to its peers, or a fresh cluster would punish all."""
+        ramp_s = min(self.settings.slow_start_s, self.oldest_s[worker.role])
+        share = 1.0 if ramp_s <= 0 else min(worker.age_s / ramp_s, 1.0)
+        return (1.0 - share) * self.settings.slow_start_penalty_s
+
+
+def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene:
+    """Everybody who is eligible and serves the request's class."""
+    workers = [worker for worker in view.workers if worker.is_eligible and worker.pool in ("", facts.priority.value)]
+    priced = prices(workers, settings)
+    writers = [worker for worker in workers if worker.role is Role.DECODE and _can_write(worker, facts, settings)]
+    least: dict[Role, float] = {}
+    oldest: dict[Role, float] = {}
+    for worker in workers:
+        recent, role = worker.recent(view.now), worker.role
+        least[role] = min(least.get(role, recent), recent)
+        oldest[role] = max(oldest.get(role, 0.0), worker.age_s)
+    return Scene(
+        facts=facts,
+        view=view,
+        settings=settings,
+        readers=[worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual],
+        writers=writers,
+        prices=priced,
+        least_recent=least,
+        oldest_s=oldest,
+        best_holder=_best_holder(facts, workers) if view.can_fetch else None,
+    )
+
+
+def can_take(worker: WorkerView, facts: Facts) -> bool:
+    """Whether a decode worker would promise the pages now, as far as this router can tell."""
+    has_place = worker.num_places >= facts.num_choices
+    return worker.has_room and has_place and worker.available_pages >= facts.num_pages
+
+
+def _can_write(worker: WorkerView, facts: Facts, settings: PolicySettings) -> bool:
+    """And whether one more answer leaves everybody's time between tokens within the class's target."""
+    return can_take(worker, facts) and worker.num_sequences + facts.num_choices <= max_batch(worker, facts, settings)
+
+
+def max_batch(worker: WorkerView, facts: Facts, settings: PolicySettings) -> int:
+    """Answers side by side that the class's time between tokens allows. Only the worker's own timings limit it."""
+    cost, running = worker.load.cost, max(worker.load.running_sequences, 1)
+    if cost is None or cost.num_steps < settings.min_cost_steps:
+        return 1_000_000
+    each = (worker.context_tokens(facts.page_size) + facts.context_tokens) / (running + 1)
+    return max(settings.min_batch, cost.max_batch(settings.itl_s[facts.priority], each))
+
+
+def _best_holder(facts: Facts, workers: Sequence[WorkerView]) -> WorkerId | None:
+    """Who holds most of the prompt."""
+    held = [(-facts.cached_tokens(worker.worker.worker), worker.worker.worker) for worker in workers]
+    best = min(held, default=None)
+    return best[1] if best is not None and best[0] < 0 else None

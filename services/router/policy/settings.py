@@ -1,0 +1,63 @@
+"""What the policy is told once: weights of the terms, and the limits that workers work under."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from common.core.request import Priority
+
+POLICY_VERSION = "cost-1"
+"""Changes whenever the same inputs may give another decision."""
+
+
+class Routes(StrEnum):
+    """Which kinds of route may be chosen."""
+
+    ANY = "any"
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+def _itl_targets() -> dict[Priority, float]:
+    return {Priority.INTERACTIVE: 0.1, Priority.STANDARD: 0.2, Priority.BATCH: 1.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """Weights turn waiting of different kinds into seconds before a first token; each says why it is what it is."""
+
+    routes: Routes = Routes.ANY
+    local_prompt_tokens: int | None = None
+    """None: costs decide. A number is a fixed border instead: up to so many uncached tokens stay on decode."""
+    damage_weight: float = 0.25
+    """A second by which a running answer is delayed. It is spread over many tokens, so it hurts less than a second
+    before the first token; an idle decode worker is about to have answers, so one more is counted than there are."""
+    write_weight: float = 0.1
+    """A second of writing: readers read along, and most tokens come faster than they are read."""
+    balance_weight: float = 0.25
+    """A second of reading placed on a worker lately, more than on its least loaded peer. From replaying conversations
+    over eight caches: hits near those of one shared cache at an imbalance of a few percent; 1.0 loses hits."""
+    slow_start_s: float = 10.0
+    slow_start_penalty_s: float = 0.5
+    full_s: float = 0.5
+    """Cost of a full pool with all growth foreseen: preemption. Scaled by the square of the share in use."""
+    silence_s: float = 1.0
+    """Silence that is not suspicious: two heartbeats. Each further second costs one."""
+    expected_tokens: int = 256
+    """Length of an answer that nobody knows yet; its own limit where that is lower."""
+    prefill_chunk_tokens: int = 256
+    extend_tokens: int = 64
+    """Most tokens of local prompts in a step beside running answers, and when none run."""
+    idle_extend_tokens: int = 256
+    extend_itl_s: float = 0.05
+    """Time between tokens that decode workers keep while they read local prompts."""
+    itl_s: Mapping[Priority, float] = field(default_factory=_itl_targets)
+    """Time between tokens that a class is promised: decode workers are not filled beyond it."""
+    min_batch: int = 4
+    """Answers side by side that are allowed whatever they cost: a slow machine still serves."""
+    min_cost_steps: int = 32
+    """Steps that a worker's own cost model must know."""
+    stale_cost_s: float = 600.0
+    """Age from which a model is not believed: a worker that was slow once and is avoided since gets another chance."""
+    best_few: int = 4
+    """Readers and writers that are combined: their sum is weighed exactly, that of the others is not."""

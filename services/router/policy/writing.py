@@ -1,0 +1,58 @@
+"""What it costs to let a worker write the answer, and to bring it the pages of another."""
+
+from dataclasses import dataclass
+
+from services.router.policy.reading import Reading
+from services.router.policy.scene import Scene
+from services.router.view import WorkerView
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """`itl_s`: time between the request's own tokens."""
+
+    worker: WorkerView
+    terms: dict[str, float]
+    itl_s: float
+    missing_pages: int
+
+    @property
+    def rank(self) -> tuple[float, str]:
+        return sum(self.terms.values()), self.worker.worker.worker
+
+
+def write_on(worker: WorkerView, scene: Scene) -> Writing:
+    """The answer's own tokens, what one more answer costs the others, and how full the pool becomes."""
+    facts, settings, cost = scene.facts, scene.settings, scene.cost(worker)
+    running, new = worker.num_sequences, facts.num_choices
+    context = worker.context_tokens(facts.page_size)
+    step_s = cost.decode_step_seconds(running + new, context + new * facts.context_tokens)
+    added_s = new * (cost.decode_row_s + cost.decode_context_s * facts.context_tokens)
+    weight = settings.write_weight * scene.expected_tokens
+    used = _used_share(worker, scene)
+    terms = {
+        "write": weight * step_s,
+        "crowd": weight * running * added_s,
+        "full": used * used * settings.full_s,
+        **scene.shared_s(worker),
+    }
+    held_pages = facts.cached_tokens(worker.worker.worker) // facts.page_size
+    return Writing(worker=worker, terms=terms, itl_s=step_s, missing_pages=facts.num_pages - held_pages)
+
+
+def hand_over_s(reading: Reading, writing: Writing, scene: Scene) -> float:
+    """From the first token to the second one's step: what of the transfer does not hide behind the reading.
+
+    Pages travel while later chunks are read; the last chunk's pages cannot.
+    """
+    cost, facts = scene.cost(reading.worker), scene.facts
+    page_s = cost.transfer_byte_s * scene.view.page_bytes
+    last_pages = min(writing.missing_pages, -(-scene.settings.prefill_chunk_tokens // facts.page_size))
+    return cost.transfer_s + max(writing.missing_pages * page_s - reading.read_s, last_pages * page_s)
+
+
+def _used_share(worker: WorkerView, scene: Scene) -> float:
+    """Pages in use once the request is here and every answer has grown by half of what it may still become."""
+    facts, total = scene.facts, max(worker.load.pages.total, 1)
+    growth = scene.expected_tokens * (worker.num_sequences / 2 + facts.num_choices) / facts.page_size
+    return min(1.0 - (worker.available_pages - facts.num_pages - growth) / total, 2.0)
