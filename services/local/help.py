@@ -25,6 +25,12 @@ The answer goes to standard output, everything else to standard error.""",
 Latencies are upper edges of histogram buckets since the router started.""",
     "doctor": """Exit code 7 when something is at fault. Without a running cluster it checks
 what a start needs. Every link is measured with 4 MiB of probe data.""",
+    "simulate": """Examples:
+  baton simulate --trace conversation.jsonl --workers 8 --routing-only
+  baton simulate --trace code.csv --prefill 2 --decode 6 --seed 1 --seed 2
+  baton simulate --trace talk.jsonl --calibration mine.json --plot out.png
+Policy, schedulers and admission are the ones that serve; docs/simulator.md
+says what stands in for the rest.""",
     "config": """Weakest first: default, --config FILE, environment BATON_SECTION__KEY, --set.
 Examples:
   baton config --print

@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # The simulator runs the others' pure code on a virtual clock: the one service that may import services.
     "services.simulator": WORKER
     | {"services.simulator", "services.router", "services.prefill", "services.decode", "services.planner"},
-    "services.local": COMMON | {"services.local"},
+    # `baton simulate` shows what the simulator says; nothing else of the services is imported there.
+    "services.local": COMMON | {"services.local", "services.simulator"},
     # Makes model folders; checks the serving path by not sharing code with it.
     "models": frozenset({"models"}),
 }
@@ -142,6 +143,7 @@ TORCH_FREE = (
     "services.local",
     "services.gateway",
     "services.planner",
+    "services.simulator",
 )
 """Rooms that import where torch is not installed. A file that is a door of torch is left out."""
 

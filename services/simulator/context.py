@@ -1,0 +1,101 @@
+"""One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
+
+from common.core.ids import SequenceId
+from common.core.request import Priority
+from common.engine.plan import SequenceView
+from services.simulator.pages import CountedPages
+
+
+class Context:
+    """Reads like a `SequenceView`, and is the very object that the schedulers see: nothing is copied per step.
+
+    Writer: its machine. `named` are the registered pages that it reads, in order; the others are nobody else's.
+    `private_pages` come back to the pool when it is preempted.
+    """
+
+    __slots__ = (
+        "arrived",
+        "deadline",
+        "id",
+        "is_decoding",
+        "named",
+        "needs_copy",
+        "num_cached",
+        "num_pending",
+        "num_preemptions",
+        "num_registered",
+        "num_tokens",
+        "page_names",
+        "pages_held",
+        "priority",
+        "private_pages",
+        "prompt_tokens",
+    )
+
+    def __init__(
+        self,
+        identity: SequenceId,
+        *,
+        page_names: tuple[int, ...],
+        prompt_tokens: int,
+        arrived: float,
+        deadline: float,
+        priority: Priority,
+    ) -> None:
+        self.id = identity
+        self.page_names = page_names
+        self.prompt_tokens = prompt_tokens
+        self.arrived = arrived
+        self.deadline = deadline
+        self.priority = priority
+        self.num_tokens = prompt_tokens
+        self.num_pending = prompt_tokens
+        self.num_cached = 0
+        self.num_preemptions = 0
+        self.pages_held = 0
+        self.private_pages = 0
+        self.num_registered = 0
+        self.named: list[int] = []
+        self.needs_copy = False
+        self.is_decoding = False
+
+    pages_to_grow = SequenceView.pages_to_grow
+
+    @property
+    def num_computed(self) -> int:
+        return self.num_tokens - self.num_pending
+
+    def begin(self, pages: CountedPages, page_size: int) -> None:
+        """Find what the cache holds, as `Batch.begin` does: at least one token is left to compute."""
+        usable = self.page_names[: (self.num_tokens - 1) // page_size]
+        self.hold(pages, usable[: pages.find(usable)], page_size)
+        self.num_pending = self.num_tokens - self.num_cached
+
+    def hold(self, pages: CountedPages, found: tuple[int, ...], page_size: int) -> None:
+        """Take these leading pages out of the cache."""
+        pages.retain(found)
+        self.named = list(found)
+        self.pages_held = self.num_registered = len(found)
+        self.num_cached = len(found) * page_size
+
+    def promise(self, pages: CountedPages, wanted: int) -> bool:
+        """Pages to come on top of what is held, up to `wanted` in all. False when there are too few."""
+        if not pages.promise(wanted - self.pages_held):
+            return False
+        self.private_pages = wanted - self.pages_held
+        self.pages_held = wanted
+        return True
+
+    def name_full(self, pages: CountedPages, page_size: int) -> None:
+        """Pages that became full get their names, as `Batch` does it: where a name is taken, the page stays private."""
+        full = min(self.num_computed // page_size, len(self.page_names))
+        for name in self.page_names[self.num_registered : full]:
+            if pages.register(name):
+                self.named.append(name)
+        self.num_registered = max(full, self.num_registered)
+
+    def give_back(self, pages: CountedPages) -> None:
+        """Every page goes back; the named ones stay cached."""
+        pages.release(self.named, self.pages_held - len(self.named))
+        self.named = []
+        self.pages_held = self.private_pages = self.num_registered = 0

@@ -1,0 +1,117 @@
+"""What the router of a simulation sees: a view per machine, and hits from the holders. Made anew where it changed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from common.core.ids import WorkerId, WorkerRef
+from common.core.worker import LoadReport, Role
+from common.directory.owners import Slot
+from services.router.view import FleetView, WorkerView
+from services.simulator.holders import Holders
+
+
+class Seen(Protocol):
+    """A machine as far as a router sees it: with steps or without."""
+
+    @property
+    def ref(self) -> WorkerRef: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def slot(self) -> Slot: ...
+    @property
+    def version(self) -> int:
+        """Grows whenever `report` would say something else."""
+        ...
+
+    def report(self) -> LoadReport: ...
+
+
+class _Standing:
+    """What the router knows of one machine: its last report, and what it sent there itself."""
+
+    __slots__ = (
+        "in_flight",
+        "load",
+        "machine",
+        "pending_tokens",
+        "refused_at",
+        "sent_pages",
+        "sent_tokens",
+        "version",
+        "view",
+    )
+
+    def __init__(self, machine: Seen) -> None:
+        self.machine = machine
+        self.version = -1
+        self.load = machine.report()
+        self.in_flight = self.sent_tokens = self.sent_pages = self.pending_tokens = 0
+        self.refused_at = float("-inf")
+        self.view: WorkerView | None = None
+
+
+REFUSAL_S = 0.05
+
+
+class SeenFleet:
+    """Writer: the event loop. Counts what was sent on top of the reports, as `services/router/standing.py` does."""
+
+    def __init__(self, machines: Sequence[Seen], holders: Holders) -> None:
+        self._standings = {machine.ref.worker: _Standing(machine) for machine in machines}
+        self._ids: dict[Slot, WorkerId] = {machine.slot: machine.ref.worker for machine in machines}
+        self._holders = holders
+
+    def hits(self, pages: Sequence[int], page_size: int) -> Mapping[WorkerId, int]:
+        """Leading tokens that each machine holds, by the hints."""
+        return {self._ids[slot]: run * page_size for slot, run in self._holders.runs(pages).items()}
+
+    def view(self, now: float) -> FleetView:
+        return FleetView(workers=tuple(self._view(standing, now) for standing in self._standings.values()))
+
+    def assign(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
+        """Work was placed."""
+        standing = self._standings[worker.worker]
+        standing.in_flight += 1
+        standing.sent_tokens += tokens
+        standing.sent_pages += pages
+        standing.pending_tokens += tokens
+        standing.view = None
+
+    def note_read(self, worker: WorkerRef, tokens: int) -> None:
+        """The prompt behind these tokens is read."""
+        standing = self._standings[worker.worker]
+        standing.pending_tokens -= tokens
+        standing.view = None
+
+    def release(self, worker: WorkerRef) -> None:
+        """Placed work is over."""
+        standing = self._standings[worker.worker]
+        standing.in_flight -= 1
+        standing.view = None
+
+    def note_refusal(self, worker: WorkerRef, now: float) -> None:
+        """It had no room."""
+        self._standings[worker.worker].refused_at = now
+
+    def _view(self, standing: _Standing, now: float) -> WorkerView:
+        machine = standing.machine
+        if machine.version != standing.version:
+            standing.version, standing.load = machine.version, machine.report()
+            standing.sent_tokens = standing.sent_pages = 0
+            standing.view = None
+        has_room = now - standing.refused_at >= REFUSAL_S
+        if standing.view is None or standing.view.has_room is not has_room:
+            standing.view = WorkerView(
+                worker=machine.ref,
+                role=machine.role,
+                is_eligible=True,
+                has_room=has_room,
+                load=standing.load,
+                age_s=3600.0,
+                in_flight=standing.in_flight,
+                sent_tokens=standing.sent_tokens,
+                sent_pages=standing.sent_pages,
+                pending_tokens=standing.pending_tokens,
+            )
+        return standing.view
