@@ -82,7 +82,8 @@ def simulate(wish: Wish, console: Console, *, as_json: Path | None, plot: Path |
         highlight=False,
     )
     summaries = tuple(run_study(study))
-    console.print(table(summaries), width=max(MIN_WIDTH, console.width), crop=False)
+    wide = Console(file=console.file, width=max(MIN_WIDTH, console.width))
+    wide.print(table(summaries))
     console.print(f"one shared pool would find {summaries[0].hit_ceiling:.1%}", highlight=False)
     if as_json is not None:
         as_json.write_text(json.dumps([asdict(summary) for summary in summaries], indent=1) + "\n", encoding="utf-8")

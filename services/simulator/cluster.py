@@ -14,6 +14,7 @@ REFERENCE = CostModel(
     decode_context_s=4e-8,
     transfer_s=2e-3,
     transfer_byte_s=2e-11,
+    num_steps=1_000_000,
 )
 """Derived: 8 billion bf16 parameters on one accelerator of 3.35 TB/s and 400 TFLOP/s reached, 32 layers of 4096 with 8
 KV heads (128 KiB a token), a link of 50 GB/s. For questions about proportions; `baton calibrate` measures your own."""

@@ -1,12 +1,14 @@
 """What the router of a simulation sees: a view per machine, and hits from the holders. Made anew where it changed."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from common.core.ids import WorkerId, WorkerRef
 from common.core.worker import LoadReport, Role
 from common.directory.owners import Slot
-from services.router.view import FleetView, WorkerView
+from services.router.view import RECENT_S, FleetView, WorkerView
 from services.simulator.holders import Holders
 
 
@@ -27,28 +29,23 @@ class Seen(Protocol):
     def report(self) -> LoadReport: ...
 
 
+@dataclass(eq=False, slots=True)
 class _Standing:
     """What the router knows of one machine: its last report, and what it sent there itself."""
 
-    __slots__ = (
-        "in_flight",
-        "load",
-        "machine",
-        "pending_tokens",
-        "refused_at",
-        "sent_pages",
-        "sent_tokens",
-        "version",
-        "view",
-    )
-
-    def __init__(self, machine: Seen) -> None:
-        self.machine = machine
-        self.version = -1
-        self.load = machine.report()
-        self.in_flight = self.sent_tokens = self.sent_pages = self.pending_tokens = 0
-        self.refused_at = float("-inf")
-        self.view: WorkerView | None = None
+    machine: Seen
+    is_dual: bool
+    load: LoadReport
+    version: int = -1
+    in_flight: int = 0
+    sent_tokens: int = 0
+    sent_pages: int = 0
+    sent_sequences: int = 0
+    pending_tokens: int = 0
+    recent_tokens: float = 0.0
+    recent_at: float = 0.0
+    refused_at: float = float("-inf")
+    view: WorkerView | None = None
 
 
 REFUSAL_S = 0.05
@@ -57,8 +54,14 @@ REFUSAL_S = 0.05
 class SeenFleet:
     """Writer: the event loop. Counts what was sent on top of the reports, as `services/router/standing.py` does."""
 
-    def __init__(self, machines: Sequence[Seen], holders: Holders) -> None:
-        self._standings = {machine.ref.worker: _Standing(machine) for machine in machines}
+    def __init__(
+        self, machines: Sequence[Seen], holders: Holders, *, duals: Collection[WorkerId], page_bytes: int
+    ) -> None:
+        self._standings = {
+            machine.ref.worker: _Standing(machine, machine.ref.worker in duals, machine.report())
+            for machine in machines
+        }
+        self._page_bytes = page_bytes
         self._ids: dict[Slot, WorkerId] = {machine.slot: machine.ref.worker for machine in machines}
         self._holders = holders
 
@@ -67,14 +70,18 @@ class SeenFleet:
         return {self._ids[slot]: run * page_size for slot, run in self._holders.runs(pages).items()}
 
     def view(self, now: float) -> FleetView:
-        return FleetView(workers=tuple(self._view(standing, now) for standing in self._standings.values()))
+        workers = tuple(self._view(standing, now) for standing in self._standings.values())
+        return FleetView(workers=workers, now=now, page_bytes=self._page_bytes)
 
-    def assign(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
+    def assign(self, worker: WorkerRef, *, tokens: int, pages: int, now: float) -> None:
         """Work was placed."""
         standing = self._standings[worker.worker]
         standing.in_flight += 1
         standing.sent_tokens += tokens
         standing.sent_pages += pages
+        standing.sent_sequences += 1
+        standing.recent_tokens = tokens + standing.recent_tokens * math.exp((standing.recent_at - now) / RECENT_S)
+        standing.recent_at = now
         standing.pending_tokens += tokens
         standing.view = None
 
@@ -98,7 +105,7 @@ class SeenFleet:
         machine = standing.machine
         if machine.version != standing.version:
             standing.version, standing.load = machine.version, machine.report()
-            standing.sent_tokens = standing.sent_pages = 0
+            standing.sent_tokens = standing.sent_pages = standing.sent_sequences = 0
             standing.view = None
         has_room = now - standing.refused_at >= REFUSAL_S
         if standing.view is None or standing.view.has_room is not has_room:
@@ -112,6 +119,10 @@ class SeenFleet:
                 in_flight=standing.in_flight,
                 sent_tokens=standing.sent_tokens,
                 sent_pages=standing.sent_pages,
+                sent_sequences=standing.sent_sequences,
                 pending_tokens=standing.pending_tokens,
+                recent_tokens=standing.recent_tokens,
+                recent_at=standing.recent_at,
+                is_dual=standing.is_dual,
             )
         return standing.view

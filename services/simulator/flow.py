@@ -65,6 +65,8 @@ class FlowMachine:
             waiting_requests=len(self._queue),
             waiting_tokens=self._waiting_tokens,
             running_sequences=self._num_running,
+            cost=self._cost,
+            context_tokens=self._context_tokens,
         )
 
     def read(self, now: float, context: Context, on_read: Callable[[int], None]) -> None:

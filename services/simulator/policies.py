@@ -4,13 +4,13 @@ Every policy answers a route for the facts of a request and a view of the fleet,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
 from common.core.worker import Role
 from services.router.classify import Facts
-from services.router.policy import Decision, PolicySettings, Route, can_take, choose
+from services.router.policy import Decision, PolicySettings, Route, Routes, can_take, choose
 from services.router.view import FleetView, WorkerView
 
 Policy = Callable[[Facts, FleetView], Route | None]
@@ -33,9 +33,9 @@ def make_policy(name: PolicyName, settings: PolicySettings) -> Policy:
         case PolicyName.COST_MODEL:
             return lambda facts, view: _route(choose(facts, view, settings))
         case PolicyName.ALWAYS_LOCAL:
-            return lambda facts, view: _cheapest(choose(facts, view, settings), is_remote=False)
+            return make_policy(PolicyName.COST_MODEL, replace(settings, routes=Routes.LOCAL))
         case PolicyName.ALWAYS_REMOTE:
-            return lambda facts, view: _cheapest(choose(facts, view, settings), is_remote=True)
+            return make_policy(PolicyName.COST_MODEL, replace(settings, routes=Routes.REMOTE))
         case PolicyName.ROUND_ROBIN:
             return RoundRobin()
         case PolicyName.LEAST_LOAD:
@@ -48,14 +48,6 @@ def make_policy(name: PolicyName, settings: PolicySettings) -> Policy:
 
 def _route(decision: Decision | None) -> Route | None:
     return decision.route if decision else None
-
-
-def _cheapest(decision: Decision | None, *, is_remote: bool) -> Route | None:
-    """The production policy's best among one kind of its candidates; its own choice where there is none."""
-    if decision is None:
-        return None
-    kind = [option for option in decision.candidates if (option.route.prefill is not None) is is_remote]
-    return min(kind, key=lambda option: (option.cost_s, str(option.route))).route if kind else decision.route
 
 
 @dataclass(slots=True)

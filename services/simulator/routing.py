@@ -61,7 +61,12 @@ class RoutingReplay:
                 chunk_tokens=shape.chunk_tokens,
                 later=self._timeline.at,
             )
-        self._fleet = SeenFleet(tuple(self._machines.values()), self._holders)
+        self._fleet = SeenFleet(
+            tuple(self._machines.values()),
+            self._holders,
+            duals=[ref.worker for ref, _role, is_dual in shape.roles() if is_dual],
+            page_bytes=shape.token_bytes * trace.page_size,
+        )
         self._token_bytes = shape.token_bytes
         self._cost = shape.cost
         self._waiting: deque[int] = deque()
@@ -157,9 +162,9 @@ class RoutingReplay:
         self._holders.predict(placed.request.pages, reader.slot)
         if route.prefill is not None:
             self._holders.predict(placed.request.pages, self._machines[route.decode.worker].slot)
-            self._fleet.assign(route.decode, tokens=0, pages=placed.on_decode.private_pages)
+            self._fleet.assign(route.decode, tokens=0, pages=placed.on_decode.private_pages, now=now)
         self._fleet.assign(
-            reader.ref, tokens=placed.sent_tokens, pages=0 if route.prefill else placed.on_decode.private_pages
+            reader.ref, tokens=placed.sent_tokens, pages=0 if route.prefill else placed.on_decode.private_pages, now=now
         )
         reader.read(now, placed.on_prefill or placed.on_decode, lambda cached: self._read(placed, cached))
 
