@@ -11,7 +11,7 @@ from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from common.text.choice import ChoiceText
-from services.router.admission import Admission
+from services.router.admission.admission import Admission
 from services.router.journey import Journey, JourneySettings
 from services.router.leg import Track
 from services.router.record import RecentRecords, Record

@@ -27,7 +27,8 @@ from common.core.errors import (
 from common.core.ids import RequestId, RouterRef
 from common.core.request import Choice, Work
 from common.observe.lifetime import Station
-from services.router.admission import Admission, Ticket
+from services.router.admission.admission import Admission
+from services.router.admission.ticket import Ticket
 from services.router.classify import classify
 from services.router.leg import Leg, Track
 from services.router.record import Record
@@ -127,18 +128,27 @@ class Journey:
 
     async def _run_leg(self, work: Work) -> None:
         self.record.mark(Station.QUEUED, attempt=work.attempt)
-        async with self._admission.turn(self._ticket(work)):
+        before = self._num_emitted(work)
+        async with self._admission.turn(self._ticket(work)) as place:
             self.record.mark(Station.ADMITTED, attempt=work.attempt)
             with self._track.switchboard.open(work.request) as inbox:
                 leg = Leg(
                     work=work,
                     inbox=inbox,
                     track=self._track,
+                    place=place,
                     stream=self.stream,
                     record=self.record,
                     trouble=self._trouble,
                 )
-                await leg.run()
+                try:
+                    await leg.run()
+                finally:
+                    place.generated_tokens = self._num_emitted(work) - before
+
+    def _num_emitted(self, work: Work) -> int:
+        """Tokens of the work's choices that the client has or will have."""
+        return sum(len(self.stream.emitted(choice.index)) for choice in work.choices)
 
     async def _recover(self, broken: LegBroken) -> None:
         """Whatever must happen before the next leg. Raises the error that ends the request instead of another leg."""
@@ -188,11 +198,14 @@ class Journey:
         facts = classify(work, page_size=self._track.hints.page_size, hits={})
         return Ticket(
             request=work.request,
+            tenant=work.tenant,
             priority=work.priority,
             arrived=self.request.received,
             deadline=work.deadline,
             num_pages=facts.num_pages,
             num_tokens=facts.context_tokens,
+            uncached_tokens=facts.context_tokens,
+            max_new_tokens=work.max_new_tokens * len(work.choices),
             has_run=work.attempt > 1,
         )
 

@@ -19,6 +19,7 @@ from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkF
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.worker import Role
+from services.router.admission.admission import Place
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.classify import Facts, classify
@@ -54,12 +55,21 @@ class Leg:
     """Owner: a journey, inside its turn. Events of the leg's attempts count, all others are dropped."""
 
     def __init__(
-        self, *, work: Work, inbox: Inbox, track: Track, stream: RequestStream, record: Record, trouble: Trouble
+        self,
+        *,
+        work: Work,
+        inbox: Inbox,
+        track: Track,
+        place: Place,
+        stream: RequestStream,
+        record: Record,
+        trouble: Trouble,
     ) -> None:
         self._work = work
         self._inbox = inbox
         self._first_attempt = work.attempt
         self._track = track
+        self._place = place
         self._stream = stream
         self._record = record
         self._trouble = trouble
@@ -77,6 +87,7 @@ class Leg:
         """
         try:
             await self._start()
+            self._place.note_landed()
             await self._follow()
         finally:
             self._let_go()
@@ -93,6 +104,7 @@ class Leg:
         decode = self._decode = route.decode
         uncached = 0 if route.prefill else facts.uncached_tokens(decode.worker)
         self._count_on(decode, tokens=uncached, pages=facts.num_pages)
+        self._place.note_assigned()
         with self._blaming(decode):
             if route.prefill is None:
                 await self._track.workers.start_local(decode, self._work)

@@ -25,7 +25,8 @@ from common.rpc.options import Surface
 from common.rpc.server import MakeServer, RpcServer, serve
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import Offload
-from services.router.admission import Admission, AdmissionLimits
+from services.router.admission.admission import Admission
+from services.router.admission.limits import AdmissionLimits, ClassLimits
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.dispatch import Dispatcher
@@ -103,7 +104,9 @@ class RouterNode:
             clock=outside.clock,
             settings=FleetSettings(suspect_s=config.liveness.suspect_s),
         )
-        self.admission = Admission(limits=_admission_limits(config), capacity=self.fleet, clock=outside.clock)
+        self.admission = Admission(
+            limits=_admission_limits(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
+        )
         track = Track(
             fleet=self.fleet,
             switchboard=switchboard,
@@ -208,10 +211,10 @@ class RouterNode:
 
 def _admission_limits(config: Config) -> AdmissionLimits:
     return AdmissionLimits(
-        max_queue={
-            Priority.INTERACTIVE: config.router.max_queue_interactive,
-            Priority.STANDARD: config.router.max_queue_standard,
-            Priority.BATCH: config.router.max_queue_batch,
+        classes={
+            Priority.INTERACTIVE: ClassLimits(max_queue=config.router.max_queue_interactive),
+            Priority.STANDARD: ClassLimits(max_queue=config.router.max_queue_standard),
+            Priority.BATCH: ClassLimits(max_queue=config.router.max_queue_batch),
         },
         max_active=config.router.max_active,
     )

@@ -14,7 +14,7 @@ from common.rpc.convert.work import router_to_wire
 from common.rpc.convert.worker import load_to_wire, worker_to_wire
 from common.rpc.server import Service
 from protos.baton.v1 import cluster_pb2, cluster_pb2_grpc
-from services.router.admission import Admission
+from services.router.admission.admission import Admission
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, Mirror
 from services.router.frontend_messages import stations_to_wire, usage_to_wire

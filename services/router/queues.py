@@ -1,6 +1,7 @@
 """How deep the queues are, per role and class: told to the metrics and, as a hint, to Redis."""
 
 import asyncio
+from collections.abc import Sequence
 
 from common.core.queue import QueueDepth, QueueReport
 from common.core.request import Priority
@@ -8,7 +9,8 @@ from common.core.worker import Role
 from common.directory.queue_board import QueueBoard
 from common.observe import catalogue
 from common.observe.registry import Metrics
-from services.router.admission import Admission, Ticket
+from services.router.admission.admission import Admission
+from services.router.admission.ticket import Ticket
 
 
 class Queues:
@@ -54,7 +56,7 @@ class Queues:
             await asyncio.sleep(self._heartbeat_s)
 
 
-def _depth(role: Role, priority: Priority, tickets: "tuple[Ticket, ...] | list[Ticket]") -> QueueDepth:
+def _depth(role: Role, priority: Priority, tickets: Sequence[Ticket]) -> QueueDepth:
     mine = [ticket for ticket in tickets if ticket.priority is priority]
     return QueueDepth(
         role=role,

@@ -12,7 +12,8 @@ from common.core.request import FinishReason, Priority
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.rpc.client import Dialer
-from services.router.admission import Admission, AdmissionLimits
+from services.router.admission.admission import Admission
+from services.router.admission.limits import AdmissionLimits, ClassLimits
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.dispatch import Dispatcher
@@ -86,9 +87,11 @@ class House:
             clock=self.clock,
         )
         limits = AdmissionLimits(
-            max_queue=dict.fromkeys(Priority, max_queue), max_active=max_active, absence_grace_s=grace_s
+            classes=dict.fromkeys(Priority, ClassLimits(max_queue=max_queue)),
+            max_active=max_active,
+            absence_grace_s=grace_s,
         )
-        self.admission = Admission(limits=limits, capacity=self.fleet, clock=self.clock)
+        self.admission = Admission(limits=limits, fleet=self.fleet, clock=self.clock, entropy=SeededEntropy(2))
         self.recent = RecentRecords(64)
         self.dispatcher = Dispatcher(
             router=ROUTER,

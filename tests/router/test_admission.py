@@ -6,10 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from common.core.entropy import SeededEntropy
 from common.core.errors import DeadlineExceeded, Refused, Unavailable
 from common.core.ids import RequestId
+from common.core.queue import Cause
 from common.core.request import Priority
-from services.router.admission import AGEING_S, Admission, AdmissionLimits, Ticket
+from services.router.admission.admission import Admission
+from services.router.admission.limits import AdmissionLimits, ClassLimits
+from services.router.admission.line import AGED_EVERY, AGEING_S
+from services.router.admission.ticket import Ticket
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
 
 
@@ -20,8 +25,8 @@ class Pool:
         self.pages = 0
         self.absent_for = 0.0
 
-    def can_take(self, num_pages: int) -> bool:
-        return num_pages <= self.pages
+    def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
+        return None if num_pages <= self.pages else Cause.DECODE_FULL
 
     def absent_s(self) -> float:
         return self.absent_for
@@ -33,8 +38,10 @@ class Line:
     def __init__(self, loop: TimeLoop, *, max_queue: int, max_active: int) -> None:
         self.loop = loop
         self.pool = Pool()
-        limits = AdmissionLimits(max_queue=dict.fromkeys(Priority, max_queue), max_active=max_active)
-        self.admission = Admission(limits=limits, capacity=self.pool, clock=LoopClock(loop))
+        classes = dict.fromkeys(Priority, ClassLimits(max_queue=max_queue))
+        limits = AdmissionLimits(classes=classes, max_active=max_active)
+        clock, entropy = LoopClock(loop), SeededEntropy(1)
+        self.admission = Admission(limits=limits, fleet=self.pool, clock=clock, entropy=entropy)
         self.admitted: list[str] = []
         self.group: asyncio.TaskGroup | None = None
 
@@ -43,8 +50,10 @@ class Line:
         return Ticket(request=RequestId(name), priority=priority, **{**defaults, **fields})  # type: ignore[arg-type]
 
     async def pass_through(self, ticket: Ticket, hold_s: float = 0.0) -> None:
-        async with self.admission.turn(ticket):
+        async with self.admission.turn(ticket) as place:
             self.admitted.append(ticket.request)
+            place.note_assigned()
+            place.note_landed()
             await asyncio.sleep(hold_s)
 
     def enter(
@@ -87,14 +96,15 @@ def test_classes_go_strictly_and_ages_within_a_class() -> None:
     in_line(story)
 
 
-def test_ageing_lets_old_batch_work_pass_young_interactive_work() -> None:
+def test_old_batch_work_gets_every_eighth_turn_among_young_interactive_work() -> None:
     async def story(line: Line) -> None:
         line.enter("old", Priority.BATCH)
-        await asyncio.sleep(3 * AGEING_S)
-        line.enter("young", Priority.INTERACTIVE)
+        await asyncio.sleep(AGEING_S)
+        for number in range(10):
+            line.enter(f"young{number}", Priority.INTERACTIVE)
         await asyncio.sleep(0.01)
         await line.open()
-        assert line.admitted == ["old", "young"]
+        assert line.admitted.index("old") == AGED_EVERY - 1
 
     in_line(story)
 

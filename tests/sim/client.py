@@ -152,7 +152,8 @@ class Client:
     def _may_fail(self, error: BatonError) -> bool:
         if self.told.has_left:
             return True
-        return isinstance(error, DeadlineExceeded | Cancelled) and self.manners.deadline_s is not None
+        is_late = isinstance(error, DeadlineExceeded | Cancelled) or error.reason is Reason.DEADLINE_UNREACHABLE
+        return is_late and self.manners.deadline_s is not None
 
     def _check_whole(self, expected: tuple[Expected, ...]) -> None:
         choices = self.told.answer.choices
