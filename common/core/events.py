@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from common.core.errors import Reason
 from common.core.ids import RequestId, TokenId, WorkerRef
+from common.core.logprobs import TokenLogprobs
 from common.core.request import FinishReason
 from common.core.worker import LoadReport, Role
 
@@ -21,6 +22,21 @@ class TokensEmitted:
     finish: FinishReason | None = None
     stop_token: TokenId | None = None
     """Set when `finish` is STOP because of a token."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each token, where they were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptScored:
+    """Log probabilities of the prompt's tokens from `first_position` on.
+
+    A worker tells all of them before the first token that it emits for the attempt.
+    """
+
+    request: RequestId
+    attempt: int
+    first_position: int
+    logprobs: tuple[TokenLogprobs, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,7 @@ class StationReached:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-WorkEvent = TokensEmitted | PrefillDone | WorkFailed | StationReached
+WorkEvent = TokensEmitted | PromptScored | PrefillDone | WorkFailed | StationReached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

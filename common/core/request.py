@@ -34,10 +34,26 @@ class TokenSampling:
     min_tokens: int = 0
     stop_token_ids: tuple[TokenId, ...] = ()
     ignore_eos: bool = False
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[TokenId, float], ...] = ()
+    allowed_ids: tuple[TokenId, ...] = ()
+    """Empty: every id."""
+    bad_words: tuple[tuple[TokenId, ...], ...] = ()
+    """Sequences that the output may not contain: the last id of each is banned where the others come before it."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens to tell with each drawn one; 0: the drawn one alone; None: nothing."""
+    prompt_logprobs: int | None = None
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature < 1e-5
+
+    @property
+    def has_penalty(self) -> bool:
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from common.core.ids import PageId, SequenceId, TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import TokenSampling
+from common.core.shaping import Shaping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,13 +13,23 @@ class Sample:
     """Draw one token from the logits after a row's last token.
 
     `position` is the index, in the whole context, of the token being drawn: with `seed` it keys the noise.
-    `banned` may not be drawn: end-of-sequence and stop tokens while min_tokens is not reached.
+    `banned` may not be drawn: what would end the choice while min_tokens is not reached, and the ends of bad words.
+    `shaping` is lent for the step; None where no option changes the logits.
     """
 
     seed: int
     position: int
     sampling: TokenSampling
     banned: tuple[TokenId, ...] = ()
+    shaping: Shaping | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """A drawn token; with its log probabilities, where they were asked for."""
+
+    token: TokenId
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +38,8 @@ class StepRow:
 
     `start` is the position of the first new token; `pages` is the page table for positions 0 to start + len(tokens).
     No samples: the row is a chunk whose end is not the end of the prompt. Several: n choices of one prompt.
+    `targets` are tokens of the prompt whose log probabilities are wanted: the first follows the row's first token, and
+    so on. `num_top` of the likeliest are told with each.
     """
 
     sequence: SequenceId
@@ -33,6 +47,8 @@ class StepRow:
     start: int
     pages: tuple[PageId, ...]
     samples: tuple[Sample, ...] = ()
+    targets: tuple[TokenId, ...] = ()
+    num_top: int = 0
 
     @property
     def end(self) -> int:
@@ -61,8 +77,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """Drawn tokens, one tuple per row, in the order of the row's samples. `failed` rows drew nothing (poison)."""
+    """Drawn tokens, one tuple per row, in the order of the row's samples. `failed` rows drew nothing (poison).
+
+    `logprobs` goes with `drawn`, row by row, None where nobody asked; `scores` goes with the rows' targets. Either is
+    empty where no row asked.
+    """
 
     drawn: tuple[tuple[TokenId, ...], ...]
     seconds: float
     failed: tuple[SequenceId, ...] = ()
+    logprobs: tuple[tuple[TokenLogprobs | None, ...], ...] = ()
+    scores: tuple[tuple[TokenLogprobs, ...], ...] = ()

@@ -9,53 +9,28 @@ The journey of a sequence here:
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import replace
+from itertools import groupby, zip_longest
 
 from common.core.cost.work import StepWork
 from common.core.ids import PageId, PageRef, SequenceId, TokenId
-from common.core.request import Choice, FinishReason, Work
-from common.core.step import PageCopy, Sample, Step, StepRow
+from common.core.logprobs import TokenLogprobs
+from common.core.request import Choice, Work
+from common.core.shaping import Shaping
+from common.core.step import Draw, PageCopy, Step, StepRow
+from common.engine.bans import Bans
 from common.engine.executor import Executor
-from common.engine.finish import banned_tokens, finish_reason
+from common.engine.finish import finish_reason
+from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan, SequenceView
 from common.engine.sequence import Sequence
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.layout import PageLayout
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """One token of one choice. `index` counts within the choice's whole output, from 0.
-
-    `source` is the sequence whose row drew it: the choice's own, or the one that stood for all choices of the work.
-    """
-
-    source: SequenceId
-    work: Work
-    choice: Choice
-    index: int
-    token: TokenId
-    finish: FinishReason | None
-
-    @property
-    def sequence(self) -> SequenceId:
-        return SequenceId(self.work.request, self.choice.index)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOutcome:
-    """What one step did. `deferred` rows found no page after all and were left for a later step."""
-
-    drawn: tuple[Drawn, ...] = ()
-    extended: tuple[SequenceId, ...] = ()
-    preempted: tuple[SequenceId, ...] = ()
-    deferred: tuple[SequenceId, ...] = ()
-    failed: tuple[SequenceId, ...] = ()
-    num_tokens: int = 0
-    work: StepWork = field(default_factory=StepWork)
-    seconds: float = 0.0
+MAX_SCORED_LOGITS = 2**24
+"""Logits that one step may hold for prompts whose log probabilities are wanted, 64 MiB: such prompts are read in
+smaller chunks where the vocabulary is large. Chosen: 110 tokens of the largest vocabulary in wide use."""
 
 
 class Batch:
@@ -92,35 +67,53 @@ class Batch:
     def begin(self, sequence: SequenceId) -> None:
         """Find what the cache holds of a sequence, new or preempted, before its first extend.
 
-        At least one token is left to compute: the draw needs its logits.
+        At least one token is left to compute: the draw needs its logits. A prompt whose log probabilities are wanted
+        is computed whole.
         """
         held = self._sequences[sequence]
         assert not held.pages, f"{sequence} begins while it holds {len(held.pages)} pages"
-        held.pages = list(self._cache.match(held.chain.hashes, held.tokens[:-1]))
+        held.pages = [] if held.wants_scores else list(self._cache.match(held.chain.hashes, held.tokens[:-1]))
         held.num_registered = len(held.pages)
         held.num_computed = len(held.pages) * self._layout.page_size
         held.num_cached = held.num_computed
 
     def adopt(
-        self, work: Work, pages: Iterable[PageRef], first_tokens: Mapping[int, TokenId], *, arrived: float, held: int
+        self,
+        work: Work,
+        pages: Iterable[PageRef],
+        first_tokens: Mapping[int, Draw],
+        *,
+        arrived: float,
+        held: int,
+        prompt_scores: Iterable[TokenLogprobs] = (),
     ) -> tuple[Drawn, ...]:
-        """Take a context whose pages have landed, with the tokens that prefill drew. The caller's references move in.
+        """Take a context whose pages have landed, with what prefill drew. The caller's references move in.
 
         `held` leading pages were already in the cache. Call `proceed` with the result.
         """
         sequence = self._add(work, arrived=arrived)
+        sequence.prompt_scores = list(prompt_scores)
         sequence.pages = list(pages)
         sequence.num_registered = held
         sequence.num_cached = held * self._layout.page_size
         sequence.num_computed = len(sequence.tokens)
         self._register_full_pages(sequence)
-        return tuple(self._drawn(sequence, choice, first_tokens[choice.index]) for choice in sequence.choices)
+        firsts = [(choice, first_tokens[choice.index]) for choice in sequence.choices]
+        return tuple(self._drawn(sequence, choice, first.token, first.logprobs) for choice, first in firsts)
 
     def _add(self, work: Work, *, arrived: float) -> Sequence:
         tokens = list(work.context)
         chain = PrefixChain(scope=work.cache_scope, layout=self._layout)
         chain.extend(tokens)
-        sequence = Sequence(work=work, choices=work.choices, tokens=tokens, arrived=arrived, chain=chain)
+        sequence = Sequence(
+            work=work,
+            choices=work.choices,
+            tokens=tokens,
+            arrived=arrived,
+            chain=chain,
+            shaping=Shaping.of(work.sampling, prompt=work.prompt, output=work.emitted),
+            bans=Bans.of(work.sampling, self._eos_ids),
+        )
         assert sequence.id not in self._sequences, f"{sequence.id} is already in the batch"
         self._sequences[sequence.id] = sequence
         return sequence
@@ -134,13 +127,16 @@ class Batch:
         rows: list[StepRow] = []
         copies: list[PageCopy] = []
         deferred: list[SequenceId] = []
+        scored_room = max(1, MAX_SCORED_LOGITS // self._executor.vocab_size)
         wanted = [(extend.sequence, extend.num_tokens) for extend in plan.extend] + [
             (sequence, 1) for sequence in plan.decode
         ]
         for identity, num_tokens in wanted:
             sequence = self._sequences[identity]
-            if self._grow(sequence, sequence.num_computed + num_tokens, copies):
-                rows.append(self._row(sequence, num_tokens))
+            count = min(num_tokens, scored_room) if sequence.wants_scores else num_tokens
+            if count and self._grow(sequence, sequence.num_computed + count, copies):
+                rows.append(sequence.row(count, page_size=self._layout.page_size))
+                scored_room -= count if sequence.wants_scores else 0
             else:
                 deferred.append(identity)
         if not rows:
@@ -151,11 +147,17 @@ class Batch:
         for sequence_id in result.failed:
             self._disown(self._sequences[sequence_id])
         drawn: list[Drawn] = []
-        for row, tokens in zip(rows, result.drawn, strict=True):
+        for row, tokens, logprobs in zip_longest(rows, result.drawn, result.logprobs):
             if row.sequence not in failed:
-                drawn.extend(self._advance(row, tokens))
+                drawn.extend(self._advance(row, tokens, logprobs or ()))
+        scored = tuple(
+            self._sequences[row.sequence].note_scores(row, scores)
+            for row, scores in zip(rows, result.scores, strict=bool(result.scores))
+            if scores and row.sequence not in failed
+        )
         return BatchOutcome(
             drawn=tuple(drawn),
+            scored=scored,
             extended=tuple(row.sequence for row in rows if row.sequence not in failed),
             preempted=plan.preempt,
             deferred=tuple(deferred),
@@ -171,6 +173,8 @@ class Batch:
         sequence.pages = []
         sequence.num_computed = sequence.num_registered = 0
         sequence.num_preemptions += 1
+        if sequence.wants_scores:
+            sequence.prompt_scores.clear()  # it is computed from its beginning again
 
     def _grow(self, sequence: Sequence, end: int, copies: list[PageCopy]) -> bool:
         """Make slots up to `end` writable. False, and nothing changed, when no page is left."""
@@ -194,28 +198,18 @@ class Batch:
         index, offset = divmod(sequence.num_computed, self._layout.page_size)
         return offset > 0 and self._cache.readers(sequence.pages[index]) > 1
 
-    def _row(self, sequence: Sequence, num_tokens: int) -> StepRow:
-        start, end = sequence.num_computed, sequence.num_computed + num_tokens
-        assert end <= len(sequence.tokens), f"{sequence.id}: row to {end} of {len(sequence.tokens)} tokens"
-        samples: tuple[Sample, ...] = ()
-        if end == len(sequence.tokens):
-            sampling = sequence.work.sampling
-            banned = banned_tokens(num_output=sequence.num_output, sampling=sampling, eos_ids=self._eos_ids)
-            samples = tuple(
-                Sample(seed=choice.seed, position=end, sampling=sampling, banned=banned) for choice in sequence.choices
-            )
-        pages = tuple(ref.page for ref in sequence.pages[: self._layout.pages_for(end)])
-        return StepRow(
-            sequence=sequence.id, tokens=tuple(sequence.tokens[start:end]), start=start, pages=pages, samples=samples
-        )
-
-    def _advance(self, row: StepRow, tokens: tuple[TokenId, ...]) -> list[Drawn]:
+    def _advance(
+        self, row: StepRow, tokens: tuple[TokenId, ...], logprobs: tuple[TokenLogprobs | None, ...]
+    ) -> list[Drawn]:
         sequence = self._sequences[row.sequence]
         sequence.num_computed = row.end
         self._register_full_pages(sequence)
+        if not row.samples:
+            return []
+        assert len(tokens) == len(sequence.choices), f"{row.sequence}: {len(tokens)} draws"
         return [
-            self._drawn(sequence, choice, token)
-            for choice, token in zip(sequence.choices, tokens, strict=bool(row.samples))
+            self._drawn(sequence, choice, token, own)
+            for choice, token, own in zip_longest(sequence.choices, tokens, logprobs)
         ]
 
     def _disown(self, sequence: Sequence) -> None:
@@ -231,7 +225,7 @@ class Batch:
             self._cache.register(sequence.pages[index], sequence.chain.hashes[index], tokens, parent=parent)
             sequence.num_registered = index + 1
 
-    def _drawn(self, sequence: Sequence, choice: Choice, token: TokenId) -> Drawn:
+    def _drawn(self, sequence: Sequence, choice: Choice, token: TokenId, logprobs: TokenLogprobs | None) -> Drawn:
         finish = finish_reason(
             token,
             num_output=sequence.num_output + 1,
@@ -247,6 +241,7 @@ class Batch:
             index=sequence.num_output,
             token=token,
             finish=finish,
+            logprobs=logprobs,
         )
 
     # Going on and going out
@@ -261,6 +256,8 @@ class Batch:
             for draw in group:
                 parent.tokens.append(draw.token)
                 parent.chain.extend([draw.token])
+                if parent.shaping is not None:
+                    parent.shaping.note(draw.token)
                 if draw.finish is not None:
                     self.retire(source)
 
@@ -273,8 +270,16 @@ class Batch:
             self._cache.retain(parent.pages)
             chain = parent.chain.copy()
             chain.extend([draw.token])
+            shaping = parent.shaping.copy() if parent.shaping is not None else None
+            if shaping is not None:
+                shaping.note(draw.token)
             self._sequences[draw.sequence] = replace(
-                parent, choices=(draw.choice,), tokens=[*parent.tokens, draw.token], chain=chain, pages=[*parent.pages]
+                parent,
+                choices=(draw.choice,),
+                tokens=[*parent.tokens, draw.token],
+                chain=chain,
+                pages=[*parent.pages],
+                shaping=shaping,
             )
         self._cache.release(parent.pages)
 

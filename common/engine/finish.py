@@ -25,10 +25,3 @@ def finish_reason(
     if num_output >= sampling.max_tokens or context_length >= max_context:
         return FinishReason.LENGTH
     return None
-
-
-def banned_tokens(*, num_output: int, sampling: TokenSampling, eos_ids: Collection[TokenId]) -> tuple[TokenId, ...]:
-    """Tokens that may not be drawn after `num_output` tokens: min_tokens bans whatever would end the choice."""
-    if num_output >= sampling.min_tokens:
-        return ()
-    return tuple(sorted({*eos_ids, *sampling.stop_token_ids}))

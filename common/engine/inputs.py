@@ -39,6 +39,8 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
         tokens += row.tokens
         positions += own
         pages += [row.pages[position // page_size] for position in own]
+        first = len(tokens) - len(row.tokens)
+        wanted += range(first, first + len(row.targets))
         if row.samples:
             wanted.append(len(tokens) - 1)
     positions_T = torch.tensor(positions, device=device)

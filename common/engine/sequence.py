@@ -3,7 +3,12 @@
 from dataclasses import dataclass, field
 
 from common.core.ids import PageRef, SequenceId, TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, Work
+from common.core.shaping import Shaping
+from common.core.step import Sample, StepRow
+from common.engine.bans import Bans
+from common.engine.outcome import Scored
 from common.kv.hashing import PrefixChain
 
 
@@ -24,6 +29,10 @@ class Sequence:
     pages: list[PageRef] = field(default_factory=list)
     num_registered: int = 0
     num_preemptions: int = 0
+    shaping: Shaping | None = None
+    bans: Bans | None = None
+    prompt_scores: list[TokenLogprobs] = field(default_factory=list)
+    """Of the prompt's tokens from the second on, as far as they are read."""
 
     @property
     def id(self) -> SequenceId:
@@ -40,6 +49,12 @@ class Sequence:
         return len(self.tokens) - len(self.work.prompt)
 
     @property
+    def wants_scores(self) -> bool:
+        """Whether log probabilities of the prompt are asked for and still missing: cached pages have no logits."""
+        is_asked = self.work.sampling.prompt_logprobs is not None
+        return is_asked and len(self.prompt_scores) < len(self.work.prompt) - 1
+
+    @property
     def has_drawn(self) -> bool:
         """Whether this attempt, on this worker or by hand-over, drew its first token."""
         return self.num_output > self.work.first_index
@@ -47,3 +62,32 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         return self.has_drawn and self.num_pending == 1
+
+    def row(self, num_tokens: int, *, page_size: int) -> StepRow:
+        """The next `num_tokens` pending tokens, for whose slots there are pages. It draws where they reach the end."""
+        start, end = self.num_computed, self.num_computed + num_tokens
+        assert end <= len(self.tokens), f"{self.id}: row to {end} of {len(self.tokens)} tokens"
+        work, is_scored = self.work, self.wants_scores
+        return StepRow(
+            sequence=self.id,
+            tokens=tuple(self.tokens[start:end]),
+            start=start,
+            pages=tuple(ref.page for ref in self.pages[: -(-end // page_size)]),
+            samples=self._samples() if end == len(self.tokens) else (),
+            targets=work.prompt[start + 1 : end + 1] if is_scored else (),
+            num_top=(work.sampling.prompt_logprobs or 0) if is_scored else 0,
+        )
+
+    def _samples(self) -> tuple[Sample, ...]:
+        position, sampling, bans = len(self.tokens), self.work.sampling, self.bans
+        banned = bans.after(self.tokens, num_output=self.num_output) if bans is not None else ()
+        return tuple(
+            Sample(seed=choice.seed, position=position, sampling=sampling, banned=banned, shaping=self.shaping)
+            for choice in self.choices
+        )
+
+    def note_scores(self, row: StepRow, scores: tuple[TokenLogprobs, ...]) -> Scored:
+        """What a row said of its targets."""
+        assert len(self.prompt_scores) == row.start, f"{self.id}: {len(self.prompt_scores)} scores before {row.start}"
+        self.prompt_scores.extend(scores)
+        return Scored(work=self.work, first_position=row.start + 1, logprobs=scores)

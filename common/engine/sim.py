@@ -3,13 +3,17 @@
 A slot holds 16 bytes: a digest of the previous slot, read back through the page table, the token and its position. The
 next token is a function of all slot bytes of the context, read back. A lost, stale, swapped or foreign page therefore
 changes the text, and cluster tests without weights prove page correctness, not only message order.
+
+There are no logits to shape. Bans and allowed ids are obeyed; biases, and the counts that penalties go by, are part of
+what the next token is a function of. Log probabilities are numbers that depend on the same page bytes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from common.core.ids import PageId, SequenceId, TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.step import Sample, Step, StepResult, StepRow
 from common.kv.sim_storage import SLOT_BYTES, SimStorage
 
@@ -50,14 +54,24 @@ class SimExecutor:
             self.storage.copy(copy.source, copy.destination)
         failed: list[SequenceId] = []
         drawn: list[tuple[TokenId, ...]] = []
+        logprobs: list[tuple[TokenLogprobs | None, ...]] = []
+        scores: list[tuple[TokenLogprobs, ...]] = []
         for row in step.rows:
-            if self._poison.intersection(row.tokens):
+            is_poison = bool(self._poison.intersection(row.tokens))
+            if is_poison:
                 failed.append(row.sequence)
-                drawn.append(())
-                continue
-            self._write(row)
-            drawn.append(self._draw(row))
-        return StepResult(drawn=tuple(drawn), seconds=self._speed.step_seconds(step), failed=tuple(failed))
+            else:
+                self._write(row)
+            drawn.append(() if is_poison else self._draw(row))
+            logprobs.append(() if is_poison else self._judge(row, drawn[-1]))
+            scores.append(() if is_poison else self._score(row))
+        return StepResult(
+            drawn=tuple(drawn),
+            seconds=self._speed.step_seconds(step),
+            failed=tuple(failed),
+            logprobs=tuple(logprobs) if any(logprobs) else (),
+            scores=tuple(scores) if any(scores) else (),
+        )
 
     def _slot(self, pages: tuple[PageId, ...], position: int) -> memoryview:
         page, offset = divmod(position, self.storage.layout.page_size)
@@ -80,8 +94,35 @@ class SimExecutor:
         key = b"greedy"
         if not sample.sampling.is_greedy:
             key = (sample.seed % 2**64).to_bytes(8, "little") + sample.position.to_bytes(8, "little")
-        number = int.from_bytes(blake2b(context, digest_size=8, key=key).digest(), "little")
-        token = TokenId(number % self.vocab_size)
-        while token in sample.banned:
-            token = TokenId((token + 1) % self.vocab_size)
-        return token
+        choices: Sequence[int] = range(self.vocab_size)
+        if (shaping := sample.shaping) is not None:
+            choices = sorted(shaping.allowed) or choices
+            facts = (shaping.biased, shaping.biases, shaping.seen, shaping.counts)
+            context += b"".join(part.tobytes() for part in facts)
+        number = int.from_bytes(blake2b(context, digest_size=8, key=key).digest(), "little") % len(choices)
+        while choices[number] in sample.banned:
+            number = (number + 1) % len(choices)
+        return TokenId(choices[number])
+
+    def _judge(self, row: StepRow, drawn: tuple[TokenId, ...]) -> tuple[TokenLogprobs | None, ...]:
+        """Log probabilities of what a row drew, where its request asked."""
+        if not row.samples or row.samples[0].sampling.logprobs is None:
+            return ()
+        num_top = row.samples[0].sampling.logprobs
+        return tuple(self._logprobs(row, row.end - 1, token, num_top) for token in drawn)
+
+    def _score(self, row: StepRow) -> tuple[TokenLogprobs, ...]:
+        targets = enumerate(row.targets, start=row.start)
+        return tuple(self._logprobs(row, position, token, row.num_top) for position, token in targets)
+
+    def _logprobs(self, row: StepRow, position: int, token: TokenId, num_top: int) -> TokenLogprobs:
+        """From the slot at `position`, which depends on all before it. Sixteenths, so that every float holds them."""
+        slot = bytes(self._slot(row.pages, position))
+        digest = blake2b(slot + token.to_bytes(8, "little"), digest_size=32).digest()
+        first = int.from_bytes(digest[:8], "little")
+        return TokenLogprobs(
+            logprob=-(first % 256) / 16,
+            rank=1 + first % self.vocab_size,
+            top_ids=tuple(TokenId((first + place) % self.vocab_size) for place in range(num_top)),
+            top_logprobs=tuple(-(digest[8] + place) / 16 for place in range(num_top)),
+        )

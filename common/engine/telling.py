@@ -6,15 +6,19 @@ from typing import Generic, TypeVar
 from common.core.clock import Clock
 from common.core.cost.work import StepWork
 from common.core.errors import Reason
-from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
+from common.core.events import PrefillDone, PromptScored, StationReached, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import RouterRef
+from common.core.logprobs import TokenLogprobs
 from common.core.request import FinishReason, Work
 from common.core.worker import Role
-from common.engine.batch import Drawn
+from common.engine.outcome import Drawn
 from common.kv.ownership import OwnershipChanges
 from common.observe.lifetime import Station
 
 RoleEvent = TypeVar("RoleEvent")
+
+SCORES_OF_EVENT = 256
+"""Chosen: at most 40 KB on the wire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,22 @@ def tokens_emitted(draw: Drawn) -> TokensEmitted:
         tokens=(draw.token,),
         finish=draw.finish,
         stop_token=draw.token if is_stop_token else None,
+        logprobs=() if draw.logprobs is None else (draw.logprobs,),
+    )
+
+
+def prompt_scored(
+    work: Work, logprobs: tuple[TokenLogprobs, ...], *, first_position: int = 1
+) -> tuple[PromptScored, ...]:
+    """The events of a prompt's log probabilities, in pieces that a message can hold."""
+    return tuple(
+        PromptScored(
+            request=work.request,
+            attempt=work.attempt,
+            first_position=first_position + start,
+            logprobs=logprobs[start : start + SCORES_OF_EVENT],
+        )
+        for start in range(0, len(logprobs), SCORES_OF_EVENT)
     )
 
 

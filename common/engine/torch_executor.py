@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import torch
 
 from common.core.clock import Clock
-from common.core.ids import SequenceId, TokenId
 from common.core.step import Step, StepResult, StepRow
 from common.engine.inputs import in_forward_order, ragged_tokens
-from common.engine.sampler import draw_tokens
+from common.engine.reading import SILENCE, RowTold, read_logits
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
 from common.observe.logging import get_log
@@ -44,45 +43,39 @@ class TorchExecutor:
         with torch.inference_mode():
             for copy in step.copies:
                 self.storage.copy(copy.source, copy.destination)
-            drawn = self._draw_together(step.rows) if step.rows else []
-        failed: list[SequenceId] = []
-        tokens: list[tuple[TokenId, ...]] = []
-        for row, own in zip(step.rows, drawn, strict=True):
-            tokens.append(own or ())
-            if own is None:
-                failed.append(row.sequence)
-        seconds = self._clock.monotonic() - began
-        return StepResult(drawn=tuple(tokens), seconds=seconds, failed=tuple(failed))
+            told = self._compute_together(step.rows) if step.rows else []
+        failed = tuple(row.sequence for row, own in zip(step.rows, told, strict=True) if own is None)
+        said = [own or SILENCE for own in told]
+        return StepResult(
+            drawn=tuple(own.drawn for own in said),
+            seconds=self._clock.monotonic() - began,
+            failed=failed,
+            logprobs=tuple(own.logprobs for own in said) if any(own.logprobs for own in said) else (),
+            scores=tuple(own.scores for own in said) if any(own.scores for own in said) else (),
+        )
 
-    def _draw_together(self, rows: Sequence[StepRow]) -> list[tuple[TokenId, ...] | None]:
-        """Drawn tokens per row, None for a row that failed."""
+    def _compute_together(self, rows: Sequence[StepRow]) -> list[RowTold | None]:
+        """What each row gave, None for one that failed."""
         try:
-            return self._draw(rows)
+            return self._compute(rows)
         except ROW_ERRORS as error:
             if len(rows) == 1:
                 _log.error("row_failed", sequence=str(rows[0].sequence), error=str(error))
                 return [None]
             _log.warning("forward_failed", rows=len(rows), error=str(error))
-        return [drawn for row in rows for drawn in self._draw_together([row])]
+        return [told for row in rows for told in self._compute_together([row])]
 
-    def _draw(self, rows: Sequence[StepRow]) -> list[tuple[TokenId, ...] | None]:
+    def _compute(self, rows: Sequence[StepRow]) -> list[RowTold | None]:
         """One forward over all rows. Raises one of ROW_ERRORS when some row cannot be computed."""
         order = in_forward_order(rows)
         ordered = [rows[index] for index in order]
         kv_PL2KSD = self.storage.kv_PL2HSD
         logits_RV = self._decoder.forward(ragged_tokens(ordered, kv_PL2KSD), kv_PL2KSD)
-        is_finite_R = torch.isfinite(logits_RV).all(dim=1).tolist()
-        drawing = [row for row in ordered if row.samples]
-        wanted = [number for number, row in enumerate(drawing) for _ in row.samples]
-        samples = [sample for row in drawing for sample in row.samples]
-        tokens = iter(draw_tokens(logits_RV[wanted], samples) if samples else [])
-        drawn: list[tuple[TokenId, ...] | None] = [()] * len(rows)
-        finite = iter(is_finite_R)
-        for index, row in zip(order, ordered, strict=True):
-            own = tuple(next(tokens) for _ in row.samples)
-            if row.samples and not next(finite):
-                _log.error("row_failed", sequence=str(row.sequence), error="logits are not finite")
-                drawn[index] = None
+        is_finite = torch.isfinite(logits_RV).all(dim=1).tolist()
+        told: list[RowTold | None] = [None] * len(rows)
+        for index, row, own in zip(order, ordered, read_logits(logits_RV, ordered), strict=True):
+            if all(is_finite[own.first : own.end]):
+                told[index] = own
             else:
-                drawn[index] = own
-        return drawn
+                _log.error("row_failed", sequence=str(row.sequence), error="logits are not finite")
+        return told

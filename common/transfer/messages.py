@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerRef
+from common.core.logprobs import TokenLogprobs
 from common.kv.layout import PageLayout
 
 
@@ -67,19 +68,24 @@ class PageRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstToken:
-    """The token prefill sampled for one choice."""
+    """What prefill drew for one choice."""
 
     choice: int
     token: TokenId
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finale:
-    """What decode needs to begin: the first token of every choice still running."""
+    """What decode needs to begin: the first token of every choice still running.
+
+    And what it repeats to the router, whatever became of prefill: `prompt_logprobs`, where they were asked for.
+    """
 
     first_tokens: tuple[FirstToken, ...]
     total_pages: int
     cached_tokens: int = 0
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

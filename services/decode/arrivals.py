@@ -10,6 +10,7 @@ from common.core.errors import NotFound, Reason
 from common.core.events import WorkEvent, WorkFailed
 from common.core.ids import ReservationId, RouterRef, TransferId
 from common.core.request import Work
+from common.core.step import Draw
 from common.core.worker import Role
 from common.engine.loop import Turns
 from common.kv.layout import PageLayout
@@ -19,7 +20,7 @@ from common.transfer.messages import Finale, Outcome
 from services.decode.core import DecodeCore
 from services.decode.desk import Frame
 from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
-from services.decode.reservations import Promise
+from services.decode.reservations import Opening, Promise
 
 RunKey = tuple[ReservationId, int, int]
 
@@ -88,8 +89,13 @@ class Arrivals:
         self._turns.post(lambda: self._core.land(frame))
 
     def on_finale(self, transfer: TransferId, finale: Finale) -> None:
-        first = {token.choice: token.token for token in finale.first_tokens}
-        self._turns.post(lambda: self._core.complete(transfer.reservation, transfer.attempt, first))
+        opening = Opening(
+            first_tokens={
+                first.choice: Draw(token=first.token, logprobs=first.logprobs) for first in finale.first_tokens
+            },
+            prompt_logprobs=finale.prompt_logprobs,
+        )
+        self._turns.post(lambda: self._core.complete(transfer.reservation, transfer.attempt, opening))
 
     def on_failed(self, transfer: TransferId, outcome: Outcome) -> None:
         """The promise stands: the router may renew it and point another prefill worker at it."""

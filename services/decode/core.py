@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from common.core.clock import Clock
 from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded
-from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId, TokenId
+from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport
 from common.engine.look import Look
@@ -20,7 +20,7 @@ from common.kv.layout import PageLayout
 from services.decode.counters import DecodeCounters
 from services.decode.desk import Frame, PromiseDesk, no_pages
 from services.decode.messages import DecodeEvent, Landed
-from services.decode.reservations import Promise
+from services.decode.reservations import Opening, Promise
 from services.decode.runner import Runner
 
 
@@ -83,9 +83,9 @@ class DecodeCore:
         """Verified bytes have arrived."""
         self._desk.land(frame)
 
-    def complete(self, reservation: ReservationId, attempt: int, first_tokens: Mapping[int, TokenId]) -> None:
-        """Prefill's first tokens have arrived."""
-        self._desk.complete(reservation, attempt, first_tokens)
+    def complete(self, reservation: ReservationId, attempt: int, opening: Opening) -> None:
+        """What prefill drew has arrived."""
+        self._desk.complete(reservation, attempt, opening)
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up a request's attempts up to this one, and remember it: a late start stays refused."""

@@ -1,11 +1,11 @@
 """The desk where pages are promised, landed and handed over: everything about a prompt that another worker computes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from common.core.clock import Clock
 from common.core.errors import Fenced, NotFound, Reason, Refused
-from common.core.ids import ReservationId, TokenId
+from common.core.ids import ReservationId
 from common.core.request import Work
 from common.engine.telling import Teller
 from common.kv.cache import PageCache
@@ -15,7 +15,7 @@ from common.observe.lifetime import Station
 from services.decode.counters import DecodeCounters
 from services.decode.landing import Landing, LandingStrip
 from services.decode.messages import Landed, ReservationClosed, RunLanded
-from services.decode.reservations import Promise, Reservation, Reservations
+from services.decode.reservations import Opening, Promise, Reservation, Reservations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class PromiseDesk:
             self._drop_landings(found)
             found.work = replace(found.work, attempt=attempt)
             found.landed.clear()
-            found.first_tokens = None
+            found.opening = None
         found.touched_at = self._clock.monotonic()
         return found.promise
 
@@ -135,18 +135,18 @@ class PromiseDesk:
             )
         )
 
-    def complete(self, reservation: ReservationId, attempt: int, first_tokens: Mapping[int, TokenId]) -> None:
-        """Prefill's first tokens, one per choice: with every page landed, the promise is kept."""
+    def complete(self, reservation: ReservationId, attempt: int, opening: Opening) -> None:
+        """What prefill drew, one token per choice: with every page landed, the promise is kept."""
         found = self._current(reservation, attempt)
         if found is None:
             return
         wanted = {choice.index for choice in found.work.choices}
-        if set(first_tokens) != wanted:
-            why = f"first tokens of choices {sorted(first_tokens)[:8]}, promised are {sorted(wanted)[:8]}"
+        if set(opening.first_tokens) != wanted:
+            why = f"first tokens of choices {sorted(opening.first_tokens)[:8]}, promised are {sorted(wanted)[:8]}"
             self._teller.fail(found.work, Reason.TRANSFER_FAILED, f"{reservation}: {why}")
             self._release(found)
             return
-        found.first_tokens = dict(first_tokens)
+        found.opening = opening
 
     def _current(self, reservation: ReservationId, attempt: int) -> Reservation | None:
         """The promise that a frame is meant for, or None, counted, when the frame is of the past."""

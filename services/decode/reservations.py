@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from common.core.errors import Fenced, NotFound, Reason
-from common.core.ids import PageRef, ReservationId, TokenId
+from common.core.ids import PageRef, ReservationId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import Work
+from common.core.step import Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,14 @@ class Promise:
         return self.total_pages - self.held_pages
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How every choice begins, as prefill told it: the first token by choice, and the prompt's log probabilities."""
+
+    first_tokens: Mapping[int, Draw]
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+
+
 @dataclass(slots=True)
 class Reservation:
     """Writer: the decode core. `pages` are in prompt order; the first `held` were in the cache already."""
@@ -39,7 +49,7 @@ class Reservation:
     made_at: float
     touched_at: float
     landed: set[int] = field(default_factory=set)
-    first_tokens: Mapping[int, TokenId] | None = None
+    opening: Opening | None = None
 
     @property
     def attempt(self) -> int:
@@ -52,7 +62,7 @@ class Reservation:
     @property
     def is_complete(self) -> bool:
         """Every promised page has landed and prefill's first tokens are known."""
-        return self.first_tokens is not None and len(self.landed) == len(self.pages) - self.held
+        return self.opening is not None and len(self.landed) == len(self.pages) - self.held
 
 
 class Reservations:

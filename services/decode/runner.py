@@ -10,9 +10,10 @@ from dataclasses import replace
 from common.core.errors import Reason
 from common.core.ids import RequestId, SequenceId
 from common.core.request import Work
-from common.engine.batch import Batch, BatchOutcome, Drawn
+from common.engine.batch import Batch
+from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
-from common.engine.telling import Stepped, Teller, prefill_done, tokens_emitted
+from common.engine.telling import Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.kv.cache import PageCache
 from common.observe.lifetime import Station
 from services.decode.budget import ExtendBudget
@@ -82,8 +83,18 @@ class Runner:
 
     def adopt(self, kept: Reservation) -> None:
         """Pages and first tokens of a kept promise become running sequences."""
-        assert kept.first_tokens is not None
-        drawn = self._batch.adopt(kept.work, kept.pages, kept.first_tokens, arrived=kept.made_at, held=kept.held)
+        opening = kept.opening
+        assert opening is not None
+        for event in prompt_scored(kept.work, opening.prompt_logprobs):
+            self._teller.tell(kept.work, event)
+        drawn = self._batch.adopt(
+            kept.work,
+            kept.pages,
+            opening.first_tokens,
+            arrived=kept.made_at,
+            held=kept.held,
+            prompt_scores=opening.prompt_logprobs,
+        )
         self._emit(drawn)
         self._teller.station(kept.work, Station.RUNNING)
 
@@ -98,6 +109,9 @@ class Runner:
         outcome = self._batch.run(plan)
         self._note(plan, outcome)
         self._put_back(outcome)
+        for scored in outcome.scored:
+            for event in prompt_scored(scored.work, scored.logprobs, first_position=scored.first_position):
+                self._teller.tell(scored.work, event)
         for draw in outcome.drawn:
             if draw.index == draw.work.first_index and draw.choice == draw.work.choices[0]:
                 self._teller.tell(draw.work, prefill_done(draw.work, self._batch[draw.source].num_cached))

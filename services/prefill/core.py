@@ -12,10 +12,11 @@ from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, 
 from common.core.ids import RequestId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport
-from common.engine.batch import Batch, BatchOutcome, Drawn
+from common.engine.batch import Batch
 from common.engine.look import Look
+from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.rate import Rate
-from common.engine.telling import Owned, Stepped, Teller, prefill_done, tokens_emitted
+from common.engine.telling import Owned, Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
@@ -156,6 +157,9 @@ class PrefillCore:
             prompt = self._prompts[sequence]
             self._teller.fail(prompt.work, Reason.INTERNAL, f"the step failed for {sequence}", reservation_stands=True)
             self._drop(prompt, "step failed")
+        for scored in outcome.scored:
+            for event in prompt_scored(scored.work, scored.logprobs, first_position=scored.first_position):
+                self._teller.tell(scored.work, event)
         self._emit(outcome.drawn)
         for sequence in outcome.extended:
             if sequence in self._prompts:
@@ -204,9 +208,12 @@ class PrefillCore:
                 self._drop(prompt, "finished at its first token")
                 continue
             prompt.finale = Finale(
-                first_tokens=tuple(FirstToken(choice=draw.choice.index, token=draw.token) for draw in draws),
+                first_tokens=tuple(
+                    FirstToken(choice=draw.choice.index, token=draw.token, logprobs=draw.logprobs) for draw in draws
+                ),
                 total_pages=len(sequence.pages),
                 cached_tokens=sequence.num_cached,
+                prompt_logprobs=tuple(sequence.prompt_scores),
             )
 
     def _plan_export(self, prompt: Prompt) -> None:

@@ -7,6 +7,7 @@ from common.core.clock import ManualClock
 from common.core.events import TokensEmitted, WorkEvent
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, WorkerRef
 from common.core.request import Work
+from common.core.step import Draw
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from services.decode.app import compose as compose_decode
@@ -14,7 +15,7 @@ from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
 from services.decode.desk import Frame
 from services.decode.messages import ReservationClosed, RunLanded
-from services.decode.reservations import Promise
+from services.decode.reservations import Opening, Promise
 from services.decode.scheduler import DecodeLimits
 from services.prefill.app import compose as compose_prefill
 from services.prefill.core import PrefillCore
@@ -134,8 +135,9 @@ class Relay:
             )
             self.decode.core.land(frame)
         if ready.finale is not None:
-            first = {token.choice: token.token for token in ready.finale.first_tokens}
-            self.decode.core.complete(reservation, attempt, first)
+            first = {each.choice: Draw(token=each.token, logprobs=each.logprobs) for each in ready.finale.first_tokens}
+            opening = Opening(first_tokens=first, prompt_logprobs=ready.finale.prompt_logprobs)
+            self.decode.core.complete(reservation, attempt, opening)
 
     def listen(self) -> None:
         for event in self.decode.core.take_events():

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, SequenceId, TokenId
 from common.core.request import Choice, TokenSampling, Work
-from common.engine.batch import Batch, BatchOutcome, Drawn
+from common.engine.batch import Batch
+from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan, Extend
 from common.engine.sim import SimExecutor
 from common.kv.cache import PageCache

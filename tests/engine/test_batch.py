@@ -3,6 +3,7 @@
 import pytest
 
 from common.core.request import FinishReason
+from common.core.step import Draw
 from common.engine.plan import BatchPlan, Extend
 from tests.engine.rig import PAGE_SIZE, generate, make_rig, work
 
@@ -82,7 +83,7 @@ def test_adopted_pages_give_the_answer_of_the_worker_that_computed_them() -> Non
     for source, target in zip(here.batch[first].pages, refs, strict=True):
         there.storage.page(target.page)[:] = here.storage.page(source.page)
     there.cache.fulfil(refs)
-    first = {draw.choice.index: draw.token for draw in drawn}
+    first = {draw.choice.index: Draw(token=draw.token) for draw in drawn}
     adopted = there.batch.adopt(given, refs, first, arrived=0.0, held=0)
     output = {draw.choice.index: [draw.token] for draw in adopted}
     there.batch.proceed(adopted)

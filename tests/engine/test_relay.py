@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 from common.core.errors import Cancelled, Reason, Refused
 from common.core.events import PrefillDone, WorkFailed
 from common.core.ids import RequestId, TokenId
+from common.core.step import Draw
 from services.decode.desk import Frame
+from services.decode.reservations import Opening
 from tests.engine.relay import Relay, make_decode
 from tests.engine.rig import LAYOUT, PAGE_SIZE, ROUTER, generate, work
 
 LENGTHS = (1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE, 40)
+
+
+def opening(token: int) -> Opening:
+    return Opening(first_tokens={0: Draw(token=TokenId(token))})
 
 
 def prompt(length: int, start: int = 3) -> list[int]:
@@ -69,7 +75,7 @@ def test_a_finale_that_lacks_a_choice_fails_its_promise_and_not_the_worker() -> 
         data=memoryview(bytes(num_bytes)),
     )
     relay.decode.core.land(frame)
-    relay.decode.core.complete(promise.reservation, 1, {0: TokenId(5)})
+    relay.decode.core.complete(promise.reservation, 1, opening(5))
     relay.run()
     (failed,) = [event for event in relay.heard if isinstance(event, WorkFailed)]
     assert (failed.reason, failed.reservation_stands) == (Reason.TRANSFER_FAILED, False)
@@ -157,7 +163,7 @@ def test_a_forgotten_promise_ends_with_its_lease() -> None:
     promise = relay.decode.core.reserve(work("r", prompt(20)))
     relay.clock.advance(31.0)
     relay.run()
-    relay.decode.core.complete(promise.reservation, 1, {0: TokenId(1)})
+    relay.decode.core.complete(promise.reservation, 1, opening(1))
     assert relay.decode.core.counters.promises_expired == relay.decode.core.counters.stale_frames == 1
     relay.check_idle()
 

@@ -14,7 +14,7 @@ from common.core.ids import TokenId
 from common.core.request import TokenSampling
 from common.core.step import Sample
 from common.engine.noise import noise_key, noise_word
-from common.engine.sampler import draw_tokens, kept_tokens, noise_words
+from common.engine.sampler import Cuts, draw_tokens, kept_tokens, noise_words
 
 GREEDY = TokenSampling(temperature=0.0)
 PLAIN = TokenSampling(temperature=1.0)
@@ -130,7 +130,7 @@ def test_cuts_equal_the_plain_definition(logits: list[float], temperature: float
     sampling = TokenSampling(temperature=temperature, top_p=top_p, top_k=top_k)
     scaled = torch.tensor([logits]) / temperature
     ordered, tokens = scaled.sort(dim=1, descending=True)
-    is_kept, _ = kept_tokens(ordered, scaled.logsumexp(1), torch.tensor([top_k]), torch.tensor([top_p]).double())
+    is_kept, _ = kept_tokens(ordered, scaled.logsumexp(1), Cuts.of([sampling], ordered.device))
     kept = set(tokens[is_kept].tolist())
     near = [kept_by_definition(logits, replace(sampling, top_p=min(1.0, top_p + shift))) for shift in (-1e-6, 0, 1e-6)]
     assert kept in near

@@ -3,9 +3,18 @@
 from typing import assert_never
 
 from common.core.errors import Reason
-from common.core.events import EventMessage, PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
+from common.core.events import (
+    EventMessage,
+    PrefillDone,
+    PromptScored,
+    StationReached,
+    TokensEmitted,
+    WorkEvent,
+    WorkFailed,
+)
 from common.core.ids import RequestId, TokenId
 from common.rpc.convert.fields import FINISHES, ROLES, finish_from_wire, refuse, require, role_from_wire
+from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
 from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_wire, worker_to_wire
 from protos.baton.v1 import worker_pb2
 
@@ -36,6 +45,12 @@ def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
     match event:
         case TokensEmitted():
             wire.tokens.CopyFrom(_tokens_to_wire(event))
+        case PromptScored():
+            wire.prompt_scored.CopyFrom(
+                worker_pb2.PromptScoredEvent(
+                    first_position=event.first_position, logprobs=map(logprobs_to_wire, event.logprobs)
+                )
+            )
         case PrefillDone():
             wire.prefill_done.CopyFrom(
                 worker_pb2.PrefillDoneEvent(
@@ -69,6 +84,15 @@ def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
     match message.WhichOneof("event"):
         case "tokens":
             return _tokens_from_wire(message)
+        case "prompt_scored":
+            scored = message.prompt_scored
+            require(scored.first_position >= 1, "event.first_position", "nothing comes before position 0")
+            return PromptScored(
+                request=request,
+                attempt=attempt,
+                first_position=scored.first_position,
+                logprobs=tuple(map(logprobs_from_wire, scored.logprobs)),
+            )
         case "prefill_done":
             done = message.prefill_done
             return PrefillDone(
@@ -102,11 +126,15 @@ def _tokens_to_wire(event: TokensEmitted) -> worker_pb2.TokensEvent:
         wire.finish_reason = FINISHES[event.finish]
     if event.stop_token is not None:
         wire.stop_token_id = event.stop_token
+    if event.logprobs:
+        wire.logprobs.extend(map(logprobs_to_wire, event.logprobs))
     return wire
 
 
 def _tokens_from_wire(message: worker_pb2.WorkEvent) -> TokensEmitted:
     tokens = message.tokens
+    num_told, num_tokens = len(tokens.logprobs), len(tokens.token_ids)
+    require(num_told in (0, num_tokens), "event.logprobs", f"{num_told} log probabilities for {num_tokens} tokens")
     return TokensEmitted(
         request=RequestId(message.request_id),
         attempt=message.attempt,
@@ -115,4 +143,5 @@ def _tokens_from_wire(message: worker_pb2.WorkEvent) -> TokensEmitted:
         tokens=tuple(map(TokenId, tokens.token_ids)),
         finish=finish_from_wire(tokens.finish_reason),
         stop_token=TokenId(tokens.stop_token_id) if tokens.HasField("stop_token_id") else None,
+        logprobs=tuple(map(logprobs_from_wire, tokens.logprobs)),
     )

@@ -4,6 +4,7 @@ from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId
 from common.kv.layout import PageLayout
 from common.rpc.convert.fields import require
+from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
 from common.rpc.convert.worker import worker_from_wire, worker_to_wire
 from common.transfer.messages import (
     Fetch,
@@ -151,19 +152,35 @@ def offer_from_wire(message: kv_pb2.OfferRequest) -> Offer:
 
 def finale_to_wire(finale: Finale) -> kv_pb2.Finale:
     return kv_pb2.Finale(
-        first_tokens=[kv_pb2.FirstToken(choice=first.choice, token_id=first.token) for first in finale.first_tokens],
+        first_tokens=map(first_token_to_wire, finale.first_tokens),
         total_pages=finale.total_pages,
         cached_tokens=finale.cached_tokens,
+        prompt_logprobs=map(logprobs_to_wire, finale.prompt_logprobs),
     )
 
 
 def finale_from_wire(message: kv_pb2.Finale) -> Finale:
     return Finale(
-        first_tokens=tuple(
-            FirstToken(choice=first.choice, token=TokenId(first.token_id)) for first in message.first_tokens
-        ),
+        first_tokens=tuple(map(first_token_from_wire, message.first_tokens)),
         total_pages=message.total_pages,
         cached_tokens=message.cached_tokens,
+        prompt_logprobs=tuple(map(logprobs_from_wire, message.prompt_logprobs)),
+    )
+
+
+def first_token_to_wire(first: FirstToken) -> kv_pb2.FirstToken:
+    return kv_pb2.FirstToken(
+        choice=first.choice,
+        token_id=first.token,
+        logprobs=None if first.logprobs is None else logprobs_to_wire(first.logprobs),
+    )
+
+
+def first_token_from_wire(message: kv_pb2.FirstToken) -> FirstToken:
+    return FirstToken(
+        choice=message.choice,
+        token=TokenId(message.token_id),
+        logprobs=logprobs_from_wire(message.logprobs) if message.HasField("logprobs") else None,
     )
 
 

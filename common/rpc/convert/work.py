@@ -3,8 +3,9 @@
 import math
 
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, TokenId
-from common.core.request import Choice, TokenSampling, Work
+from common.core.request import Choice, Work
 from common.rpc.convert.fields import PRIORITIES, priority_from_wire, require
+from common.rpc.convert.sampling import sampling_from_wire, sampling_to_wire
 from protos.baton.v1 import types_pb2
 
 MAX_REMAINING_MS = (1 << 32) - 1
@@ -61,40 +62,6 @@ def work_from_wire(message: types_pb2.Work, *, now: float) -> Work:
         cache_scope=message.cache_scope,
         router=router_from_wire(message.router),
         tenant=TenantId(message.tenant or "default"),
-    )
-
-
-def sampling_to_wire(sampling: TokenSampling) -> types_pb2.TokenSampling:
-    return types_pb2.TokenSampling(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_tokens=sampling.max_tokens,
-        min_tokens=sampling.min_tokens,
-        stop_token_ids=sampling.stop_token_ids,
-        ignore_eos=sampling.ignore_eos,
-    )
-
-
-def sampling_from_wire(message: types_pb2.TokenSampling) -> TokenSampling:
-    """Floats arrive with 32 bits: every worker sees the same ones. Raises InvalidRequest."""
-    # The negated form refuses NaN, which is below and above nothing.
-    require(0 <= message.temperature < math.inf, "work.sampling.temperature", "must be finite and not negative")
-    require(0 < message.top_p <= 1, "work.sampling.top_p", "must be above 0 and at most 1")
-    require(message.max_tokens >= 1, "work.sampling.max_tokens", "must be at least 1")
-    require(
-        message.min_tokens <= message.max_tokens,
-        "work.sampling.min_tokens",
-        f"{message.min_tokens} is above max_tokens {message.max_tokens}",
-    )
-    return TokenSampling(
-        temperature=message.temperature,
-        top_p=message.top_p,
-        top_k=message.top_k,
-        max_tokens=message.max_tokens,
-        min_tokens=message.min_tokens,
-        stop_token_ids=tuple(map(TokenId, message.stop_token_ids)),
-        ignore_eos=message.ignore_eos,
     )
 
 

@@ -1,0 +1,55 @@
+"""Log probabilities of tokens from raw logits: the token's own, its rank, and the likeliest.
+
+Each row is computed for itself, in fp32, so that it says the same alone and in any batch. Legend: N tokens, V
+vocabulary, K likeliest.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from common.core.ids import TokenId
+from common.core.logprobs import TokenLogprobs
+
+BLOCK_ELEMENTS = 2**20
+"""Chosen: rows times vocabulary at once, so that a long prompt's scores need a few megabytes beside its logits."""
+
+
+def score_tokens(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
+    """One for each row: how likely its token was, and its `num_top` likeliest. `logits_NV` are finite."""
+    block = max(1, BLOCK_ELEMENTS // logits_NV.shape[1])
+    scores: list[TokenLogprobs] = []
+    for first in range(0, len(tokens), block):
+        rows = slice(first, first + block)
+        scores += _score_block(logits_NV[rows], tokens[rows], num_top[rows])
+    return scores
+
+
+def _score_block(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
+    # A negative zero would sort below zero in `_likeliest`; adding zero removes the sign.
+    logprobs_NV = logits_NV.log_softmax(dim=1) + 0.0
+    own_N1 = logprobs_NV.gather(1, torch.tensor(tokens, device=logits_NV.device)[:, None])
+    ranks = ((logprobs_NV > own_N1).sum(dim=1) + 1).tolist()
+    own = own_N1[:, 0].tolist()
+    widest = min(max(num_top), logits_NV.shape[1])
+    ids_NK = _likeliest(logprobs_NV, widest)
+    ids, values = ids_NK.tolist(), logprobs_NV.gather(1, ids_NK).tolist()
+    return [
+        TokenLogprobs(
+            logprob=own[row], rank=ranks[row], top_ids=tuple(ids[row][:count]), top_logprobs=tuple(values[row][:count])
+        )
+        for row, count in enumerate(num_top)
+    ]
+
+
+def _likeliest(logprobs_NV: Tensor, count: int) -> Tensor:
+    """ids_NK of the `count` largest, best first, equal ones by id: what torch does with equal ones is not promised.
+
+    A float's bits, read as an integer, order like the float once the negative half is turned around; the id goes below.
+    """
+    bits_NV = logprobs_NV.view(torch.int32)
+    ordered_NV = (bits_NV ^ ((bits_NV >> 31) & 0x7FFFFFFF)).long()
+    below_V = torch.arange(logprobs_NV.shape[1] - 1, -1, -1, device=logprobs_NV.device)
+    best_NK = ((ordered_NV << 32) | below_V).topk(count, dim=1).values
+    return logprobs_NV.shape[1] - 1 - (best_NK & 0xFFFFFFFF)
