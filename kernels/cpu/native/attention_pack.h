@@ -1,0 +1,192 @@
+// A tile of keys and values, copied out of its pages into the order that the products read.
+//
+//     keys    [group of 16][channels / step][16 keys][step]       step 2 for bf16 pairs, else 1
+//     values  [keys / step][channels, padded to 16][step]
+//
+// What lies beyond the context is zero: unused slots may hold anything, NaN included.
+#pragma once
+#include "attention.h"
+
+namespace baton {
+
+inline int64_t padded(int64_t dim) { return (dim + kLanes - 1) / kLanes * kLanes; }
+
+// Where the keys and values of a tile begin.
+struct TileRows {
+    const char* keys[kTile];
+    const char* values[kTile];
+    float key_scales[kTile], value_scales[kTile];  // of int8 pages
+    int count;
+};
+
+inline void find_rows(const Pages& pages, const int32_t* table, int64_t head, int64_t first, int64_t end,
+                      TileRows& rows) {
+    rows.count = static_cast<int>(end - first < kTile ? end - first : kTile);
+    int64_t column = first / pages.slots, slot = first % pages.slots;
+    const int64_t row_bytes = pages.row_bytes(), apart = pages.values_after_keys();
+    for (int done = 0; done < rows.count; ++column, slot = 0) {
+        const char* chunk = pages.keys_of(table[column], head);
+        const char* scales = chunk + pages.slots * row_bytes;
+        for (; slot < pages.slots && done < rows.count; ++slot, ++done) {
+            rows.keys[done] = chunk + slot * row_bytes;
+            rows.values[done] = rows.keys[done] + apart;
+            if (pages.kind == Kind::kInt8) {
+                std::memcpy(&rows.key_scales[done], scales + slot * 4, 4);
+                std::memcpy(&rows.value_scales[done], scales + apart + slot * 4, 4);
+            }
+        }
+    }
+}
+
+// Asks for 16 rows of a later tile, so that they are here when it is packed.
+inline void fetch_rows(const char* const* rows, int first, int count, int64_t row_bytes) {
+    for (int row = first; row < first + kLanes && row < count; ++row)
+        for (int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[row] + line, 0, 3);
+}
+
+// One row as elements of a product.
+template <class Math>
+inline void widen(const char* from, Kind kind, int64_t dim, typename Math::Element* to) {
+    if constexpr (Math::kStep == 2) {
+        if (kind == Kind::kBf16) std::memcpy(to, from, dim * 2);
+        // Eight bits of integer are exact in bf16.
+        else for (int64_t c = 0; c < dim; ++c) to[c] = to_bf16(reinterpret_cast<const int8_t*>(from)[c]);
+    } else {
+        switch (kind) {
+            case Kind::kFp32: std::memcpy(to, from, dim * 4); break;
+            case Kind::kBf16:
+                for (int64_t c = 0; c < dim; ++c) to[c] = from_bf16(reinterpret_cast<const uint16_t*>(from)[c]);
+                break;
+            case Kind::kFp16:
+                for (int64_t c = 0; c < dim; ++c) to[c] = from_fp16(reinterpret_cast<const uint16_t*>(from)[c]);
+                break;
+            case Kind::kInt8:
+                for (int64_t c = 0; c < dim; ++c) to[c] = reinterpret_cast<const int8_t*>(from)[c];
+                break;
+        }
+    }
+}
+
+// words[row][column] of 16 rows to out[column][row].
+inline void transpose(const char* const* rows, int64_t offset, int columns, uint32_t* out) {
+#if defined(__AVX512F__)
+    const __mmask16 mask = static_cast<__mmask16>((1u << columns) - 1);
+    __m512i a[16], b[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) a[r] = _mm512_maskz_loadu_epi32(mask, rows[r] + offset);
+#pragma GCC unroll 8
+    for (int r = 0; r < 16; r += 2) {
+        b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
+        b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 16; r += 4) {
+        a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
+        a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
+        a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
+        a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+        b[r] = _mm512_shuffle_i32x4(a[r], a[r + 4], 0x88);
+        b[r + 4] = _mm512_shuffle_i32x4(a[r], a[r + 4], 0xdd);
+        b[r + 8] = _mm512_shuffle_i32x4(a[r + 8], a[r + 12], 0x88);
+        b[r + 12] = _mm512_shuffle_i32x4(a[r + 8], a[r + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+        a[r] = _mm512_shuffle_i32x4(b[r], b[r + 8], 0x88);
+        a[r + 8] = _mm512_shuffle_i32x4(b[r], b[r + 8], 0xdd);
+        a[r + 4] = _mm512_shuffle_i32x4(b[r + 4], b[r + 12], 0x88);
+        a[r + 12] = _mm512_shuffle_i32x4(b[r + 4], b[r + 12], 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; ++c)
+        if (c < columns) _mm512_storeu_si512(out + c * 16, a[c]);
+#else
+    for (int c = 0; c < columns; ++c)
+        for (int r = 0; r < 16; ++r) std::memcpy(out + c * 16 + r, rows[r] + offset + c * 4, 4);
+#endif
+}
+
+template <class Math>
+inline bool is_as_stored(Kind kind) {
+    return kind == (Math::kStep == 2 ? Kind::kBf16 : Kind::kFp32);
+}
+
+// `spare` holds 16 rows. `next` is fetched meanwhile.
+template <class Math>
+void pack_keys(const TileRows& tile, const TileRows& next, Kind kind, int64_t dim, typename Math::Element* spare,
+               typename Math::Element* out) {
+    using Element = typename Math::Element;
+    const int64_t words = dim / Math::kStep;
+    alignas(64) static const char zeros[kMaxDim * 4] = {};
+    for (int group = 0; group < kGroups; ++group, out += kLanes * dim) {
+        const int first = group * kLanes;
+        fetch_rows(next.keys, first, next.count, dim * bytes_of(kind));
+        if (first >= tile.count) {
+            std::memset(out, 0, kLanes * dim * sizeof(Element));
+            continue;
+        }
+        const char* rows[kLanes];
+        for (int r = 0; r < kLanes; ++r) {
+            if (first + r >= tile.count) {
+                rows[r] = zeros;
+            } else if (is_as_stored<Math>(kind)) {
+                rows[r] = tile.keys[first + r];
+            } else {
+                widen<Math>(tile.keys[first + r], kind, dim, spare + r * dim);
+                rows[r] = reinterpret_cast<const char*>(spare + r * dim);
+            }
+        }
+        for (int64_t word = 0; word < words; word += kLanes)
+            transpose(rows, word * 4, static_cast<int>(words - word < kLanes ? words - word : kLanes),
+                      reinterpret_cast<uint32_t*>(out) + word * kLanes);
+    }
+}
+
+// Two rows of bf16, one element of each in turn.
+inline void interleave(const uint16_t* even, const uint16_t* odd, int64_t dim, uint16_t* out) {
+    int64_t c = 0;
+#if defined(__AVX512BW__)
+    for (; c + 16 <= dim; c += 16) {
+        const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even + c)));
+        const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd + c)));
+        _mm512_storeu_si512(out + 2 * c, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
+#endif
+    for (; c < dim; ++c) {
+        out[2 * c] = even[c];
+        out[2 * c + 1] = odd[c];
+    }
+    for (; c < padded(dim); ++c) out[2 * c] = out[2 * c + 1] = 0;
+}
+
+// `spare` holds two rows.
+template <class Math>
+void pack_values(const TileRows& tile, const TileRows& next, Kind kind, int64_t dim, typename Math::Element* spare,
+                 typename Math::Element* out) {
+    using Element = typename Math::Element;
+    const int64_t width = padded(dim);
+    for (int key = 0; key < kTile; key += Math::kStep, out += width * Math::kStep) {
+        if (key % kLanes == 0) fetch_rows(next.values, key, next.count, dim * bytes_of(kind));
+        if (key >= tile.count) {
+            std::memset(out, 0, width * Math::kStep * sizeof(Element));
+        } else if constexpr (Math::kStep == 1) {
+            widen<Math>(tile.values[key], kind, dim, out);
+            for (int64_t c = dim; c < width; ++c) out[c] = 0;
+        } else {
+            const Element* rows[2];
+            for (int r = 0; r < 2; ++r) {
+                Element* own = spare + r * dim;
+                if (key + r >= tile.count) std::memset(own, 0, dim * sizeof(Element));
+                else if (!is_as_stored<Math>(kind)) widen<Math>(tile.values[key + r], kind, dim, own);
+                const bool is_direct = key + r < tile.count && is_as_stored<Math>(kind);
+                rows[r] = is_direct ? reinterpret_cast<const Element*>(tile.values[key + r]) : own;
+            }
+            interleave(rows[0], rows[1], dim, out);
+        }
+    }
+}
+
+}  // namespace baton

@@ -1,0 +1,227 @@
+// Some rows of queries against one tile of keys: scores, weights, and their share of the values.
+//
+//     x = score * log2(e)        largest' = max(largest, x)        p = 2^(x - largest')
+//     total' = total * 2^(largest - largest') + p                  sums' = sums * 2^(largest - largest') + p v
+//
+// A key that a row does not see has x minus infinity: it leaves largest, total and sums as they are, bit for bit.
+#pragma once
+#include "attention_pack.h"
+
+namespace baton {
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kLowest = -1e30f;  // Below every score, and finite: minus infinity less itself is no number.
+
+// The running softmax of rows of queries. `totals` keeps 16 part sums per row, `sums` padded(dim) channels.
+struct State {
+    float *largest, *totals, *sums;
+
+    static int64_t floats(int64_t rows, int64_t dim) { return rows * (1 + kLanes + padded(dim)) + kLanes; }
+    static State at(float* memory, int64_t rows, int64_t dim) {
+        // `sums` begins with a cache line when `memory` does.
+        return {memory + rows * (kLanes + padded(dim)), memory + rows * padded(dim), memory};
+    }
+    void clear(int64_t rows, int64_t dim) const {
+        for (int64_t row = 0; row < rows; ++row) largest[row] = kLowest;
+        std::memset(totals, 0, rows * kLanes * sizeof(float));
+        std::memset(sums, 0, rows * padded(dim) * sizeof(float));
+    }
+};
+
+// Queries of a block, packed (rows, dim), and their positions: row i is at position + i / group.
+template <class Math>
+struct Queries {
+    const typename Math::Element* rows;
+    int64_t dim;
+    int64_t position;
+    int group;  // queries that share a key head
+};
+
+template <class Math>
+struct Tile {
+    const typename Math::Element *keys, *values;
+    const float *key_scales, *value_scales;  // null unless int8
+    int64_t first;                           // its first key's position
+};
+
+inline float largest_of(Vec a) {
+    alignas(64) float lanes[kLanes];
+    store(lanes, a);
+#pragma GCC unroll 4
+    for (int step = 8; step > 0; step /= 2)
+        for (int lane = 0; lane < step; ++lane) lanes[lane] = lanes[lane] < lanes[lane + step] ? lanes[lane + step] : lanes[lane];
+    return lanes[0];
+}
+
+inline float total_of(Vec a) {
+    alignas(64) float lanes[kLanes];
+    store(lanes, a);
+#pragma GCC unroll 4
+    for (int step = 8; step > 0; step /= 2)
+        for (int lane = 0; lane < step; ++lane) lanes[lane] += lanes[lane + step];
+    return lanes[0];
+}
+
+// cap * tanh(x / cap), as cap * (1 - 2 / (e^(2 x / cap) + 1)).
+inline Vec capped(Vec x, float cap) {
+    const Vec e = exp(x * fill(2.0f / cap));
+    return fill(cap) * (fill(1.0f) - fill(2.0f) / (e + fill(1.0f)));
+}
+
+// scores[row][key] of a tile, channels in rising order.
+template <class Math, int rows, int columns>
+inline void score(const typename Math::Element* queries, int64_t dim, const typename Math::Element* keys,
+                  float* scores) {
+    Vec sums[rows][columns];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) sums[r][c] = zero();
+    for (int64_t channel = 0; channel < dim; channel += Math::kStep) {
+        typename Math::Lanes lanes[columns];
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) lanes[c] = Math::lanes(keys + (c * dim + channel) * kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            const auto same = Math::same(queries + r * dim + channel);
+#pragma GCC unroll 4
+            for (int c = 0; c < columns; ++c) sums[r][c] = Math::multiply(sums[r][c], same, lanes[c]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) store(scores + r * kTile + c * kLanes, sums[r][c]);
+}
+
+// sums[row][channel] = sums * fade[row] + weights[row][key] values[key][channel], keys in rising order.
+template <class Math, int rows, int columns>
+inline void add_values(const typename Math::Element* weights, const float* fade, const typename Math::Element* values,
+                       int64_t width, float* to) {
+    Vec sums[rows][columns];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) sums[r][c] = load(to + r * width + c * kLanes) * fill(fade[r]);
+    for (int key = 0; key < kTile; key += Math::kStep) {
+        typename Math::Lanes lanes[columns];
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) lanes[c] = Math::lanes(values + key * width + c * kLanes * Math::kStep);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            const auto same = Math::same(weights + r * kTile + key);
+#pragma GCC unroll 4
+            for (int c = 0; c < columns; ++c) sums[r][c] = Math::multiply(sums[r][c], same, lanes[c]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) store(to + r * width + c * kLanes, sums[r][c]);
+}
+
+// 0 for keys [from, to) of a tile, minus infinity for the others.
+struct Sight {
+    float below[2 * kTile], above[2 * kTile];
+    Sight() {
+        for (int i = 0; i < 2 * kTile; ++i) {
+            below[i] = i < kTile ? -__builtin_inff() : 0.0f;
+            above[i] = i < kTile ? 0.0f : -__builtin_inff();
+        }
+    }
+    Vec operator()(int from, int to, int group) const {
+        return load(below + kTile - from + group * kLanes) + load(above + kTile - to + group * kLanes);
+    }
+};
+
+// Scores of one row become weights; returns by how much older sums fade.
+template <class Math>
+inline float weigh(float* scores, const Tile<Math>& tile, const Form& form, int from, int to, float& largest,
+                   float* totals, typename Math::Element* weights) {
+    static const Sight sight;
+    Vec x[kGroups];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) {
+        x[g] = load(scores + g * kLanes);
+        if (tile.key_scales != nullptr) x[g] = x[g] * load(tile.key_scales + g * kLanes);
+        if (form.softcap > 0) x[g] = capped(x[g] * fill(form.scale), form.softcap) * fill(kLog2E);
+        else x[g] = x[g] * fill(form.scale * kLog2E);
+    }
+    if (from > 0 || to < kTile)
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g) x[g] = x[g] + sight(from, to, g);
+    Vec top = x[0];
+#pragma GCC unroll 4
+    for (int g = 1; g < kGroups; ++g) top = max(x[g], top);
+    const float before = largest, top_x = largest_of(top);
+    largest = top_x > before ? top_x : before;
+    const Vec shift = fill(largest);
+    alignas(64) float fade[kLanes];
+    store(fade, power_of_2<true>(fill(before) - shift));
+    Vec total = load(totals) * fill(fade[0]);
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) {
+        Vec p = power_of_2<Math::kPrecise>(x[g] - shift);
+        total = total + p;
+        if (tile.value_scales != nullptr) p = p * load(tile.value_scales + g * kLanes);
+        Math::put(weights + g * kLanes, p);
+    }
+    store(totals, total);
+    return fade[0];
+}
+
+template <class Math, int rows>
+void score_all(const typename Math::Element* queries, int64_t dim, const typename Math::Element* keys, float* scores) {
+#pragma GCC unroll 2
+    for (int c = 0; c < kGroups; c += kColumnTile)
+        score<Math, rows, kColumnTile>(queries, dim, keys + c * kLanes * dim, scores + c * kLanes);
+}
+
+template <class Math, int rows>
+void add_all(const typename Math::Element* weights, const float* fade, const typename Math::Element* values,
+             int64_t width, float* sums) {
+    int64_t c = 0;
+    const int64_t step = Math::kStep;
+    for (; c + kColumnTile * kLanes <= width; c += kColumnTile * kLanes)
+        add_values<Math, rows, kColumnTile>(weights, fade, values + c * step, width, sums + c);
+    for (; c < width; c += kLanes) add_values<Math, rows, 1>(weights, fade, values + c * step, width, sums + c);
+}
+
+// Rows [first, first + rows) of the block against the tile.
+template <class Math, int rows>
+void attend_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
+                 const State& state) {
+    alignas(64) float scores[rows * kTile];
+    alignas(64) typename Math::Element weights[rows * kTile];
+    float fade[rows];
+    const int64_t width = padded(queries.dim);
+    score_all<Math, rows>(queries.rows + first * queries.dim, queries.dim, tile.keys, scores);
+    for (int r = 0; r < rows; ++r) {
+        const int64_t row = first + r, position = queries.position + row / queries.group;
+        const int64_t to = position + 1 - tile.first, from = form.first_key(position) - tile.first;
+        const auto bounded = [](int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kTile ? kTile : key); };
+        fade[r] = weigh<Math>(scores + r * kTile, tile, form, bounded(from), bounded(to), state.largest[row],
+                              state.totals + row * kLanes, weights + r * kTile);
+    }
+    add_all<Math, rows>(weights, fade, tile.values, width, state.sums + first * width);
+}
+
+template <class Math>
+void attend_tile(const Queries<Math>& queries, int64_t first, int64_t end, const Tile<Math>& tile, const Form& form,
+                 const State& state) {
+    for (; first + kRowTile <= end; first += kRowTile) attend_rows<Math, kRowTile>(queries, first, tile, form, state);
+    switch (end - first) {
+#if defined(__AVX512F__)
+        case 5: attend_rows<Math, 5>(queries, first, tile, form, state); break;
+        case 4: attend_rows<Math, 4>(queries, first, tile, form, state); break;
+        case 3: attend_rows<Math, 3>(queries, first, tile, form, state); break;
+#endif
+#if defined(__AVX2__)
+        case 2: attend_rows<Math, 2>(queries, first, tile, form, state); break;
+#endif
+        case 1: attend_rows<Math, 1>(queries, first, tile, form, state); break;
+        default: break;
+    }
+}
+
+}  // namespace baton
