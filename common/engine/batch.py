@@ -313,4 +313,5 @@ class Batch:
             private_pages=len(held.pages) - held.num_cached // self._layout.page_size,
             needs_copy=bool(held.pages) and self._needs_copy(held),
             is_decoding=held.is_decoding,
+            tenant=held.work.tenant,
         )

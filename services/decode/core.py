@@ -12,6 +12,7 @@ from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport
 from common.engine.look import Look
+from common.engine.plan import reserve_of
 from common.engine.rate import Rate
 from common.engine.telling import Owned, Teller
 from common.engine.tombstones import Tombstones
@@ -133,11 +134,14 @@ class DecodeCore:
         promised, running = self._desk.works(), self._runner.works()
         admitted = sum(self._worst_pages(each) * len(each.choices) for each in promised)
         admitted += sum(self._worst_pages(each) for each in running)
-        if admitted + worst > total * self._overcommit:
-            return f"the worst case of {admitted + worst} pages exceeds {self._overcommit} x {total}"
+        spare = reserve_of(work.priority, int(total * self._overcommit)) if admitted else 0
+        most = int(total * self._overcommit) - spare
+        if admitted + worst > most:
+            return f"the worst case of {admitted + worst} pages exceeds the {most} of {work.priority} requests"
         sequences = len(running) + sum(len(each.choices) for each in promised) + len(work.choices)
-        if sequences > self._max_sequences:
-            return f"{sequences} sequences wanted, the limit is {self._max_sequences}"
+        most = self._max_sequences - (reserve_of(work.priority, self._max_sequences) if admitted else 0)
+        if sequences > most:
+            return f"{sequences} sequences wanted, the limit of {work.priority} requests is {most}"
         return None
 
     def _worst_pages(self, work: Work) -> int:

@@ -7,7 +7,7 @@ keeps its age, so it is the next to come back.
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId
-from common.engine.plan import BatchPlan, Extend, SequenceView, seniority
+from common.engine.plan import BatchPlan, Extend, SequenceView, in_turns, seniority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ def plan_admission(
     """Waiting sequences that may begin now. Stops at the first that does not fit: nobody overtakes for ever."""
     admitted: list[SequenceId] = []
     room = available_pages - (limits.watermark_pages if num_active else 0)
-    for view in sorted(waiting, key=seniority):
+    for view in in_turns(waiting):
         pages = -(-(view.num_tokens + 1) // limits.page_size)
         if pages > room or num_active + len(admitted) >= limits.max_sequences:
             break
@@ -40,17 +40,16 @@ def plan_admission(
 
 
 def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits: DecodeLimits) -> BatchPlan:
-    """Every decoding sequence gets one token; local prompts share what the budget leaves; the youngest make room."""
+    """Every decoding sequence gets one token; local prompts share the budget; the youngest make room."""
     queue = sorted(active, key=seniority)
-    num_decoding = sum(view.is_decoding for view in queue)
-    budget = limits.extend_tokens if num_decoding else limits.idle_extend_tokens
+    grants = _grants(active, limits)
     room = available_pages
     preempt: list[SequenceId] = []
     extend: list[Extend] = []
     decode: list[SequenceId] = []
     while queue:
         view = queue.pop(0)
-        num_tokens = 1 if view.is_decoding else min(view.num_pending, budget)
+        num_tokens = 1 if view.is_decoding else grants[view.id]
         if num_tokens == 0:
             continue
         pages = view.pages_to_grow(num_tokens, limits.page_size)
@@ -65,5 +64,14 @@ def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits:
             decode.append(view.id)
         else:
             extend.append(Extend(sequence=view.id, num_tokens=num_tokens))
-            budget -= num_tokens
     return BatchPlan(preempt=tuple(preempt), extend=tuple(extend), decode=tuple(decode))
+
+
+def _grants(active: tuple[SequenceView, ...], limits: DecodeLimits) -> dict[SequenceId, int]:
+    """Tokens that each local prompt may compute in this step: class by class, the tenants in turn."""
+    budget = limits.extend_tokens if any(view.is_decoding for view in active) else limits.idle_extend_tokens
+    grants: dict[SequenceId, int] = {}
+    for view in in_turns(view for view in active if not view.is_decoding):
+        grants[view.id] = min(view.num_pending, budget)
+        budget -= grants[view.id]
+    return grants

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId
-from common.engine.plan import BatchPlan, Extend, SequenceView, seniority
+from common.engine.plan import BatchPlan, Extend, SequenceView, in_turns, reserve_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +22,18 @@ class PrefillLimits:
 def plan_admission(
     waiting: tuple[SequenceView, ...], *, num_active: int, available_pages: int, limits: PrefillLimits
 ) -> tuple[SequenceId, ...]:
-    """Prompts that may begin now: only when all their pages fit, so that half-read prompts never wait for pages."""
+    """Prompts that may begin now: only when all their pages fit, so that half-read prompts never wait for pages.
+
+    A lower class leaves some places and pages to those above it, as long as anything is being read.
+    """
     admitted: list[SequenceId] = []
     room = available_pages
-    for view in sorted(waiting, key=seniority):
+    for view in in_turns(waiting):
         pages = -(-view.num_tokens // limits.page_size)
-        if pages > room or num_active + len(admitted) >= limits.max_prompts:
+        num_reading = num_active + len(admitted)
+        kept_pages = reserve_of(view.priority, available_pages) if num_reading else 0
+        kept_places = reserve_of(view.priority, limits.max_prompts) if num_reading else 0
+        if pages > room - kept_pages or num_reading >= limits.max_prompts - kept_places:
             break
         room -= pages
         admitted.append(view.id)
@@ -35,10 +41,10 @@ def plan_admission(
 
 
 def plan_step(active: tuple[SequenceView, ...], *, limits: PrefillLimits) -> BatchPlan:
-    """Fill the token budget in order of urgency; a long prompt goes on in the next step."""
+    """Fill the token budget class by class, the tenants in turn; a long prompt goes on in the next step."""
     budget = limits.step_tokens
     extend: list[Extend] = []
-    for view in sorted(active, key=seniority):
+    for view in in_turns(active):
         num_tokens = min(view.num_pending, limits.chunk_tokens, budget)
         if num_tokens == 0:
             break

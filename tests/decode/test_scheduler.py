@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.core.ids import RequestId, SequenceId
+from common.core.ids import RequestId, SequenceId, TenantId
 from common.core.request import Priority
 from common.engine.plan import BatchPlan, SequenceView, seniority
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
@@ -115,3 +115,11 @@ def test_a_small_late_prompt_does_not_overtake_a_large_early_one_for_ever() -> N
     large = view(1, tokens=79, pending=79, held=0, is_decoding=False)
     small = view(2, tokens=3, pending=3, held=0, is_decoding=False)
     assert plan_admission((small, large), num_active=0, available_pages=10, limits=LIMITS) == ()
+
+
+def test_tenants_take_turns_in_the_budget_for_local_prompts() -> None:
+    flood = tuple(view(number, tokens=20, pending=20, held=0, tenant=TenantId("flood")) for number in range(3))
+    quiet = view(9, tokens=3, pending=3, held=0, tenant=TenantId("quiet"))
+    short = replace(flood[0], num_pending=3, num_tokens=3)
+    plan = plan_step((short, *flood[1:], quiet, view(10)), available_pages=100, limits=LIMITS)
+    assert [extend.sequence for extend in plan.extend] == [short.id, quiet.id]

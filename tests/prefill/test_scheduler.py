@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.core.ids import RequestId, SequenceId
+from common.core.ids import RequestId, SequenceId, TenantId
 from common.core.request import Priority
 from common.engine.plan import Extend, SequenceView, seniority
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
@@ -11,7 +11,9 @@ from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 LIMITS = PrefillLimits(page_size=4, step_tokens=16, chunk_tokens=12, max_prompts=4)
 
 
-def prompt(number: int, pending: int, *, priority: Priority = Priority.STANDARD, computed: int = 0) -> SequenceView:
+def prompt(
+    number: int, pending: int, *, priority: Priority = Priority.STANDARD, computed: int = 0, tenant: str = ""
+) -> SequenceView:
     return SequenceView(
         id=SequenceId(RequestId(f"r{number}")),
         priority=priority,
@@ -23,6 +25,7 @@ def prompt(number: int, pending: int, *, priority: Priority = Priority.STANDARD,
         private_pages=-(-computed // 4),
         needs_copy=False,
         is_decoding=False,
+        tenant=TenantId(tenant),
     )
 
 
@@ -56,3 +59,22 @@ def test_the_budget_is_filled_and_never_exceeded(prompts: list[tuple[int, Priori
     by_id = {view.id: view for view in views}
     served = [seniority(by_id[extend.sequence]) for extend in plan.extend]
     assert served == sorted(served)
+
+
+def test_the_one_prompt_of_a_tenant_is_read_beside_the_first_of_another() -> None:
+    flood = tuple(prompt(number, 40, tenant="flood") for number in range(3))
+    quiet = prompt(9, 4, tenant="quiet")
+    plan = plan_step((*flood, quiet), limits=LIMITS)
+    assert [extend.sequence for extend in plan.extend] == [flood[0].id, quiet.id]
+    waiting = plan_admission((*flood, quiet), num_active=0, available_pages=100, limits=LIMITS)
+    assert waiting.index(quiet.id) == 1
+
+
+def test_batch_work_leaves_a_place_and_some_pages_to_what_is_more_urgent() -> None:
+    batch = tuple(prompt(number, 8, priority=Priority.BATCH) for number in range(9))
+    urgent = prompt(10, 8, priority=Priority.INTERACTIVE)
+    begun = plan_admission(batch, num_active=0, available_pages=100, limits=LIMITS)
+    assert len(begun) == LIMITS.max_prompts - 1
+    assert plan_admission((*batch, urgent), num_active=3, available_pages=100, limits=LIMITS) == (urgent.id,)
+    assert plan_admission(batch[:1], num_active=1, available_pages=2, limits=LIMITS) == ()
+    assert plan_admission(batch[:1], num_active=0, available_pages=2, limits=LIMITS) == (batch[0].id,)
