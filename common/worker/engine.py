@@ -76,6 +76,8 @@ def _sim(config: Config) -> tuple[Executor, tuple[TokenId, ...]]:
 
 
 def _torch(config: Config, report: Report) -> tuple[Executor, tuple[TokenId, ...]]:
+    from common.worker.compute import choose_kernels
     from common.worker.torch_engine import build_torch
 
+    choose_kernels(config.engine, report)
     return build_torch(config, Path(config.model.path), report)

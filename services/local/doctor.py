@@ -9,6 +9,7 @@ from common.config.config import Config
 from common.core.errors import BatonError, Unavailable
 from common.directory.probe import ping
 from common.model.description import ModelDescription, describe
+from kernels.cpu.library import load
 from protos.baton.v1 import cluster_pb2, generation_pb2
 from services.local.client import router_client
 from services.local.finding import Finding, fault, is_healthy, note, print_findings, well
@@ -21,15 +22,17 @@ from services.local.workers import ask_workers, check_layouts, check_roles
 async def doctor(config: Config, router: str, *, console: Console) -> bool:
     """Print every finding and the links. True when nothing is at fault; a cluster that does not run is a fault."""
     model, model_finding = await _check_model(config)
+    operators = await asyncio.to_thread(_check_operators)
     try:
         async with router_client(router) as client:
             view, served = await client.cluster(), await client.model()
     except Unavailable:
-        findings = [model_finding, _check_port(router), await _check_own_redis(config)]
+        findings = [model_finding, operators, _check_port(router), await _check_own_redis(config)]
         print_findings(findings, console)
         return False
     findings = [
         _compare_model(model, model_finding, served),
+        operators,
         well(f"router {router}", f"{view.router.router_id} answers and knows {len(view.workers)} workers"),
         await _check_directory(view, config.liveness.redis_timeout_s),
         *check_roles(view.workers),
@@ -55,6 +58,14 @@ async def _check_model(config: Config) -> tuple[ModelDescription | None, Finding
         return found, note("model files", f"{found.name} has no manifest: a flipped bit would go unnoticed")
     checked = "every file matches its manifest" if config.model.verify_manifest else "manifest not checked"
     return found, well("model files", f"{found.name}, {found.num_parameters / 1e6:.1f} M parameters, {checked}")
+
+
+def _check_operators() -> Finding:
+    """What workers on this machine compute with on the CPU."""
+    loaded = load()
+    if loaded.native is None:
+        return note("cpu operators", f"torch's: {loaded.reason}", "apt install g++, then python -m kernels.cpu.build")
+    return well("cpu operators", f"{loaded.reason}; rows are exact in every type")
 
 
 def _compare_model(own: ModelDescription | None, finding: Finding, served: generation_pb2.GetModelResponse) -> Finding:

@@ -90,6 +90,24 @@ class EngineSection:
         minimum=1,
         maximum=1024,
     )
+    cpus: str = knob(
+        "",
+        owner="common/worker",
+        unit="cores",
+        reason="empty: the system places threads; 0-3 or 0,2 keeps this worker on those, away from its neighbours",
+    )
+    kernels: str = knob(
+        "auto",
+        owner="kernels/dispatch",
+        reason="native operators where a compiler or a library is there, torch's elsewhere; native: those or an error",
+        choices=("auto", "native", "torch"),
+    )
+    exact: str = knob(
+        "auto",
+        owner="kernels/dispatch",
+        reason="rows free of their batch where that is free: native operators, fp32; always: torch's bf16 pays for it",
+        choices=("auto", "always"),
+    )
     max_batch_tokens: int = knob(
         512,
         owner="services/prefill",

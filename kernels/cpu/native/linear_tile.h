@@ -19,7 +19,7 @@ constexpr int kMaxTile = 3;  // 12 sums of 16 registers
 constexpr int kMaxTile = 2;
 #endif
 
-constexpr int64_t kAhead = 4096;  // Measured: bytes between a read and its prefetch when a weight is read once.
+constexpr int64_t kAhead = 4096;  // Measured: bytes from a read to its prefetch while a weight is read once.
 
 #if defined(__AVX512BF16__)
 constexpr bool kHasPairs = true;
@@ -31,8 +31,8 @@ constexpr bool kHasPairs = false;
 template <Type type>
 constexpr int64_t kXBytes = type == Type::kBf16 && kHasPairs ? 2 : 4;
 
-// Fetches one line. A pointer past the end is harmless.
-inline void fetch(const char* line) { __builtin_prefetch(line, 0, 3); }
+// Fetches one line into the second cache: the first one holds x. A pointer past the end is harmless.
+inline void fetch(const char* line) { __builtin_prefetch(line, 0, 2); }
 
 template <Type type, int size>
 struct Sums {

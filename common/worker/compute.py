@@ -1,0 +1,55 @@
+"""Which operators a worker computes with, and on which cores. Imported only where torch is wanted."""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from common.config.sections.worker import EngineSection
+from common.core.errors import StartupError
+from common.observe.logging import get_log
+from common.worker.capacity import Report
+from kernels import dispatch
+
+CPUS = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*")
+THREADS = Path("/proc/self/task")
+
+_LOG = get_log("worker")
+
+
+def choose_kernels(engine: EngineSection, report: Report) -> None:
+    """Once per process, before the model is read: weights are laid out for the operators that will read them.
+
+    May compile them, once per machine and some seconds. Raises StartupError.
+    """
+    if engine.cpus:
+        stay_on(parse_cpus(engine.cpus))
+    try:
+        found = dispatch.choose(dispatch.Kernels(engine.kernels), is_exact=engine.exact == "always")
+    except dispatch.NoNativeOperators as error:
+        raise StartupError(message=f"engine.kernels is native: {error}") from error
+    report(found)
+    _LOG.info("kernels_chosen", kernels=found, is_native=dispatch.native() is not None, cpus=engine.cpus or "any")
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """`0,2-4` as {0, 2, 3, 4}. Raises StartupError for another form."""
+    if not CPUS.fullmatch(text):
+        raise StartupError(message=f"engine.cpus: {text!r:.80} is not a list of cores such as 0,2 or 0-3")
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def stay_on(cpus: Collection[int]) -> None:
+    """Keep every thread of this process, and those to come, on these cores. Raises StartupError."""
+    for thread in THREADS.iterdir():
+        try:
+            os.sched_setaffinity(int(thread.name), cpus)
+        except ProcessLookupError:
+            continue  # it ended since it was listed
+        except OSError as error:
+            allowed = sorted(os.sched_getaffinity(0))
+            raise StartupError(message=f"engine.cpus names {sorted(cpus)}; this process may use {allowed}") from error

@@ -1,0 +1,57 @@
+"""Which operators a worker computes with, and on which cores."""
+
+import os
+
+import pytest
+
+from common.config.sections.worker import EngineSection
+from common.core.errors import StartupError
+from common.worker.compute import choose_kernels, parse_cpus, stay_on
+from kernels import dispatch
+from kernels.cpu.library import Loaded
+
+
+@pytest.fixture(autouse=True)
+def own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test chooses ends with it."""
+    monkeypatch.setattr(dispatch, "_chosen", dispatch.Kernels.AUTO)
+    monkeypatch.setattr(dispatch, "_is_exact_wanted", False)
+
+
+def test_the_knobs_reach_the_operators():
+    told: list[str] = []
+    choose_kernels(EngineSection(kernels="torch", exact="always"), told.append)
+    assert dispatch.native() is None
+    assert dispatch.is_exact_wanted()
+    assert told == ["torch operators, as configured"]
+
+
+def test_native_operators_that_cannot_be_had_end_the_start_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dispatch, "load", lambda: Loaded(native=None, reason="no compiler"))
+    with pytest.raises(StartupError, match="no compiler"):
+        choose_kernels(EngineSection(kernels="native"), lambda line: None)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("0", {0}), ("1,3", {1, 3}), ("0-2", {0, 1, 2}), ("0,2-4", {0, 2, 3, 4})])
+def test_cores_are_listed_or_ranged(text: str, cpus: set[int]):
+    assert parse_cpus(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["other", "1-", "0,,1", "-1", "0 1", "1e3"])
+def test_other_forms_of_a_list_of_cores_are_refused(text: str):
+    with pytest.raises(StartupError, match="not a list of cores"):
+        parse_cpus(text)
+
+
+def test_a_process_stays_on_the_cores_it_was_given():
+    before = os.sched_getaffinity(0)
+    try:
+        stay_on({min(before)})
+        assert os.sched_getaffinity(0) == {min(before)}
+    finally:
+        stay_on(before)
+
+
+def test_a_core_that_is_not_there_is_refused_by_name():
+    with pytest.raises(StartupError, match="100000"):
+        stay_on({100_000})
