@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from common.config.sections.admission import AdmissionSection
 from common.config.sections.cluster import ClusterSection, ListenSection, LivenessSection, LocalSection
 from common.config.sections.router import RouterSection
 from common.config.sections.worker import EngineSection, ModelSection, TransferSection
@@ -27,6 +28,7 @@ class Config:
     engine: EngineSection = field(default_factory=EngineSection)
     transfer: TransferSection = field(default_factory=TransferSection)
     liveness: LivenessSection = field(default_factory=LivenessSection)
+    admission: AdmissionSection = field(default_factory=AdmissionSection)
     router: RouterSection = field(default_factory=RouterSection)
     local: LocalSection = field(default_factory=LocalSection)
     origins: tuple[Origin, ...] = ()

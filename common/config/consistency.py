@@ -1,6 +1,7 @@
 """Values that are fine alone and wrong together."""
 
 from common.config.config import Config
+from common.config.tenants import TenantTerms, parse_tenants
 
 
 def inconsistencies(config: Config) -> tuple[str, ...]:
@@ -39,4 +40,8 @@ def inconsistencies(config: Config) -> tuple[str, ...]:
         )
     if config.cluster.redis_login == "role" and "@" in config.cluster.redis_url:
         found.append("cluster.redis_login is role, but cluster.redis_url brings credentials of its own")
+    try:
+        parse_tenants(config.admission.tenants, TenantTerms())
+    except ValueError as error:
+        found.append(f"admission.tenants: {error}")
     return tuple(found)

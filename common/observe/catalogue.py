@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from common.core.cost.meter import CostStage
 from common.core.errors import Reason
+from common.core.queue import Cause
 from common.core.request import FinishReason, Priority
 from common.core.worker import Role, WorkerState
 from common.observe.metric import Label, Metric, MetricKind, ProcessRole, closed, open_label
@@ -80,6 +81,20 @@ REQUESTS_FINISHED = _counter("requests_finished_total", "Requests that ended wel
 REQUESTS_FAILED = _counter("requests_failed_total", "Requests that ended in an error here.", ROUTER, REASON)
 REQUESTS_CANCELLED = _counter("requests_cancelled_total", "Requests that the client gave up.", ROUTER)
 REQUESTS_REFUSED = _counter("requests_refused_total", "Requests turned away at once.", ROUTER, REASON)
+REQUESTS_CLASSIFIED = _counter(
+    "requests_classified_total",
+    "Requests by class, by how much of the prompt must be computed, and whether a higher class was declared.",
+    ROUTER,
+    PRIORITY,
+    closed("size", ("cached", "short", "long")),
+    closed("declared", ("same", "higher")),
+)
+REQUESTS_WITHIN_TARGETS = _counter(
+    "requests_within_targets_total",
+    "Finished requests whose first token and mean time between tokens kept the class's promise: goodput.",
+    ROUTER,
+    PRIORITY,
+)
 REQUESTS_IN_FLIGHT = _gauge("requests_in_flight", "Requests or sequences taken on and not ended.", ALL)
 PLACEMENTS = _counter(
     "placements_total", "Attempts to place a request, by route.", ROUTER, closed("route", ("remote", "local"))
@@ -131,6 +146,43 @@ QUEUE_REQUESTS = _gauge(
 QUEUE_TOKENS = _gauge(
     "queue_tokens", "Uncached prompt tokens waiting, by role and class.", ROUTER, TARGET, PRIORITY, unit="tokens"
 )
+QUEUE_OLDEST_SECONDS = _gauge(
+    "queue_oldest_seconds",
+    "Age of the oldest request that waits, by role and class; 0: nobody waits.",
+    ROUTER,
+    TARGET,
+    PRIORITY,
+    unit="seconds",
+)
+QUEUE_DRAIN_SECONDS = _gauge(
+    "queue_drain_seconds",
+    "Predicted time until those who wait now are let in, by role and class. Absent, never 0, while it is not known.",
+    ROUTER,
+    TARGET,
+    PRIORITY,
+    unit="seconds",
+)
+QUEUE_BLOCKED = _gauge(
+    "queue_blocked",
+    "1 for the cause for which the first in line waits, 0 for the others.",
+    ROUTER,
+    closed("cause", Cause),
+)
+DECODE_ADMISSION_SECONDS = _gauge(
+    "decode_admission_seconds",
+    "How long those who got a place on decode lately had waited for it. Absent while nobody did.",
+    ROUTER,
+    unit="seconds",
+)
+PLACES = _gauge(
+    "places",
+    "Requests the fleet is known to have places for, by class. Absent before it was ever full.",
+    ROUTER,
+    PRIORITY,
+)
+TENANTS = _gauge("tenants", "Tenants whose use is kept track of.", ROUTER)
+ROUTERS = _gauge("routers", "Live routers, by which the limits of tenants are divided.", ROUTER)
+OUTSTANDING_EXPORTS = _gauge("outstanding_exports", "Prompts read whose pages have not all left.", PREFILL)
 WAITING_REQUESTS = _gauge("waiting_requests", "Requests accepted by this worker and not yet computing.", WORKERS)
 WAITING_TOKENS = _gauge("waiting_tokens", "Prompt tokens this worker still has to compute.", WORKERS, unit="tokens")
 RUNNING_SEQUENCES = _gauge("running_sequences", "Sequences in the running batch.", WORKERS)

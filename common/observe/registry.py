@@ -61,6 +61,12 @@ class Metrics:
         assert isinstance(child, Gauge), f"{metric.name} is not a gauge"
         child.set(value)
 
+    def clear(self, metric: Metric, **labels: str) -> None:
+        """Gauges only: the value is not known, which is not 0. The series is absent until it is set again."""
+        if self._children.pop((metric.name, tuple(labels.items())), None) is not None:
+            _, values = self._label_pairs(metric, labels)
+            self._families[metric.name].collector.remove(*values)
+
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Histograms only."""
         child = self._child(metric, labels)

@@ -71,6 +71,8 @@ class WorkerGauges:
         self._metrics.set(catalogue.WAITING_REQUESTS, load.waiting_requests)
         self._metrics.set(catalogue.WAITING_TOKENS, load.waiting_tokens)
         self._metrics.set(catalogue.RUNNING_SEQUENCES, load.running_sequences)
+        if self._metrics.role is ProcessRole.PREFILL:
+            self._metrics.set(catalogue.OUTSTANDING_EXPORTS, load.outstanding_exports)
         self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, load.waiting_requests + load.running_sequences)
 
     def _show_pages(self, look: Look) -> None:

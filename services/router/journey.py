@@ -10,10 +10,11 @@ Choices that diverged continue each as a work of its own.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
+from common.config.sections.admission import AdmissionSection
 from common.core.errors import (
     BatonError,
     Cancelled,
@@ -25,14 +26,15 @@ from common.core.errors import (
     Refused,
 )
 from common.core.ids import RequestId, RouterRef
-from common.core.request import Choice, Work
+from common.core.request import Choice, Priority, Work
 from common.observe.lifetime import Station
 from services.router.admission.admission import Admission
 from services.router.admission.ticket import Ticket
-from services.router.classify import classify
+from services.router.classify import Facts, classify
 from services.router.leg import Leg, Track
 from services.router.record import Record
 from services.router.request import Request
+from services.router.request_class import Reading, RequestClass, Size, Targets, request_class, targets_of
 from services.router.setback import LegBroken, Setback
 from services.router.stream import RequestStream
 from services.router.trouble import Trouble
@@ -44,6 +46,8 @@ class JourneySettings:
 
     max_attempts: int = 4
     slow_reader_s: float = 30.0
+    short_tokens: int = 128
+    targets: Mapping[Priority, Targets] = field(default_factory=lambda: targets_of(AdmissionSection()))
 
 
 class Journey:
@@ -72,6 +76,10 @@ class Journey:
         self._settings = settings
         self._trouble = Trouble(request=request.id, max_attempts=settings.max_attempts)
         self._num_works = 0
+        self._reading = Reading(uncached_tokens=len(request.prompt))
+        self._class = RequestClass(
+            priority=request.priority, size=Size.LONG, targets=settings.targets[request.priority]
+        )
         self._is_cancelled = False
         self._limit: asyncio.Timeout | None = None
 
@@ -81,6 +89,7 @@ class Journey:
         try:
             async with asyncio.timeout(self.request.deadline - self._track.clock.monotonic()) as self._limit:
                 self._check_fits()
+                self._classify()
                 await self._serve(self.request.choices)
             error = None
             self._track.budget.note_success()
@@ -186,7 +195,7 @@ class Journey:
             emitted=self.stream.emitted(choices[0].index) if len(choices) == 1 else (),
             choices=choices,
             sampling=self.request.sampling,
-            priority=self.request.priority,
+            priority=self._class.priority,
             deadline=self.request.deadline,
             cache_scope=self.request.cache_scope,
             router=self._router,
@@ -196,6 +205,7 @@ class Journey:
     def _ticket(self, work: Work) -> Ticket:
         """Every leg waits with the request's own age; only the first may be turned away."""
         facts = classify(work, page_size=self._track.hints.page_size, hits={})
+        has_run = work.attempt > 1
         return Ticket(
             request=work.request,
             tenant=work.tenant,
@@ -204,10 +214,30 @@ class Journey:
             deadline=work.deadline,
             num_pages=facts.num_pages,
             num_tokens=facts.context_tokens,
-            uncached_tokens=facts.context_tokens,
+            uncached_tokens=facts.context_tokens if has_run else self._reading.uncached_tokens,
             max_new_tokens=work.max_new_tokens * len(work.choices),
-            has_run=work.attempt > 1,
+            reading_s=0.0 if has_run else self._reading.seconds,
+            has_run=has_run,
         )
+
+    def _classify(self) -> None:
+        """Once per request, as it comes in: its class does not change while it waits."""
+        request, hints = self.request, self._track.hints
+        facts = Facts(
+            context_tokens=len(request.prompt),
+            num_choices=len(request.choices),
+            page_size=hints.page_size,
+            hits=hints.hits(request.prompt, request.cache_scope),
+        )
+        self._reading = Reading.of(facts, self._track.fleet.view())
+        self._class = request_class(
+            request.priority,
+            prompt_tokens=facts.context_tokens,
+            reading=self._reading,
+            short_tokens=self._settings.short_tokens,
+            targets=self._settings.targets,
+        )
+        self.record.note_class(self._class)
 
     def _check_fits(self) -> None:
         """A request larger than the largest decode worker would wait for ever."""

@@ -10,7 +10,6 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy, mint_epoch
 from common.core.errors import BatonError, InternalError
 from common.core.ids import RouterId, RouterRef
-from common.core.request import Priority
 from common.directory.guard import Guard
 from common.directory.mirror import DirectoryMirror
 from common.directory.queue_board import QueueBoard
@@ -26,7 +25,7 @@ from common.rpc.server import MakeServer, RpcServer, serve
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import Offload
 from services.router.admission.admission import Admission
-from services.router.admission.limits import AdmissionLimits, ClassLimits
+from services.router.admission.limits import AdmissionLimits
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.dispatch import Dispatcher
@@ -42,6 +41,7 @@ from services.router.operators import Operators, cluster_service
 from services.router.policy import PolicySettings
 from services.router.queues import Queues
 from services.router.record import RecentRecords
+from services.router.request_class import targets_of
 from services.router.validate import ModelFacts
 from services.router.workers import Workers
 
@@ -105,7 +105,7 @@ class RouterNode:
             settings=FleetSettings(suspect_s=config.liveness.suspect_s),
         )
         self.admission = Admission(
-            limits=_admission_limits(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
+            limits=AdmissionLimits.of(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
         )
         track = Track(
             fleet=self.fleet,
@@ -125,7 +125,10 @@ class RouterNode:
             metrics=metrics,
             entropy=outside.entropy,
             settings=JourneySettings(
-                max_attempts=config.router.max_attempts, slow_reader_s=config.router.slow_reader_s
+                max_attempts=config.router.max_attempts,
+                slow_reader_s=config.router.slow_reader_s,
+                short_tokens=config.router.local_prompt_tokens,
+                targets=targets_of(config.admission),
             ),
             recent=self.recent,
             max_buffered_tokens=config.router.max_buffered_tokens,
@@ -134,6 +137,7 @@ class RouterNode:
             admission=self.admission,
             board=self._board,
             metrics=metrics,
+            clock=outside.clock,
             local_prompt_tokens=config.router.local_prompt_tokens,
             heartbeat_s=config.liveness.heartbeat_s,
         )
@@ -207,14 +211,3 @@ class RouterNode:
             is_serving=False,
             make_server=self._outside.make_server,
         )
-
-
-def _admission_limits(config: Config) -> AdmissionLimits:
-    return AdmissionLimits(
-        classes={
-            Priority.INTERACTIVE: ClassLimits(max_queue=config.router.max_queue_interactive),
-            Priority.STANDARD: ClassLimits(max_queue=config.router.max_queue_standard),
-            Priority.BATCH: ClassLimits(max_queue=config.router.max_queue_batch),
-        },
-        max_active=config.router.max_active,
-    )

@@ -1,20 +1,21 @@
-"""How deep the queues are, per role and class: told to the metrics and, as a hint, to Redis."""
+"""How deep the queues are, per role and class, and why: told to the metrics and, as a hint, to Redis."""
 
 import asyncio
-from collections.abc import Sequence
 
-from common.core.queue import QueueDepth, QueueReport
+from common.core.clock import Clock
+from common.core.queue import Cause, QueueDepth, QueueReport
 from common.core.request import Priority
 from common.core.worker import Role
 from common.directory.queue_board import QueueBoard
 from common.observe import catalogue
+from common.observe.metric import Metric
 from common.observe.registry import Metrics
 from services.router.admission.admission import Admission
-from services.router.admission.ticket import Ticket
 
 
 class Queues:
-    """Reads admission; writes gauges and this router's place on the board. `run` lives in the app's TaskGroup."""
+    """Reads admission; writes gauges and this router's place on the board, and learns from the board how many routers
+    share the limits of tenants. `run` lives in the app's TaskGroup."""
 
     def __init__(
         self,
@@ -22,45 +23,73 @@ class Queues:
         admission: Admission,
         board: QueueBoard,
         metrics: Metrics,
+        clock: Clock,
         local_prompt_tokens: int,
         heartbeat_s: float,
     ) -> None:
         self._admission = admission
         self._board = board
         self._metrics = metrics
+        self._clock = clock
         self._local_prompt_tokens = local_prompt_tokens
         self._heartbeat_s = heartbeat_s
 
-    def depths(self) -> tuple[QueueDepth, ...]:
+    def report(self) -> QueueReport:
         """Every waiting request needs decode; those with long prompts need prefill as well."""
-        waiting = self._admission.waiting()
-        long = [ticket for ticket in waiting if ticket.num_tokens > self._local_prompt_tokens]
-        return tuple(
-            _depth(role, priority, tickets)
-            for role, tickets in ((Role.PREFILL, long), (Role.DECODE, waiting))
-            for priority in Priority
+        now = self._clock.monotonic()
+        return QueueReport(
+            depths=tuple(self._depth(role, priority, now) for role in Role for priority in Priority),
+            decode_admission_s=self._admission.line.landing_s(now),
         )
 
-    def show(self) -> None:
-        """Brings the gauges up to date."""
-        for depth in self.depths():
+    def show(self, report: QueueReport) -> None:
+        """Brings the gauges up to date. What is not known is absent."""
+        for depth in report.depths:
             labels = {"target": depth.role, "priority": depth.priority}
             self._metrics.set(catalogue.QUEUE_REQUESTS, depth.requests, **labels)
             self._metrics.set(catalogue.QUEUE_TOKENS, depth.uncached_tokens, **labels)
+            self._metrics.set(catalogue.QUEUE_OLDEST_SECONDS, depth.oldest_s or 0.0, **labels)
+            self._show_known(catalogue.QUEUE_DRAIN_SECONDS, depth.queue_s, **labels)
+        self._show_known(catalogue.DECODE_ADMISSION_SECONDS, report.decode_admission_s)
+        line = self._admission.line
+        for cause in Cause:
+            self._metrics.set(catalogue.QUEUE_BLOCKED, float(line.cause is cause), cause=cause)
+        for priority in Priority:
+            self._show_known(catalogue.PLACES, line.places.limit(priority), priority=priority)
+        self._metrics.set(catalogue.TENANTS, len(line.tenants))
+        self._metrics.set(catalogue.ROUTERS, line.tenants.num_routers)
 
     async def run(self) -> None:
         """Once per heartbeat until cancelled. Redis being away is its guard's business."""
         while True:
-            self.show()
-            await self._board.publish(QueueReport(depths=self.depths()))
+            report = self.report()
+            self.show(report)
+            await self._board.publish(report)
+            await self._count_routers()
             await asyncio.sleep(self._heartbeat_s)
 
+    async def _count_routers(self) -> None:
+        """While Redis is away, as many as were last seen: limits neither vanish nor shrink for it."""
+        if views := await self._board.read():
+            self._admission.line.tenants.num_routers = len(views)
 
-def _depth(role: Role, priority: Priority, tickets: Sequence[Ticket]) -> QueueDepth:
-    mine = [ticket for ticket in tickets if ticket.priority is priority]
-    return QueueDepth(
-        role=role,
-        priority=priority,
-        requests=len(mine),
-        uncached_tokens=sum(ticket.num_tokens for ticket in mine),
-    )
+    def _depth(self, role: Role, priority: Priority, now: float) -> QueueDepth:
+        line = self._admission.line
+        waiting = [entry.ticket for entry in line.queue(priority)]
+        if role is Role.PREFILL:
+            waiting = [ticket for ticket in waiting if ticket.uncached_tokens > self._local_prompt_tokens]
+        return QueueDepth(
+            role=role,
+            priority=priority,
+            requests=len(waiting),
+            uncached_tokens=sum(ticket.uncached_tokens for ticket in waiting),
+            queue_s=line.drain_s(priority, now) if waiting else 0.0,
+            oldest_s=max(now - min(ticket.arrived for ticket in waiting), 0.0) if waiting else None,
+            cause=line.cause if waiting else None,
+        )
+
+    def _show_known(self, metric: Metric, value: float | None, **labels: str) -> None:
+        if value is None:
+            self._metrics.clear(metric, **labels)
+        else:
+            self._metrics.set(metric, value, **labels)

@@ -13,6 +13,7 @@ from common.observe.lifetime import Lifetime, Mark, Station
 from common.observe.registry import Metrics
 from services.router.policy import Decision
 from services.router.request import Request
+from services.router.request_class import RequestClass
 from services.router.stream import Delta
 
 MAX_DECISIONS = 8
@@ -42,12 +43,19 @@ class Record:
         self._clock = clock
         self._has_read_prompt = False
         self._last_token_at: dict[int, float] = {}
+        self._class: RequestClass | None = None
         self.lifetime.take(Mark(station=Station.RECEIVED, at=request.received, where=where))
         metrics.add(catalogue.REQUESTS_RECEIVED)
         metrics.observe(catalogue.PROMPT_LENGTH, len(request.prompt))
 
     def mark(self, station: Station, **facts: float) -> None:
         self.lifetime.mark(station, **facts)
+
+    def note_class(self, found: RequestClass) -> None:
+        """What kind of request it is, once per request."""
+        self._class = found
+        declared = "same" if found.priority is self.request.priority else "higher"
+        self._metrics.add(catalogue.REQUESTS_CLASSIFIED, priority=found.priority, size=found.size, declared=declared)
 
     def note_decision(self, attempt: int, decision: Decision) -> None:
         self.num_placements += 1
@@ -98,12 +106,26 @@ class Record:
             case None:
                 self._metrics.add(catalogue.REQUESTS_FINISHED)
                 observe_latencies(self._metrics, self.lifetime, self.request.priority)
+                self._count_goodput()
             case Cancelled():
                 self._metrics.add(catalogue.REQUESTS_CANCELLED)
             case Refused():
                 self._metrics.add(catalogue.REQUESTS_REFUSED, reason=error.reason)
             case _:
                 self._metrics.add(catalogue.REQUESTS_FAILED, reason=error.reason)
+
+    def _count_goodput(self) -> None:
+        """Whether the class's promise was kept: the first token in time, and the others fast enough in the mean."""
+        if self._class is None:
+            return
+        targets = self._class.targets
+        ttft_s = self.lifetime.seconds(Station.RECEIVED, Station.FIRST_TOKEN)
+        writing_s = self.lifetime.seconds(Station.FIRST_TOKEN, Station.FINISHED)
+        num_gaps = max(self.num_output // len(self.request.choices) - 1, 1)
+        if ttft_s is None or writing_s is None:
+            return
+        if ttft_s <= targets.ttft_s and writing_s <= targets.itl_s * num_gaps:
+            self._metrics.add(catalogue.REQUESTS_WITHIN_TARGETS, priority=self._class.priority)
 
 
 class RecentRecords:

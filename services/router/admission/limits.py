@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from common.config.config import Config
+from common.config.tenants import TenantTerms, limit_or_none, parse_tenants
 from common.core.ids import TenantId
 from common.core.request import Priority
 
@@ -23,20 +25,10 @@ class ClassLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantTerms:
-    """What a tenant may use, on all routers together. None: as much as there is. `weight`: its share among others."""
-
-    weight: float = 1.0
-    requests_per_s: float | None = None
-    tokens_per_s: float | None = None
-    max_streams: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantLimits:
     """`named` tenants keep their state for ever; of others, at most `max_tenants` have one at a time."""
 
-    default: TenantTerms = TenantTerms()
+    default: TenantTerms = field(default_factory=TenantTerms)
     named: Mapping[TenantId, TenantTerms] = field(default_factory=dict)
     max_tenants: int = 1024
 
@@ -50,6 +42,42 @@ class AdmissionLimits:
 
     classes: Mapping[Priority, ClassLimits]
     max_active: int
-    tenants: TenantLimits = TenantLimits()
+    tenants: TenantLimits = field(default_factory=TenantLimits)
     absence_grace_s: float = 10.0
     """How long a new request waits for a first decode worker before UNAVAILABLE. Chosen: a process restarts in it."""
+
+    @classmethod
+    def of(cls, config: Config) -> "AdmissionLimits":
+        router, admission = config.router, config.admission
+        return cls(
+            classes={
+                Priority.INTERACTIVE: ClassLimits(
+                    max_queue=router.max_queue_interactive,
+                    max_tokens=admission.max_queued_tokens_interactive,
+                    ttft_s=admission.ttft_interactive_s,
+                ),
+                Priority.STANDARD: ClassLimits(
+                    max_queue=router.max_queue_standard,
+                    max_tokens=admission.max_queued_tokens_standard,
+                    ttft_s=admission.ttft_standard_s,
+                ),
+                Priority.BATCH: ClassLimits(
+                    max_queue=router.max_queue_batch,
+                    max_tokens=admission.max_queued_tokens_batch,
+                    ttft_s=admission.ttft_batch_s,
+                ),
+            },
+            max_active=router.max_active,
+            tenants=_tenant_limits(config),
+        )
+
+
+def _tenant_limits(config: Config) -> TenantLimits:
+    admission = config.admission
+    default = TenantTerms(
+        requests_per_s=limit_or_none(admission.tenant_requests_per_s),
+        tokens_per_s=limit_or_none(admission.tenant_tokens_per_s),
+        max_streams=admission.tenant_streams or None,
+    )
+    named = parse_tenants(admission.tenants, default)
+    return TenantLimits(default=default, named=named, max_tenants=admission.max_tenants)

@@ -51,6 +51,10 @@ class AllPlaces:
     def has_room(self, priority: Priority, *, num_active: int, num_landing: int, now: float) -> bool:
         return self._places[priority].has_room(num_active, num_landing, now)
 
+    def limit(self, priority: Priority) -> int | None:
+        """What is known of one class; None: the fleet was never full for it."""
+        return self._places[priority].limit
+
     def note_landed(self, priority: Priority, num_placed: int) -> None:
         for each in _from(priority, is_upwards=True):
             self._places[each].note_landed(num_placed)

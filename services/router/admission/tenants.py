@@ -7,10 +7,11 @@ with the lowest goes next. One that comes back after a pause starts where the bu
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from common.config.tenants import TenantTerms
 from common.core.errors import Reason, Refused
 from common.core.ids import TenantId
 from services.router.admission.bucket import Bucket
-from services.router.admission.limits import TenantLimits, TenantTerms
+from services.router.admission.limits import TenantLimits
 from services.router.admission.ticket import Ticket
 
 STRANGERS = TenantId("*")
