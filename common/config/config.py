@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from common.config.sections.admission import AdmissionSection
 from common.config.sections.cluster import ClusterSection, ListenSection, LivenessSection, LocalSection
+from common.config.sections.gateway import GatewaySection
 from common.config.sections.router import RouterSection
 from common.config.sections.worker import EngineSection, ModelSection, TransferSection
 
@@ -30,6 +31,7 @@ class Config:
     liveness: LivenessSection = field(default_factory=LivenessSection)
     admission: AdmissionSection = field(default_factory=AdmissionSection)
     router: RouterSection = field(default_factory=RouterSection)
+    gateway: GatewaySection = field(default_factory=GatewaySection)
     local: LocalSection = field(default_factory=LocalSection)
     origins: tuple[Origin, ...] = ()
     """Of the values that are not defaults."""

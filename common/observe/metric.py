@@ -19,6 +19,7 @@ class ProcessRole(StrEnum):
     ROUTER = "router"
     PREFILL = "prefill"
     DECODE = "decode"
+    GATEWAY = "gateway"
 
 
 OTHER = "other"

@@ -24,6 +24,6 @@ class ProcessGauges:
         cores = self._process.cpu_percent(None) / 100
         self._metrics.set(catalogue.PROCESS_MEMORY_BYTES, memory)
         self._metrics.set(catalogue.PROCESS_CPU, cores)
-        if self._metrics.role is not ProcessRole.ROUTER:
+        if self._metrics.role in (ProcessRole.PREFILL, ProcessRole.DECODE):
             self._metrics.set(catalogue.DEVICE_MEMORY_BYTES, memory, device="cpu")
             self._metrics.set(catalogue.DEVICE_UTILISATION, min(1.0, cores / (psutil.cpu_count() or 1)), device="cpu")

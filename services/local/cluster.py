@@ -23,6 +23,7 @@ from services.local.topology import Kind, Overrides, service_specs
 from services.local.valkey import EmbeddedValkey
 
 FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
+FIRST_GATEWAY_PORT = 8000  # Chosen: where OpenAI clients of a local server look by habit.
 READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
 ACQUAINTED_S = 10.0  # Chosen: heartbeats are at most a second apart; Redis may have to come back in between.
 VALKEY_RETRY_S = 1.0
@@ -40,8 +41,14 @@ class LocalCluster:
         return [process for process in self.supervisor.processes.values() if process.spec.kind is kind]
 
     def router_address(self, number: int = 0) -> str:
-        said = self.of(Kind.ROUTER)[number].last
-        assert said is not None, "the routers are not ready yet"
+        return self._address(Kind.ROUTER, number)
+
+    def gateway_address(self, number: int = 0) -> str:
+        return self._address(Kind.GATEWAY, number)
+
+    def _address(self, kind: Kind, number: int) -> str:
+        said = self.of(kind)[number].last
+        assert said is not None, f"{kind}-{number} is not ready yet"
         return said.address
 
 
@@ -54,6 +61,7 @@ async def local_cluster(
     entropy: Entropy,
     tell: Callable[[Announcement], None],
     first_router_port: int = FIRST_ROUTER_PORT,
+    first_gateway_port: int = FIRST_GATEWAY_PORT,
     hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[LocalCluster]:
     """Everything started and ready inside the block; nothing left after it: no process, no socket, no file.
@@ -73,6 +81,7 @@ async def local_cluster(
                 redis_url=valkey.url,
                 secret_file=run_dir.secret_file,
                 router_ports=choose_ports(first_router_port, config.local.routers),
+                gateway_ports=choose_ports(first_gateway_port, config.local.gateways),
             )
             supervisor = Supervisor(
                 specs,

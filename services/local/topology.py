@@ -20,6 +20,7 @@ class Kind(StrEnum):
     PREFILL = "prefill"
     DECODE = "decode"
     ROUTER = "router"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +42,15 @@ class Overrides:
 
 
 def service_specs(
-    config: Config, overrides: Overrides, *, redis_url: str, secret_file: Path, router_ports: Sequence[int]
+    config: Config,
+    overrides: Overrides,
+    *,
+    redis_url: str,
+    secret_file: Path,
+    router_ports: Sequence[int],
+    gateway_ports: Sequence[int] = (),
 ) -> tuple[ProcessSpec, ...]:
-    """The workers and routers of `config.local`, on this interpreter.
+    """The workers, routers and gateways of `config.local`, on this interpreter.
 
     A port that the configuration names would be taken by the first of them: all but the routers' own are free ones.
     """
@@ -62,6 +69,11 @@ def service_specs(
     specs += [
         _spec(Kind.ROUTER, number, overrides, [*shared, f"listen.port={port}"])
         for number, port in enumerate(router_ports)
+    ]
+    routers = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in router_ports)
+    specs += [
+        _spec(Kind.GATEWAY, number, overrides, [*shared, f"gateway.routers={routers}", f"listen.port={port}"])
+        for number, port in enumerate(gateway_ports)
     ]
     return tuple(specs)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from common.observe.announce import Announcement
 
 CI_TIER = (
+    "local.gateways=0",
     "liveness.heartbeat_s=0.5",
     "liveness.lease_s=3",
     "liveness.ping_s=1",

@@ -178,6 +178,14 @@ class LocalSection:
         minimum=1,
         maximum=16,
     )
+    gateways: int = knob(
+        1,
+        owner="services/local",
+        unit="processes",
+        reason="an OpenAI client finds the cluster at once; 0: gRPC only",
+        minimum=0,
+        maximum=16,
+    )
     run_dir: str = knob(
         "",
         owner="services/local",

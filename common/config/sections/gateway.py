@@ -1,0 +1,56 @@
+"""The gateway's section: where the routers are, and HTTP's own limits."""
+
+from dataclasses import dataclass
+
+from common.config.knob import knob
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySection:
+    """What an HTTP entrance accepts before a router sees it."""
+
+    routers: str = knob(
+        "127.0.0.1:7450",
+        owner="services/gateway",
+        unit="host:port, or a gRPC target such as dns:///baton-router:7450",
+        reason="calls are spread over every address that the target resolves to",
+    )
+    max_body_bytes: int = knob(
+        2 * MIB,
+        owner="services/gateway",
+        unit="bytes",
+        reason="JSON escapes double what the router's limit of 1 MiB lets through",
+        minimum=1024,
+        maximum=64 * MIB,
+    )
+    max_connections: int = knob(
+        2048,
+        owner="services/gateway",
+        unit="connections",
+        reason="each costs a few tens of kilobytes; more are refused with 503",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    head_s: float = knob(
+        10.0,
+        owner="services/gateway",
+        unit="seconds",
+        reason="a client that does not finish its request's head or body within it is disconnected (slowloris)",
+        minimum=0.1,
+        maximum=600,
+    )
+    keep_alive_s: float = knob(
+        75.0,
+        owner="services/gateway",
+        unit="seconds",
+        reason="longer than the 60 s of common load balancers, so that they close idle connections, not we",
+        minimum=1,
+        maximum=3600,
+    )
+    strict: bool = knob(
+        False,
+        owner="services/gateway",
+        reason="true: unknown JSON fields are refused; false: ignored, and named in the header baton-ignored-fields",
+    )

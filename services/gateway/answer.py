@@ -1,0 +1,100 @@
+"""The answers of one exchange: one request to a router per prompt, all their choices numbered through."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from common.core.errors import BatonError
+from protos.baton.v1 import generation_pb2
+from services.gateway.routers import Routers
+
+QUEUED = 64
+"""Chosen: messages of several prompts that wait for their one writer; a full queue holds up the routers' streams."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What was used so far. Writer: the answer's iteration."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def usage(self) -> dict[str, object]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One message of a router. Its choices are numbered over all prompts, prompt by prompt."""
+
+    prompt: int
+    response: generation_pb2.GenerateResponse
+
+
+class Answer:
+    """Iterate `pieces` once; `tally` is complete afterwards."""
+
+    def __init__(
+        self, routers: Routers, requests: Sequence[generation_pb2.GenerateRequest], *, timeout_s: float | None
+    ) -> None:
+        self.tally = Tally()
+        self.choices_per_prompt = max(1, requests[0].sampling.n)
+        self.num_choices = len(requests) * self.choices_per_prompt
+        self._routers = routers
+        self._requests = requests
+        self._timeout_s = timeout_s
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """In the order of arrival. Raises the first BatonError of any prompt; the other prompts are cancelled then."""
+        source = self._one(0) if len(self._requests) == 1 else self._together()
+        async with aclosing(source) as pieces:
+            async for piece in pieces:
+                self._count(piece.response)
+                yield piece
+
+    async def _one(self, prompt: int) -> AsyncGenerator[Piece, None]:
+        shift = prompt * self.choices_per_prompt
+        async with aclosing(self._routers.generate(self._requests[prompt], timeout_s=self._timeout_s)) as responses:
+            async for response in responses:
+                for delta in response.deltas:
+                    delta.choice += shift
+                yield Piece(prompt, response)
+
+    async def _together(self) -> AsyncGenerator[Piece, None]:
+        queue: asyncio.Queue[Piece | BatonError | None] = asyncio.Queue(QUEUED)
+
+        async def pump(prompt: int) -> None:
+            try:
+                async for piece in self._one(prompt):
+                    await queue.put(piece)
+                await queue.put(None)
+            except BatonError as error:
+                await queue.put(error)
+
+        pumps = [asyncio.create_task(pump(prompt), name=f"prompt {prompt}") for prompt in range(len(self._requests))]
+        try:
+            num_open = len(pumps)
+            while num_open:
+                match await queue.get():  # bounded: each pump ends with its call's deadline
+                    case None:
+                        num_open -= 1
+                    case BatonError() as error:
+                        raise error
+                    case piece:
+                        yield piece
+        finally:
+            for task in pumps:
+                task.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)  # bounded: cancelled above
+
+    def _count(self, response: generation_pb2.GenerateResponse) -> None:
+        self.tally.prompt_tokens += response.prompt_tokens
+        self.tally.completion_tokens += sum(delta.num_tokens for delta in response.deltas)
+        self.tally.cached_tokens += response.usage.cached_tokens

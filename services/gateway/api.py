@@ -1,0 +1,163 @@
+"""The endpoints: what each path does with an exchange."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from common.core.clock import Clock
+from common.core.entropy import Entropy, mint_name
+from common.core.errors import FieldViolation, InvalidRequest, NotFound, Reason, Unsupported
+from common.observe.registry import CONTENT_TYPE, Metrics
+from protos.baton.v1 import generation_pb2
+from services.gateway import chat, completions
+from services.gateway.answer import Answer
+from services.gateway.callers import Caller
+from services.gateway.exchange import Exchange, as_text, number_header
+from services.gateway.frame import Frame
+from services.gateway.routers import Model, Routers
+from services.gateway.schema.body import Body
+from services.gateway.schema.chat import ChatBody
+from services.gateway.schema.completion import CompletionBody
+from services.gateway.schema.text import DetokenizeBody, TokenizeBody
+from services.gateway.translate import chat_messages, chat_request, completion_requests
+
+TIMEOUT_HEADER = "baton-timeout-s"
+"""How long a request may take, in seconds; absent: the router's default."""
+IGNORED_HEADER = "baton-ignored-fields"
+ID_HEADER = "baton-request-id"
+
+
+class Api:
+    """Stateless between requests, but for the model's name, which does not change while routers live."""
+
+    def __init__(
+        self, routers: Routers, *, clock: Clock, entropy: Entropy, metrics: Metrics, version: str, is_strict: bool
+    ) -> None:
+        self._routers = routers
+        self._clock = clock
+        self._entropy = entropy
+        self._metrics = metrics
+        self._version = version
+        self._is_strict = is_strict
+        self._model: Model | None = None
+
+    async def model(self) -> Model:
+        """Of the routers, asked once."""
+        if self._model is None:
+            self._model = await self._routers.model()
+        return self._model
+
+    async def complete(self, exchange: Exchange, caller: Caller) -> None:
+        body = CompletionBody.read(await exchange.body())
+        self._note_unknown(exchange, body)
+        frame = await self._frame(exchange, "cmpl", body, completions.KIND, completions.KIND)
+        async with exchange.watched():
+            answer = self._answer(exchange, caller, frame, completion_requests(body))
+            shapes = completions.Completions(body, answer, frame)
+            if not body.stream:
+                await exchange.reply(await shapes.whole())
+                return
+            async with aclosing(shapes.chunks()) as chunks:
+                await exchange.stream(chunks)
+
+    async def chat(self, exchange: Exchange, caller: Caller) -> None:
+        body = ChatBody.read(await exchange.body())
+        self._note_unknown(exchange, body)
+        frame = await self._frame(exchange, "chatcmpl", body, chat.KIND, chat.CHUNK_KIND)
+        async with exchange.watched():
+            answer = self._answer(exchange, caller, frame, [chat_request(body)])
+            shapes = chat.Chat(body, answer, frame)
+            if not body.stream:
+                await exchange.reply(await shapes.whole())
+                return
+            async with aclosing(shapes.chunks()) as chunks:
+                await exchange.stream(chunks)
+
+    async def models(self, exchange: Exchange, caller: Caller) -> None:
+        """The one model, where this caller may use it."""
+        self._model = await self._routers.model()
+        shown = [self._shown(self._model)] if caller.may_use(self._model.name) else []
+        await exchange.reply({"object": "list", "data": shown})
+
+    async def one_model(self, exchange: Exchange, caller: Caller) -> None:
+        wanted = exchange.path.removeprefix("/v1/models/")
+        model = await self.model()
+        if wanted != model.name or not caller.may_use(model.name):
+            raise NotFound(message=f"model {as_text(wanted)!r} is not served here", reason=Reason.MODEL_NOT_FOUND)
+        await exchange.reply(self._shown(model))
+
+    async def tokenize(self, exchange: Exchange, caller: Caller) -> None:
+        del caller
+        body = TokenizeBody.read(await exchange.body())
+        request = generation_pb2.TokenizeRequest(add_special_tokens=body.add_special_tokens)
+        if body.messages is not None:
+            request.chat.CopyFrom(chat_messages(body.messages))
+        else:
+            request.text = body.prompt or ""
+        tokens = await self._routers.tokenize(request)
+        model = await self.model()
+        await exchange.reply({"count": len(tokens), "max_model_len": model.context_length, "tokens": tokens})
+
+    async def detokenize(self, exchange: Exchange, caller: Caller) -> None:
+        del caller
+        body = DetokenizeBody.read(await exchange.body())
+        text = await self._routers.detokenize(
+            generation_pb2.DetokenizeRequest(token_ids=body.tokens, skip_special_tokens=body.skip_special_tokens)
+        )
+        await exchange.reply({"prompt": text})
+
+    async def embeddings(self, exchange: Exchange, caller: Caller) -> None:
+        del exchange, caller
+        raise Unsupported(message="embeddings are not served: the model writes text")
+
+    async def health(self, exchange: Exchange, caller: Caller) -> None:
+        """Well when a router answers. Raises Unavailable otherwise."""
+        del caller
+        self._model = await self._routers.model()
+        await exchange.reply({"status": "ok"})
+
+    async def version(self, exchange: Exchange, caller: Caller) -> None:
+        del caller
+        await exchange.reply({"version": self._version})
+
+    async def metrics(self, exchange: Exchange, caller: Caller) -> None:
+        del caller
+        await exchange.page(self._metrics.render(), CONTENT_TYPE)
+
+    def _shown(self, model: Model) -> dict[str, object]:
+        return {
+            "id": model.name,
+            "object": "model",
+            "created": int(self._clock.wall()),
+            "owned_by": "baton",
+            "max_model_len": model.context_length,
+        }
+
+    async def _frame(self, exchange: Exchange, prefix: str, body: CompletionBody | ChatBody, *kinds: str) -> Frame:
+        name = mint_name(self._entropy, prefix)
+        exchange.headers[ID_HEADER] = name
+        model = await self.model()
+        return Frame(
+            id=name,
+            kind=kinds[0],
+            chunk_kind=kinds[1],
+            created=int(self._clock.wall()),
+            model=model.name,
+            options=body.stream_options,
+        )
+
+    def _answer(
+        self, exchange: Exchange, caller: Caller, frame: Frame, requests: Sequence[generation_pb2.GenerateRequest]
+    ) -> Answer:
+        for number, request in enumerate(requests):
+            request.request_id = frame.id if len(requests) == 1 else f"{frame.id}.{number}"
+            caller.sign(request)
+        return Answer(self._routers, requests, timeout_s=number_header(exchange.asked, TIMEOUT_HEADER))
+
+    def _note_unknown(self, exchange: Exchange, body: Body) -> None:
+        """Unknown fields are refused where that was asked for, else named in a header: never silently ignored."""
+        if not body.unknown:
+            return
+        if self._is_strict:
+            violations = tuple(FieldViolation(field=name[:200], description="unknown") for name in body.unknown[:32])
+            raise InvalidRequest(message="unknown fields, and this server is strict", violations=violations)
+        exchange.headers[IGNORED_HEADER] = as_text(", ".join(body.unknown))

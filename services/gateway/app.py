@@ -1,0 +1,105 @@
+"""Composition root of a gateway process: configuration in, a serving process out."""
+
+import asyncio
+import signal
+
+from common.config.config import Config
+from common.core.clock import SystemClock
+from common.core.entropy import SystemEntropy
+from common.core.errors import Unavailable
+from common.observe.announce import Announcement, Phase, announce
+from common.observe.health import Condition, Readiness
+from common.observe.http import HealthServer, standard_pages
+from common.observe.lag import LoopLag
+from common.observe.logging import LogFormat, configure_logging, get_log
+from common.observe.metric import ProcessRole
+from common.observe.process import ProcessGauges
+from common.observe.registry import Metrics
+from common.rpc.client import grpc_connect
+from common.rpc.options import Surface
+from services.gateway.api import Api
+from services.gateway.routers import Routers
+from services.gateway.server import http_server
+from services.gateway.site import make_site
+
+VERSION = "0.1.0"
+SEEK_S = 0.2
+"""Chosen: how often a gateway that has found no router looks again; a router takes a second to start."""
+
+_LOG = get_log("gateway")
+
+
+async def run_gateway(config: Config, name: str) -> None:
+    """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
+    configure_logging(log_format=LogFormat.JSON, process=name)
+    announce(Announcement(name=name, phase=Phase.LOADING, detail=f"looking for a router at {config.gateway.routers}"))
+    metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
+    gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
+    readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
+    stop = _stop_on_signals(name, readiness)
+    routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT))
+    api = Api(
+        routers,
+        clock=clock,
+        entropy=SystemEntropy(),
+        metrics=metrics,
+        version=VERSION,
+        is_strict=config.gateway.strict,
+    )
+    site = make_site(api, limits=config.gateway, metrics=metrics, clock=clock)
+
+    def refresh() -> None:
+        gauges.refresh()
+        lag.refresh()
+
+    pages = standard_pages(metrics, None, readiness, refresh=refresh)
+    async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as health:
+        with lag:
+            async with http_server(
+                site,
+                host=config.listen.host,
+                port=config.listen.port,
+                limits=config.gateway,
+                drain_s=config.liveness.drain_s,
+            ) as address:
+                readiness.meet(Condition.LISTENING)
+                seeking = asyncio.create_task(_seek(api, readiness), name="seek routers")
+                seeking.add_done_callback(
+                    lambda task: None if task.cancelled() else _welcome(name, address, health.address)
+                )
+                await stop.wait()  # bounded: by a signal
+                seeking.cancel()
+    await routers.close()
+    _LOG.info("gateway_stopped", gateway=name)
+
+
+async def _seek(api: Api, readiness: Readiness) -> None:
+    """Until a router has told which model is served."""
+    while True:
+        try:
+            await api.model()
+        except Unavailable:
+            await asyncio.sleep(SEEK_S)
+        else:
+            readiness.meet(Condition.WORKERS_SEEN)
+            return
+
+
+def _welcome(name: str, address: str, metrics: str) -> None:
+    announce(Announcement(name=name, phase=Phase.READY, address=address, metrics=metrics, detail="serving"))
+    _LOG.info("gateway_ready", gateway=name, address=address)
+
+
+def _stop_on_signals(name: str, readiness: Readiness) -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def leave() -> None:
+        if not stop.is_set():
+            readiness.drain()
+            announce(Announcement(name=name, phase=Phase.DRAINING, detail="finishing what runs"))
+            stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+    return stop

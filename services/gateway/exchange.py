@@ -1,0 +1,157 @@
+"""One HTTP request and its answer: the body within limits, a reply or a stream, a client that may leave at any time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from common.core.errors import BatonError, DeadlineExceeded, MalformedMessage, Reason
+from services.gateway.errors import error_body, error_headers, error_object, status_of, too_large
+from services.gateway.events import DONE, HEADERS, Chunk, event
+
+JSON_TYPE = "application/json"
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+class Exchange:
+    """Writer: the one task that serves it. `headers` are added to whatever is answered."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int, body_s: float) -> None:
+        self.asked = Headers(scope=scope)
+        self.path: str = scope["path"]
+        self.headers: dict[str, str] = {}
+        self.head_bytes = sum(len(name) + len(text) + 4 for name, text in scope["headers"])
+        self.status = 0
+        """Of the answer; 0 before it has begun."""
+        self.failure: BatonError | None = None
+        """What ended the answer, were it before or after its beginning."""
+        self._is_read = "content-length" not in self.asked and "transfer-encoding" not in self.asked
+        self._receive = receive
+        self._send = send
+        self._max_body_bytes = max_body_bytes
+        self._body_s = body_s
+
+    async def body(self) -> bytes:
+        """All of it, once. Raises Refused when it is too large, DeadlineExceeded when it does not come, ClientLeft."""
+        told = self.asked.get("content-length", "")
+        if told.isdigit() and int(told) > self._max_body_bytes:
+            raise too_large(self._max_body_bytes)
+        if self.asked.get("content-encoding", "identity") != "identity":
+            raise MalformedMessage(message="compressed bodies are not accepted: send it as it is")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._body_s):
+                async for part in self._parts():
+                    size += len(part)
+                    if size > self._max_body_bytes:
+                        raise too_large(self._max_body_bytes)
+                    parts.append(part)
+        except TimeoutError as error:
+            message = f"the body did not arrive within {self._body_s:g} s"
+            raise DeadlineExceeded(message=message, reason=Reason.DEADLINE_EXCEEDED) from error
+        return b"".join(parts)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Around the work, once the body was read: cancelled, as ClientLeft, when the client goes away."""
+        task = asyncio.current_task()
+        assert task is not None
+        has_left = False
+
+        async def watch() -> None:
+            nonlocal has_left
+            await self._until_disconnect()
+            has_left = True
+            task.cancel()
+
+        watcher = asyncio.create_task(watch(), name="client watch")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if has_left and task.uncancel() == 0:
+                raise ClientLeft from None
+            raise
+        finally:
+            watcher.cancel()
+
+    async def reply(self, value: object, *, status: int = 200) -> None:
+        await self._answer(status, json.dumps(value, ensure_ascii=False).encode(), {"content-type": JSON_TYPE})
+
+    async def fail(self, error: BatonError) -> None:
+        """The error with its status, where nothing was answered yet."""
+        self.failure = error
+        await self._answer(status_of(error), error_body(error), {"content-type": JSON_TYPE, **error_headers(error)})
+
+    async def page(self, body: bytes, content_type: str) -> None:
+        await self._answer(200, body, {"content-type": content_type})
+
+    async def stream(self, chunks: AsyncIterator[Chunk]) -> None:
+        """Chunks as events. An error before the first leaves as itself and keeps its status; a later one becomes the
+        last event, and no [DONE] follows it."""
+        first = await anext(chunks)
+        await self._begin(200, HEADERS)
+        ending = DONE
+        try:
+            await self._more(event(first))
+            async for chunk in chunks:
+                await self._more(event(chunk))
+        except BatonError as error:
+            self.failure = error
+            ending = event(error_object(error))
+        await self._more(ending)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        await self._begin(status, {**headers, "content-length": str(len(body))})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+        if not self._is_read:  # what still comes of the body is nobody's
+            headers = {**headers, "connection": "close"}
+        raw = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in {**headers, **self.headers}.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _more(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        is_more = True
+        while is_more:
+            message: Message = await self._receive()  # bounded: by the caller's timeout
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            yield message.get("body", b"")
+            is_more = message.get("more_body", False)
+        self._is_read = True
+
+    async def _until_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":  # bounded: cancelled when the work ends
+            continue
+
+
+def number_header(headers: Headers, name: str) -> float | None:
+    """A positive number from a header, or None where it is absent. Raises MalformedMessage for anything else."""
+    text = headers.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise MalformedMessage(message=f"the header {name} must be a positive number of seconds")
+    return value
+
+
+def as_text(value: Any) -> str:
+    """For a header: printable ASCII, bounded."""
+    return "".join(char for char in str(value)[:256] if 32 <= ord(char) < 127)

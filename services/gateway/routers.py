@@ -1,0 +1,72 @@
+"""The routers behind this gateway, as one: calls over a channel that gRPC spreads over all that are there."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from common.core.errors import BatonError, Reason, Unavailable
+from common.rpc.client import Connect, call, stream
+from common.rpc.errors import ORIGIN_FACT, TRANSPORT
+from protos.baton.v1 import generation_pb2, generation_pb2_grpc
+
+ASK_S = 5.0
+"""Chosen: a router answers such questions in milliseconds; its tokenizer may be busy with a megabyte."""
+
+PEER = "router"
+RETRY_S = 1.0
+
+
+class Routers:
+    """Writer of nothing. Errors leave as the BatonErrors that routers raised, without addresses."""
+
+    def __init__(self, target: str, connect: Connect) -> None:
+        self._channel = connect(target)
+        self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
+
+    async def generate(
+        self, request: generation_pb2.GenerateRequest, *, timeout_s: float | None
+    ) -> AsyncGenerator[generation_pb2.GenerateResponse, None]:
+        """The answer as it comes. Closing the iterator cancels the request everywhere."""
+        try:
+            async with stream(self._stub.Generate, request, peer=PEER, timeout_s=timeout_s) as responses:
+                async for response in responses:
+                    yield response
+        except BatonError as error:
+            raise _plain(error) from error
+
+    async def model(self) -> "Model":
+        try:
+            said = await call(self._stub.GetModel, generation_pb2.GetModelRequest(), peer=PEER, timeout_s=ASK_S)
+        except BatonError as error:
+            raise _plain(error) from error
+        return Model(name=said.name, context_length=said.context_length)
+
+    async def tokenize(self, request: generation_pb2.TokenizeRequest) -> list[int]:
+        try:
+            return list((await call(self._stub.Tokenize, request, peer=PEER, timeout_s=ASK_S)).token_ids)
+        except BatonError as error:
+            raise _plain(error) from error
+
+    async def detokenize(self, request: generation_pb2.DetokenizeRequest) -> str:
+        try:
+            return (await call(self._stub.Detokenize, request, peer=PEER, timeout_s=ASK_S)).text
+        except BatonError as error:
+            raise _plain(error) from error
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What is served."""
+
+    name: str
+    context_length: int
+
+
+def _plain(error: BatonError) -> BatonError:
+    """An error of the transport in words for a client, who knows of no router."""
+    if error.facts.get(ORIGIN_FACT) != TRANSPORT or not isinstance(error, Unavailable):
+        return error
+    message = "the model's router cannot be reached at the moment: try again"
+    return Unavailable(message=message, reason=Reason.CHANNEL_BROKEN, facts=error.facts, retry_after_s=RETRY_S)

@@ -1,0 +1,77 @@
+"""The base of every request body, and how its violations are told."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.core.errors import FieldViolation, InvalidRequest
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""A number of things, within what the wire holds."""
+
+Id = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""A token id, within what the wire holds; the router knows the vocabulary."""
+
+MAX_VIOLATIONS = 32
+"""Chosen: enough to mend a request in one go, too few to be an answer of a megabyte."""
+
+_ARM = re.compile(r"[a-z]+\[.*|(str|int|float|bool|dict|list|none)$")
+"""A part of pydantic's location that names an arm of a union, not a field."""
+
+B = TypeVar("B", bound="Body")
+
+
+class Body(BaseModel):
+    """Strict: a boolean is no number, a string is no number, NaN is nothing. Unknown fields are kept aside."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, raw: bytes) -> Self:
+        """Raises InvalidRequest with every violation."""
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise invalid(tuple(_violations(error.errors(include_url=False, include_context=False)))) from error
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names of fields that this server does not know."""
+        return tuple(sorted(self.model_extra or ()))
+
+
+def invalid(violations: Sequence[FieldViolation]) -> InvalidRequest:
+    """One error for all of them."""
+    shown = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
+    more = f"; and {len(violations) - 3} more" if len(violations) > 3 else ""
+    return InvalidRequest(message=f"{shown}{more}", violations=tuple(violations))
+
+
+def violation(field: str, description: str) -> FieldViolation:
+    return FieldViolation(field=field, description=description)
+
+
+def _violations(errors: Sequence[Mapping[str, Any]]) -> Iterator[FieldViolation]:
+    seen: set[str] = set()
+    for error in errors[:MAX_VIOLATIONS]:
+        field = _path(error["loc"])
+        if field not in seen:
+            seen.add(field)
+            yield FieldViolation(field=field, description=_sentence(str(error["msg"])))
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """`messages[3].content`; `body` for the document itself."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not _ARM.match(part):
+            path += f".{part}" if path else part
+    return path[:200] or "body"
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")[:300]

@@ -1,0 +1,79 @@
+"""POST /v1/chat/completions."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from services.gateway.schema.body import Body
+from services.gateway.schema.sampling import SamplingBody
+
+MAX_MESSAGES = 10_000
+
+
+def read_content(value: Any) -> Any:
+    """A text, or a list of text parts, which become one text with a line break between them."""
+    if not isinstance(value, list):
+        return value
+    texts = []
+    for index, part in enumerate(value):
+        if not isinstance(part, dict) or part.get("type") not in ("text", "input_text", "refusal"):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"part {index} is of type {str(kind)[:40]!r}: only text is served")
+        text = part.get("text", part.get("refusal"))
+        if not isinstance(text, str):
+            raise ValueError(f"part {index} has no text")  # noqa: TRY004 - pydantic tells ValueErrors
+        texts.append(text)
+    return "\n".join(texts)
+
+
+class CalledFunction(Body):
+    """Which function, and its arguments as the model wrote them: JSON, in a string."""
+
+    name: str
+    arguments: str = ""
+
+
+class ToolCall(Body):
+    """A call that the assistant asked for in an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Body):
+    """One turn of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | None, BeforeValidator(read_content)] = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls belong to the assistant, not to {self.role}")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        return self
+
+
+class ChatBody(SamplingBody):
+    """A conversation, and how its next turn is to be written."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self

@@ -1,0 +1,64 @@
+"""How to write: the fields that completions and chat share."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from services.gateway.schema.body import Body, Count, Id
+
+MAX_CHOICES = 128
+MAX_TOP_K = 2**31 - 1
+
+
+def as_list(value: Any) -> Any:
+    """One string stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Strings = Annotated[list[str], BeforeValidator(as_list)]
+
+
+class StreamOptions(Body):
+    """What a stream carries beside text."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class SamplingBody(Body):
+    """Absent and null are the same: the model's own default."""
+
+    model: str | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Annotated[int, Field(ge=-1, le=MAX_TOP_K)] | None = None
+    min_p: float | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: Strings | None = None
+    stop_token_ids: list[Id] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    min_tokens: Count | None = None
+    ignore_eos: bool | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    allowed_token_ids: list[Id] | None = None
+    bad_words: list[str] | None = None
+    skip_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    priority: int | str | None = None
+    cache_salt: str | None = None
+    return_token_ids: bool | None = None
+    # Known, and without effect on what is written.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    store: bool | None = None

@@ -1,0 +1,139 @@
+"""From HTTP's spelling to the router's. Values that existing clients send for "off" are mapped here; the gRPC surface
+stays strict.
+"""
+
+from collections.abc import Iterator
+
+from common.core.errors import FieldViolation
+from protos.baton.v1 import generation_pb2, types_pb2
+from services.gateway.schema.body import invalid, violation
+from services.gateway.schema.chat import ChatBody, Message
+from services.gateway.schema.completion import CompletionBody, Prompt
+from services.gateway.schema.sampling import SamplingBody
+
+PRIORITIES = {
+    "interactive": types_pb2.PRIORITY_INTERACTIVE,
+    "standard": types_pb2.PRIORITY_STANDARD,
+    "batch": types_pb2.PRIORITY_BATCH,
+}
+ROLES = {"developer": "system"}
+"""Roles under other names; the others are called alike."""
+
+MAX_BIASES = 1024
+COMPLETION_TOKENS = 16
+"""What OpenAI's completions endpoint writes where max_tokens is absent."""
+
+
+def completion_requests(body: CompletionBody) -> list[generation_pb2.GenerateRequest]:
+    """One request per prompt. Raises InvalidRequest with every violation found here."""
+    shared = _request(body)
+    shared.sampling.max_tokens = body.max_tokens or COMPLETION_TOKENS
+    shared.echo = bool(body.echo)
+    if body.logprobs is not None:
+        shared.sampling.logprobs = body.logprobs
+        if body.echo and body.prompt_logprobs is None:
+            shared.sampling.prompt_logprobs = body.logprobs
+    return [_with_prompt(shared, prompt) for prompt in body.prompt]
+
+
+def chat_request(body: ChatBody) -> generation_pb2.GenerateRequest:
+    """Raises InvalidRequest with every violation found here."""
+    request = _request(body)
+    request.chat.messages.extend(_message(message) for message in body.messages)
+    if (limit := body.max_completion_tokens or body.max_tokens) is not None:
+        request.sampling.max_tokens = limit
+    if body.logprobs:
+        request.sampling.logprobs = body.top_logprobs or 0
+    return request
+
+
+def chat_messages(messages: list[Message]) -> generation_pb2.ChatMessages:
+    return generation_pb2.ChatMessages(messages=[_message(message) for message in messages])
+
+
+def _request(body: SamplingBody) -> generation_pb2.GenerateRequest:
+    found = tuple(_violations(body))
+    if found:
+        raise invalid(found)
+    return generation_pb2.GenerateRequest(
+        model=body.model or "",
+        sampling=sampling_params(body),
+        priority=priority_of(body.priority),
+        cache_salt=body.cache_salt or "",
+        return_token_ids=True,  # counted for usage, and shown where asked for
+    )
+
+
+def _violations(body: SamplingBody) -> Iterator[FieldViolation]:
+    if isinstance(body.priority, str) and body.priority not in PRIORITIES:
+        yield violation("priority", f"must be one of {', '.join(PRIORITIES)}, or a number as vLLM has it")
+    if len(body.logit_bias or {}) > MAX_BIASES:
+        yield violation("logit_bias", f"{len(body.logit_bias or {})} entries, at most {MAX_BIASES}")
+    for token in list(body.logit_bias or {})[:MAX_BIASES]:
+        if not (token.isascii() and token.isdigit() and int(token) < 2**32):
+            yield violation("logit_bias", f"{token[:40]!r} is no token id")
+            return
+
+
+def priority_of(value: int | str | None) -> types_pb2.Priority.ValueType:
+    """By name, or by number: below 0 is served earlier, above 0 later."""
+    if isinstance(value, str):
+        return PRIORITIES[value]
+    number = value or 0
+    if number == 0:
+        return types_pb2.PRIORITY_STANDARD
+    return types_pb2.PRIORITY_INTERACTIVE if number < 0 else types_pb2.PRIORITY_BATCH
+
+
+def sampling_params(body: SamplingBody) -> types_pb2.SamplingParams:
+    """Only what the client said. top_p 0 keeps the likeliest token alone, which is what its senders mean by it."""
+    params = types_pb2.SamplingParams(
+        stop=[stop for stop in body.stop or () if stop],
+        stop_token_ids=body.stop_token_ids or (),
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items() if bias},
+        allowed_token_ids=body.allowed_token_ids or (),
+        bad_words=body.bad_words or (),
+    )
+    for name in _SAME:
+        if (value := getattr(body, name)) is not None:
+            setattr(params, name, value)
+    if body.top_k is not None:
+        params.top_k = max(body.top_k, 0)
+    if body.top_p is not None:
+        if body.top_p == 0:
+            params.top_k = 1
+        else:
+            params.top_p = body.top_p
+    return params
+
+
+_SAME = (
+    "temperature",
+    "min_p",
+    "seed",
+    "max_tokens",
+    "min_tokens",
+    "ignore_eos",
+    "n",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "prompt_logprobs",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+)
+"""Fields that both sides spell alike."""
+
+
+def _with_prompt(shared: generation_pb2.GenerateRequest, prompt: Prompt) -> generation_pb2.GenerateRequest:
+    request = generation_pb2.GenerateRequest()
+    request.CopyFrom(shared)
+    if isinstance(prompt, str):
+        request.text = prompt
+    else:
+        request.token_ids.ids.extend(prompt)
+    return request
+
+
+def _message(message: Message) -> generation_pb2.ChatMessage:
+    return generation_pb2.ChatMessage(role=ROLES.get(message.role, message.role), content=message.content or "")

@@ -1,0 +1,70 @@
+"""POST /v1/chat/completions."""
+
+from protos.baton.v1 import generation_pb2
+from tests.gateway.house import HELLO, STOP, gateway, say, usage
+
+PATH = "/v1/chat/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_a_whole_answer_is_one_message_of_the_assistant():
+    async with gateway(HELLO) as house:
+        answer = await house.post(PATH, {**HI, "max_completion_tokens": 9, "max_tokens": 3})
+        asked = house.router.asked[0]
+    assert asked.sampling.max_tokens == 9, "the newer name rules"
+    assert [(message.role, message.content) for message in asked.chat.messages] == [("user", "hi")]
+    assert answer.json["object"] == "chat.completion"
+    [choice] = answer.json["choices"]
+    assert choice["message"]["role"] == "assistant"
+    assert choice["message"]["content"] == "hello"
+    assert choice["finish_reason"] == "stop"
+
+
+async def test_the_first_chunk_of_each_choice_says_whose_turn_it_is():
+    script = (say("a", prompt=3), say("b", choice=1, finish=STOP), say("c", first=1, finish=STOP), usage())
+    async with gateway(script) as house:
+        answer = await house.post(PATH, {**HI, "stream": True, "n": 2})
+    chunks = [chunk["choices"][0] for chunk in answer.chunks]
+    assert all(chunk["object"] == "chat.completion.chunk" for chunk in answer.chunks)
+    for index in (0, 1):
+        own = [chunk for chunk in chunks if chunk["index"] == index]
+        assert own[0]["delta"] == {"role": "assistant", "content": ""}
+        assert [chunk["finish_reason"] for chunk in own if chunk["finish_reason"]] == ["stop"]
+        assert own[-1]["finish_reason"] == "stop"
+    assert "".join(chunk["delta"].get("content", "") for chunk in chunks if chunk["index"] == 0) == "ac"
+    assert answer.events[-1] == "[DONE]"
+
+
+async def test_text_parts_become_one_text_and_a_developer_is_the_system():
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
+    async with gateway(HELLO) as house:
+        await house.post(PATH, {"messages": messages})
+        asked = house.router.asked[0].chat.messages
+    assert [(message.role, message.content) for message in asked] == [("system", "be brief"), ("user", "one\ntwo")]
+
+
+async def test_log_probabilities_come_as_objects_with_bytes():
+    def score(spelling, logprob):
+        return generation_pb2.TokenScore(spelling=spelling, logprob=logprob)
+
+    token = generation_pb2.ScoredToken(chosen=score(b"a", -0.25), top=[score(b"a", -0.25), score(b"b", float("-inf"))])
+    async with gateway((say("a", finish=STOP, prompt=1, logprobs=[token]), usage())) as house:
+        answer = await house.post(PATH, {**HI, "logprobs": True, "top_logprobs": 2})
+    [shown] = answer.json["choices"][0]["logprobs"]["content"]
+    assert (shown["token"], shown["logprob"], shown["bytes"]) == ("a", -0.25, [97])
+    assert [top["logprob"] for top in shown["top_logprobs"]] == [-0.25, -9999.0], "JSON has no infinity"
+
+
+async def test_what_is_no_conversation_is_refused_with_every_field():
+    messages = [
+        {"role": "wizard", "content": "x"},
+        {"role": "user"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}]},
+    ]
+    async with gateway(HELLO) as house:
+        answer = await house.post(PATH, {"messages": messages, "max_tokens": -1})
+        assert not house.router.asked
+    assert answer.status == 400
+    params = {violation["param"] for violation in answer.error["violations"]}
+    assert {"messages[0].role", "messages[1]", "messages[2].content", "max_tokens"} <= params

@@ -1,0 +1,54 @@
+"""Models, tokens, health, metrics."""
+
+import pytest
+
+from common.core.errors import Unavailable
+from common.rpc.client import grpc_connect
+from common.rpc.options import Surface
+from services.gateway.routers import Routers
+from tests.gateway.house import HELLO, gateway
+
+
+async def test_the_model_is_listed_and_found_by_name():
+    async with gateway() as house:
+        listed = (await house.get("/v1/models")).json
+        found = (await house.get("/v1/models/tiny")).json
+        missing = await house.get("/v1/models/other")
+    assert [model["id"] for model in listed["data"]] == ["tiny"]
+    assert (found["id"], found["max_model_len"]) == ("tiny", 64)
+    assert (missing.status, missing.error["code"]) == (404, "model_not_found")
+
+
+async def test_text_and_conversations_become_tokens_and_tokens_text():
+    async with gateway() as house:
+        text = (await house.post("/tokenize", {"prompt": "four"})).json
+        chat = (await house.post("/tokenize", {"messages": [{"role": "user", "content": "x"}]})).json
+        both = await house.post("/tokenize", {"prompt": "x", "messages": [{"role": "user", "content": "x"}]})
+        back = (await house.post("/detokenize", {"tokens": [1, 2]})).json
+    assert (text["tokens"], text["count"], text["max_model_len"]) == ([4, 0], 2, 64)
+    assert chat["tokens"] == [0, 1]
+    assert both.status == 400
+    assert back == {"prompt": "1-2"}
+
+
+async def test_requests_are_counted_and_named():
+    async with gateway(HELLO) as house:
+        answer = await house.post("/v1/completions", {"prompt": "hi"}, headers=["x-request-id: mine-7"])
+        metrics = await house.get("/metrics")
+        version = (await house.get("/version")).json
+        health = await house.get("/health")
+    assert answer.headers["x-request-id"] == "mine-7"
+    assert b'baton_http_requests_total{path="/v1/completions",role="gateway",status="200"} 1.0' in metrics.body
+    assert version == {"version": "0"}
+    assert health.status == 200
+
+
+async def test_without_a_router_the_error_names_no_address():
+    routers = Routers("127.0.0.1:1", grpc_connect(Surface.CLIENT))
+    try:
+        with pytest.raises(Unavailable) as told:
+            await routers.model()
+    finally:
+        await routers.close()
+    assert "127.0.0.1" not in told.value.message
+    assert told.value.retry_after_s
