@@ -31,22 +31,30 @@ class MemberRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnershipEvent:
-    """What one worker gained and lost, as short hashes; withdrawn applies first. Events count from 1 without gap."""
+    """What one worker gained and lost, as short hashes one after the other; withdrawn applies first.
+
+    Events count from 1 without gap.
+    """
 
     worker: WorkerId
     epoch: Epoch
     sequence: int
-    published: tuple[bytes, ...] = ()
-    withdrawn: tuple[bytes, ...] = ()
+    published: bytes = b""
+    withdrawn: bytes = b""
     left: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that a worker owned after its event `sequence`."""
+    """All that a worker owned after its event `sequence`: short hashes, one after the other."""
 
     sequence: int
-    owned: tuple[bytes, ...]
+    joined: bytes
+
+    @property
+    def owned(self) -> tuple[bytes, ...]:
+        """One by one: for whoever compares them, not for the mirror."""
+        return hashes_from_wire(self.joined)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +83,18 @@ def decode_event(value: bytes) -> OwnershipEvent | None:
     event = events_pb2.DirectoryEvent()
     try:
         event.ParseFromString(value)
-        published = tuple(short for run in event.published for short in hashes_from_wire(run.hashes))
-    except (DecodeError, InvalidRequest):
+    except DecodeError:
         return None
     is_sound = event.worker_id and event.epoch and event.sequence
-    if not is_sound or any(len(short) != SHORT_HASH_BYTES for short in event.withdrawn):
+    is_whole = all(len(run.hashes) % SHORT_HASH_BYTES == 0 for run in event.published)
+    if not (is_sound and is_whole and all(len(short) == SHORT_HASH_BYTES for short in event.withdrawn)):
         return None
     return OwnershipEvent(
         worker=WorkerId(event.worker_id),
         epoch=Epoch(event.epoch),
         sequence=event.sequence,
-        published=published,
-        withdrawn=tuple(event.withdrawn),
+        published=b"".join(run.hashes for run in event.published),
+        withdrawn=b"".join(event.withdrawn),
         left=event.left,
     )
 
@@ -96,12 +104,11 @@ def decode_snapshot(value: bytes, worker: WorkerRef) -> Snapshot | None:
     snapshot = events_pb2.OwnershipSnapshot()
     try:
         snapshot.ParseFromString(value)
-        owned = hashes_from_wire(snapshot.hashes)
-    except (DecodeError, InvalidRequest):
+    except DecodeError:
         return None
-    if (snapshot.worker_id, snapshot.epoch) != (worker.worker, worker.epoch):
+    if len(snapshot.hashes) % SHORT_HASH_BYTES or (snapshot.worker_id, snapshot.epoch) != (worker.worker, worker.epoch):
         return None
-    return Snapshot(sequence=snapshot.sequence, owned=owned)
+    return Snapshot(sequence=snapshot.sequence, joined=snapshot.hashes)
 
 
 def decode_queue(value: bytes, router: RouterId) -> QueueView | None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 
 from common.core.clock import Clock
 from common.core.ids import Epoch, PrefixHash, WorkerId
@@ -10,6 +11,8 @@ from common.core.worker import Member, Role, WorkerState
 from common.directory.codec import MemberRecord, decode_event, decode_member, decode_snapshot
 from common.directory.guard import Guard
 from common.directory.keys import Keys
+from common.directory.owners import OwnerTable, keys_of
+from common.directory.predictions import Predictions
 from common.directory.replica import OwnedPrefixes
 from common.directory.settings import DirectorySettings
 from common.directory.store import STREAM_START, Entry, EntryId, Store
@@ -19,6 +22,8 @@ from common.observe.registry import Metrics
 MAX_MEMBERS = 4096
 ENTRIES_PER_READ = 512
 READS_PER_ROUND = 32
+SHARDS_PER_ROUND = 4
+"""Chosen: memory of workers that are gone comes back within seconds, two milliseconds a round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class _Peer:
     """One incarnation of one worker."""
 
     member: Member
-    owned: OwnedPrefixes = field(default_factory=OwnedPrefixes)
+    owned: OwnedPrefixes
 
 
 class DirectoryMirror:
@@ -51,6 +56,8 @@ class DirectoryMirror:
         self._metrics = metrics
         self._keys = Keys(settings.cluster)
         self._peers: dict[WorkerId, _Peer] = {}
+        self._table = OwnerTable()
+        self._predictions = Predictions()
         self._strangers: dict[tuple[WorkerId, Epoch], int] = {}
         self._position = STREAM_START
         self._look_at = clock.monotonic()
@@ -75,9 +82,15 @@ class DirectoryMirror:
         return tuple(self._peers[worker].member for worker in sorted(self._peers))
 
     def held_runs(self, hashes: Sequence[PrefixHash]) -> dict[WorkerId, int]:
-        """Leading pages of a prompt that each worker holds; workers that hold none are left out."""
-        runs = {worker: peer.owned.held_run(hashes) for worker, peer in self._peers.items()}
-        return {worker: run for worker, run in runs.items() if run}
+        """Leading pages of a prompt that each worker holds, or will soon hold because a prompt of the same beginning
+        was sent there; workers that hold none are left out."""
+        runs = self._table.runs(keys_of(hashes), *self._predictions.tables(self._clock.monotonic()))
+        return {worker: runs[peer.owned.slot] for worker, peer in self._peers.items() if peer.owned.slot in runs}
+
+    def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:
+        """A prompt with these pages was just sent to a worker: its siblings should find it before it is read."""
+        if (peer := self._peers.get(worker)) is not None:
+            self._predictions.add(peer.owned.slot, keys_of(hashes), self._clock.monotonic())
 
     def owned_pages(self, worker: WorkerId) -> int:
         """Hashes in the replica of one worker."""
@@ -110,6 +123,7 @@ class DirectoryMirror:
             self._note(sight)
         if sight is not None or self._wants_restore:
             await self._restore()
+        await self._sweep()
 
     async def _look(self) -> _Sight | None:
         """Read membership and take it over."""
@@ -157,6 +171,8 @@ class DirectoryMirror:
             if known is None or known.member.worker.epoch != record.member.worker.epoch:
                 cause = "start" if known is None else "new_epoch"
                 self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause=cause)
+                if known is not None:
+                    self._forget(known)
                 self._peers[worker] = self._met(record.member)
                 self._tell()
             elif known.member != record.member:
@@ -165,12 +181,17 @@ class DirectoryMirror:
         if self._clock.monotonic() < self._grace_until:
             return
         for worker in [worker for worker in self._peers if sight.records.get(worker) is None]:
-            del self._peers[worker]
+            self._forget(self._peers.pop(worker))
             self._tell()
+
+    def _forget(self, peer: _Peer) -> None:
+        """All that it owned, and was to own, counts no more from this moment on."""
+        peer.owned.close()
+        self._predictions.forget()
 
     def _met(self, member: Member) -> _Peer:
         """Somebody new. Events of theirs that went by before are lost to us: the snapshot has them."""
-        peer = _Peer(member)
+        peer = _Peer(member, OwnedPrefixes(self._table))
         peer.owned.note(self._strangers.pop((member.worker.worker, member.worker.epoch), 0))
         return peer
 
@@ -182,9 +203,16 @@ class DirectoryMirror:
                 return False
             for entry in entries:
                 self._take_event(entry)
+            self._note_age(entries)
             if len(entries) < ENTRIES_PER_READ:
                 return True
         return False
+
+    def _note_age(self, entries: Sequence[Entry]) -> None:
+        """How old the news is: by Redis's clock when it came there, by ours now."""
+        now = self._clock.wall()
+        for entry in entries[-1:]:
+            self._metrics.observe(catalogue.OWNERSHIP_AGE_SECONDS, max(0.0, now - entry.id.milliseconds / 1000.0))
 
     async def _see_entries(self, store: Store) -> tuple[Entry, ...]:
         return await store.entries(self._keys.events, self._position, ENTRIES_PER_READ)
@@ -202,7 +230,7 @@ class DirectoryMirror:
                 self._look_at = self._clock.monotonic()  # somebody new, or a dead one's last words
             return
         if event.left:
-            del self._peers[event.worker]
+            self._forget(self._peers.pop(event.worker))
             self._tell()
             return
         was_whole = peer.owned.is_whole
@@ -233,8 +261,21 @@ class DirectoryMirror:
         values = await self._guard.run(lambda store: store.read(keys))
         for peer, value in zip(broken, values or (), strict=False):
             snapshot = decode_snapshot(value, peer.member.worker) if value is not None else None
-            if snapshot is not None and peer.owned.restore(snapshot):
-                self._tell()
+            steps = peer.owned.restoring(snapshot) if snapshot is not None else None
+            if steps is None:
+                continue
+            with closing(steps):
+                for _ in steps:
+                    await asyncio.sleep(0)
+            self._predictions.forget()
+            self._tell()
+
+    async def _sweep(self) -> None:
+        """Some of the memory of workers that are gone."""
+        for _ in range(SHARDS_PER_ROUND):
+            if not self._table.sweep():
+                return
+            await asyncio.sleep(0)
 
     def _tell(self) -> None:
         """Wake everybody who waits for a change."""
@@ -248,3 +289,6 @@ class DirectoryMirror:
             for state in WorkerState:
                 self._metrics.set(catalogue.MEMBERS, seen.count((role, state)), target=role, state=state)
         self._metrics.set(catalogue.OWNED_PREFIXES, sum(len(peer.owned) for peer in self._peers.values()))
+        behind = sum(peer.owned.behind for peer in self._peers.values())
+        self._metrics.set(catalogue.OWNERSHIP_EVENTS_BEHIND, behind)
+        self._metrics.set(catalogue.PREDICTED_PREFIXES, len(self._predictions))

@@ -295,6 +295,13 @@ DIRECTORY_RESYNCS = _counter(
 )
 MEMBERS = _gauge("members", "Workers this router sees.", ROUTER, TARGET, closed("state", WorkerState))
 OWNED_PREFIXES = _gauge("owned_prefixes", "Page hashes in this router's replica.", ROUTER)
+PREDICTED_PREFIXES = _gauge("predicted_prefixes", "Page hashes of prompts just routed, not yet told of.", ROUTER)
+OWNERSHIP_AGE_SECONDS = _histogram(
+    "ownership_age_seconds", "From a change's arrival in Redis to its arrival in this replica.", ROUTER, REDIS_BUCKETS
+)
+OWNERSHIP_EVENTS_BEHIND = _gauge(
+    "ownership_events_behind", "Ownership events that workers have told and this replica has not seen.", ROUTER
+)
 
 # gRPC and the process itself.
 RPCS = _counter("rpcs_total", "Calls served.", ALL, open_label("method", 48), open_label("code", 17))

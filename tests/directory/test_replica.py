@@ -1,12 +1,14 @@
 """Goal: whatever is lost, repeated or late, a replica that calls itself whole equals what the worker owns."""
 
 import random
+from collections.abc import Iterable
 
 import pytest
 
 from common.core.ids import Epoch, WorkerId
 from common.directory.codec import OwnershipEvent, Snapshot
-from common.directory.replica import MAX_RECENT, OwnedPrefixes
+from common.directory.owners import OwnerTable
+from common.directory.replica import CHUNK_KEYS, MAX_RECENT, OwnedPrefixes
 from tests.directory.cluster import prefix
 
 
@@ -14,13 +16,21 @@ def short(number: int) -> bytes:
     return prefix(number)[:16]
 
 
+def joined(numbers: Iterable[int]) -> bytes:
+    return b"".join(map(short, numbers))
+
+
+def fresh() -> OwnedPrefixes:
+    return OwnedPrefixes(OwnerTable())
+
+
 def event(sequence: int, published: tuple[int, ...] = (), withdrawn: tuple[int, ...] = ()) -> OwnershipEvent:
     return OwnershipEvent(
         worker=WorkerId("w"),
         epoch=Epoch(1),
         sequence=sequence,
-        published=tuple(map(short, published)),
-        withdrawn=tuple(map(short, withdrawn)),
+        published=joined(published),
+        withdrawn=joined(withdrawn),
     )
 
 
@@ -29,7 +39,7 @@ def whole(owned: OwnedPrefixes) -> bool:
 
 
 def test_a_held_run_ends_at_the_first_page_that_is_missing() -> None:
-    owned = OwnedPrefixes()
+    owned = fresh()
     owned.apply(event(1, published=(1, 2, 4)))
     assert owned.held_run([prefix(number) for number in (1, 2, 3, 4)]) == 2
     assert owned.held_run([prefix(2)]) == 1
@@ -38,7 +48,7 @@ def test_a_held_run_ends_at_the_first_page_that_is_missing() -> None:
 
 
 def test_a_repeated_event_changes_nothing() -> None:
-    owned = OwnedPrefixes()
+    owned = fresh()
     assert owned.apply(event(1, published=(1,)))
     assert owned.apply(event(2, withdrawn=(1,)))
     assert not owned.apply(event(1, published=(1,)))
@@ -47,28 +57,48 @@ def test_a_repeated_event_changes_nothing() -> None:
 
 
 def test_a_gap_is_noticed_and_healed_by_a_snapshot_with_the_later_events_on_top() -> None:
-    owned = OwnedPrefixes()
+    owned = fresh()
     owned.apply(event(1, published=(1,)))
     owned.apply(event(3, published=(3,)))
     owned.apply(event(4, published=(4,), withdrawn=(1,)))
     assert not whole(owned)
-    assert not owned.restore(Snapshot(sequence=1, owned=(short(1),)))
-    assert owned.restore(Snapshot(sequence=2, owned=(short(1), short(2))))
+    assert not owned.restore(Snapshot(sequence=1, joined=joined((1,))))
+    assert owned.restore(Snapshot(sequence=2, joined=joined((1, 2))))
     assert whole(owned)
-    assert owned.hashes == {short(2), short(3), short(4)}
+    assert owned.keys == {2, 3, 4}
 
 
 def test_a_lost_tail_is_noticed_by_what_the_worker_says_it_told() -> None:
-    owned = OwnedPrefixes()
+    owned = fresh()
     owned.apply(event(1, published=(1,)))
     owned.note(1)
     assert whole(owned)
     owned.note(3)
     assert not whole(owned)
-    assert not owned.restore(Snapshot(sequence=2, owned=()))
-    assert owned.restore(Snapshot(sequence=5, owned=(short(9),)))
+    assert not owned.restore(Snapshot(sequence=2, joined=b""))
+    assert owned.restore(Snapshot(sequence=5, joined=joined((9,))))
     assert not owned.apply(event(4, published=(4,)))
-    assert owned.hashes == {short(9)}
+    assert owned.keys == {9}
+
+
+def test_a_restore_shows_nothing_before_it_is_complete_and_nothing_at_all_when_given_up() -> None:
+    table = OwnerTable()
+    owned = OwnedPrefixes(table)
+    owned.apply(event(1, published=(1, 2)))
+    snapshot = Snapshot(sequence=5, joined=joined(range(100, 100 + 3 * CHUNK_KEYS)))
+    steps = owned.restoring(snapshot)
+    assert steps is not None
+    next(steps)
+    assert owned.keys == {1, 2}
+    steps.close()
+    assert owned.keys == {1, 2}
+    assert owned.sequence == 1
+    assert table.runs([100]) == {}, "what was taken over half-way counts for nobody"
+    assert owned.restore(snapshot)
+    assert len(owned) == 3 * CHUNK_KEYS
+    while table.sweep():
+        pass
+    assert len(table) == 3 * CHUNK_KEYS, "the old pages' memory is given back"
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -77,7 +107,7 @@ def test_random_losses_never_make_a_whole_replica_wrong(seed: int) -> None:
     chance = random.Random(seed)
     truth: set[int] = set()
     states = [frozenset(truth)]
-    owned = OwnedPrefixes()
+    owned = fresh()
     for sequence in range(1, chance.randrange(2, 3 * MAX_RECENT)):
         gained = tuple(chance.sample(range(40), chance.randrange(3)))
         lost = tuple(number for number in truth if chance.random() < 0.1 and number not in gained)
@@ -91,9 +121,9 @@ def test_random_losses_never_make_a_whole_replica_wrong(seed: int) -> None:
             owned.note(sequence)
         if chance.random() < 0.1:
             at = max(0, sequence - chance.choice((0, 0, 1, 5, 50, 600)))
-            owned.restore(Snapshot(sequence=at, owned=tuple(map(short, states[at]))))
+            owned.restore(Snapshot(sequence=at, joined=joined(states[at])))
         if owned.is_whole:
-            assert owned.hashes == set(map(short, states[owned.sequence]))
-    owned.restore(Snapshot(sequence=len(states) - 1, owned=tuple(map(short, truth))))
+            assert owned.keys == states[owned.sequence]
+    owned.restore(Snapshot(sequence=len(states) - 1, joined=joined(truth)))
     assert whole(owned)
-    assert owned.hashes == set(map(short, truth))
+    assert owned.keys == truth

@@ -5,6 +5,7 @@ import asyncio
 from common.core.ids import WorkerId
 from common.directory.codec import decode_snapshot
 from common.directory.keys import Keys
+from common.directory.owners import keys_of
 from common.observe import catalogue
 from common.rpc.convert.directory import SHORT_HASH_BYTES
 from tests.sim.cast import RouterActor, WorkerActor
@@ -125,7 +126,7 @@ def _disbelief(router: RouterActor, worker: WorkerActor, held: set[bytes]) -> li
     view = router.node.fleet.view().find(worker.node.me)
     if view is None or not view.is_eligible:
         return [f"{router.name} does not use {worker.process.name}"]
-    if peer.owned.hashes != held:
+    if peer.owned.keys != set(keys_of(sorted(held))):
         return [f"{router.name} believes {len(peer.owned)} prefixes of {worker.name}, which holds {len(held)}"]
     return []
 
