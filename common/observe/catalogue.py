@@ -16,8 +16,9 @@ from common.observe.metric import Label, Metric, MetricKind, ProcessRole, closed
 ROUTER = frozenset({ProcessRole.ROUTER})
 PREFILL = frozenset({ProcessRole.PREFILL})
 DECODE = frozenset({ProcessRole.DECODE})
+GATEWAY = frozenset({ProcessRole.GATEWAY})
 WORKERS = PREFILL | DECODE
-ALL = ROUTER | WORKERS
+ALL = ROUTER | WORKERS | GATEWAY
 
 TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 40, 80)
 ITL_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5)
@@ -305,6 +306,12 @@ OWNERSHIP_EVENTS_BEHIND = _gauge(
 
 # gRPC and the process itself.
 RPCS = _counter("rpcs_total", "Calls served.", ALL, open_label("method", 48), open_label("code", 17))
+HTTP_REQUESTS = _counter(
+    "http_requests_total", "Exchanges over HTTP.", GATEWAY, open_label("path", 24), open_label("status", 24)
+)
+HTTP_SECONDS = _histogram(
+    "http_seconds", "From a request's head to the end of its answer.", GATEWAY, E2E_BUCKETS, open_label("path", 24)
+)
 LOOP_LAG_SECONDS = _gauge(
     "event_loop_lag_seconds", "How late the event loop was at worst since the last scrape.", ALL, unit="seconds"
 )

@@ -44,6 +44,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | {"services.simulator", "services.router", "services.prefill", "services.decode", "services.planner"},
     # `baton simulate` shows what the simulator says; nothing else of the services is imported there.
     "services.local": COMMON | {"services.local", "services.simulator"},
+    # Builds an engine in this process and measures it beside the cluster that the command line starts.
+    "services.local.bench": WORKER | {"services.local"},
     # Makes model folders; checks the serving path by not sharing code with it.
     "models": frozenset({"models"}),
 }
@@ -104,8 +106,11 @@ DOORS: dict[str, tuple[str, ...]] = {
     "safetensors": ("common/model/weights", "models/"),
     "starlette": ("services/gateway/",),
     "uvicorn": ("services/gateway/",),
+    "pydantic": ("services/gateway/schema/",),
     "typer": ("services/local/",),
     "rich": ("services/local/",),
+    # Optional: the command says so where it is missing.
+    "matplotlib": ("services/local/bench/plot.py",),
     "psutil": ("common/observe/", "common/worker/", "services/local/"),
     "structlog": ("common/observe/",),
     "prometheus_client": ("common/observe/",),
