@@ -46,6 +46,10 @@ async def up(
     return Exit.OK if is_ready.is_set() else Exit.INTERRUPTED
 
 
+def _gateways(cluster: LocalCluster) -> list[str]:
+    return [cluster.gateway_address(number) for number in range(len(cluster.of(Kind.GATEWAY)))]
+
+
 def _tell_ready(console: Console, cluster: LocalCluster, first_port: int) -> None:
     addresses = [cluster.router_address(number) for number in range(len(cluster.of(Kind.ROUTER)))]
     is_usual = addresses[0].endswith(f":{FIRST_ROUTER_PORT}")
@@ -53,6 +57,7 @@ def _tell_ready(console: Console, cluster: LocalCluster, first_port: int) -> Non
     lines = [
         "",
         f"ready: {', '.join(addresses)}",
+        *(f"  http  http://{address}/v1" for address in _gateways(cluster)),
         f'  try   baton generate{where} "def read_json(path):"',
         f"  see   baton top{where}",
         f"        baton doctor{where}",
