@@ -8,30 +8,83 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kernels import reference
-from kernels.cpu import packed_linear
-from kernels.dispatch import Backend, backend
+from kernels.activation import gate_and_multiply
+from kernels.cpu import native_linear, packed_linear
+from kernels.cpu.native_linear import PackedWeight
+from kernels.dispatch import Backend, backend, is_exact_wanted, native
+from kernels.gate import Gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LinearWeight:
-    """A weight ready to multiply by. `weight` is opaque where `is_packed`: only `linear` may read it."""
+class TorchWeight:
+    """A weight that torch multiplies by. `weight` is opaque where `is_packed`; wider than the layer where `is_wide`."""
 
     weight: Tensor
     bias_O: Tensor | None
     is_packed: bool
+    is_wide: bool
 
 
-def prepare(weight_OC: Tensor, bias_O: Tensor | None = None) -> LinearWeight:
-    """Lay out a weight (O, C) for its device. The caller may drop `weight_OC` afterwards."""
-    is_packed = backend(weight_OC) is Backend.CPU and packed_linear.can_pack(weight_OC)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinearWeight:
+    """A weight ready to multiply by: only `linear` may read it. With a `gate` its two halves become one result."""
+
+    layout: PackedWeight | TorchWeight
+    gate: Gate | None
+
+    @property
+    def is_native(self) -> bool:
+        return isinstance(self.layout, PackedWeight)
+
+
+def prepare(weight_OC: Tensor, bias_O: Tensor | None = None, *, gate: Gate | None = None) -> LinearWeight:
+    """Lay out a weight (O, C) for its device. The caller may drop `weight_OC` afterwards.
+
+    With a gate, O is even and the result is gate(first half) * second half, (T, O/2).
+    """
+    library = native() if backend(weight_OC) is Backend.CPU else None
+    if library is not None and weight_OC.dtype in native_linear.TYPES and gate in native_linear.GATES:
+        return LinearWeight(layout=native_linear.pack(library, weight_OC, bias_O, gate), gate=gate)
+    return LinearWeight(layout=_prepare_torch(weight_OC, bias_O), gate=gate)
+
+
+def linear(x_TC: Tensor, weight: LinearWeight, *, residual_TO: Tensor | None = None, is_wide: bool = False) -> Tensor:
+    """residual + gate(x W^T + b), (T, O) in x's type, or in fp32 if `is_wide`.
+
+    On the CPU a row's result does not depend on T, bit for bit: in every type with native operators, in fp32 without
+    them, and in bf16 and fp16 where `dispatch.choose` was told to pay for it.
+    """
+    layout = weight.layout
+    if isinstance(layout, PackedWeight) and layout.gate is weight.gate:
+        return native_linear.multiply(x_TC, layout, residual_TO, is_wide=is_wide)
+    if isinstance(layout, PackedWeight):
+        y_TO = native_linear.multiply(x_TC, layout, None, is_wide=False)
+    else:
+        y_TO = _multiply_torch(x_TC, layout)
+    if weight.gate is not None:
+        y_TO = gate_and_multiply(y_TO, weight.gate)
+    if residual_TO is not None:
+        y_TO = residual_TO + y_TO
+    return y_TO.float() if is_wide else y_TO
+
+
+def _prepare_torch(weight_OC: Tensor, bias_O: Tensor | None) -> TorchWeight:
+    is_on_cpu = backend(weight_OC) is Backend.CPU
+    # Products of bf16 or fp16 values are exact in fp32, whose packed form treats rows alike.
+    is_wide = is_on_cpu and weight_OC.itemsize < 4 and is_exact_wanted()
+    if is_wide:
+        weight_OC, bias_O = weight_OC.float(), None if bias_O is None else bias_O.float()
+    is_packed = is_on_cpu and packed_linear.can_pack(weight_OC)
     weight = packed_linear.pack(weight_OC) if is_packed else weight_OC.contiguous()
-    return LinearWeight(weight=weight, bias_O=bias_O, is_packed=is_packed)
+    return TorchWeight(weight=weight, bias_O=bias_O, is_packed=is_packed, is_wide=is_wide)
 
 
-def linear(x_TC: Tensor, weight: LinearWeight) -> Tensor:
-    """x W^T + b, (T, O). In fp32 on the CPU a row's result does not depend on T, bit for bit."""
-    if weight.is_packed:
-        return packed_linear.linear(x_TC, weight.weight, weight.bias_O)
-    if backend(x_TC) is Backend.CPU:
-        return packed_linear.linear_unpacked(x_TC, weight.weight, weight.bias_O)
-    return reference.linear(x_TC, weight.weight, weight.bias_O)
+def _multiply_torch(x_TC: Tensor, layout: TorchWeight) -> Tensor:
+    rows_TC = x_TC.float() if layout.is_wide else x_TC
+    if layout.is_packed:
+        y_TO = packed_linear.linear(rows_TC, layout.weight, layout.bias_O)
+    elif backend(x_TC) is Backend.CPU:
+        y_TO = packed_linear.linear_unpacked(rows_TC, layout.weight, layout.bias_O)
+    else:
+        y_TO = reference.linear(rows_TC, layout.weight, layout.bias_O)
+    return y_TO.to(x_TC.dtype)

@@ -5,11 +5,13 @@ N context length, P pages, L layers, 2 key and value, S slots per page, B rows.
 """
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from kernels.attention_form import AttentionForm
+from kernels.gate import Gate
 
 
 def linear(x_TC: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -32,10 +34,44 @@ def rotary(x_THD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
     return torch.cat((left * cos_T1E - right * sin_T1E, right * cos_T1E + left * sin_T1E), dim=-1)
 
 
-def silu_and_multiply(gate_up_TI: Tensor) -> Tensor:
-    """silu(gate) * up, where gate is the first half of the last axis."""
-    gate, up = gate_up_TI.chunk(2, dim=-1)
-    return gate * torch.sigmoid(gate) * up
+def gate_and_multiply(gate_up_TI: Tensor, gate: Gate) -> Tensor:
+    """gate(g) * u, where g is the first half of the last axis and u the second; in fp64."""
+    opened, up = gate_up_TI.double().chunk(2, dim=-1)
+    match gate:
+        case Gate.SILU:
+            opened = opened * torch.sigmoid(opened)
+        case Gate.GELU:
+            opened = opened * 0.5 * (1 + torch.erf(opened / 2**0.5))
+        case Gate.GELU_TANH:
+            inner = (2 / torch.pi) ** 0.5 * (opened + 0.044715 * opened**3)
+            opened = opened * 0.5 * (1 + torch.tanh(inner))
+        case _:
+            assert_never(gate)
+    return (opened * up).to(gate_up_TI.dtype)
+
+
+def routed_experts(
+    x_TC: Tensor,
+    logits_TE: Tensor,
+    num_chosen: int,
+    gate_up_EIC: Tensor,
+    down_ECJ: Tensor,
+    gate: Gate,
+    *,
+    is_normalized: bool,
+) -> Tensor:
+    """Token by token: the likeliest experts, weighted by their probabilities; (T, C)."""
+    rows = []
+    for x_C, logits_E in zip(x_TC, logits_TE, strict=True):
+        shares_E = logits_E.double().softmax(dim=-1)
+        chosen = sorted(range(len(shares_E)), key=lambda expert: -float(shares_E[expert]))[:num_chosen]
+        whole = sum(float(shares_E[expert]) for expert in chosen) if is_normalized else 1.0
+        row_C = torch.zeros_like(x_C, dtype=torch.float64)
+        for expert in chosen:
+            inner_1J = gate_and_multiply(linear(x_C[None], gate_up_EIC[expert]), gate)
+            row_C += linear(inner_1J, down_ECJ[expert])[0].double() * float(shares_E[expert]) / whole
+        rows.append(row_C.to(x_TC.dtype))
+    return torch.stack(rows)
 
 
 def kv_store(kv_PL2KSD: Tensor, layer: int, pages_T: Tensor, offsets_T: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> None:

@@ -1,13 +1,14 @@
-"""The forward pass of the dense families: embedding, layers, final norm, logits where they are wanted.
+"""The forward pass of all families: embedding, layers, final norm, logits where they are wanted.
 
 Legend: T tokens, C hidden channels, V vocabulary, R wanted rows, P positions or pages, L layers, 2 key and value,
-K key-value heads, S slots per page, D head dim, E = D/2.
+K key-value heads, S slots per page, D head dim, E half the turned channels.
 """
 
 import torch
 from torch import Tensor
 
-from common.model.layers import LayerWeights, ReadTensor, StepTensors, read_layer, run_layer
+from common.model.layer_weights import LayerReader, LayerWeights, ReadTensor
+from common.model.layers import StepTensors, run_layer
 from common.model.ragged import RaggedTokens
 from common.model.rope import rotary_tables
 from common.model.spec import ModelSpec
@@ -20,39 +21,47 @@ from kernels.norm import rms_norm
 class Decoder:
     """A model ready to run. Immutable but for its scratch memory: one thread may run it at a time.
 
-    Weights are read once and laid out for the device; tied embeddings are kept twice, as table and as linear weight.
+    Weights are read once and laid out for the device; tied embeddings are kept twice, as linear weight and as table.
+    The table is of `table_dtype`, which may be narrower than the type the model runs in: its rows are widened.
     """
 
-    def __init__(self, spec: ModelSpec, read: ReadTensor, *, max_context: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, read: ReadTensor, *, max_context: int, dtype: torch.dtype, table_dtype: torch.dtype
+    ) -> None:
         self.spec = spec
         self.max_context = max_context
-        self._embedding_VC = read(EMBEDDING)
-        self._layers: list[LayerWeights] = [read_layer(spec, layer, read) for layer in range(spec.num_layers)]
-        self._final_norm_C = read(FINAL_NORM)
-        self._head = prepare(self._embedding_VC if spec.is_tied else read(HEAD))
-        cos_PE, sin_PE = rotary_tables(spec.rope, spec.head_dim, max_context)
-        self._cos_PE = cos_PE.to(self._embedding_VC)
-        self._sin_PE = sin_PE.to(self._embedding_VC)
+        self.dtype = dtype
+        reader = LayerReader(spec, read)
+        self._layers: list[LayerWeights] = [reader.layer(layer) for layer in range(spec.num_layers)]
+        self._final_norm_C = reader.norm(FINAL_NORM)
+        self._head = prepare(read(EMBEDDING if spec.is_tied else HEAD))
+        self._embedding_VC = read(EMBEDDING, table_dtype)
+        self._embedding_scale = float(torch.tensor(spec.embedding_scale, dtype=dtype))
+        self._rotations = [
+            tuple(table_PE.to(self.device, dtype) for table_PE in rotary_tables(rope, spec.head_dim, max_context))
+            for rope in spec.ropes
+        ]
         self._workspace = Workspace()
 
     @property
     def device(self) -> torch.device:
         return self._embedding_VC.device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._embedding_VC.dtype
-
     def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
         """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots.
 
         Raises IndexError for a token outside the vocabulary or a position outside the context (on the CPU).
         """
-        x_TC = torch.index_select(self._embedding_VC, 0, tokens.tokens_T)
+        x_TC = self._embed(tokens.tokens_T)
         step = StepTensors(
             tokens=tokens,
-            cos_TE=torch.index_select(self._cos_PE, 0, tokens.positions_T),
-            sin_TE=torch.index_select(self._sin_PE, 0, tokens.positions_T),
+            rotations=tuple(
+                (
+                    torch.index_select(cos_PE, 0, tokens.positions_T),
+                    torch.index_select(sin_PE, 0, tokens.positions_T),
+                )
+                for cos_PE, sin_PE in self._rotations
+            ),
             kv_PL2KSD=kv_PL2KSD,
             workspace=self._workspace,
         )
@@ -61,4 +70,15 @@ class Decoder:
         if not len(tokens.wanted_R):
             return torch.empty(0, self.spec.vocab_size, device=x_TC.device)
         wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
-        return linear(rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon), self._head).float()
+        return self._logits(rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon))
+
+    def _embed(self, tokens_T: Tensor) -> Tensor:
+        x_TC = torch.index_select(self._embedding_VC, 0, tokens_T).to(self.dtype)
+        return x_TC if self._embedding_scale == 1.0 else x_TC * self._embedding_scale
+
+    def _logits(self, x_RC: Tensor) -> Tensor:
+        logits_RV = linear(x_RC, self._head, is_wide=True)
+        if self.spec.logit_divisor != 1.0:
+            logits_RV = logits_RV / self.spec.logit_divisor
+        softcap = self.spec.logit_softcap
+        return logits_RV if softcap is None else (logits_RV / softcap).tanh_().mul_(softcap)

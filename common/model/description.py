@@ -8,11 +8,12 @@ from math import prod
 from pathlib import Path
 
 from common.model.digest import model_digest
+from common.model.families.registry import model_spec
 from common.model.folder import CONFIG_FILE, GENERATION_FILE, check_folder, read_config, read_generation_config
 from common.model.generation import GenerationDefaults, generation_defaults
 from common.model.manifest import check_manifest
-from common.model.spec import ModelSpec, model_spec
-from common.model.tensor_names import EMBEDDING
+from common.model.spec import ModelSpec
+from common.model.tensor_names import EMBEDDING, expected_tensors
 from common.model.weights import WeightFiles, check_weights, inspect_weights
 
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -31,8 +32,8 @@ class ModelDescription:
 
     @property
     def num_parameters(self) -> int:
-        """Tied embeddings count once."""
-        return sum(prod(tensor.shape) for tensor in self.weights.tensors.values())
+        """Of what runs. Tied embeddings count once."""
+        return sum(prod(shape) for shape in expected_tensors(self.spec).values())
 
     @property
     def stored_dtype(self) -> str:

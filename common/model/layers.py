@@ -1,86 +1,67 @@
-"""One layer of a dense decoder: attention over pages, then the gated feed-forward network, each on a residual stream.
+"""One layer of a decoder: attention over pages, then the gated feed-forward network, each on a residual stream.
 
-Legend: T tokens, C hidden channels, H query heads, K key-value heads, D head dim, P pages, L layers, 2 key and value,
-S slots per page, E = D/2.
+Legend: T tokens, C hidden channels, H query heads, K key-value heads, D head dim, X all heads, P pages, L layers,
+2 key and value, S slots per page, E half the turned channels, 1 one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from common.model.layer_weights import ExpertWeights, LayerWeights
 from common.model.ragged import RaggedTokens
-from common.model.spec import ModelSpec
-from common.model.tensor_names import layer_prefix
-from kernels.activation import silu_and_multiply
+from common.model.spec import ExpertsSpec, ModelSpec
 from kernels.attention_decode import attention_decode
 from kernels.attention_extend import attention_extend
 from kernels.attention_form import AttentionForm
 from kernels.cpu.gather import Workspace
 from kernels.kv_store import kv_store
-from kernels.linear import LinearWeight, linear, prepare
-from kernels.norm import rms_norm
+from kernels.linear import LinearWeight, linear
+from kernels.moe import feed_forward, route, routed_experts
+from kernels.norm import rms_norm, rms_norm_heads_
 from kernels.rotary import rotary_
-
-ReadTensor = Callable[[str], Tensor]
-"""A tensor by its name in the checkpoint, in the type and on the device the model runs with."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayerWeights:
-    """`qkv` and `gate_up` are several weights of the checkpoint, one above the other: one product instead of three."""
-
-    attention_norm_C: Tensor
-    qkv: LinearWeight
-    output: LinearWeight
-    mlp_norm_C: Tensor
-    gate_up: LinearWeight
-    down: LinearWeight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepTensors:
-    """What every layer of one forward pass shares. `kv_PL2KSD` is written to."""
+    """What every layer of one forward pass shares. `kv_PL2KSD` is written to.
+
+    `rotations` are cos_TE and sin_TE of each of the model's ropes.
+    """
 
     tokens: RaggedTokens
-    cos_TE: Tensor
-    sin_TE: Tensor
+    rotations: tuple[tuple[Tensor, Tensor], ...]
     kv_PL2KSD: Tensor
     workspace: Workspace
 
 
-def read_layer(spec: ModelSpec, layer: int, read: ReadTensor) -> LayerWeights:
-    """Read and lay out the weights of one layer."""
-    prefix = layer_prefix(layer)
-
-    def fused(names: tuple[str, ...], has_bias: bool) -> LinearWeight:
-        weight = torch.cat([read(f"{prefix}{name}.weight") for name in names])
-        return prepare(weight, torch.cat([read(f"{prefix}{name}.bias") for name in names]) if has_bias else None)
-
-    has_bias = spec.has_attention_bias
-    return LayerWeights(
-        attention_norm_C=read(f"{prefix}input_layernorm.weight"),
-        qkv=fused(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), has_bias),
-        output=fused(("self_attn.o_proj",), has_bias),
-        mlp_norm_C=read(f"{prefix}post_attention_layernorm.weight"),
-        gate_up=fused(("mlp.gate_proj", "mlp.up_proj"), spec.has_mlp_bias),
-        down=fused(("mlp.down_proj",), spec.has_mlp_bias),
-    )
-
-
 def run_layer(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, step: StepTensors) -> Tensor:
     """The residual stream after this layer, (T, C)."""
-    normal_TC = rms_norm(x_TC, weights.attention_norm_C, spec.norm_epsilon)
-    heads_TXD = linear(normal_TC, weights.qkv).view(x_TC.shape[0], -1, spec.head_dim)
-    num_turned = spec.num_heads + spec.num_kv_heads
-    rotary_(heads_TXD[:, :num_turned], step.cos_TE, step.sin_TE)
+    normal_TC = _norm(spec, x_TC, weights.attention_norm_C)
+    out_TC = _attend(spec, layer, weights, normal_TC, step)
+    x_TC = _project(spec, out_TC, weights.output, weights.attention_output_norm_C, x_TC)
+    normal_TC = _norm(spec, x_TC, weights.mlp_norm_C)
+    network, experts = weights.network, spec.layers[layer].experts
+    if isinstance(network, ExpertWeights):
+        assert experts is not None
+        return _add(spec, _run_experts(normal_TC, network, experts), weights.mlp_output_norm_C, x_TC)
+    return _project(spec, linear(normal_TC, network.gate_up), network.down, weights.mlp_output_norm_C, x_TC)
+
+
+def _attend(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, step: StepTensors) -> Tensor:
+    """What the heads saw, (T, H * D); stores the new keys and values."""
+    qkv_TC = linear(x_TC, weights.qkv)
+    for first, weight_GD in weights.head_norms:
+        channels_TGD = qkv_TC[:, first : first + weight_GD.numel()].view(-1, *weight_GD.shape)
+        rms_norm_heads_(channels_TGD, weight_GD, spec.norm_epsilon)
+    heads_TXD = qkv_TC.view(x_TC.shape[0], -1, spec.head_dim)
+    if weights.rope is not None:
+        cos_TE, sin_TE = step.rotations[weights.rope]
+        rotary_(heads_TXD[:, : spec.num_heads + spec.num_kv_heads, : 2 * cos_TE.shape[1]], cos_TE, sin_TE)
     q_THD, k_TKD, v_TKD = heads_TXD.split_with_sizes([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
     kv_store(step.kv_PL2KSD, layer, step.tokens.slot_rows_2TK, k_TKD, v_TKD)
-    form = AttentionForm(scale=spec.head_dim**-0.5)
-    x_TC = x_TC + linear(_attention(q_THD, layer, step, form).flatten(1), weights.output)
-    normal_TC = rms_norm(x_TC, weights.mlp_norm_C, spec.norm_epsilon)
-    return x_TC + linear(silu_and_multiply(linear(normal_TC, weights.gate_up)), weights.down)
+    return _attention(q_THD, layer, step, spec.layers[layer].form).flatten(1)
 
 
 def _attention(q_THD: Tensor, layer: int, step: StepTensors, form: AttentionForm) -> Tensor:
@@ -94,3 +75,29 @@ def _attention(q_THD: Tensor, layer: int, step: StepTensors, form: AttentionForm
         outs.append(attention_extend(q_THD[first : first + row.num_tokens], kv, layer, row, workspace, form))
         first += row.num_tokens
     return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def _run_experts(x_TC: Tensor, weights: ExpertWeights, experts: ExpertsSpec) -> Tensor:
+    """The chosen experts, and the one that all tokens share by a share of its own, (T, C)."""
+    routing = route(linear(x_TC, weights.router), experts.num_chosen, is_normalized=experts.is_normalized)
+    out_TC = routed_experts(x_TC, routing, weights.networks)
+    if weights.shared is None or weights.shared_router is None:
+        return out_TC
+    share_T1 = torch.sigmoid(linear(x_TC, weights.shared_router).double()).to(x_TC.dtype)
+    return out_TC + share_T1 * feed_forward(x_TC, weights.shared)
+
+
+def _norm(spec: ModelSpec, x_TC: Tensor, weight_C: Tensor | None) -> Tensor:
+    return x_TC if weight_C is None else rms_norm(x_TC, weight_C, spec.norm_epsilon)
+
+
+def _project(spec: ModelSpec, x_TC: Tensor, weight: LinearWeight, norm_C: Tensor | None, stream_TC: Tensor) -> Tensor:
+    """The stream with what a half layer ends in, in one operator where nothing comes between."""
+    if norm_C is None and spec.residual_scale == 1.0:
+        return linear(x_TC, weight, residual_TO=stream_TC)
+    return _add(spec, linear(x_TC, weight), norm_C, stream_TC)
+
+
+def _add(spec: ModelSpec, x_TC: Tensor, norm_C: Tensor | None, stream_TC: Tensor) -> Tensor:
+    x_TC = _norm(spec, x_TC, norm_C)
+    return stream_TC + (x_TC if spec.residual_scale == 1.0 else x_TC * spec.residual_scale)

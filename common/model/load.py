@@ -1,6 +1,7 @@
 """From a folder to a model that runs: every check first, then the weights, tensor by tensor."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from common.model.decoder import Decoder
 from common.model.description import ModelDescription, describe
 from common.model.folder import load_failed
+from common.model.rope_form import LongScaling
+from common.model.spec import ModelSpec
 from common.model.weights import WeightReader
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -16,11 +19,19 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoadedModel:
-    """A decoder together with what its folder says about it. `dtype` is the one it runs in."""
+    """A decoder together with what its folder says about it. `dtype` is the one it runs in.
+
+    `digest` names its pages: the weights, and the longest context where that decides how keys are turned.
+    """
 
     description: ModelDescription
     decoder: Decoder
     dtype: str
+
+    @property
+    def digest(self) -> bytes:
+        factors = long_factors(self.decoder.spec, self.decoder.max_context)
+        return self.description.digest if not factors else sha256(self.description.digest + factors).digest()
 
 
 def load_model(
@@ -37,16 +48,40 @@ def load_model(
     """
     description = describe(folder, verify_manifest=verify_manifest)
     spec = description.spec
-    run_dtype = description.stored_dtype if dtype == "auto" else dtype
-    if run_dtype not in DTYPES:
-        raise load_failed(f"dtype is {dtype}; known are auto, {', '.join(DTYPES)}")
+    run_dtype = choose_dtype(dtype, stored=description.stored_dtype, device=device)
     if max_context is not None and not 1 <= max_context <= spec.max_positions:
         raise load_failed(f"max_context is {max_context}; {folder.name} takes 1 to {spec.max_positions} tokens")
     with WeightReader(folder, description.weights) as reader, torch.inference_mode():
 
-        def read(name: str) -> Tensor:
+        def read(name: str, dtype: torch.dtype | None = None) -> Tensor:
             # A copy: the file must not change below a running model.
-            return reader.tensor(name).to(device=device, dtype=DTYPES[run_dtype], copy=True)
+            return reader.tensor(name).to(device=device, dtype=dtype or DTYPES[run_dtype], copy=True)
 
-        decoder = Decoder(spec, read, max_context=max_context or spec.max_positions)
+        stored, running = DTYPES[description.stored_dtype], DTYPES[run_dtype]
+        decoder = Decoder(
+            spec,
+            read,
+            max_context=max_context or spec.max_positions,
+            dtype=running,
+            table_dtype=stored if stored.itemsize < running.itemsize else running,
+        )
     return LoadedModel(description=description, decoder=decoder, dtype=run_dtype)
+
+
+def choose_dtype(asked: str, *, stored: str, device: str) -> str:
+    """The type to run in; `auto` takes the stored one, but fp32 for fp16 weights on a CPU. Raises StartupError.
+
+    What is computed in fp16 overflows above 65,504, which activations of large models reach, and processors widen it
+    before they multiply. Every fp16 number is an fp32 number, so fp32 loses nothing but memory. Who asks for float16
+    by name gets it.
+    """
+    run = stored if asked == "auto" else asked
+    if run not in DTYPES:
+        raise load_failed(f"dtype is {asked}; known are auto, {', '.join(DTYPES)}")
+    return "float32" if asked == "auto" and run == "float16" and device == "cpu" else run
+
+
+def long_factors(spec: ModelSpec, max_context: int) -> bytes:
+    """Names the factors that ropes for long contexts take for this one; empty where the context decides nothing."""
+    scalings = [rope.scaling for rope in spec.ropes if isinstance(rope.scaling, LongScaling)]
+    return repr([scaling.factors(max_context) for scaling in scalings]).encode() if scalings else b""

@@ -1,48 +1,61 @@
-"""What a model is: every number that decides its tensors and its arithmetic, read from config.json.
+"""What a model is: every number that decides its tensors and its arithmetic.
 
-The seam for families: one function per architecture turns a config into a ModelSpec, whose fields say how dense
-families differ; one decoder class reads them.
+The seam for families: a function in common/model/families turns a config into a ModelSpec, whose fields say how
+families differ. One decoder class reads them; nothing else asks for a family's name.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from common.kv.layout import PageLayout
-from common.model.fields import Fields
-from common.model.folder import CONFIG_FILE, load_failed
+from common.model.layer_names import LLAMA_NAMES, LayerNames
+from common.model.rope_form import Rope
+from kernels.attention_form import AttentionForm
+from kernels.gate import Gate
+
+
+class QueryKeyNorm(StrEnum):
+    """What queries and keys are normalised over before they are turned: nothing, one head, or all heads together."""
+
+    NONE = "none"
+    HEAD = "head"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinearScaling:
-    """Positions are divided by `factor`."""
+class ExpertsSpec:
+    """A feed-forward network of which a router chooses parts. `is_normalized`: the shares of the chosen add up to one.
 
-    factor: float
+    `shared_intermediate`: one more network that computes every token, through a gate of its own.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Llama3Scaling:
-    """Slow rotations are divided by `factor`, fast ones kept, those between blended: see common/model/rope."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_positions: int
+    num_experts: int
+    num_chosen: int
+    intermediate: int
+    is_normalized: bool
+    shared_intermediate: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rope:
-    """Rotary position embedding: base and scaling."""
+class LayerSpec:
+    """How one layer differs from others: what it attends to, how it turns (None: not), dense or of experts."""
 
-    theta: float
-    scaling: LinearScaling | Llama3Scaling | None
+    form: AttentionForm
+    rope: Rope | None
+    experts: ExpertsSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A dense decoder. `max_positions` is the longest context it was made for."""
+    """A decoder. `max_positions` is the longest context it was made for.
+
+    Norms multiply by weight + `norm_offset`. The embedding is multiplied by `embedding_scale`, what a half layer adds
+    to the residual stream by `residual_scale`, and logits are divided by `logit_divisor`, then bent to at most
+    `logit_softcap`.
+    """
 
     architecture: str
-    num_layers: int
+    layers: tuple[LayerSpec, ...]
     hidden: int
     num_heads: int
     num_kv_heads: int
@@ -51,10 +64,27 @@ class ModelSpec:
     vocab_size: int
     max_positions: int
     norm_epsilon: float
-    rope: Rope
     is_tied: bool
-    has_attention_bias: bool
-    has_mlp_bias: bool
+    gate: Gate = Gate.SILU
+    has_qkv_bias: bool = False
+    has_output_bias: bool = False
+    has_mlp_bias: bool = False
+    query_key_norm: QueryKeyNorm = QueryKeyNorm.NONE
+    norm_offset: float = 0.0
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_divisor: float = 1.0
+    logit_softcap: float | None = None
+    names: LayerNames = LLAMA_NAMES
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """Every rotation that some layer uses, once."""
+        return tuple(dict.fromkeys(layer.rope for layer in self.layers if layer.rope is not None))
 
     def page_layout(self, *, page_size: int, dtype: str, model_digest: bytes) -> PageLayout:
         """Geometry of this model's pages. `dtype` is what keys and values are kept in."""
@@ -66,82 +96,3 @@ class ModelSpec:
             dtype=dtype,
             model_digest=model_digest,
         )
-
-
-def model_spec(config: Mapping[str, object]) -> ModelSpec:
-    """The spec of a config. Raises StartupError for an architecture or a variant that is not known, by name."""
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in FAMILIES:
-        raise load_failed(
-            f"{CONFIG_FILE}: architectures is {architectures!r:.80}; known ones are {', '.join(sorted(FAMILIES))}"
-        )
-    return FAMILIES[architectures[0]](Fields(config, CONFIG_FILE))
-
-
-def llama_spec(fields: Fields) -> ModelSpec:
-    """Llama 2 and 3, and what is shaped like them."""
-    if "quantization_config" in fields:
-        raise fields.wrong("quantization_config", "asks for quantised weights, which this release does not read")
-    if fields.text("hidden_act", "silu") != "silu":
-        raise fields.wrong("hidden_act", f"is {fields.text('hidden_act')}; silu is known")
-    hidden, num_heads = fields.size("hidden_size"), fields.size("num_attention_heads")
-    num_kv_heads = fields.size("num_key_value_heads", num_heads)
-    if num_heads % num_kv_heads:
-        raise fields.wrong("num_key_value_heads", f"is {num_kv_heads}, which does not divide {num_heads} query heads")
-    head_dim = fields.size("head_dim", max(1, hidden // num_heads))
-    if head_dim % 2:
-        raise fields.wrong("head_dim", f"is {head_dim}; rotary embedding turns pairs of channels")
-    return ModelSpec(
-        architecture="LlamaForCausalLM",
-        num_layers=fields.size("num_hidden_layers"),
-        hidden=hidden,
-        num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        head_dim=head_dim,
-        intermediate=fields.size("intermediate_size"),
-        vocab_size=fields.size("vocab_size"),
-        max_positions=fields.size("max_position_embeddings", 2048),
-        norm_epsilon=fields.number("rms_norm_eps", 1e-6),
-        rope=read_rope(fields),
-        is_tied=fields.flag("tie_word_embeddings", False),
-        has_attention_bias=fields.flag("attention_bias", False),
-        has_mlp_bias=fields.flag("mlp_bias", False),
-    )
-
-
-def read_rope(fields: Fields) -> Rope:
-    """Rotary embedding from `rope_parameters` (newer configs), or `rope_theta` with `rope_scaling` (older ones)."""
-    newer, older = fields.nested("rope_parameters"), fields.nested("rope_scaling")
-    scaling = newer or older
-    theta = fields.number("rope_theta", 10_000.0)
-    if newer is not None:
-        theta = newer.number("rope_theta", theta)
-    if scaling is None:
-        return Rope(theta=theta, scaling=None)
-    if scaling.number("partial_rotary_factor", 1.0) != 1.0:
-        raise scaling.wrong("partial_rotary_factor", "is not 1; every channel is turned in this family")
-    kind = scaling.text("rope_type", scaling.text("type", "default"))
-    match kind:
-        case "default":
-            return Rope(theta=theta, scaling=None)
-        case "linear":
-            return Rope(theta=theta, scaling=LinearScaling(factor=scaling.number("factor")))
-        case "llama3":
-            return Rope(theta=theta, scaling=_llama3_scaling(scaling))
-        case _:
-            raise scaling.wrong("rope_type", f"is {kind}; known are default, linear and llama3")
-
-
-def _llama3_scaling(fields: Fields) -> Llama3Scaling:
-    scaling = Llama3Scaling(
-        factor=fields.number("factor"),
-        low_freq_factor=fields.number("low_freq_factor"),
-        high_freq_factor=fields.number("high_freq_factor"),
-        original_positions=fields.size("original_max_position_embeddings"),
-    )
-    if scaling.low_freq_factor >= scaling.high_freq_factor:
-        raise fields.wrong("low_freq_factor", f"is {scaling.low_freq_factor}, not below high_freq_factor")
-    return scaling
-
-
-FAMILIES: Mapping[str, Callable[[Fields], ModelSpec]] = {"LlamaForCausalLM": llama_spec}

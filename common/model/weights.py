@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from common.model.folder import load_failed, read_json
 from common.model.spec import ModelSpec
-from common.model.tensor_names import expected_tensors, is_ignorable
+from common.model.tensor_names import expected_tensors, is_ignorable, plain_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,13 +26,14 @@ class StoredTensor:
     """One tensor as its file's header describes it."""
 
     file: str
+    stored_name: str
     shape: tuple[int, ...]
     dtype: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFiles:
-    """All tensors of a folder by name, and the files that hold them, in order."""
+    """All tensors of a folder by their plain names, and the files that hold them, in order."""
 
     files: tuple[str, ...]
     tensors: Mapping[str, StoredTensor]
@@ -49,8 +50,9 @@ def inspect_weights(folder: Path) -> WeightFiles:
                 raise load_failed(f"{folder.name}: {name} is in {tensors[name].file} and in {file}")
             tensors[name] = tensor
     if index is not None:
-        misplaced = sorted(name for name, file in index.items() if name not in tensors or tensors[name].file != file)
-        unlisted = sorted(tensors.keys() - index.keys())
+        held = {tensor.stored_name: tensor.file for tensor in tensors.values()}
+        misplaced = sorted(name for name, file in index.items() if held.get(name) != file)
+        unlisted = sorted(held.keys() - index.keys())
         _raise_problems(
             folder,
             [
@@ -96,10 +98,11 @@ class WeightReader:
 
     def tensor(self, name: str) -> "Tensor":
         """A tensor in its stored type, on the CPU."""
-        file = self._weights.tensors[name].file
+        stored = self._weights.tensors[name]
+        file = stored.file
         if file not in self._open:
             self._open[file] = _open_file(self._folder, file, "pt").__enter__()
-        tensor: Tensor = self._open[file].get_tensor(name)
+        tensor: Tensor = self._open[file].get_tensor(stored.stored_name)
         return tensor
 
 
@@ -122,7 +125,9 @@ def _read_header(folder: Path, file: str) -> dict[str, StoredTensor]:
     with _open_file(folder, file, "numpy") as handle:
         stored = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  # not a dict
         return {
-            name: StoredTensor(file=file, shape=tuple(part.get_shape()), dtype=part.get_dtype())
+            plain_name(name): StoredTensor(
+                file=file, stored_name=name, shape=tuple(part.get_shape()), dtype=part.get_dtype()
+            )
             for name, part in stored.items()
         }
 

@@ -1,20 +1,20 @@
 """Operators that work row by row: right against the oracle, and the same bits however many rows are computed."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from kernels import reference
-from kernels.activation import silu_and_multiply
-from kernels.linear import linear, prepare
+from kernels.activation import gate_and_multiply
+from kernels.gate import Gate
 from kernels.norm import rms_norm
 from kernels.rotary import rotary_
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 ROWS = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 63, 64, 65, 127, 130]
-SHAPES = [(64, 96), (80, 240), (256, 1408), (704, 256), (2560, 768)]
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:
@@ -36,17 +36,8 @@ def test_row_operators_equal_their_oracles(rows: int, channels: int, dtype: torc
     torch.manual_seed(rows * channels)
     x_TC, weight_C = torch.randn(rows, channels, dtype=dtype) * 3, torch.randn(channels, dtype=dtype)
     assert_close(rms_norm(x_TC, weight_C, 1e-5), reference.rms_norm(x_TC, weight_C, 1e-5))
-    assert_close(silu_and_multiply(x_TC), reference.silu_and_multiply(x_TC))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 63])
-def test_the_linear_layer_equals_its_oracle(rows: int, has_bias: bool, dtype: torch.dtype) -> None:
-    torch.manual_seed(rows)
-    x_TC, weight_OC = torch.randn(rows, 80, dtype=dtype), torch.randn(96, 80, dtype=dtype)
-    bias_O = torch.randn(96, dtype=dtype) if has_bias else None
-    assert_close(linear(x_TC, prepare(weight_OC, bias_O)), reference.linear(x_TC, weight_OC, bias_O))
+    for gate in Gate:
+        assert_close(gate_and_multiply(x_TC, gate), reference.gate_and_multiply(x_TC, gate))
 
 
 def test_rotary_turns_a_strided_slice_in_place_and_nothing_beside_it() -> None:
@@ -61,33 +52,15 @@ def test_rotary_turns_a_strided_slice_in_place_and_nothing_beside_it() -> None:
 
 @pytest.mark.parametrize(
     "operator",
-    [lambda x: rms_norm(x, torch.ones(x.shape[-1]), 1e-5), silu_and_multiply, lambda x: turned(x.view(-1, 4, 20))],
-    ids=["rms_norm", "silu_and_multiply", "rotary"],
+    [
+        lambda x: rms_norm(x, torch.ones(x.shape[-1]), 1e-5),
+        lambda x: turned(x.view(-1, 4, 20)),
+        *(partial(gate_and_multiply, gate=gate) for gate in Gate),
+    ],
+    ids=["rms_norm", "rotary", *Gate],
 )
 def test_a_row_has_the_same_bits_however_many_rows_there_are(operator: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(1)
     x_TC = torch.randn(max(ROWS), 80)
     expected = operator(x_TC)
     assert [rows for rows in ROWS if not torch.equal(operator(x_TC[:rows]), expected[:rows])] == []
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_linear_row_has_the_same_bits_however_many_rows_and_threads_there_are(
-    shape: tuple[int, int], threads: int
-) -> None:
-    torch.manual_seed(2)
-    x_TC, weight = torch.randn(max(ROWS), shape[0]), prepare(torch.randn(shape[1], shape[0]))
-    expected = linear(x_TC, weight)
-    torch.set_num_threads(threads)
-    assert [rows for rows in ROWS if not torch.equal(linear(x_TC[:rows], weight), expected[:rows])] == []
-
-
-def test_an_unpacked_linear_row_has_the_same_bits_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds of torch without oneDNN keep the promise with one thread."""
-    monkeypatch.setattr("kernels.cpu.packed_linear.can_pack", lambda weight: False)
-    torch.manual_seed(3)
-    x_TC, weight = torch.randn(max(ROWS), 256), prepare(torch.randn(512, 256))
-    assert not weight.is_packed
-    expected = linear(x_TC, weight)
-    assert [rows for rows in ROWS if not torch.equal(linear(x_TC[:rows], weight), expected[:rows])] == []

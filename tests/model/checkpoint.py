@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from common.model.spec import model_spec
+from common.model.families.registry import model_spec
 from common.model.tensor_names import expected_tensors
 from models.build.manifest import file_hashes
 from models.build.random_weights import random_tensor

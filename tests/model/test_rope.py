@@ -5,24 +5,26 @@ import math
 import torch
 
 from common.model.rope import frequencies, rotary_tables
-from common.model.spec import LinearScaling, Llama3Scaling, Rope
+from common.model.rope_form import LinearScaling, Llama3Scaling, Rope
 
 
 def test_frequencies_fall_from_one_by_the_power_of_theta() -> None:
-    plain = frequencies(Rope(theta=10_000.0, scaling=None), 8)
+    plain = frequencies(Rope(theta=10_000.0, scaling=None), 8, 100)
     assert torch.allclose(plain, torch.tensor([1.0, 0.1, 0.01, 0.001]))
 
 
 def test_linear_scaling_divides_every_frequency() -> None:
-    plain, slow = (frequencies(Rope(theta=500.0, scaling=scaling), 16) for scaling in (None, LinearScaling(factor=4.0)))
+    plain, slow = (
+        frequencies(Rope(theta=500.0, scaling=scaling), 16, 100) for scaling in (None, LinearScaling(factor=4.0))
+    )
     assert torch.allclose(slow * 4, plain)
 
 
 def test_llama3_keeps_fast_pairs_slows_slow_ones_and_blends_between() -> None:
     """Pair by pair against the published rule, written with wavelengths."""
     scaling = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=8192)
-    plain = frequencies(Rope(theta=500_000.0, scaling=None), 128).tolist()
-    scaled = frequencies(Rope(theta=500_000.0, scaling=scaling), 128).tolist()
+    plain = frequencies(Rope(theta=500_000.0, scaling=None), 128, 100).tolist()
+    scaled = frequencies(Rope(theta=500_000.0, scaling=scaling), 128, 100).tolist()
     kinds = set()
     for before, after in zip(plain, scaled, strict=True):
         wavelength = 2 * math.pi / before

@@ -3,8 +3,9 @@
 import pytest
 
 from common.core.errors import Reason, StartupError
+from common.model.families.registry import model_spec
 from common.model.generation import generation_defaults
-from common.model.spec import LinearScaling, Llama3Scaling, Rope, model_spec
+from common.model.rope_form import LinearScaling, Llama3Scaling, Rope
 from tests.model.checkpoint import CONFIG
 
 LLAMA3 = {
@@ -21,14 +22,15 @@ def test_a_plain_config_gives_every_number() -> None:
     assert (spec.num_layers, spec.hidden, spec.num_heads, spec.num_kv_heads, spec.head_dim) == (2, 48, 4, 2, 16)
     assert (spec.intermediate, spec.vocab_size, spec.max_positions, spec.norm_epsilon) == (80, 300, 512, 1e-5)
     assert spec.is_tied
-    assert not spec.has_attention_bias
-    assert spec.rope == Rope(theta=10_000.0, scaling=None)
+    assert not spec.has_qkv_bias
+    assert not spec.has_output_bias
+    assert spec.ropes == (Rope(theta=10_000.0, scaling=None),)
 
 
 def test_absent_values_take_the_familys_defaults() -> None:
     absent = {"head_dim", "num_key_value_heads", "rope_theta", "tie_word_embeddings"}
     spec = model_spec({key: value for key, value in CONFIG.items() if key not in absent})
-    assert (spec.head_dim, spec.num_kv_heads, spec.rope.theta, spec.is_tied) == (12, 4, 10_000.0, False)
+    assert (spec.head_dim, spec.num_kv_heads, spec.ropes[0].theta, spec.is_tied) == (12, 4, 10_000.0, False)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_absent_values_take_the_familys_defaults() -> None:
     ids=["llama3", "linear", "new default", "new llama3"],
 )
 def test_rope_scaling_is_read_in_both_spellings(changes: dict[str, object], rope: Rope) -> None:
-    assert model_spec({**CONFIG, **changes}).rope == rope
+    assert model_spec({**CONFIG, **changes}).ropes == (rope,)
 
 
 @pytest.mark.parametrize(
@@ -51,13 +53,12 @@ def test_rope_scaling_is_read_in_both_spellings(changes: dict[str, object], rope
         ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
         ({"architectures": None}, "architectures"),
         ({"architectures": ["LlamaForCausalLM", "Other"]}, "architectures"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "mrope", "factor": 2.0}}, "mrope"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "low_freq_factor"),
         ({"rope_scaling": {"rope_type": "llama3", **LLAMA3, "low_freq_factor": 4.0}}, "low_freq_factor"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"rope_scaling": "linear"}, "rope_scaling"),
-        ({"hidden_act": "gelu"}, "gelu"),
+        ({"hidden_act": "relu2"}, "relu2"),
         ({"num_key_value_heads": 3}, "num_key_value_heads"),
         ({"head_dim": 15}, "head_dim"),
         ({"hidden_size": None}, "hidden_size"),
