@@ -13,6 +13,9 @@ from kernels.cpu.variants import Variant, usable_variants
 ABI = 1
 """Raised when a C signature changes its meaning; native/pool.cpp says the same number."""
 
+REFUSALS = {1: "the kernel does not grant its registers", 2: "its products come out wrong on this processor"}
+"""What baton_start says besides 0."""
+
 KINDS: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}
 
 
@@ -61,8 +64,9 @@ def load_variant(variant: Variant) -> Loaded:
         native = Native(variant=variant.name, path=path, handle=ctypes.CDLL(str(path)))
         if native.bind("baton_abi", "")() != ABI:
             return Loaded(native=None, reason=f"{variant.name}: {path.name} has another interface")
-        if native.bind("baton_start", "")() != 0:
-            return Loaded(native=None, reason=f"{variant.name}: the processor refuses it")
+        refusal = REFUSALS.get(native.bind("baton_start", "")())
+        if refusal is not None:
+            return Loaded(native=None, reason=f"{variant.name}: {refusal}")
     except (CompileFailed, OSError, AttributeError) as error:
         return Loaded(native=None, reason=f"{variant.name}: {error}")
     return Loaded(native=native, reason=f"native operators for {variant.name}")

@@ -42,6 +42,9 @@ VARIANTS = (
 )
 """Best first. The last one runs everywhere, on ARM too."""
 
+EMULATED_TILES = _variant("emulated_tiles", frozenset(), "-DBATON_EMULATE_TILES")
+"""The logic of amx, its instructions written out in C++: for tests on machines without them."""
+
 
 def variants_of_machine() -> tuple[Variant, ...]:
     """What a compiler on this machine can make: all of them on x86-64, the portable one elsewhere."""

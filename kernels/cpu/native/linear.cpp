@@ -24,7 +24,7 @@ constexpr int64_t kTaskBytes = 192 * 1024;
 struct Cut {
     int64_t rows, num_tiles;
 
-    explicit Cut(int64_t count) : rows(count), num_tiles((count + kMaxTile - 1) / kMaxTile) {}
+    Cut(int64_t count, int64_t limit) : rows(count), num_tiles((count + limit - 1) / limit) {}
     int64_t first(int64_t tile) const { return tile * (rows / num_tiles) + std::min(tile, rows % num_tiles); }
     int64_t size(int64_t tile) const { return first(tile + 1) - first(tile); }
 };
@@ -125,7 +125,7 @@ void pack_tile(const Call& call, int64_t tile, char* to) {
 
 template <Type type>
 void multiply_as(const Linear& linear, const Rows& rows) {
-    const Cut cut(rows.count);
+    const Cut cut(rows.count, kMaxTile<type>);
     char* x = scratch<0>(rows.count * deep(linear) * kXBytes<type>);
     const Call call{linear, rows, cut, x};
     if (cut.num_tiles < 4)
@@ -133,7 +133,7 @@ void multiply_as(const Linear& linear, const Rows& rows) {
     else
         parallel_for(cut.num_tiles, [&](int64_t tile) { pack_tile<type>(call, tile, x); });
 
-    const int64_t tiles_per_block = std::max<int64_t>(1, kRowBlock / kMaxTile);
+    const int64_t tiles_per_block = std::max<int64_t>(1, kRowBlock / kMaxTile<type>);
     const int64_t num_blocks = (cut.num_tiles + tiles_per_block - 1) / tiles_per_block;
     const int64_t panels = num_panels(linear);
     const int64_t group = std::clamp<int64_t>(kTaskBytes / panel_bytes(linear), 1, panels);

@@ -2,22 +2,31 @@
 //
 // x of a tile lies as [channel][row], so that a channel's values are broadcast from neighbouring addresses. With dot
 // products of bf16 pairs in hardware a pair is one 32-bit element; elsewhere x is widened to fp32 when it is packed, and a
-// pair is added as two fused steps, the second channel first, which is the order of the hardware.
+// pair is added as two fused steps, the second channel first, which is the order of the hardware. With tile registers x lies
+// as [32 channels][row][channel].
 #pragma once
 #include <cstring>
 
 #include "linear.h"
+#include "tiles.h"
 #include "vec.h"
 
 namespace baton {
 
 #if defined(__AVX512F__)
-constexpr int kMaxTile = 14;  // 28 sums, 2 weights, 1 or 2 broadcasts: all 32 registers
+constexpr int kVectorTile = 14;  // 28 sums, 2 weights, 1 or 2 broadcasts: all 32 registers
 #elif defined(__AVX2__)
-constexpr int kMaxTile = 3;  // 12 sums of 16 registers
+constexpr int kVectorTile = 3;  // 12 sums of 16 registers
 #else
-constexpr int kMaxTile = 2;
+constexpr int kVectorTile = 2;
 #endif
+
+template <Type type>
+constexpr bool kTiled = type == Type::kBf16 && kHasTiles;
+
+// The most rows of one tile.
+template <Type type>
+constexpr int kMaxTile = kTiled<type> ? 2 * kTileRows : kVectorTile;
 
 constexpr int64_t kAhead = 4096;  // Measured: bytes from a read to its prefetch while a weight is read once.
 
@@ -29,7 +38,7 @@ constexpr bool kHasPairs = false;
 
 // Bytes of one packed x per channel.
 template <Type type>
-constexpr int64_t kXBytes = type == Type::kBf16 && kHasPairs ? 2 : 4;
+constexpr int64_t kXBytes = type == Type::kBf16 && (kHasPairs || kHasTiles) ? 2 : 4;
 
 // Fetches one line into the second cache: the first one holds x. A pointer past the end is harmless.
 inline void fetch(const char* line) { __builtin_prefetch(line, 0, 2); }
@@ -108,9 +117,22 @@ __attribute__((noinline)) void tile(const char* weights, const char* x, int64_t 
     own.end(sums);
 }
 
-template <Type type, int size = kMaxTile>
+// The same in tile registers; depth is a multiple of 32.
+inline void run_tiles(int64_t rows, const char* weights, const char* x, int64_t depth, float* sums, bool is_first,
+                      const char* ahead) {
+    Tiles::begin(rows);
+    is_first ? Tiles::clear() : Tiles::load(sums);
+    for (int64_t channel = 0; channel < depth; channel += 32, x += rows * 64, weights += 2048, ahead += 2048) {
+        for (int64_t line = 0; line < 2048; line += 64) fetch(ahead + line);
+        Tiles::add(x, weights);
+    }
+    Tiles::end(sums);
+}
+
+template <Type type, int size = kVectorTile>
 inline void run_tile(int64_t rows, const char* weights, const char* x, int64_t depth, float* sums, bool is_first,
                      const char* ahead) {
+    if constexpr (kTiled<type>) return run_tiles(rows, weights, x, depth, sums, is_first, ahead);
     if (rows == size) return tile<type, size>(weights, x, depth, sums, is_first, ahead);
     if constexpr (size > 1) run_tile<type, size - 1>(rows, weights, x, depth, sums, is_first, ahead);
 }
@@ -118,7 +140,15 @@ inline void run_tile(int64_t rows, const char* weights, const char* x, int64_t d
 // Rows of x as run_tile reads them, channels filled up with zeros to `deep`.
 template <Type type>
 void pack_x(const void* x, int64_t stride, int64_t rows, int64_t channels, int64_t deep, char* to) {
-    if constexpr (type == Type::kBf16 && kHasPairs) {
+    if constexpr (kTiled<type>) {
+        const uint16_t* from = static_cast<const uint16_t*>(x);
+        for (int64_t channel = 0; channel < deep; channel += 32)
+            for (int64_t row = 0; row < rows; ++row, to += 64) {
+                const int64_t width = channels - channel < 32 ? channels - channel : 32;
+                std::memset(to, 0, 64);
+                std::memcpy(to, from + row * stride + channel, width * 2);
+            }
+    } else if constexpr (type == Type::kBf16 && kHasPairs) {
         const uint16_t* from = static_cast<const uint16_t*>(x);
         uint32_t* pairs = reinterpret_cast<uint32_t*>(to);
         std::memset(pairs + channels / 2 * rows, 0, (deep / 2 - channels / 2) * rows * 4);
