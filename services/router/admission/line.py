@@ -39,11 +39,17 @@ QUEUE_SHARE = 4.0
 """Chosen: a tenant may have this many times the free places of its class's queue: alone it fills four fifths, and there
 is always room left for another."""
 
+SPARE_PLACES = 32
+"""Chosen: one place in so many, at least one, is not for tenants that have their share already."""
+
 FIRST_OUTPUT = 64.0
 """Chosen: tokens that an answer is expected to have before one was seen."""
 
-OUTPUT_MEMORY = 0.05
-"""Weight of the latest answer in the mean length."""
+MEMORY = 0.05
+"""Weight of the latest request in what is expected of the next."""
+
+CREDIT = 4.0
+"""Chosen: requests that a tenant which was quiet may have at once before it takes turns with the others."""
 
 
 LATELY_S = 10.0
@@ -83,6 +89,7 @@ class Line:
         self._forecast = Forecast()
         self._landings: deque[_Landed] = deque(maxlen=MAX_LANDINGS)
         self._expected_output = FIRST_OUTPUT
+        self._expected_work = 0.0
         self._turns_over_aged = 0
 
     @property
@@ -111,7 +118,7 @@ class Line:
             self._check(entry, now, chance)
         self.tenants.enter(tenant, ticket, now)
         if not any(queue.length_of(tenant) for queue in self._queues.values()):
-            self.tenants.catch_up(tenant)
+            self.tenants.catch_up(tenant, credit=CREDIT * self._expected_work)
         self._entries[ticket.request] = entry
         self._queues[ticket.priority].add(entry)
 
@@ -146,6 +153,8 @@ class Line:
         self.tenants.raise_floor(waiting)
         self._queues[ticket.priority].remove(entry)
         entry.tenant.charge(entry.work)
+        self._expected_work += MEMORY * (entry.work - self._expected_work)
+        entry.tenant.num_active += 1
         self._landing[ticket.request] = entry
         self._forecast.note_admitted(entry.work, now)
         if not self._entries:
@@ -174,9 +183,10 @@ class Line:
     def leave(self, request: RequestId, usage: Usage, now: float) -> None:
         """Its placement is over. What was charged is corrected to what it used."""
         entry = self._landing.pop(request, None) or self._placed.pop(request)
+        entry.tenant.num_active -= 1
         entry.tenant.charge(usage.work(entry.ticket) - entry.work)
         if usage.generated_tokens:
-            self._expected_output += OUTPUT_MEMORY * (usage.generated_tokens - self._expected_output)
+            self._expected_output += MEMORY * (usage.generated_tokens - self._expected_output)
         self._end(entry, usage.generated_tokens, now)
 
     # Looking
@@ -282,10 +292,21 @@ class Line:
         num_landing = len(self._landing)
         if not self.places.has_room(ticket.priority, num_active=self.num_active, num_landing=num_landing, now=now):
             return Cause.DECODE_FULL
+        if self._crowds_out(entry, now):
+            return Cause.DECODE_FULL
         ahead = [each.ticket for each in self._landing.values() if not each.is_assigned]
         return capacity.obstacle(
             ticket.num_pages + sum(each.num_pages for each in ahead), sum(each.uncached_tokens for each in ahead)
         )
+
+    def _crowds_out(self, entry: Entry, now: float) -> bool:
+        """Whether a tenant that has its share of a full fleet wants the last places, which are kept for the others:
+        one that asks seldom then need not wait until somebody leaves."""
+        limit = self.places.limit(entry.ticket.priority)
+        num_tenants = self.tenants.num_recent(now)
+        if limit is None or num_tenants < 2 or entry.ticket.has_run or entry.tenant.num_active * num_tenants < limit:
+            return False
+        return self.num_active >= limit - max(limit // SPARE_PLACES, 1) > 0
 
     def _end(self, entry: Entry, generated_tokens: int, now: float) -> None:
         self.tenants.leave(entry.tenant, entry.ticket, generated_tokens, now)

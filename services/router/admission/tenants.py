@@ -1,7 +1,7 @@
 """What each tenant has used and may still use. Bounded: whoever invents names shares the state of one.
 
 Fairness is by virtual counters: each tenant's counter grows by the work it was given, over its weight, and the tenant
-with the lowest goes next. One that comes back after a pause starts where the busy ones are: pausing saves nothing up.
+with the lowest goes next. One that comes back after a pause starts about where the busy ones are: pausing saves little up.
 """
 
 from collections.abc import Iterable
@@ -21,16 +21,22 @@ MAX_LOOKS = 16
 """Chosen: how many tenants are looked at to find one to forget; more would make a flood of names expensive."""
 
 
+RECENT_S = 30.0
+"""Chosen: places are kept for a tenant that asks now and then, not for one that asked once."""
+
+
 @dataclass(slots=True)
 class Tenant:
-    """Writer: the line. `counter`: weighted work given so far. `num_streams` wait or run."""
+    """Writer: the line. `counter`: weighted work given so far. `num_streams` wait or run, `num_active` were let in."""
 
     id: TenantId
     terms: TenantTerms
     requests: Bucket
     tokens: Bucket
+    seen_at: float
     counter: float = 0.0
     num_streams: int = 0
+    num_active: int = 0
 
     def charge(self, work: float) -> None:
         """Counts work; negative corrects an estimate that was too high."""
@@ -55,7 +61,9 @@ class Tenants:
         if known is None:
             if name not in self.limits.named and name != STRANGERS and not self._has_room(now):
                 return self.find(STRANGERS, now)
-            known = Tenant(id=name, terms=self.limits.terms(name), requests=Bucket(now), tokens=Bucket(now))
+            terms = self.limits.terms(name)
+            known = Tenant(id=name, terms=terms, requests=Bucket(now), tokens=Bucket(now), seen_at=now)
+        known.seen_at = now
         self._known[name] = known  # the last to be forgotten
         return known
 
@@ -87,9 +95,15 @@ class Tenants:
         used = generated_tokens + (0 if ticket.has_run else ticket.num_tokens)
         self._take_tokens(tenant, used - _reserved(ticket), now)
 
-    def catch_up(self, tenant: Tenant) -> None:
-        """A tenant that had nothing waiting begins to: not behind those that did."""
-        tenant.counter = max(tenant.counter, self._floor)
+    def catch_up(self, tenant: Tenant, *, credit: float) -> None:
+        """A tenant that had nothing waiting begins to: beside those that did, and before them by a little work that it
+        may have saved up, so that two requests of a quiet tenant at once do not take turns with a flood."""
+        tenant.counter = max(tenant.counter, self._floor - credit / tenant.terms.weight)
+
+    def num_recent(self, now: float) -> int:
+        """Tenants that asked for something lately, as far as it is worth counting."""
+        latest = zip(range(MAX_LOOKS), reversed(self._known.values()), strict=False)
+        return sum(tenant.seen_at >= now - RECENT_S for _, tenant in latest)
 
     def raise_floor(self, waiting: Iterable[Tenant]) -> None:
         """The lowest counter of those that wait: where newcomers begin. Never falls."""
