@@ -1,0 +1,91 @@
+"""A local cluster that the benchmark starts itself, asked over gRPC through its router."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from common.config.environment import environment
+from common.config.loader import load
+from common.core.clock import Clock
+from common.core.entropy import Entropy
+from common.observe.announce import Announcement
+from protos.baton.v1 import generation_pb2, types_pb2
+from services.local.bench.pins import pin
+from services.local.bench.target import Piece
+from services.local.bench.ways import Layout
+from services.local.client import RouterClient, router_client
+from services.local.cluster import LocalCluster, local_cluster
+from services.local.topology import Overrides
+
+ANSWER_S = 600.0
+FIRST_PORT = 7650
+"""Chosen: away from the port of `baton up`, so that a benchmark never meets a cluster that serves."""
+
+Stations = tuple[types_pb2.Station, ...]
+
+
+class ClusterTarget:
+    """Asks one router. `stations`, if given, hears of every answer's waterfall."""
+
+    def __init__(self, name: str, client: RouterClient, *, vocab_size: int, clock: Clock) -> None:
+        self.name = name
+        self.vocab_size = vocab_size
+        self.client = client
+        self._clock = clock
+        self.stations: Callable[[float, Stations], None] | None = None
+
+    async def stream(self, prompt: tuple[int, ...], max_tokens: int) -> AsyncIterator[Piece]:
+        sampling = types_pb2.SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
+        request = generation_pb2.GenerateRequest(sampling=sampling, return_token_ids=True)
+        request.token_ids.ids.extend(prompt)
+        sent_at = self._clock.monotonic()
+        async for response in self.client.generate(request, timeout_s=ANSWER_S):
+            num_tokens = sum(len(delta.token_ids) for delta in response.deltas)
+            if num_tokens:
+                yield Piece(at=self._clock.monotonic(), num_tokens=num_tokens)
+            if response.stations and self.stations is not None:
+                self.stations(sent_at, tuple(response.stations))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """A cluster under measurement."""
+
+    cluster: LocalCluster
+    target: ClusterTarget
+
+    def pids(self) -> list[int]:
+        """Every process of it but ours."""
+        children = [process.child.pid for process in self.cluster.supervisor.processes.values()]
+        return [pid for pid in (*children, self.cluster.valkey.pid) if pid is not None]
+
+
+@asynccontextmanager
+async def lab(
+    layout: Layout,
+    overrides: Overrides,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    tell: Callable[[Announcement], None],
+) -> AsyncIterator[Lab]:
+    """Started, pinned and ready inside the block, gone after it. Raises StartupError."""
+    given = Overrides(
+        file=overrides.file,
+        settings=(*overrides.settings, *layout.settings),
+        of_process=_joined(layout.of_process, overrides.of_process),
+    )
+    config = load(given.file, environment(), given.settings)
+    started = local_cluster(config, given, clock=clock, entropy=entropy, tell=tell, first_router_port=FIRST_PORT)
+    async with started as cluster, router_client(cluster.router_address()) as client:
+        for name, cores in layout.pins.items():
+            pid = cluster.supervisor.processes[name].child.pid
+            assert pid is not None, f"{name} is ready, so it runs"
+            pin(pid, cores)
+        model = await client.model()
+        target = ClusterTarget(layout.way.value, client, vocab_size=model.vocab_size, clock=clock)
+        yield Lab(cluster=cluster, target=target)
+
+
+def _joined(one: Mapping[str, tuple[str, ...]], other: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    return {name: (*one.get(name, ()), *other.get(name, ())) for name in {*one, *other}}
