@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from common.core.errors import BatonError
-from protos.baton.v1 import generation_pb2
+from protos.baton.v1 import generation_pb2, types_pb2
 from services.gateway.routers import Routers
 
 QUEUED = 64
@@ -45,6 +45,8 @@ class Answer:
         self, routers: Routers, requests: Sequence[generation_pb2.GenerateRequest], *, timeout_s: float | None
     ) -> None:
         self.tally = Tally()
+        self.waterfall: list[dict[str, object]] = []
+        """The stations of every prompt's request, once it has ended."""
         self.choices_per_prompt = max(1, requests[0].sampling.n)
         self.num_choices = len(requests) * self.choices_per_prompt
         self._routers = routers
@@ -95,6 +97,11 @@ class Answer:
             await asyncio.gather(*pumps, return_exceptions=True)  # bounded: cancelled above
 
     def _count(self, response: generation_pb2.GenerateResponse) -> None:
+        self.waterfall += [_shown(station) for station in response.stations]
         self.tally.prompt_tokens += response.prompt_tokens
         self.tally.completion_tokens += sum(delta.num_tokens for delta in response.deltas)
         self.tally.cached_tokens += response.usage.cached_tokens
+
+
+def _shown(station: types_pb2.Station) -> dict[str, object]:
+    return {"name": station.name, "at_s": round(station.at_s, 6), "where": station.where, "facts": dict(station.facts)}

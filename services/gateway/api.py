@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from pathlib import Path
 
 from common.core.clock import Clock
 from common.core.entropy import Entropy, mint_name
@@ -22,6 +23,7 @@ from services.gateway.translate import chat_messages, chat_request, completion_r
 
 TIMEOUT_HEADER = "baton-timeout-s"
 """How long a request may take, in seconds; absent: the router's default."""
+PAGE = Path(__file__).with_name("page.html")
 IGNORED_HEADER = "baton-ignored-fields"
 ID_HEADER = "baton-request-id"
 
@@ -115,6 +117,11 @@ class Api:
         self._model = await self._routers.model()
         await exchange.reply({"status": "ok"})
 
+    async def page(self, exchange: Exchange, caller: Caller) -> None:
+        """The built-in page: one file, no build step."""
+        del caller
+        await exchange.page(PAGE.read_bytes(), "text/html; charset=utf-8")
+
     async def version(self, exchange: Exchange, caller: Caller) -> None:
         del caller
         await exchange.reply({"version": self._version})
@@ -143,6 +150,7 @@ class Api:
             created=int(self._clock.wall()),
             model=model.name,
             options=body.stream_options,
+            wants_waterfall=bool(body.waterfall),
         )
 
     def _answer(

@@ -47,7 +47,7 @@ class Chat:
                 choice.finish = finish_reason(delta) or choice.finish
                 choice.stop = choice.stop if (stop := stop_reason(delta)) is None else stop
         shown = [self._shown(index, choice) for index, choice in enumerate(choices)]
-        return self._frame.whole(shown, self._answer.tally.usage())
+        return self._frame.whole(shown, self._answer)
 
     async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
         """One object per choice and message; the first of each choice says whose turn it is."""
@@ -60,8 +60,8 @@ class Chat:
                     opening = {"role": "assistant", "content": ""}
                     yield self._frame.chunk([_part(delta.choice, opening)], tally)
                 yield self._frame.chunk([self._part(delta)], tally)
-        if self._frame.wants_usage:
-            yield self._frame.last(tally)
+        if self._frame.wants_last:
+            yield self._frame.last(self._answer)
 
     async def _deltas(self) -> AsyncGenerator[generation_pb2.ChoiceDelta, None]:
         async with aclosing(self._answer.pieces()) as pieces:

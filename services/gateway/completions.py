@@ -50,7 +50,7 @@ class Completions:
                 choice.finish = part["finish_reason"] or choice.finish
                 choice.stop = choice.stop if part["stop_reason"] is None else part["stop_reason"]
         shown = [self._shown(index, choice) for index, choice in enumerate(choices)]
-        return self._frame.whole(shown, self._answer.tally.usage())
+        return self._frame.whole(shown, self._answer)
 
     async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
         """One object per choice and message."""
@@ -58,8 +58,8 @@ class Completions:
         async for parts in self._chunks():
             for part in parts:
                 yield self._frame.chunk([part], tally)
-        if self._frame.wants_usage:
-            yield self._frame.last(tally)
+        if self._frame.wants_last:
+            yield self._frame.last(self._answer)
 
     async def _chunks(self) -> AsyncGenerator[list[dict[str, Any]], None]:
         async with aclosing(self._answer.pieces()) as pieces:

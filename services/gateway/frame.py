@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.gateway.answer import Tally
+from services.gateway.answer import Answer, Tally
 from services.gateway.schema.sampling import StreamOptions
 
 
@@ -18,14 +18,23 @@ class Frame:
     created: int
     model: str
     options: StreamOptions | None = None
+    wants_waterfall: bool = False
+
+    @property
+    def wants_last(self) -> bool:
+        """Whether a chunk without choices follows the last choice's end."""
+        return self.wants_usage or self.wants_waterfall
 
     @property
     def wants_usage(self) -> bool:
         """In a chunk of its own at the end: only where asked for, because some clients fall over it."""
         return bool(self.options and self.options.include_usage)
 
-    def whole(self, choices: Sequence[dict[str, Any]], usage: dict[str, object]) -> dict[str, Any]:
-        return {**self._head(self.kind), "choices": list(choices), "usage": usage}
+    def whole(self, choices: Sequence[dict[str, Any]], answer: Answer) -> dict[str, Any]:
+        whole = {**self._head(self.kind), "choices": list(choices), "usage": answer.tally.usage()}
+        if self.wants_waterfall:
+            whole["waterfall"] = answer.waterfall
+        return whole
 
     def chunk(self, choices: Sequence[dict[str, Any]], tally: Tally) -> dict[str, Any]:
         chunk = {**self._head(self.chunk_kind), "choices": list(choices)}
@@ -35,8 +44,11 @@ class Frame:
             chunk["usage"] = None
         return chunk
 
-    def last(self, tally: Tally) -> dict[str, Any]:
-        return {**self._head(self.chunk_kind), "choices": [], "usage": tally.usage()}
+    def last(self, answer: Answer) -> dict[str, Any]:
+        last = {**self._head(self.chunk_kind), "choices": [], "usage": answer.tally.usage()}
+        if self.wants_waterfall:
+            last["waterfall"] = answer.waterfall
+        return last
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

@@ -41,6 +41,7 @@ def make_site(api: Api, *, limits: GatewaySection, metrics: Metrics, clock: Cloc
         ("GET", "/v1/models/{name:path}", api.one_model),
         ("POST", "/tokenize", api.tokenize),
         ("POST", "/detokenize", api.detokenize),
+        ("GET", "/", api.page),
         ("GET", "/health", api.health),
         ("GET", "/version", api.version),
         ("GET", "/metrics", api.metrics),

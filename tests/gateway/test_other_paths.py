@@ -6,7 +6,7 @@ from common.core.errors import Unavailable
 from common.rpc.client import grpc_connect
 from common.rpc.options import Surface
 from services.gateway.routers import Routers
-from tests.gateway.house import HELLO, gateway
+from tests.gateway.house import HELLO, gateway, usage
 
 
 async def test_the_model_is_listed_and_found_by_name():
@@ -52,3 +52,24 @@ async def test_without_a_router_the_error_names_no_address():
         await routers.close()
     assert "127.0.0.1" not in told.value.message
     assert told.value.retry_after_s
+
+
+async def test_the_page_is_served_and_asks_for_nothing_from_elsewhere():
+    async with gateway() as house:
+        page = await house.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"v1/chat/completions" in page.body
+    assert b"http://" not in page.body
+    assert b"https://" not in page.body
+
+
+async def test_a_waterfall_comes_with_the_last_chunk_where_it_was_asked_for():
+    last = usage()
+    last.stations.add(name="queued", at_s=0.25, where="router-0", facts={"tokens": 3})
+    async with gateway((*HELLO[:2], last)) as house:
+        streamed = await house.post("/v1/completions", {"prompt": "hi", "stream": True, "waterfall": True})
+        whole = await house.post("/v1/completions", {"prompt": "hi", "waterfall": True})
+    station = {"name": "queued", "at_s": 0.25, "where": "router-0", "facts": {"tokens": 3.0}}
+    assert streamed.chunks[-1]["waterfall"] == [station]
+    assert streamed.chunks[-1]["choices"] == []
+    assert whole.json["waterfall"] == [station]

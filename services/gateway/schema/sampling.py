@@ -55,6 +55,7 @@ class SamplingBody(Body):
     priority: int | str | None = None
     cache_salt: str | None = None
     return_token_ids: bool | None = None
+    waterfall: bool | None = None
     # Known, and without effect on what is written.
     user: str | None = None
     metadata: dict[str, Any] | None = None
