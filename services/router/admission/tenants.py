@@ -1,7 +1,7 @@
 """What each tenant has used and may still use. Bounded: whoever invents names shares the state of one.
 
 Fairness is by virtual counters: each tenant's counter grows by the work it was given, over its weight, and the tenant
-with the lowest goes next. One that comes back after a pause starts about where the busy ones are: pausing saves little up.
+with the lowest goes next. One that comes back after a pause starts about where the busy ones are: pausing saves little.
 """
 
 from collections.abc import Iterable
