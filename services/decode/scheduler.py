@@ -69,9 +69,12 @@ def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits:
 
 def _grants(active: tuple[SequenceView, ...], limits: DecodeLimits) -> dict[SequenceId, int]:
     """Tokens that each local prompt may compute in this step: class by class, the tenants in turn."""
-    budget = limits.extend_tokens if any(view.is_decoding for view in active) else limits.idle_extend_tokens
+    prompts = [view for view in active if not view.is_decoding]
     grants: dict[SequenceId, int] = {}
-    for view in in_turns(view for view in active if not view.is_decoding):
+    if not prompts:
+        return grants
+    budget = limits.extend_tokens if len(prompts) < len(active) else limits.idle_extend_tokens
+    for view in in_turns(prompts):
         grants[view.id] = min(view.num_pending, budget)
         budget -= grants[view.id]
     return grants
