@@ -25,9 +25,12 @@ REFERENCE_TOKEN_BYTES = 131_072
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShape:
     """`prefill` machines read prompts, `decode` machines write answers, and read short prompts; `dual` ones do both for
-    themselves and for each other. `cache_tokens` is what each of them
-    holds; `token_bytes` of KV travel per token. A prefill step computes at
-    most `step_tokens`, of one prompt `chunk_tokens`."""
+    themselves and for each other. `cache_tokens` is what each of them holds; `token_bytes` of KV travel per token.
+
+    A prefill step computes at most `step_tokens`, of one prompt `chunk_tokens`; local prompts join decode steps with at
+    most `extend_tokens`, as far as `itl_budget_s` allows. Clients ask for at most `answer_limit` tokens, or as many as
+    they get. A call between two processes takes `hop_s`, and a worker takes `turn_s` between two steps.
+    """
 
     prefill: int = 0
     decode: int = 0
@@ -37,6 +40,12 @@ class ClusterShape:
     cost: CostModel = REFERENCE
     step_tokens: int = 2048
     chunk_tokens: int = 2048
+    extend_tokens: int = 2048
+    itl_budget_s: float = 0.05
+    max_sequences: int = 256
+    answer_limit: int = 1024
+    hop_s: float = 5e-4
+    turn_s: float = 0.0
 
     def roles(self) -> tuple[tuple[WorkerRef, Role, bool], ...]:
         """Every machine's name and role, and whether it is a dual one, by name."""

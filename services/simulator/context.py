@@ -1,9 +1,14 @@
 """One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
 
-from common.core.ids import SequenceId
+from typing import TYPE_CHECKING
+
+from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
 from common.engine.plan import SequenceView
 from services.simulator.pages import CountedPages
+
+if TYPE_CHECKING:
+    from services.simulator.job import Job
 
 
 class Context:
@@ -14,10 +19,14 @@ class Context:
     """
 
     __slots__ = (
+        "answer_tokens",
         "arrived",
         "deadline",
         "id",
         "is_decoding",
+        "is_export",
+        "job",
+        "last_token_at",
         "named",
         "needs_copy",
         "num_cached",
@@ -30,6 +39,7 @@ class Context:
         "priority",
         "private_pages",
         "prompt_tokens",
+        "tenant",
     )
 
     def __init__(
@@ -41,6 +51,9 @@ class Context:
         arrived: float,
         deadline: float,
         priority: Priority,
+        answer_tokens: int = 1,
+        job: "Job | None" = None,
+        is_export: bool = False,
     ) -> None:
         self.id = identity
         self.page_names = page_names
@@ -58,6 +71,11 @@ class Context:
         self.named: list[int] = []
         self.needs_copy = False
         self.is_decoding = False
+        self.tenant = TenantId("")
+        self.answer_tokens = answer_tokens
+        self.job = job
+        self.is_export = is_export
+        self.last_token_at = 0.0
 
     pages_to_grow = SequenceView.pages_to_grow
 
@@ -93,6 +111,23 @@ class Context:
             if pages.register(name):
                 self.named.append(name)
         self.num_registered = max(full, self.num_registered)
+
+    def grow(self, pages: CountedPages, end: int, page_size: int) -> bool:
+        """Slots up to `end` become writable. False, and nothing changed, when no page is left."""
+        missing = -(-end // page_size) - self.pages_held
+        if missing > 0:
+            if not pages.allocate(missing):
+                return False
+            self.pages_held += missing
+            self.private_pages += missing
+        return True
+
+    def preempt(self, pages: CountedPages) -> None:
+        """Every page goes back, and is computed again later."""
+        self.give_back(pages)
+        self.num_pending = self.num_tokens
+        self.num_preemptions += 1
+        self.is_decoding = False
 
     def give_back(self, pages: CountedPages) -> None:
         """Every page goes back; the named ones stay cached."""

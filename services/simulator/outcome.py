@@ -25,7 +25,6 @@ class Served:
     cached_tokens: int = 0
     is_remote: bool = False
     is_refused: bool = False
-    slowest_gap_s: float = 0.0
 
     @property
     def ttft_s(self) -> float | None:

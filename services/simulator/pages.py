@@ -17,7 +17,7 @@ class CountedPages:
     """Writer: its machine. `slot` is the machine's place in the holders' masks."""
 
     def __init__(self, *, total: int, slot: Slot, holders: Holders) -> None:
-        self._total = total
+        self.total = total
         self._slot = slot
         self._holders = holders
         self._readers: dict[int, int] = {}
@@ -28,7 +28,7 @@ class CountedPages:
 
     def available(self) -> int:
         """Pages that could be had now: free, or cached and read by nobody."""
-        return self._total - len(self._readers) - self._num_private - self._num_promised
+        return self.total - len(self._readers) - self._num_private - self._num_promised
 
     def find(self, pages: Sequence[int]) -> int:
         """Length of the longest leading run that is here."""
@@ -96,8 +96,8 @@ class CountedPages:
         cached = len(self._idle)
         referenced = len(self._readers) + self._num_private
         return PageCounts(
-            total=self._total,
-            free=self._total - cached - referenced - self._num_promised,
+            total=self.total,
+            free=self.total - cached - referenced - self._num_promised,
             promised=self._num_promised,
             referenced=referenced,
             cached=cached,

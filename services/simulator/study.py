@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from common.config.config import Config
+from services.router.admission.limits import AdmissionLimits
 from services.router.policy import PolicySettings
 from services.simulator.arrivals import spread
 from services.simulator.ceiling import hit_ceiling
 from services.simulator.cluster import ClusterShape
 from services.simulator.outcome import Outcome
+from services.simulator.playing import Play
 from services.simulator.policies import PolicyName, make_policy
 from services.simulator.report import Slo, Summary, summarize
 from services.simulator.routing import RoutingReplay
@@ -37,12 +40,15 @@ def run_study(study: Study, *, note: Callable[[Outcome, int], None] | None = Non
         shape = study.shape
         ceiling = hit_ceiling(trace, shape.cache_tokens * len(shape.roles()))
         for name in study.policies:
-            outcome = _replay(study, trace, name)
+            outcome = _replay(study, trace, name, seed)
             if note is not None:
                 note(outcome, seed)
             yield summarize(outcome, seed=seed, slo=study.slo, hit_ceiling=ceiling, span_s=trace.span_s)
 
 
-def _replay(study: Study, trace: Trace, name: PolicyName) -> Outcome:
+def _replay(study: Study, trace: Trace, name: PolicyName, seed: int) -> Outcome:
     policy = make_policy(name, study.settings)
+    if not study.is_routing_only:
+        limits = AdmissionLimits.of(Config())
+        return Play(name, policy, trace, study.shape, limits=limits, seed=seed, hint_delay_s=study.hint_delay_s).run()
     return RoutingReplay(name, policy, trace, study.shape, hint_delay_s=study.hint_delay_s).run()

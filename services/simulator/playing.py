@@ -1,0 +1,280 @@
+"""A trace played whole: the production line and policy place each request, machines take every step of it.
+
+arrives -> waits in the line -> placed: reserve on D, read on P, ship, adopt        -> written
+                ^                  |    or read and write on D
+                '-- refused by D --'
+"""
+
+from collections.abc import Callable, Mapping
+
+from common.core.entropy import SeededEntropy
+from common.core.errors import Refused
+from common.core.ids import RequestId, SequenceId, WorkerId
+from common.core.worker import Role
+from services.router.admission.limits import AdmissionLimits
+from services.router.admission.line import Line
+from services.router.admission.ticket import Ticket, Usage
+from services.router.classify import Facts
+from services.simulator.capacity import SeenCapacity
+from services.simulator.cluster import ClusterShape
+from services.simulator.context import Context
+from services.simulator.fleet import SeenFleet
+from services.simulator.holders import Holders
+from services.simulator.job import Job, Told
+from services.simulator.outcome import Outcome, Served
+from services.simulator.pages import CountedPages
+from services.simulator.policies import Policy
+from services.simulator.reader import SteppedReader
+from services.simulator.timeline import Timeline
+from services.simulator.trace import Trace
+from services.simulator.writer import SteppedWriter
+
+PATIENCE_S = 600.0
+"""As `router.default_deadline_s`: who waits longer is gone."""
+
+
+class Play:
+    """One policy on one trace. Writer of everything in it."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        trace: Trace,
+        shape: ClusterShape,
+        *,
+        limits: AdmissionLimits,
+        seed: int = 0,
+        hint_delay_s: float = 0.0,
+    ) -> None:
+        self.outcome = Outcome(policy=name)
+        self._policy = policy
+        self._trace = trace
+        self._shape = shape
+        self._timeline = Timeline()
+        self._holders = Holders(self._timeline, delay_s=hint_delay_s)
+        self._chance = SeededEntropy(seed)
+        self._readers: dict[WorkerId, SteppedReader] = {}
+        self._writers: dict[WorkerId, SteppedWriter] = {}
+        self._build()
+        self._links: dict[WorkerId, float] = dict.fromkeys(self._machines, 0.0)
+        duals = [ref.worker for ref, _role, is_dual in shape.roles() if is_dual]
+        self._fleet = SeenFleet(tuple(self._machines.values()), self._holders, duals=duals, page_bytes=self._page_bytes)
+        self._capacity = SeenCapacity(lambda: self._fleet.view(self._timeline.now))
+        self._line = Line(limits)
+        self._jobs: dict[RequestId, Job] = {}
+
+    @property
+    def _machines(self) -> Mapping[WorkerId, SteppedReader | SteppedWriter]:
+        return {**self._readers, **self._writers}
+
+    @property
+    def _page_bytes(self) -> int:
+        return self._shape.token_bytes * self._trace.page_size
+
+    def _build(self) -> None:
+        told = Told(read=self._read, shipped=self._shipped, written=self._written)
+        for ref, role, _is_dual in self._shape.roles():
+            slot = self._holders.open()
+            total = self._shape.cache_tokens // self._trace.page_size
+            pages = CountedPages(total=total, slot=slot, holders=self._holders)
+            size, shape, timeline = self._trace.page_size, self._shape, self._timeline
+            if role is Role.PREFILL:
+                self._readers[ref.worker] = SteppedReader(
+                    ref, slot=slot, pages=pages, page_size=size, shape=shape, timeline=timeline, told=told
+                )
+            else:
+                self._writers[ref.worker] = SteppedWriter(
+                    ref,
+                    slot=slot,
+                    pages=pages,
+                    page_size=size,
+                    shape=shape,
+                    timeline=timeline,
+                    told=told,
+                    gaps=self.outcome.gaps,
+                )
+        self.outcome.machines = [machine.tally for machine in self._machines.values()]
+
+    def run(self) -> Outcome:
+        """Plays the whole trace, and waits for its last answer."""
+        for index in range(len(self._trace.requests)):
+            self._timeline.run_until(self._trace.requests[index].arrived_s)
+            self._arrive(index)
+        self._timeline.run_out()
+        self.outcome.num_events, self.outcome.ended_s = self._timeline.num_events, self._timeline.now
+        for machine in self._machines.values():
+            machine.tally.evictions = machine.pages.evictions
+        return self.outcome
+
+    # The line
+
+    def _arrive(self, index: int) -> None:
+        request, now = self._trace.requests[index], self._timeline.now
+        served = Served(arrived=now, prompt_tokens=request.prompt_tokens, output_tokens=request.output_tokens)
+        self.outcome.served.append(served)
+        worst = request.prompt_tokens + max(request.output_tokens, self._shape.answer_limit)
+        job = Job(
+            index=index,
+            id=RequestId(str(index)),
+            request=request,
+            served=served,
+            worst_pages=-(-worst // self._trace.page_size),
+        )
+        try:
+            self._line.offer(self._ticket(job), now, chance=self._chance.bits(32) / 2**32)
+        except Refused:
+            served.is_refused = True
+            return
+        self._jobs[job.id] = job
+        self._pump()
+
+    def _ticket(self, job: Job) -> Ticket:
+        request = job.request
+        facts = self._facts(job)
+        best = max(facts.hits.values(), default=0)
+        return Ticket(
+            request=job.id,
+            priority=job.priority,
+            arrived=job.served.arrived,
+            deadline=job.served.arrived + PATIENCE_S,
+            num_pages=facts.num_pages,
+            num_tokens=request.prompt_tokens,
+            uncached_tokens=request.prompt_tokens - min(best, request.prompt_tokens - 1),
+            max_new_tokens=max(request.output_tokens, self._shape.answer_limit),
+            has_run=job.num_attempts > 0,
+        )
+
+    def _pump(self) -> None:
+        while (ticket := self._line.take(self._timeline.now, self._capacity)) is not None:
+            self._place(self._jobs[ticket.request])
+
+    def _again(self, job: Job) -> None:
+        """No place for it: it waits again, with its old age."""
+        now = self._timeline.now
+        job.num_attempts += 1
+        self.outcome.num_bounced += 1
+        retry_s = self._line.refuse(job.id, now)
+        self._line.leave(job.id, Usage(), now)
+        self._line.offer(self._ticket(job), now, chance=0.0)
+        self._timeline.at(now + retry_s, self._pump)
+
+    # Placing
+
+    def _facts(self, job: Job) -> Facts:
+        hits = self._fleet.hits(job.request.pages, self._trace.page_size)
+        return Facts(
+            context_tokens=job.request.prompt_tokens,
+            num_choices=1,
+            page_size=self._trace.page_size,
+            hits=hits,
+            priority=job.priority,
+        )
+
+    def _place(self, job: Job) -> None:
+        now = self._timeline.now
+        facts = self._facts(job)
+        route = job.route = self._policy(facts, self._fleet.view(now))
+        if route is None:
+            self._timeline.at(now, lambda: self._again(job))
+            return
+        self._line.assign(job.id)
+        job.served.admitted = job.placed_at = now
+        job.served.is_remote = route.prefill is not None
+        job.sent_tokens = facts.uncached_tokens(route.reader.worker)
+        job.on_decode = self._context(job)
+        for ref in {route.decode, route.reader}:
+            self._holders.predict(job.request.pages, self._machines[ref.worker].slot)
+        own_tokens = job.sent_tokens if route.prefill is None else 0
+        self._fleet.assign(route.decode, tokens=own_tokens, pages=facts.num_pages, now=now)
+        writer, context = self._writers[route.decode.worker], job.on_decode
+        command = writer.start_local if route.prefill is None else writer.reserve
+        self._hop(lambda: writer.post(lambda: command(context, job, lambda taken: self._decided(job, is_taken=taken))))
+
+    def _context(self, job: Job, *, is_export: bool = False) -> Context:
+        return Context(
+            SequenceId(RequestId(f"{job.id}>") if is_export else job.id, 0),
+            page_names=job.request.pages,
+            prompt_tokens=job.request.prompt_tokens,
+            arrived=self._timeline.now,
+            deadline=job.served.arrived + PATIENCE_S,
+            priority=job.priority,
+            answer_tokens=job.request.output_tokens,
+            job=job,
+            is_export=is_export,
+        )
+
+    def _hop(self, then: Callable[[], None]) -> None:
+        self._timeline.at(self._timeline.now + self._shape.hop_s, then)
+
+    def _decided(self, job: Job, *, is_taken: bool) -> None:
+        """The decode machine's word."""
+        route = job.route
+        assert route is not None
+        if not is_taken:
+            self._fleet.note_read(route.decode, job.sent_tokens if route.prefill is None else 0)
+            self._fleet.release(route.decode)
+            self._fleet.note_refusal(route.decode, self._timeline.now)
+            self._again(job)
+            return
+        if route.prefill is None:
+            self._line.land(job.id, self._timeline.now)
+            return
+        self._fleet.assign(route.prefill, tokens=job.sent_tokens, pages=0, now=self._timeline.now)
+        context = job.on_prefill = self._context(job, is_export=True)
+        self._hop(lambda: self._submit(job, context))
+
+    def _submit(self, job: Job, context: Context) -> None:
+        assert job.route is not None
+        assert job.route.prefill is not None
+        worker = job.route.prefill.worker
+
+        def answered(is_taken: bool) -> None:
+            assert is_taken, f"{worker} has no place for a prompt: the line let in too many"
+            self._line.land(job.id, self._timeline.now)
+
+        if (reader := self._readers.get(worker)) is not None:
+            reader.post(lambda: reader.submit(context, answered))
+        else:
+            dual = self._writers[worker]
+            dual.post(lambda: dual.start_local(context, job, answered))
+
+    # What machines tell
+
+    def _read(self, job: Job, context: Context, now: float) -> None:
+        assert job.route is not None
+        assert job.on_decode is not None
+        job.served.first_token = now + self._shape.hop_s
+        job.on_decode.last_token_at = now
+        self._fleet.note_read(job.route.reader, job.sent_tokens)
+        if context.is_export:
+            self._fleet.release(job.route.reader)
+
+    def _shipped(self, job: Job, num_pages: int, is_last: bool) -> None:
+        """Pages travel one after the other over the reader's link, while later chunks are read."""
+        assert job.route is not None
+        now, source = self._timeline.now, job.route.reader.worker
+        end = -(-job.request.prompt_tokens // self._trace.page_size) if is_last else num_pages
+        first = max(job.shipped_pages, job.held_pages)
+        job.shipped_pages = max(job.shipped_pages, end)
+        if end > first:
+            seconds = (end - first) * self._page_bytes * self._shape.cost.transfer_byte_s
+            job.shipped_at = self._links[source] = max(self._links[source], now) + seconds
+        if is_last:
+            landed = max(job.shipped_at, now) + self._shape.cost.transfer_s
+            self._timeline.at(landed, lambda: self._land(job))
+
+    def _land(self, job: Job) -> None:
+        assert job.route is not None
+        writer, context = self._writers[job.route.decode.worker], job.on_decode
+        assert context is not None
+        writer.post(lambda: writer.adopt(context))
+
+    def _written(self, job: Job) -> None:
+        assert job.route is not None
+        now = self._timeline.now
+        job.served.finished = now + self._shape.hop_s
+        self._fleet.release(job.route.decode)
+        self._line.leave(job.id, Usage(generated_tokens=job.request.output_tokens), now)
+        del self._jobs[job.id]
+        self._timeline.at(now, self._pump)

@@ -1,0 +1,156 @@
+"""A prefill worker that takes every step: the production schedulers decide, the cost model says how long.
+
+Each turn, as in `services/prefill/core.py`: commands -> admit -> plan -> one step -> first tokens, runs that are ready.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from common.core.cost.work import StepWork, extend_pairs
+from common.core.ids import SequenceId, WorkerRef
+from common.core.worker import LoadReport, Role
+from common.directory.owners import Slot
+from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
+from services.simulator.cluster import ClusterShape
+from services.simulator.context import Context
+from services.simulator.job import Answer, Job, Told
+from services.simulator.outcome import MachineTally
+from services.simulator.pages import CountedPages
+from services.simulator.timeline import Timeline
+
+if TYPE_CHECKING:
+    from common.engine.plan import SequenceView
+
+MAX_WAITING = 256
+"""As `engine.max_waiting`: more prompts are refused."""
+
+
+class SteppedReader:
+    """Writer of its pages and contexts. Others post commands, which it carries out between two steps."""
+
+    def __init__(
+        self,
+        ref: WorkerRef,
+        *,
+        slot: Slot,
+        pages: CountedPages,
+        page_size: int,
+        shape: ClusterShape,
+        timeline: Timeline,
+        told: Told,
+    ) -> None:
+        self.ref = ref
+        self.role = Role.PREFILL
+        self.slot = slot
+        self.pages = pages
+        self.tally = MachineTally(name=ref.worker)
+        self.version = 0
+        self._page_size = page_size
+        self._cost = shape.cost
+        self._turn_s = shape.turn_s
+        self._timeline = timeline
+        self._told = told
+        self._limits = PrefillLimits(
+            page_size=page_size,
+            step_tokens=shape.step_tokens,
+            chunk_tokens=shape.chunk_tokens,
+            max_prompts=shape.max_sequences,
+        )
+        self._commands: list[Callable[[], None]] = []
+        self._waiting: dict[SequenceId, Context] = {}
+        self._active: dict[SequenceId, Context] = {}
+        self._is_busy = False
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Run it before the next step."""
+        self._commands.append(command)
+        if not self._is_busy:
+            self._is_busy = True
+            self._timeline.at(self._timeline.now, self._turn)
+
+    def submit(self, context: Context, answer: Answer) -> None:
+        """Queue a prompt."""
+        if len(self._waiting) >= MAX_WAITING:
+            answer(False)
+            return
+        self._waiting[context.id] = context
+        answer(True)
+
+    def _turn(self) -> None:
+        while self._commands:
+            commands, self._commands = self._commands, []
+            for command in commands:
+                command()
+        if self._waiting:
+            self._admit()
+        self.version += 1
+        self._is_busy = bool(self._active)
+        if self._is_busy:
+            self._step()
+
+    def _admit(self) -> None:
+        size = self._page_size
+        owed = sum(-(-context.num_tokens // size) - context.pages_held for context in self._active.values())
+        waiting = cast("tuple[SequenceView, ...]", tuple(self._waiting.values()))
+        available = self.pages.available() - owed
+        for identity in plan_admission(
+            waiting, num_active=len(self._active), available_pages=available, limits=self._limits
+        ):
+            context = self._waiting.pop(identity)
+            context.begin(self.pages, size)
+            self._active[identity] = context
+            job = _job_of(context)
+            job.served.read_from, job.served.cached_tokens = self._timeline.now, context.num_cached
+            self.tally.requests += 1
+            self.tally.prompt_tokens += context.prompt_tokens
+            self.tally.uncached_tokens += context.num_pending
+            self._told.shipped(job, context.pages_held, False)
+
+    def _step(self) -> None:
+        active = cast("tuple[SequenceView, ...]", tuple(self._active.values()))
+        plan = plan_step(active, limits=self._limits)
+        extended: list[tuple[Context, int]] = []
+        tokens = pairs = 0
+        for extend in plan.extend:
+            context = self._active[extend.sequence]
+            start = context.num_tokens - context.num_pending
+            if context.grow(self.pages, start + extend.num_tokens, self._page_size):
+                extended.append((context, extend.num_tokens))
+                tokens += extend.num_tokens
+                pairs += extend_pairs(extend.num_tokens, start)
+        assert extended, f"{self.ref.worker}: admitted prompts have their pages"
+        seconds = self._cost.step_seconds(StepWork(extend_tokens=tokens, extend_pairs=pairs))
+        self.tally.steps += 1
+        self.tally.busy_s += seconds
+        self._timeline.at(self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended))
+
+    def _stepped(self, extended: list[tuple[Context, int]]) -> None:
+        now = self._timeline.now
+        for context, num_tokens in extended:
+            context.num_pending -= num_tokens
+            context.name_full(self.pages, self._page_size)
+            is_read = not context.num_pending
+            job = _job_of(context)
+            if is_read:
+                self._told.read(job, context, now)
+            self._told.shipped(job, context.num_computed // self._page_size, is_read)
+            if is_read:
+                del self._active[context.id]
+                context.give_back(self.pages)
+        self._turn()
+
+    def report(self) -> LoadReport:
+        """As the worker itself would publish it."""
+        held = (*self._active.values(), *self._waiting.values())
+        return LoadReport(
+            pages=self.pages.counts(),
+            waiting_requests=len(self._waiting),
+            waiting_tokens=sum(context.num_pending for context in held),
+            running_sequences=len(self._active),
+            cost=self._cost,
+        )
+
+
+def _job_of(context: Context) -> Job:
+    assert context.job is not None, f"{context.id} is nobody's"
+    return context.job
