@@ -30,6 +30,7 @@ class AskedSampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
+    bad_token_sequences: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
 
@@ -49,3 +50,5 @@ class Asked:
     tenant: str = ""
     cache_salt: str = ""
     return_token_ids: bool = False
+    echo: bool = False
+    resumable: bool = False

@@ -15,6 +15,7 @@ from services.router.admission.admission import Admission
 from services.router.journey import Journey, JourneySettings
 from services.router.leg import Track
 from services.router.record import RecentRecords, Record
+from services.router.replay import Replay
 from services.router.request import Request
 from services.router.stream import RequestStream
 
@@ -54,8 +55,10 @@ class Dispatcher:
         return len(self._journeys)
 
     @contextmanager
-    def enter(self, request: Request, texts: Sequence[ChoiceText]) -> Iterator[Journey]:
-        """A journey, findable by its request id inside the block; the caller runs it.
+    def enter(
+        self, request: Request, texts: Sequence[ChoiceText], *, replay: Replay | None = None
+    ) -> Iterator[Journey]:
+        """A journey, findable by its request id inside the block; the caller runs it. `replay` keeps what goes out.
 
         Raises AlreadyExists while another request with this id is served here, Unavailable while draining. An id may
         be used again once its request has ended.
@@ -63,7 +66,7 @@ class Dispatcher:
         if (error := self._objection(request)) is not None:
             self.note_turned_away(error)
             raise error
-        journey = self._journeys[request.id] = self._journey(request, texts)
+        journey = self._journeys[request.id] = self._journey(request, texts, replay)
         self._is_empty.clear()
         self._recent.add(journey.record)
         self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, len(self._journeys))
@@ -115,7 +118,7 @@ class Dispatcher:
             return AlreadyExists(message=f"request {request.id} is being served", facts={"request": request.id})
         return None
 
-    def _journey(self, request: Request, texts: Sequence[ChoiceText]) -> Journey:
+    def _journey(self, request: Request, texts: Sequence[ChoiceText], replay: Replay | None) -> Journey:
         record = Record(request, clock=self._track.clock, metrics=self._metrics, where=self._router.router)
         return Journey(
             request=request,
@@ -123,7 +126,7 @@ class Dispatcher:
             router=self._router,
             track=self._track,
             admission=self._admission,
-            stream=RequestStream(request, texts, max_tokens=self._max_buffered_tokens),
+            stream=RequestStream(request, texts, max_tokens=self._max_buffered_tokens, replay=replay),
             record=record,
             settings=self._settings,
         )

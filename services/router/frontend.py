@@ -1,45 +1,40 @@
 """What clients call: the gRPC face of a router. Translates, hands over, writes; decides nothing."""
 
 import asyncio
-from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from common.core.clock import Clock
-from common.core.errors import BatonError, Unsupported
+from common.core.errors import BatonError
 from common.core.ids import RequestId, TokenId
-from common.rpc.deadline import DEADLINE_KEY, remaining_s
+from common.rpc.deadline import remaining_s
 from common.rpc.options import LIMITS, Surface
 from common.rpc.server import Service
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
 from services.router.dispatch import Dispatcher
-from services.router.frontend_messages import asked_from_wire, chat_from_wire, delta_to_wire, last_response
+from services.router.frontend_messages import asked_from_wire, chat_from_wire, resumed
 from services.router.intake import Intake
-from services.router.journey import Journey
 from services.router.language import Language
+from services.router.reply import Context, Reply, flush
+from services.router.request import Request
+from services.router.resumption import Resumption
 from services.router.validate import check_ids, refusal
-
-REQUEST_ID_KEY = "baton-request-id"
-"""Initial metadata of Generate: the request's id, the client's own or a minted one."""
 
 MARGIN_S = 0.01
 """Chosen: a journey ends this much before its call does, so that its own reason is what the client is told."""
 
-FLUSH_S = 5.0
-"""Chosen: how long the last deltas of an ended request may take to leave. The work is over by then."""
-
-Reply = TypeVar("Reply", generation_pb2.TokenizeResponse, generation_pb2.DetokenizeResponse)
-
-Context = Any
-"""grpc.aio.ServicerContext, or the simulation's."""
+Answer = TypeVar("Answer", generation_pb2.TokenizeResponse, generation_pb2.DetokenizeResponse)
 
 
 class Frontend(generation_pb2_grpc.GenerationServiceServicer):
     """GenerationService. Raises BatonErrors; the boundary turns them into statuses."""
 
-    def __init__(self, *, intake: Intake, dispatcher: Dispatcher, language: Language, clock: Clock) -> None:
+    def __init__(
+        self, *, intake: Intake, dispatcher: Dispatcher, resumption: Resumption, language: Language, clock: Clock
+    ) -> None:
         self._intake = intake
         self._dispatcher = dispatcher
+        self._resumption = resumption
         self._language = language
         self._clock = clock
 
@@ -57,14 +52,26 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
         except BatonError as error:
             self._dispatcher.note_turned_away(error)
             raise
+        if wanted.is_resumable:
+            await self._serve_resumable(wanted, context, allowed_s)
+            return
         with self._dispatcher.enter(wanted, self._language.texts(wanted)) as journey:
-            header = ((REQUEST_ID_KEY, name), (DEADLINE_KEY, str(round(allowed_s * 1000))))
+            reply = Reply(journey, context, self._language)
+            await reply.begin(allowed_s)
             async with asyncio.TaskGroup() as group:
-                writer = group.create_task(_write(journey, context, header))
+                writer = group.create_task(reply.write())
                 await journey.run()
-                await _flush(writer)
+                await flush(writer)
         if journey.error is not None:
             raise journey.error
+
+    async def _serve_resumable(self, wanted: Request, context: Context, allowed_s: float) -> None:
+        """The journey is not this call's: it goes on when the client is lost."""
+        held = self._resumption.begin(wanted, self._language.texts(wanted))
+        reply = Reply(held.journey, context, self._language)
+        async with held.reading():
+            await reply.begin(allowed_s)
+            await held.attend(reply.write)
 
     async def CancelRequest(
         self, request: generation_pb2.CancelRequestRequest, context: object
@@ -73,7 +80,16 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
         return generation_pb2.CancelRequestResponse()
 
     async def Resume(self, request: generation_pb2.ResumeRequest, context: Context) -> None:  # type: ignore[override]
-        raise Unsupported(message="Resume is not served by this release: send the request again")
+        allowed_s = remaining_s()
+        assert allowed_s is not None, "the boundary gives every call a deadline"
+        held = self._resumption.find(request.request_id, request.tenant)
+        async with held.reading():
+            given = held.given_since(request.from_index)
+            reply = Reply(held.journey, context, self._language, wrap=resumed)
+            if any(request.from_index):
+                reply.skip_prompt()
+            await reply.begin(allowed_s)
+            await held.attend(partial(reply.write, given))
 
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: object
@@ -115,32 +131,9 @@ def generation_service(servicer: Frontend) -> Service:
     )
 
 
-def _fitting(field: str, response: Reply) -> Reply:
+def _fitting(field: str, response: Answer) -> Answer:
     """Raises InvalidRequest where grpc would not send it, and would say so without a reason."""
     size, limit = response.ByteSize(), LIMITS[Surface.CLIENT].max_reply_bytes
     if size > limit:
         raise refusal(field, f"the answer has {size} bytes, at most {limit} can be sent: ask in parts")
     return response
-
-
-async def _write(journey: Journey, context: Context, header: tuple[tuple[str, str], ...]) -> None:
-    """Everything the client gets but the status. Held up by nothing but the client's own reading."""
-    await context.send_initial_metadata(header)
-    request = journey.request
-    prompt_tokens = len(request.prompt)  # told once
-    with suppress(BatonError):  # Generate raises it, when everything before it was written
-        while (deltas := await journey.stream.read()) is not None:
-            choices = [delta_to_wire(delta, with_ids=request.text.return_token_ids) for delta in deltas]
-            response = generation_pb2.GenerateResponse(
-                request_id=request.id, deltas=choices, prompt_tokens=prompt_tokens
-            )
-            await context.write(response)
-            prompt_tokens = 0
-        await context.write(last_response(journey.record))
-
-
-async def _flush(writer: asyncio.Task[None]) -> None:
-    """Waits until the client has taken what it has not read yet; not for one that does not read."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(FLUSH_S):
-            await writer

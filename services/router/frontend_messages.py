@@ -1,11 +1,23 @@
 """What clients and the router say to each other, between wire and core. Decides nothing."""
 
+from collections.abc import Callable, Sequence
+
+from common.core.ids import TokenId
+from common.core.logprobs import TokenLogprobs
 from common.rpc.convert.fields import FINISHES
 from common.text.chat import MAX_MESSAGES, ChatMessage
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.router.asked import Asked, AskedSampling
+from services.router.delta import Delta
 from services.router.record import Record
-from services.router.stream import Delta
+from services.router.request import Request
+
+Spell = Callable[[TokenId], bytes]
+"""What a token spells, in UTF-8."""
+
+Response = generation_pb2.GenerateResponse
+Wrap = Callable[[Response], Response | generation_pb2.ResumeResponse]
+"""The message of the call's own kind that carries a response."""
 
 
 def asked_from_wire(message: generation_pb2.GenerateRequest) -> Asked:
@@ -22,6 +34,8 @@ def asked_from_wire(message: generation_pb2.GenerateRequest) -> Asked:
         tenant=message.tenant,
         cache_salt=message.cache_salt,
         return_token_ids=message.return_token_ids,
+        echo=message.echo,
+        resumable=message.resumable,
     )
 
 
@@ -55,16 +69,22 @@ def sampling_from_wire(params: types_pb2.SamplingParams) -> AskedSampling:
         logit_bias=dict(params.logit_bias),
         allowed_token_ids=tuple(params.allowed_token_ids),
         bad_words=tuple(params.bad_words),
+        bad_token_sequences=tuple(tuple(sequence.ids) for sequence in params.bad_token_sequences),
     )
 
 
-def delta_to_wire(delta: Delta, *, with_ids: bool) -> generation_pb2.ChoiceDelta:
+def delta_to_wire(delta: Delta, *, with_ids: bool, spell: Spell) -> generation_pb2.ChoiceDelta:
     wire = generation_pb2.ChoiceDelta(
         choice=delta.choice,
         first_index=delta.first_index,
         token_ids=delta.tokens if with_ids else (),
         text=delta.text,
+        num_tokens=len(delta.tokens),
+        text_offset=delta.text_offset,
     )
+    if delta.logprobs:
+        told = zip(delta.tokens, delta.logprobs, delta.offsets, strict=True)
+        wire.logprobs.extend(scored_to_wire(token, own, spell, offset) for token, own, offset in told)
     if delta.finish is not None:
         wire.finish_reason = FINISHES[delta.finish]
     if delta.stop_string is not None:
@@ -72,6 +92,31 @@ def delta_to_wire(delta: Delta, *, with_ids: bool) -> generation_pb2.ChoiceDelta
     elif delta.stop_token is not None:
         wire.stop_token_id = delta.stop_token
     return wire
+
+
+def scored_to_wire(
+    token: TokenId, logprobs: TokenLogprobs, spell: Spell, text_offset: int = 0
+) -> generation_pb2.ScoredToken:
+    """Ranks of the likeliest count up where they differ: equally likely tokens share one."""
+    top: list[generation_pb2.TokenScore] = []
+    for place, (other, logprob) in enumerate(zip(logprobs.top_ids, logprobs.top_logprobs, strict=True), start=1):
+        rank = top[-1].rank if top and top[-1].logprob == logprob else place
+        top.append(generation_pb2.TokenScore(token_id=other, logprob=logprob, rank=rank, spelling=spell(other)))
+    chosen = generation_pb2.TokenScore(
+        token_id=token, logprob=logprobs.logprob, rank=logprobs.rank, spelling=spell(token)
+    )
+    return generation_pb2.ScoredToken(chosen=chosen, top=top, text_offset=text_offset)
+
+
+def prompt_scores_to_wire(
+    prompt: Sequence[TokenId], first_position: int, scores: Sequence[TokenLogprobs], spell: Spell
+) -> generation_pb2.PromptLogprobs:
+    """A piece of a prompt's log probabilities."""
+    tokens = prompt[first_position : first_position + len(scores)]
+    return generation_pb2.PromptLogprobs(
+        first_position=first_position,
+        tokens=[scored_to_wire(token, own, spell) for token, own in zip(tokens, scores, strict=True)],
+    )
 
 
 def usage_to_wire(record: Record) -> types_pb2.Usage:
@@ -96,3 +141,22 @@ def last_response(record: Record) -> generation_pb2.GenerateResponse:
     return generation_pb2.GenerateResponse(
         request_id=record.request.id, usage=usage_to_wire(record), stations=stations_to_wire(record)
     )
+
+
+def new_response(request: Request) -> Response:
+    return Response(request_id=request.id)
+
+
+def tell_prompt(response: Response, request: Request) -> None:
+    """What only the first response carries."""
+    response.prompt_tokens = len(request.prompt)
+    if request.echo is not None:
+        response.prompt.CopyFrom(generation_pb2.PromptEcho(token_ids=request.prompt, text=request.echo))
+
+
+def as_it_is(response: Response) -> Response:
+    return response
+
+
+def resumed(response: Response) -> generation_pb2.ResumeResponse:
+    return generation_pb2.ResumeResponse(response=response)

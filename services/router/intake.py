@@ -8,10 +8,10 @@ from common.core.request import TokenSampling
 from common.kv.hashing import scope_key
 from common.text.chat import ChatMessage
 from common.transfer.offload import Offload
-from services.router.asked import Asked
+from services.router.asked import Asked, AskedSampling
 from services.router.language import Language
 from services.router.request import Request, TextRules, mint_choices
-from services.router.validate import PRIORITIES, ModelFacts, check, check_length
+from services.router.validate import PRIORITIES, ModelFacts, check, check_length, check_scores
 
 DEFAULT_MAX_TOKENS = 256
 """Chosen and documented: an answer of a screen, where the client sets no bound and the context has room for it."""
@@ -56,11 +56,13 @@ class Intake:
         check(asked, model=self.model, limits=self._limits)
         prompt = await self._tokens(asked)
         check_length(len(prompt), asked.sampling.max_tokens, model=self.model, limits=self._limits)
+        check_scores(len(prompt), asked.sampling.prompt_logprobs)
+        bad_words = await self._bad_words(asked.sampling)
         seed = asked.sampling.seed
         return Request(
             id=name,
             prompt=prompt,
-            sampling=self._sampling(asked, len(prompt)),
+            sampling=self._sampling(asked.sampling, len(prompt), bad_words),
             choices=mint_choices(self._entropy.bits(64) if seed is None else seed, asked.sampling.n or 1),
             text=TextRules(
                 stops=asked.sampling.stop,
@@ -74,6 +76,8 @@ class Intake:
             cache_scope=scope_key(asked.tenant or DEFAULT_TENANT, asked.cache_salt, self._secret),
             received=received,
             deadline=deadline,
+            echo=await self._echo(asked, prompt) if asked.echo else None,
+            is_resumable=asked.resumable,
         )
 
     async def tokenize(self, text: str, *, add_special: bool) -> tuple[TokenId, ...]:
@@ -98,8 +102,24 @@ class Intake:
             return await self.tokenize_chat(asked.chat)
         return await self.tokenize(asked.text or "", add_special=True)
 
-    def _sampling(self, asked: Asked, num_prompt: int) -> TokenSampling:
-        wanted, model = asked.sampling, self.model
+    async def _echo(self, asked: Asked, prompt: tuple[TokenId, ...]) -> str:
+        """The prompt as text: the client's own, or what the ids and the chat template spell."""
+        if asked.text is not None:
+            return asked.text
+        return await self.detokenize(prompt, skip_special=asked.sampling.skip_special_tokens)
+
+    async def _bad_words(self, wanted: AskedSampling) -> tuple[tuple[TokenId, ...], ...]:
+        """Ids of what may not be written. A word is banned at the beginning of a text and after a space."""
+        found = {tuple(map(TokenId, ids)): None for ids in wanted.bad_token_sequences}
+        for word in wanted.bad_words:
+            for text in (word, f" {word.lstrip()}"):
+                found[await self.tokenize(text, add_special=False)] = None
+        return tuple(word for word in found if word)
+
+    def _sampling(
+        self, wanted: AskedSampling, num_prompt: int, bad_words: tuple[tuple[TokenId, ...], ...]
+    ) -> TokenSampling:
+        model = self.model
         room = model.context_length - num_prompt
         min_tokens = min(wanted.min_tokens or 0, room)
         max_tokens = wanted.max_tokens or min(max(DEFAULT_MAX_TOKENS, min_tokens), room)
@@ -112,4 +132,18 @@ class Intake:
             min_tokens=min_tokens,
             stop_token_ids=tuple(map(TokenId, wanted.stop_token_ids)),
             ignore_eos=wanted.ignore_eos,
+            min_p=wanted.min_p or 0.0,
+            repetition_penalty=1.0 if wanted.repetition_penalty is None else wanted.repetition_penalty,
+            frequency_penalty=wanted.frequency_penalty or 0.0,
+            presence_penalty=wanted.presence_penalty or 0.0,
+            logit_bias=tuple((TokenId(token), bias) for token, bias in sorted(wanted.logit_bias.items()) if bias),
+            allowed_ids=tuple(map(TokenId, sorted(set(wanted.allowed_token_ids)))),
+            bad_words=bad_words,
+            logprobs=_fitting(wanted.logprobs, model),
+            prompt_logprobs=_fitting(wanted.prompt_logprobs, model),
         )
+
+
+def _fitting(num_top: int | None, model: ModelFacts) -> int | None:
+    """There are no more likeliest tokens than tokens."""
+    return None if num_top is None else min(num_top, model.vocab_size)

@@ -11,7 +11,7 @@ Choices that diverged continue each as a work of its own.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from common.config.sections.admission import AdmissionSection
@@ -26,7 +26,7 @@ from common.core.errors import (
     Refused,
 )
 from common.core.ids import RequestId, RouterRef
-from common.core.request import Choice, Priority, Work
+from common.core.request import Choice, Priority, TokenSampling, Work
 from common.observe.lifetime import Station
 from services.router.admission.admission import Admission
 from services.router.admission.ticket import Ticket
@@ -194,13 +194,18 @@ class Journey:
             prompt=self.request.prompt,
             emitted=self.stream.emitted(choices[0].index) if len(choices) == 1 else (),
             choices=choices,
-            sampling=self.request.sampling,
+            sampling=self._sampling(),
             priority=self._class.priority,
             deadline=self.request.deadline,
             cache_scope=self.request.cache_scope,
             router=self._router,
             tenant=self.request.tenant,
         )
+
+    def _sampling(self) -> TokenSampling:
+        """A prompt whose log probabilities are here already may come out of a cache."""
+        sampling = self.request.sampling
+        return sampling if self.stream.wants_scores else replace(sampling, prompt_logprobs=None)
 
     def _ticket(self, work: Work) -> Ticket:
         """Every leg waits with the request's own age; only the first may be turned away."""

@@ -30,6 +30,10 @@ class Language:
     def decode(self, tokens: tuple[TokenId, ...], *, skip_special: bool) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=skip_special)
 
+    def spell(self, token: TokenId) -> bytes:
+        """What one token adds to a text, in UTF-8; perhaps a part of a character."""
+        return self._tokenizer.token_bytes(token)
+
     def texts(self, request: Request) -> tuple[ChoiceText, ...]:
         """One for each choice of the request, in their order."""
         rules = request.text

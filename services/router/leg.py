@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, InternalError, Reason, Refused
-from common.core.events import PrefillDone, StationReached, TokensEmitted, WorkFailed
+from common.core.events import PrefillDone, PromptScored, StationReached, TokensEmitted, WorkFailed
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.worker import Role
@@ -164,6 +164,8 @@ class Leg:
             self._record.note_stale()
         elif isinstance(event, TokensEmitted):
             self._take_tokens(arrival.worker, event)
+        elif isinstance(event, PromptScored):
+            self._stream.accept_scores(event)
         elif isinstance(event, WorkFailed):
             await self._take_failure(arrival.worker, event)
         else:

@@ -42,6 +42,7 @@ from services.router.policy import PolicySettings
 from services.router.queues import Queues
 from services.router.record import RecentRecords
 from services.router.request_class import targets_of
+from services.router.resumption import Resumption
 from services.router.validate import ModelFacts
 from services.router.workers import Workers
 
@@ -141,17 +142,13 @@ class RouterNode:
             local_prompt_tokens=config.router.local_prompt_tokens,
             heartbeat_s=config.liveness.heartbeat_s,
         )
-        language = Language(tokenizer)
-        intake = Intake(
-            model=model,
-            limits=config.router,
-            language=language,
-            secret=secret or outside.entropy.bits(SECRET_BITS).to_bytes(SECRET_BITS // 8, "little"),
-            clock=outside.clock,
-            entropy=outside.entropy,
-            offload=outside.offload,
+        self.resumption = Resumption(
+            self.dispatcher,
+            window_s=config.router.resume_window_s,
+            request_bytes=config.router.resume_buffer_bytes,
+            total_bytes=config.router.resume_total_bytes,
         )
-        self._frontend = Frontend(intake=intake, dispatcher=self.dispatcher, language=language, clock=outside.clock)
+        self._frontend = self._front(model, tokenizer, secret)
         self._operators = Operators(
             router=self.me,
             fleet=self.fleet,
@@ -161,6 +158,26 @@ class RouterNode:
             recent=self.recent,
             metrics=metrics,
             directory=without_login(config.cluster.redis_url),
+        )
+
+    def _front(self, model: ModelFacts, tokenizer: Tokenizer, secret: bytes) -> Frontend:
+        """What clients call. Without a secret the scopes of prefix hashes are this router's own."""
+        outside, language = self._outside, Language(tokenizer)
+        intake = Intake(
+            model=model,
+            limits=self._config.router,
+            language=language,
+            secret=secret or outside.entropy.bits(SECRET_BITS).to_bytes(SECRET_BITS // 8, "little"),
+            clock=outside.clock,
+            entropy=outside.entropy,
+            offload=outside.offload,
+        )
+        return Frontend(
+            intake=intake,
+            dispatcher=self.dispatcher,
+            resumption=self.resumption,
+            language=language,
+            clock=outside.clock,
         )
 
     async def serve(self, bind: Bind, *, stop: asyncio.Event, on_listening: Callable[[str], None]) -> None:
@@ -181,6 +198,7 @@ class RouterNode:
             welcome.cancel()
             await server.set_serving(False)
             await self.dispatcher.drain(self._config.liveness.drain_s if self.failure is None else 0.0)
+            await self.resumption.close()
             await self._cancellations.wait_idle(LAST_CANCELS_S)
             await server.stop(LAST_CANCELS_S)
             await self._board.leave()

@@ -1,9 +1,11 @@
 """Exactly once, in order: one choice's token indices, whatever the workers' streams did to them."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from common.core.errors import InternalError
 from common.core.ids import TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import FinishReason
 
 MAX_AHEAD = 256
@@ -20,10 +22,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Tokens that became deliverable: none missing before them. `ending` comes with the choice's last."""
+    """Tokens that became deliverable: none missing before them. `ending` comes with the choice's last.
+
+    `logprobs` go with the tokens, None where a worker told none; empty where no worker told any.
+    """
 
     first_index: int
     tokens: tuple[TokenId, ...]
+    logprobs: tuple[TokenLogprobs | None, ...] = ()
     ending: Ending | None = None
 
 
@@ -39,14 +45,23 @@ class TokenOrder:
         self.ending: Ending | None = None
         self.conflicts = 0
         self._early: dict[int, TokenId] = {}
+        self._told: dict[int, TokenLogprobs] = {}
         self._end: tuple[int, Ending] | None = None
 
     @property
     def next_index(self) -> int:
         return len(self.tokens)
 
-    def accept(self, first_index: int, tokens: tuple[TokenId, ...], ending: Ending | None = None) -> Ready | None:
+    def accept(
+        self,
+        first_index: int,
+        tokens: tuple[TokenId, ...],
+        ending: Ending | None = None,
+        logprobs: tuple[TokenLogprobs, ...] = (),
+    ) -> Ready | None:
         """Takes consecutive tokens; answers what became deliverable, or None. Nothing is accepted after the end.
+
+        Log probabilities go with the tokens: the first ones told for an index win.
 
         Raises InternalError when tokens run more than MAX_AHEAD indices ahead of a missing one.
         """
@@ -55,8 +70,10 @@ class TokenOrder:
         if first_index > self.next_index + MAX_AHEAD:
             raise InternalError(message=f"token {first_index} arrived while {self.next_index} is missing")
         conflicts = self.conflicts
-        for index, token in enumerate(tokens, start=first_index):
+        for index, (token, told) in enumerate(zip_longest(tokens, logprobs), start=first_index):
             self._note(index, token)
+            if told is not None and index >= self.next_index:
+                self._told.setdefault(index, told)
         if ending is not None and self._end is None and self.conflicts == conflicts:
             self._end = (first_index + len(tokens), ending)
         return self._release()
@@ -77,9 +94,11 @@ class TokenOrder:
             self._early.clear()
         if self.next_index == first and self.ending is None:
             return None
-        return Ready(first_index=first, tokens=tuple(self.tokens[first:]), ending=self.ending)
+        told = tuple(self._told.pop(index, None) for index in range(first, self.next_index)) if self._told else ()
+        return Ready(first_index=first, tokens=tuple(self.tokens[first:]), logprobs=told, ending=self.ending)
 
     def close(self, ending: Ending) -> None:
         """Ends the choice from this side, such as at a stop string: later tokens are dropped."""
         self.ending = ending
         self._early.clear()
+        self._told.clear()

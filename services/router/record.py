@@ -11,10 +11,10 @@ from common.observe import catalogue
 from common.observe.latency import observe_latencies
 from common.observe.lifetime import Lifetime, Mark, Station
 from common.observe.registry import Metrics
+from services.router.delta import Delta
 from services.router.policy import Decision
 from services.router.request import Request
 from services.router.request_class import RequestClass
-from services.router.stream import Delta
 
 MAX_DECISIONS = 8
 """Chosen: a request that was placed more often is explained by its last placements."""

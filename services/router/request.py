@@ -17,7 +17,7 @@ class TextRules:
     keep_stop: bool = False
     skip_special: bool = True
     stream_interval: int = 1
-    """Tokens gathered before a message is sent."""
+    """Tokens gathered before a message is sent, the first excepted."""
     return_token_ids: bool = False
 
 
@@ -35,6 +35,10 @@ class Request:
     cache_scope: bytes
     received: float
     deadline: float
+    echo: str | None = None
+    """The prompt's text, where it goes back to the client before anything else."""
+    is_resumable: bool = False
+    """It outlives its client's connection for a while."""
 
 
 def mint_choices(seed: int, count: int) -> tuple[Choice, ...]:

@@ -8,30 +8,18 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from common.core.errors import BatonError
-from common.core.events import TokensEmitted
+from common.core.errors import BatonError, InternalError
+from common.core.events import PromptScored, TokensEmitted
 from common.core.ids import TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason
 from common.text.choice import ChoiceText
+from services.router.delta import Delta, joined
 from services.router.order import Ending, Ready, TokenOrder
+from services.router.replay import Replay
 from services.router.request import Request
 
 MAX_BUFFERED_BYTES = 256 * 1024
-TOKEN_COST_BYTES = 64
-"""Derived: a small int, its list entry, and its share of the delta, in CPython."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """New tokens and text of one choice. Text may lag tokens: half characters and possible stop strings wait."""
-
-    choice: int
-    first_index: int
-    tokens: tuple[TokenId, ...]
-    text: str = ""
-    finish: FinishReason | None = None
-    stop_string: str | None = None
-    stop_token: TokenId | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -44,17 +32,24 @@ class _Line:
     unread: list[Delta] = field(default_factory=list)
     num_delivered: int = 0
     """Output tokens that count: up to the end of a stop string, not all that were drawn."""
+    num_chars: int = 0
+    """Characters of text that are on their way to the client, or there."""
+    has_sent: bool = False
 
 
 class RequestStream:
     """Writer: the request's journey. Reader: one servicer."""
 
-    def __init__(self, request: Request, texts: Sequence[ChoiceText], *, max_tokens: int) -> None:
+    def __init__(
+        self, request: Request, texts: Sequence[ChoiceText], *, max_tokens: int, replay: Replay | None = None
+    ) -> None:
         self._request = request
         self._lines = {
             choice.index: _Line(choice=choice, text=text) for choice, text in zip(request.choices, texts, strict=True)
         }
         self._max_tokens = max_tokens
+        self._replay = replay
+        self._scores: list[TokenLogprobs] = []
         self._buffered_tokens = 0
         self._buffered_bytes = 0
         self._error: BatonError | None = None
@@ -71,12 +66,32 @@ class RequestStream:
             return None
         ending = None if event.finish is None else Ending(reason=event.finish, stop_token=event.stop_token)
         self.num_duplicates += max(0, min(line.order.next_index - event.first_index, len(event.tokens)))
-        ready = line.order.accept(event.first_index, event.tokens, ending)
+        ready = line.order.accept(event.first_index, event.tokens, ending, event.logprobs)
         if ready is None:
             return None
         delta = self._spell(line, ready)
         self._store(line, delta)
         return delta
+
+    def accept_scores(self, event: PromptScored) -> None:
+        """Takes log probabilities of the prompt; what is known already is dropped. Raises InternalError on a gap.
+
+        Bounded by MAX_PROMPT_SCORES, and kept as long as the stream: the reader takes them at its own pace.
+        """
+        known = len(self._scores) + 1
+        if event.first_position > known:
+            raise InternalError(message=f"{event.request}: scores of position {known} are missing")
+        self._scores += event.logprobs[known - event.first_position :]
+
+    def scores_from(self, position: int, count: int) -> tuple[TokenLogprobs, ...]:
+        """At most `count` log probabilities of the prompt that are known, from `position` on; positions count from 1."""
+        return tuple(self._scores[position - 1 : position - 1 + count])
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether log probabilities of the prompt are asked for and still missing."""
+        is_asked = self._request.sampling.prompt_logprobs is not None
+        return is_asked and len(self._scores) < len(self._request.prompt) - 1
 
     def emitted(self, choice: int) -> tuple[TokenId, ...]:
         """Tokens of a choice that the client has or will have: what another attempt continues from."""
@@ -131,21 +146,35 @@ class RequestStream:
             ending = Ending(reason=FinishReason.STOP)
             line.order.close(ending)
         tokens = ready.tokens[: piece.num_tokens]
-        line.num_delivered += len(tokens)
-        return Delta(
+        delta = Delta(
             choice=line.choice.index,
             first_index=ready.first_index,
             tokens=tokens,
             text=piece.text,
+            text_offset=line.num_chars,
+            logprobs=self._told(ready)[: piece.num_tokens],
+            offsets=piece.offsets,
             finish=ending.reason if ending else None,
             stop_string=piece.stop_string,
             stop_token=ending.stop_token if ending else None,
         )
+        line.num_delivered += len(tokens)
+        line.num_chars += len(piece.text)
+        return delta
+
+    def _told(self, ready: Ready) -> tuple[TokenLogprobs, ...]:
+        """Log probabilities of ready tokens, where they were asked for. Raises InternalError when a worker told none."""
+        if self._request.sampling.logprobs is None:
+            return ()
+        told = tuple(each for each in ready.logprobs if each is not None)
+        if len(told) != len(ready.tokens):
+            raise InternalError(message=f"{self._request.id}: a worker told no log probabilities, though asked")
+        return told
 
     def _store(self, line: _Line, delta: Delta) -> None:
         line.unread.append(delta)
         self._buffered_tokens += len(delta.tokens)
-        self._buffered_bytes += _cost(delta)
+        self._buffered_bytes += delta.cost_bytes
         if self._buffered_tokens >= self._max_tokens or self._buffered_bytes >= MAX_BUFFERED_BYTES:
             self._has_room.clear()
         self._has_news.set()
@@ -154,35 +183,27 @@ class RequestStream:
         """Everything that one choice has, as one delta."""
         parts, line.unread = line.unread, []
         self._buffered_tokens -= sum(len(part.tokens) for part in parts)
-        self._buffered_bytes -= sum(_cost(part) for part in parts)
+        self._buffered_bytes -= sum(part.cost_bytes for part in parts)
         if 2 * self._buffered_tokens <= self._max_tokens and 2 * self._buffered_bytes <= MAX_BUFFERED_BYTES:
             self._has_room.set()
-        last = parts[-1]
-        return Delta(
-            choice=last.choice,
-            first_index=parts[0].first_index,
-            tokens=tuple(token for part in parts for token in part.tokens),
-            text="".join(part.text for part in parts),
-            finish=last.finish,
-            stop_string=last.stop_string,
-            stop_token=last.stop_token,
-        )
+        line.has_sent = True
+        if self._replay is not None:
+            self._replay.keep(parts)
+        return joined(parts)
 
     def _is_worth_sending(self, line: _Line) -> bool:
-        """Not an empty message, not fewer tokens than the client wants to gather; but all there is at the end."""
+        """Not an empty message; not fewer tokens than the client wants to gather, but the first at once; and all there
+        is at the end."""
         if not line.unread:
             return False
         if self._is_closed or line.unread[-1].finish is not None:
             return True
         rules = self._request.text
         has_content = rules.return_token_ids or any(part.text for part in line.unread)
-        return has_content and sum(len(part.tokens) for part in line.unread) >= rules.stream_interval
+        is_enough = not line.has_sent or sum(len(part.tokens) for part in line.unread) >= rules.stream_interval
+        return has_content and is_enough
 
 
 def _stop_token(ready: Ready) -> TokenId | None:
     """The stop token, if it is among these tokens: an end may arrive behind the token that caused it."""
     return ready.ending.stop_token if ready.ending and ready.tokens else None
-
-
-def _cost(delta: Delta) -> int:
-    return TOKEN_COST_BYTES * len(delta.tokens) + 4 * len(delta.text) + TOKEN_COST_BYTES

@@ -1,38 +1,30 @@
 """What a client may ask for. Pure: a request in, every violation at once out, each with its field's path.
 
-Ranges are strict and stated. A field that this release knows and does not serve is refused unless it holds the value
-that changes nothing: silently ignoring it would be a wrong answer.
+Ranges are strict and stated; those of sampling are in ranges.py.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from common.config.sections.router import RouterSection
 from common.core.errors import ContextLengthExceeded, FieldViolation, InvalidRequest, NotFound, Reason
 from common.core.ids import TokenId
+from common.core.logprobs import MAX_PROMPT_SCORES
 from common.core.request import Priority
 from common.text.chat import MAX_MESSAGES, ROLES
-from services.router.asked import Asked, AskedSampling
+from services.router.asked import Asked
+from services.router.ranges import Found, id_violations, sampling_violations
 
-MAX_TEMPERATURE = 2.0
-MAX_STOP_TOKENS = 64
-MAX_STREAM_INTERVAL = 256
 MAX_NAME_CHARS = 128
 MAX_SALT_CHARS = 256
 MAX_CHAT_VIOLATIONS = 16
 """Chosen: ten thousand bad messages neither hold up other requests nor crowd the other fields out of the status."""
-MAX_OUTPUT_TOKENS = 65_536
-"""Chosen: n x max_tokens, so that n cannot multiply what one request may cost."""
 
 PRIORITIES = {0: Priority.STANDARD, 1: Priority.INTERACTIVE, 2: Priority.STANDARD, 3: Priority.BATCH}
 """By their number in baton.v1.Priority."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
-_INT64 = range(-(1 << 63), 1 << 63)
-
-Found = Iterator[FieldViolation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +51,7 @@ def check(asked: Asked, *, model: ModelFacts, limits: RouterSection) -> None:
     violations = (
         *_names(asked),
         *_prompt(asked, model, limits),
-        *_ranges(asked.sampling, limits),
-        *_stops(asked.sampling, model, limits),
-        *_unserved(asked.sampling),
+        *sampling_violations(asked.sampling, vocab_size=model.vocab_size, limits=limits),
     )
     if violations:
         fields = ", ".join(dict.fromkeys(violation.field for violation in violations))
@@ -83,9 +73,18 @@ def check_length(num_prompt: int, max_tokens: int | None, *, model: ModelFacts, 
         )
 
 
+def check_scores(num_prompt: int, prompt_logprobs: int | None) -> None:
+    """Log probabilities of a prompt must fit into messages and memory. Raises InvalidRequest, naming the limit."""
+    if prompt_logprobs is not None and (needed := num_prompt * (prompt_logprobs + 1)) > MAX_PROMPT_SCORES:
+        raise refusal(
+            "sampling.prompt_logprobs",
+            f"{num_prompt} prompt tokens with {prompt_logprobs} each are {needed} numbers, at most {MAX_PROMPT_SCORES}",
+        )
+
+
 def check_ids(field: str, ids: tuple[int, ...], model: ModelFacts) -> None:
     """Raises InvalidRequest for an id that the model does not have."""
-    if violations := tuple(_token_ids(field, ids, model, len(ids))):
+    if violations := tuple(id_violations(field, ids, vocab_size=model.vocab_size, limit=len(ids))):
         raise InvalidRequest(message=f"{field}: {violations[0].description}", violations=violations)
 
 
@@ -126,7 +125,8 @@ def _prompt(asked: Asked, model: ModelFacts, limits: RouterSection) -> Found:
     if asked.chat is not None:
         yield from islice(_chat(asked), MAX_CHAT_VIOLATIONS)
     if asked.token_ids is not None:
-        yield from _token_ids("token_ids.ids", asked.token_ids, model, limits.max_prompt_tokens)
+        limit, vocab_size = limits.max_prompt_tokens, model.vocab_size
+        yield from id_violations("token_ids.ids", asked.token_ids, vocab_size=vocab_size, limit=limit)
         if not asked.token_ids:
             yield _violation("token_ids.ids", "is empty")
 
@@ -142,68 +142,3 @@ def _chat(asked: Asked) -> Found:
             yield _violation(f"chat.messages[{index}].role", f"must be one of {', '.join(ROLES)}")
         if not message.content.strip():
             yield _violation(f"chat.messages[{index}].content", "is empty or only whitespace")
-
-
-def _token_ids(field: str, ids: tuple[int, ...], model: ModelFacts, limit: int) -> Found:
-    if len(ids) > limit:
-        yield _violation(field, f"{len(ids)} ids, at most {limit}")
-    known = ids[:limit]
-    if known and not 0 <= min(known) <= max(known) < model.vocab_size:  # the loop below takes ten times as long
-        index = next(index for index, token in enumerate(known) if not 0 <= token < model.vocab_size)
-        yield _violation(f"{field}[{index}]", f"{ids[index]} is not below the vocabulary size of {model.vocab_size}")
-
-
-def _ranges(sampling: AskedSampling, limits: RouterSection) -> Found:
-    if (temperature := sampling.temperature) is not None and not 0 <= temperature <= MAX_TEMPERATURE:
-        yield _violation("sampling.temperature", f"{temperature:g} is not between 0 and {MAX_TEMPERATURE:g}")
-    if (top_p := sampling.top_p) is not None and not 0 < top_p <= 1:
-        yield _violation("sampling.top_p", f"{top_p:g} is not above 0 and at most 1")
-    if sampling.top_k is not None and not 0 <= sampling.top_k < 1 << 31:
-        yield _violation("sampling.top_k", f"{sampling.top_k} is not 0 (off) or a positive 31-bit number")
-    if sampling.seed is not None and sampling.seed not in _INT64:
-        yield _violation("sampling.seed", f"{sampling.seed} is not a signed 64-bit number")
-    if sampling.max_tokens is not None and not 1 <= sampling.max_tokens < 1 << 31:
-        yield _violation("sampling.max_tokens", f"{sampling.max_tokens} is not a positive 31-bit number")
-    if sampling.min_tokens is not None and sampling.min_tokens < 0:
-        yield _violation("sampling.min_tokens", f"{sampling.min_tokens} is negative")
-    elif (
-        sampling.max_tokens is not None
-        and sampling.min_tokens is not None
-        and sampling.min_tokens > sampling.max_tokens
-    ):
-        yield _violation("sampling.min_tokens", f"{sampling.min_tokens} is over max_tokens {sampling.max_tokens}")
-    if sampling.n is not None and not 1 <= sampling.n <= limits.max_n:
-        yield _violation("sampling.n", f"{sampling.n} is not between 1 and {limits.max_n}")
-    elif (sampling.n or 1) > 1 and (sampling.n or 1) * (sampling.max_tokens or 1) > MAX_OUTPUT_TOKENS:
-        yield _violation("sampling.n", f"n x max_tokens is over the budget of {MAX_OUTPUT_TOKENS} tokens")
-    if sampling.stream_interval is not None and not 1 <= sampling.stream_interval <= MAX_STREAM_INTERVAL:
-        yield _violation("sampling.stream_interval", f"{sampling.stream_interval} is not 1 to {MAX_STREAM_INTERVAL}")
-
-
-def _stops(sampling: AskedSampling, model: ModelFacts, limits: RouterSection) -> Found:
-    if len(sampling.stop) > limits.max_stop_strings:
-        yield _violation("sampling.stop", f"{len(sampling.stop)} strings, at most {limits.max_stop_strings}")
-    for index, stop in enumerate(sampling.stop[: limits.max_stop_strings]):
-        if not 1 <= len(stop) <= limits.max_stop_chars:
-            yield _violation(
-                f"sampling.stop[{index}]", f"{len(stop)} characters, 1 to {limits.max_stop_chars} are allowed"
-            )
-    yield from _token_ids("sampling.stop_token_ids", sampling.stop_token_ids, model, MAX_STOP_TOKENS)
-
-
-def _unserved(sampling: AskedSampling) -> Found:
-    """Known to the protocol, not served by this release, and not holding the value that changes nothing."""
-    unused = {
-        "min_p": sampling.min_p in (None, 0.0),
-        "repetition_penalty": sampling.repetition_penalty in (None, 1.0),
-        "frequency_penalty": sampling.frequency_penalty in (None, 0.0),
-        "presence_penalty": sampling.presence_penalty in (None, 0.0),
-        "logit_bias": not sampling.logit_bias or all(bias == 0 for bias in sampling.logit_bias.values()),
-        "allowed_token_ids": not sampling.allowed_token_ids,
-        "bad_words": not sampling.bad_words,
-        "logprobs": sampling.logprobs is None,
-        "prompt_logprobs": sampling.prompt_logprobs is None,
-    }
-    for name, is_unused in unused.items():
-        if not is_unused:
-            yield _violation(f"sampling.{name}", "is not served by this release: leave it out")

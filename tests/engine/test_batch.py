@@ -83,8 +83,8 @@ def test_adopted_pages_give_the_answer_of_the_worker_that_computed_them() -> Non
     for source, target in zip(here.batch[first].pages, refs, strict=True):
         there.storage.page(target.page)[:] = here.storage.page(source.page)
     there.cache.fulfil(refs)
-    first = {draw.choice.index: Draw(token=draw.token) for draw in drawn}
-    adopted = there.batch.adopt(given, refs, first, arrived=0.0, held=0)
+    firsts = {draw.choice.index: Draw(token=draw.token) for draw in drawn}
+    adopted = there.batch.adopt(given, refs, firsts, arrived=0.0, held=0)
     output = {draw.choice.index: [draw.token] for draw in adopted}
     there.batch.proceed(adopted)
     alive = [draw.sequence for draw in adopted]

@@ -2,126 +2,22 @@
 boundary on the in-memory network, with the demo model's tokenizer and played workers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-import grpc
 import pytest
 
-from common.config.sections.router import RouterSection
-from common.core.entropy import SeededEntropy
 from common.core.errors import (
     AlreadyExists,
-    BatonError,
     Cancelled,
     ContextLengthExceeded,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
-    Unsupported,
 )
-from common.core.ids import TokenId
-from common.core.worker import Role
 from common.observe import catalogue
-from common.rpc.bind import Bind
 from common.rpc.client import call, stream
-from common.rpc.deadline import DeadlinePolicy
-from common.rpc.options import Surface
-from common.rpc.server import serve
-from common.text.tokenizer import Tokenizer
-from common.transfer.offload import InlineOffload
-from protos.baton.v1 import cluster_pb2, cluster_pb2_grpc, generation_pb2, generation_pb2_grpc, types_pb2
-from services.router.frontend import Frontend, generation_service
-from services.router.intake import Intake
-from services.router.language import Language
-from services.router.operators import Operators, cluster_service
-from services.router.validate import ModelFacts
-from tests.router.build import ROUTER
+from protos.baton.v1 import cluster_pb2, generation_pb2, types_pb2
 from tests.router.cast import true_token
-from tests.router.house import House, play
-from tests.sim.transport import memory_connect, memory_server
-
-TOKENIZER = Tokenizer.load(Path("models/demo"))
-MODEL = ModelFacts(name="demo", context_length=4096, vocab_size=4096, eos_token_ids=(TokenId(1),), digest=b"d" * 32)
-IDS = generation_pb2.TokenIds(ids=range(1, 9))
-
-
-class Door:
-    """A router's listener and one client of it."""
-
-    def __init__(self, house: House, channel: grpc.aio.Channel) -> None:
-        self.house = house
-        self.clients = generation_pb2_grpc.GenerationServiceStub(channel)
-        self.operators = cluster_pb2_grpc.ClusterServiceStub(channel)
-
-    async def generate(
-        self, *, timeout_s: float | None = 30.0, **fields: object
-    ) -> list[generation_pb2.GenerateResponse]:
-        """Every response of one request. Raises the BatonError that ended it."""
-        request = generation_pb2.GenerateRequest(**fields)  # type: ignore[arg-type]
-        async with stream(self.clients.Generate, request, peer="router", timeout_s=timeout_s) as responses:
-            return [response async for response in responses]
-
-    async def error_of(self, **fields: object) -> BatonError:
-        with pytest.raises(BatonError) as caught:
-            await self.generate(**fields)  # type: ignore[arg-type]
-        return caught.value
-
-
-Act = Callable[[Door], Awaitable[None]]
-
-
-def at_the_door(act: Act) -> None:
-    async def story(house: House) -> None:
-        await house.stage.enter("p0", Role.PREFILL)
-        await house.stage.enter("d0", Role.DECODE)
-        await asyncio.sleep(0.1)
-        language = Language(TOKENIZER)
-        intake = Intake(
-            model=MODEL,
-            limits=RouterSection(),
-            language=language,
-            secret=b"s" * 32,
-            clock=house.clock,
-            entropy=SeededEntropy(5),
-            offload=InlineOffload(),
-        )
-        frontend = Frontend(intake=intake, dispatcher=house.dispatcher, language=language, clock=house.clock)
-        operators = Operators(
-            router=ROUTER,
-            fleet=house.fleet,
-            mirror=house.stage.mirror,
-            admission=house.admission,
-            dispatcher=house.dispatcher,
-            recent=house.recent,
-            metrics=house.metrics,
-        )
-        server = await serve(
-            [generation_service(frontend), cluster_service(operators)],
-            Bind(),
-            surface=Surface.CLIENT,
-            deadlines=DeadlinePolicy(default_s=600.0, max_s=3600.0),
-            make_server=memory_server(house.network, "router"),
-            with_reflection=False,
-        )
-        async with memory_connect(house.network, "client")(server.address) as channel:
-            await act(Door(house, channel))
-            check_sums(house)
-        await server.stop(0)
-
-    play(story)
-
-
-def check_sums(house: House) -> None:
-    """received = finished + failed + cancelled + refused, when nothing is in flight."""
-    ends = (
-        catalogue.REQUESTS_FINISHED,
-        catalogue.REQUESTS_FAILED,
-        catalogue.REQUESTS_CANCELLED,
-        catalogue.REQUESTS_REFUSED,
-    )
-    total = sum(house.metrics.total(metric) for metric in ends)
-    assert house.metrics.total(catalogue.REQUESTS_RECEIVED) == total + house.dispatcher.num_active
+from tests.router.door import IDS, TOKENIZER, Door, at_the_door
 
 
 def test_a_request_streams_exactly_and_ends_with_usage_and_stations() -> None:
@@ -174,13 +70,13 @@ def test_the_deadline_and_the_request_id_are_told_first() -> None:
 
 def test_all_violations_arrive_with_their_fields() -> None:
     async def act(door: Door) -> None:
-        error = await door.error_of(sampling=types_pb2.SamplingParams(temperature=9.0, n=0, min_p=0.5))
+        error = await door.error_of(sampling=types_pb2.SamplingParams(temperature=9.0, n=0, min_p=1.5))
         assert isinstance(error, InvalidRequest)
         assert [violation.field for violation in error.violations] == [
             "prompt",
             "sampling.temperature",
-            "sampling.n",
             "sampling.min_p",
+            "sampling.n",
         ]
         too_long = await door.error_of(token_ids=IDS, sampling=types_pb2.SamplingParams(max_tokens=5000))
         assert isinstance(too_long, ContextLengthExceeded)
@@ -258,16 +154,6 @@ def test_cancel_by_id_ends_the_stream_and_is_idempotent() -> None:
         assert isinstance(await running, Cancelled)
         with pytest.raises(NotFound):
             await call(door.clients.CancelRequest, unknown, peer="router", timeout_s=5)
-
-    at_the_door(act)
-
-
-def test_resume_says_that_it_is_not_served() -> None:
-    async def act(door: Door) -> None:
-        request = generation_pb2.ResumeRequest(request_id="mine")
-        async with stream(door.clients.Resume, request, peer="router", timeout_s=5) as responses:
-            with pytest.raises(Unsupported):
-                await anext(responses)
 
     at_the_door(act)
 

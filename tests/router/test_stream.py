@@ -83,17 +83,23 @@ def test_a_delta_without_content_is_not_sent() -> None:
 
 
 def test_tokens_gather_up_to_the_interval() -> None:
+    """The first comes at once: a client that gathers still sees early that it is served."""
     source = stream(stream_interval=3)
-    source.accept(emitted(0, 5, 6))
+    source.accept(emitted(0, 4))
+    assert len((read(source) or ())[0].tokens) == 1
+    source.accept(emitted(1, 5, 6))
     with pytest.raises(TimeoutError):
         read(source)
-    source.accept(emitted(2, 7))
-    assert len((read(source) or ())[0].tokens) == 3
+    source.accept(emitted(3, 7))
+    (delta,) = read(source) or ()
+    assert (delta.first_index, delta.tokens, delta.text_offset) == (1, (5, 6, 7), 2)
 
 
 def test_the_reader_gets_what_is_buffered_before_the_error() -> None:
     source = stream(stream_interval=3)
     source.accept(emitted(0, 5))
+    read(source)
+    source.accept(emitted(1, 6))
     source.close(Cancelled(message="gone"))
     assert read(source)
     with pytest.raises(Cancelled):

@@ -11,7 +11,8 @@ from common.core.errors import ContextLengthExceeded, InvalidRequest, NotFound
 from common.core.ids import TokenId
 from common.text.chat import MAX_MESSAGES, ChatMessage
 from services.router.asked import Asked, AskedSampling
-from services.router.validate import MAX_CHAT_VIOLATIONS, ModelFacts, check, check_length
+from services.router.ranges import MAX_VIOLATIONS
+from services.router.validate import MAX_CHAT_VIOLATIONS, ModelFacts, check, check_length, check_scores
 
 MODEL = ModelFacts(name="demo", context_length=4096, vocab_size=4096, eos_token_ids=(TokenId(1),))
 LIMITS = RouterSection()
@@ -40,12 +41,14 @@ BAD_SAMPLING = [
     *[("seed", value) for value in (1 << 63, -(1 << 63) - 1)],
     *[("min_tokens", value) for value in (-1,)],
     *[("stream_interval", value) for value in (0, 257)],
-    *[("min_p", value) for value in (0.1, NAN, -1.0)],
-    *[("repetition_penalty", value) for value in (1.1, 0.0, NAN)],
-    *[("frequency_penalty", value) for value in (0.1, -3.0, NAN)],
-    *[("presence_penalty", value) for value in (0.1, INF)],
-    *[("logit_bias", value) for value in ({1: 5.0}, {1: NAN})],
-    *[("allowed_token_ids", (1,)), ("bad_words", ("no",)), ("logprobs", 0), ("logprobs", 21), ("prompt_logprobs", 1)],
+    *[("min_p", value) for value in (1.1, NAN, -1.0)],
+    *[("repetition_penalty", value) for value in (10.1, 0.0, -1.0, NAN, INF)],
+    *[("frequency_penalty", value) for value in (2.1, -3.0, NAN)],
+    *[("presence_penalty", value) for value in (-2.1, INF)],
+    *[("logprobs", value) for value in (21, -2)],
+    *[("prompt_logprobs", value) for value in (21, -1)],
+    *[("logit_bias", dict.fromkeys(range(1025), 1.0))],
+    *[("bad_words", ("no",) * 257)],
     *[("stop", ("x",) * 17)],
 ]
 
@@ -67,10 +70,19 @@ def test_a_bad_value_is_refused_by_its_path(field: str, value: object) -> None:
         ("seed", -(1 << 63)),
         ("seed", (1 << 63) - 1),
         ("min_p", 0.0),
-        ("repetition_penalty", 1.0),
-        ("frequency_penalty", 0.0),
-        ("presence_penalty", -0.0),
-        ("logit_bias", {}),
+        ("min_p", 1.0),
+        ("repetition_penalty", 0.1),
+        ("repetition_penalty", 10.0),
+        ("frequency_penalty", -2.0),
+        ("presence_penalty", 2.0),
+        ("logit_bias", {0: -100.0, 4095: 100.0}),
+        ("logit_bias", dict.fromkeys(range(1024), 1.0)),
+        ("allowed_token_ids", tuple(range(4096))),
+        ("bad_words", ("no",) * 256),
+        ("bad_token_sequences", ((1,) * 64,)),
+        ("logprobs", 0),
+        ("logprobs", 20),
+        ("prompt_logprobs", 20),
         ("stop", ()),
         ("stop", ("x",) * 16),
         ("stop", ("x" * 256,)),
@@ -87,13 +99,46 @@ def test_a_bad_stop_string_is_named_by_its_index(stop: str) -> None:
     assert fields_of(sampled(stop=("fine", stop))) == ["sampling.stop[1]"]
 
 
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"logit_bias": {4096: 1.0}}, "logit_bias[4096]"),
+        ({"logit_bias": {3: 1.0, 7: NAN}}, "logit_bias[7]"),
+        ({"logit_bias": {7: 100.5}}, "logit_bias[7]"),
+        ({"allowed_token_ids": (5, 4096)}, "allowed_token_ids[1]"),
+        ({"bad_words": ("fine", "")}, "bad_words[1]"),
+        ({"bad_words": (" ",)}, "bad_words[0]"),
+        ({"bad_words": ("x" * 257,)}, "bad_words[0]"),
+        ({"bad_token_sequences": ((1,), ())}, "bad_token_sequences[1]"),
+        ({"bad_token_sequences": ((1, 4096),)}, "bad_token_sequences[0].ids[1]"),
+        ({"bad_token_sequences": ((1,) * 65,)}, "bad_token_sequences[0].ids"),
+    ],
+)
+def test_a_bad_entry_of_a_list_is_named(values: dict[str, object], field: str) -> None:
+    assert fields_of(sampled(**values)) == [f"sampling.{field}"]
+
+
+def test_a_thousand_bad_entries_do_not_crowd_out_the_others() -> None:
+    found = fields_of(sampled(logit_bias=dict.fromkeys(range(1000), NAN), bad_words=("",) * 200, min_p=2.0))
+    assert found[0] == "sampling.min_p"
+    assert len(found) == 1 + 2 * MAX_VIOLATIONS
+
+
+@pytest.mark.parametrize(("num_prompt", "count"), [(131_072, 0), (65_536, 1), (6_241, 20)])
+def test_log_probabilities_of_a_prompt_have_a_stated_limit(num_prompt: int, count: int) -> None:
+    check_scores(num_prompt, count)
+    check_scores(num_prompt * 100, None)
+    with pytest.raises(InvalidRequest, match="131072"):
+        check_scores(num_prompt + 1, count)
+
+
 def test_all_violations_come_at_once() -> None:
     asked = Asked(
         request_id="no spaces please",
         tenant="-x",
         cache_salt="s" * 10_000,
         priority=9,
-        sampling=AskedSampling(temperature=NAN, n=0, max_tokens=0, min_p=0.5),
+        sampling=AskedSampling(temperature=NAN, n=0, max_tokens=0, min_p=1.5, bad_words=("",)),
     )
     assert fields_of(asked) == [
         "request_id",
@@ -102,9 +147,10 @@ def test_all_violations_come_at_once() -> None:
         "priority",
         "prompt",
         "sampling.temperature",
+        "sampling.min_p",
         "sampling.max_tokens",
         "sampling.n",
-        "sampling.min_p",
+        "sampling.bad_words[0]",
     ]
 
 

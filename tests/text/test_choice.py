@@ -96,22 +96,24 @@ def test_tokens_behind_a_stop_string_do_not_count() -> None:
 def test_a_stop_token_counts_and_adds_no_text() -> None:
     it = ChoiceText(demo(), stops=["zz"])
     word, stop = tokens_of("z"), tokens_of("!")
-    assert it.push((*word, *stop), is_last=True, stop_token=stop[0]) == TextDelta(text="z", num_tokens=2)
+    assert it.push((*word, *stop), is_last=True, stop_token=stop[0]) == TextDelta(
+        text="z", num_tokens=2, offsets=(0, 1)
+    )
 
 
 def test_a_stop_string_before_the_stop_token_wins() -> None:
     end = demo().control.ids["<|end|>"]
     it = ChoiceText(demo(), stops=["b"])
     delta = it.push((*tokens_of("a"), *tokens_of("b"), end), is_last=True, stop_token=end)
-    assert delta == TextDelta(text="a", num_tokens=2, stop_string="b")
+    assert delta == TextDelta(text="a", num_tokens=2, stop_string="b", offsets=(0, 1))
 
 
 def test_min_tokens_suspends_stop_strings_and_nothing_else() -> None:
     tokens = (*tokens_of("a"), *tokens_of("b"), *tokens_of("a"), *tokens_of("b"))
     it = ChoiceText(demo(), stops=["b"], min_tokens=3)
-    assert it.push(tokens) == TextDelta(text="aba", num_tokens=4, stop_string="b")
+    assert it.push(tokens) == TextDelta(text="aba", num_tokens=4, stop_string="b", offsets=(0, 1, 2, 3))
     exact = ChoiceText(demo(), stops=["b"], min_tokens=2)
-    assert exact.push(tokens) == TextDelta(text="a", num_tokens=2, stop_string="b")
+    assert exact.push(tokens) == TextDelta(text="a", num_tokens=2, stop_string="b", offsets=(0, 1))
 
 
 def test_held_text_goes_out_at_the_end() -> None:

@@ -134,3 +134,27 @@ class RouterSection:
         minimum=1,
         maximum=65536,
     )
+    resume_window_s: float = knob(
+        30.0,
+        owner="services/router",
+        unit="seconds",
+        reason="a resumable request waits so long for its client; as long as a slow reader is waited for",
+        minimum=0.1,
+        maximum=3600,
+    )
+    resume_buffer_bytes: int = knob(
+        MIB,
+        owner="services/router",
+        unit="bytes per resumable request",
+        reason="the last 10,000 tokens without log probabilities, 600 with 20 each; older ones cannot be resumed from",
+        minimum=1024,
+        maximum=1024 * MIB,
+    )
+    resume_total_bytes: int = knob(
+        64 * MIB,
+        owner="services/router",
+        unit="bytes",
+        reason="of all resumable requests together; over it the oldest cannot be resumed any more",
+        minimum=1024,
+        maximum=65_536 * MIB,
+    )

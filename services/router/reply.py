@@ -1,0 +1,102 @@
+"""What is written to one client's call: the prompt, its log probabilities, deltas, the last response."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from common.core.errors import BatonError
+from common.rpc.deadline import DEADLINE_KEY
+from services.router.delta import Delta
+from services.router.frontend_messages import (
+    Response,
+    Wrap,
+    as_it_is,
+    delta_to_wire,
+    last_response,
+    new_response,
+    prompt_scores_to_wire,
+    tell_prompt,
+)
+from services.router.journey import Journey
+from services.router.language import Language
+
+REQUEST_ID_KEY = "baton-request-id"
+"""Initial metadata of Generate and Resume: the request's id, the client's own or a minted one."""
+
+FLUSH_S = 5.0
+"""Chosen: how long the last deltas of an ended request may take to leave. The work is over by then."""
+
+SCORES_OF_MESSAGE = 1024
+"""Chosen: with 20 likeliest tokens each, under a tenth of the largest reply."""
+
+Context = Any
+"""grpc.aio.ServicerContext, or the simulation's."""
+
+
+class Reply:
+    """One call's view of a journey. Owner: the handler of the call; the journey's stream has one reader at a time."""
+
+    def __init__(self, journey: Journey, context: Context, language: Language, wrap: Wrap = as_it_is) -> None:
+        self._journey = journey
+        self._wrap = wrap
+        self._context = context
+        self._language = language
+        self._is_first = True
+        self._next_position = 1
+
+    async def begin(self, allowed_s: float) -> None:
+        """Tells the client how its request is called, and the deadline that it got."""
+        name = self._journey.request.id
+        header = ((REQUEST_ID_KEY, name), (DEADLINE_KEY, str(round(allowed_s * 1000))))
+        await self._context.send_initial_metadata(header)
+
+    def skip_prompt(self) -> None:
+        """The client has the prompt and its log probabilities."""
+        self._next_position = len(self._journey.request.prompt)
+        self._is_first = False
+
+    async def write(self, given: Sequence[Delta] = ()) -> None:
+        """Everything the client gets but the status: first what it was `given` before, then what is new.
+
+        Held up by nothing but the client's own reading. The error that ended the request is the caller's to raise.
+        """
+        if given:
+            await self._write_deltas(given)
+        with suppress(BatonError):
+            while (deltas := await self._journey.stream.read()) is not None:
+                await self._write_deltas(deltas)
+            await self._context.write(self._wrap(last_response(self._journey.record)))
+
+    async def _write_deltas(self, deltas: Iterable[Delta]) -> None:
+        await self._write_scores()
+        with_ids = self._journey.request.text.return_token_ids
+        response = self._response()
+        response.deltas.extend(delta_to_wire(each, with_ids=with_ids, spell=self._language.spell) for each in deltas)
+        await self._context.write(self._wrap(response))
+
+    async def _write_scores(self) -> None:
+        """All that is known when the first delta comes, which is all there is."""
+        journey = self._journey
+        while scores := journey.stream.scores_from(self._next_position, SCORES_OF_MESSAGE):
+            response = self._response()
+            response.prompt_logprobs.CopyFrom(
+                prompt_scores_to_wire(journey.request.prompt, self._next_position, scores, self._language.spell)
+            )
+            self._next_position += len(scores)
+            await self._context.write(self._wrap(response))
+
+    def _response(self) -> Response:
+        """The next one; the first tells the prompt."""
+        response = new_response(self._journey.request)
+        if self._is_first:
+            self._is_first = False
+            tell_prompt(response, self._journey.request)
+        return response
+
+
+async def flush(writer: asyncio.Task[None]) -> None:
+    """Waits until the client has taken what it has not read yet; not for one that does not read."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLUSH_S):
+            await writer
