@@ -49,7 +49,7 @@ def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits:
     decode: list[SequenceId] = []
     while queue:
         view = queue.pop(0)
-        num_tokens = 1 if view.is_decoding else grants[view.id]
+        num_tokens = 1 if view.is_decoding else grants.get(view.id, 0)
         if num_tokens == 0:
             continue
         pages = view.pages_to_grow(num_tokens, limits.page_size)
@@ -68,13 +68,15 @@ def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits:
 
 
 def _grants(active: tuple[SequenceView, ...], limits: DecodeLimits) -> dict[SequenceId, int]:
-    """Tokens that each local prompt may compute in this step: class by class, the tenants in turn."""
+    """Tokens that local prompts may compute in this step: class by class, the tenants in turn; who gets none is absent."""
     prompts = [view for view in active if not view.is_decoding]
     grants: dict[SequenceId, int] = {}
     if not prompts:
         return grants
     budget = limits.extend_tokens if len(prompts) < len(active) else limits.idle_extend_tokens
     for view in in_turns(prompts):
+        if budget == 0:
+            break
         grants[view.id] = min(view.num_pending, budget)
         budget -= grants[view.id]
     return grants
