@@ -10,8 +10,7 @@ from torch import Tensor
 
 from common.core.step import StepRow
 from common.model.ragged import RaggedTokens
-from kernels.attention_decode import decode_groups
-from kernels.attention_extend import extend_row
+from kernels.attention import attention_rows
 from kernels.kv_store import slot_rows
 
 
@@ -44,14 +43,12 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
         if row.samples:
             wanted.append(len(tokens) - 1)
     positions_T = torch.tensor(positions, device=device)
-    num_decodes = sum(len(row.tokens) == 1 for row in rows)
-    decodes, extends = rows[:num_decodes], rows[num_decodes:]
     return RaggedTokens(
         tokens_T=torch.tensor(tokens, device=device),
         positions_T=positions_T,
         slot_rows_2TK=slot_rows(kv_PL2KSD, torch.tensor(pages, device=device), positions_T % page_size),
-        num_decodes=num_decodes,
-        decode_groups=tuple(decode_groups([row.pages for row in decodes], [row.end for row in decodes], kv_PL2KSD)),
-        extends=tuple(extend_row(row.pages, row.start, len(row.tokens), kv_PL2KSD) for row in extends),
+        rows=attention_rows(
+            [row.pages for row in rows], [row.start for row in rows], [len(row.tokens) for row in rows], kv_PL2KSD
+        ),
         wanted_R=torch.tensor(wanted, dtype=torch.int64, device=device),
     )

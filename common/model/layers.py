@@ -12,9 +12,7 @@ from torch import Tensor
 from common.model.layer_weights import ExpertWeights, LayerWeights
 from common.model.ragged import RaggedTokens
 from common.model.spec import ExpertsSpec, ModelSpec
-from kernels.attention_decode import attention_decode
-from kernels.attention_extend import attention_extend
-from kernels.attention_form import AttentionForm
+from kernels.attention import attention
 from kernels.cpu.gather import Workspace
 from kernels.kv_store import kv_store
 from kernels.linear import LinearWeight, linear
@@ -61,20 +59,8 @@ def _attend(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, st
         rotary_(heads_TXD[:, : spec.num_heads + spec.num_kv_heads, : 2 * cos_TE.shape[1]], cos_TE, sin_TE)
     q_THD, k_TKD, v_TKD = heads_TXD.split_with_sizes([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
     kv_store(step.kv_PL2KSD, layer, step.tokens.slot_rows_2TK, k_TKD, v_TKD)
-    return _attention(q_THD, layer, step, spec.layers[layer].form).flatten(1)
-
-
-def _attention(q_THD: Tensor, layer: int, step: StepTensors, form: AttentionForm) -> Tensor:
-    """(T, H, D): decode rows together, then each extend row."""
-    tokens, kv, workspace = step.tokens, step.kv_PL2KSD, step.workspace
-    outs = []
-    if tokens.decode_groups:
-        outs.append(attention_decode(q_THD[: tokens.num_decodes], kv, layer, tokens.decode_groups, workspace, form))
-    first = tokens.num_decodes
-    for row in tokens.extends:
-        outs.append(attention_extend(q_THD[first : first + row.num_tokens], kv, layer, row, workspace, form))
-        first += row.num_tokens
-    return outs[0] if len(outs) == 1 else torch.cat(outs)
+    rows, form = step.tokens.rows, spec.layers[layer].form
+    return attention(q_THD, step.kv_PL2KSD, layer, rows, step.workspace, form).flatten(1)
 
 
 def _run_experts(x_TC: Tensor, weights: ExpertWeights, experts: ExpertsSpec) -> Tensor:

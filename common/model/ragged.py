@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kernels.attention_decode import DecodeGroup
-from kernels.attention_extend import ExtendRow
+from kernels.attention import AttentionRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RaggedTokens:
-    """T tokens: first `num_decodes` rows of one token each, then the rows of `extends`, one after the other.
+    """T tokens: those of `rows`, one after the other.
 
     `slot_rows_2TK` says where each token's keys and values are stored (kernels/kv_store). Logits are computed for the
     tokens at `wanted_R` only.
@@ -19,7 +18,5 @@ class RaggedTokens:
     tokens_T: Tensor
     positions_T: Tensor
     slot_rows_2TK: Tensor
-    num_decodes: int
-    decode_groups: tuple[DecodeGroup, ...]
-    extends: tuple[ExtendRow, ...]
+    rows: AttentionRows
     wanted_R: Tensor

@@ -1,0 +1,80 @@
+"""Attention of new tokens over pages: rows of one token (decode) or several (extend), each over its own context.
+
+    out[t] = softmax(score) v        over positions up to the token's own; kernels/attention_form has the score
+
+Bound by bytes of the contexts where a row is one token, by FLOPs where it is many. Legend: T tokens of all rows, H
+query heads, K key-value heads, D head dim, P pages, L layers, 2 key and value, S slots per page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.attention_decode import DecodeGroup, attention_decode, decode_groups
+from kernels.attention_extend import ExtendRow, attention_extend, extend_row
+from kernels.attention_form import AttentionForm
+from kernels.cpu import native_attention
+from kernels.cpu.gather import Workspace
+from kernels.cpu.native_attention import NativeRows
+from kernels.dispatch import Backend, backend, native
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TorchRows:
+    """Rows for torch's operators: `num_decodes` rows of one token in groups, then the others."""
+
+    num_decodes: int
+    decode_groups: tuple[DecodeGroup, ...]
+    extends: tuple[ExtendRow, ...]
+
+
+AttentionRows = NativeRows | TorchRows
+"""The rows of one forward pass, prepared once for all layers."""
+
+
+def attention_rows(
+    tables: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int], kv_PL2KSD: Tensor
+) -> AttentionRows:
+    """Rows of `counts` new tokens from position `starts` on. Those of one token come first; sorted by length they are
+    fastest. A table may be longer than its context.
+
+    Raises IndexError for a page that does not exist, or a table too short for its context.
+    """
+    library = native() if backend(kv_PL2KSD) is Backend.CPU else None
+    if library is not None and native_attention.can_attend(kv_PL2KSD):
+        return native_attention.native_rows(library, tables, starts, counts, kv_PL2KSD)
+    num_decodes = sum(count == 1 for count in counts)
+    lengths = [start + 1 for start in starts[:num_decodes]]
+    return TorchRows(
+        num_decodes=num_decodes,
+        decode_groups=tuple(decode_groups(tables[:num_decodes], lengths, kv_PL2KSD)),
+        extends=tuple(
+            extend_row(table, start, count, kv_PL2KSD)
+            for table, start, count in zip(
+                tables[num_decodes:], starts[num_decodes:], counts[num_decodes:], strict=True
+            )
+        ),
+    )
+
+
+def attention(
+    q_THD: Tensor, kv_PL2KSD: Tensor, layer: int, rows: AttentionRows, workspace: Workspace, form: AttentionForm
+) -> Tensor:
+    """(T, H, D), contiguous. The tokens of all rows end to end; their own KV is stored already.
+
+    A token's result does not depend on the tokens beside it, on how its context was cut into rows, or on the number of
+    threads, bit for bit: in every type with native operators, in fp32 without them.
+    """
+    if isinstance(rows, NativeRows):
+        return native_attention.attend(q_THD, kv_PL2KSD, layer, rows, form)
+    outs = []
+    if rows.num_decodes:
+        q_BHD = q_THD[: rows.num_decodes]
+        outs.append(attention_decode(q_BHD, kv_PL2KSD, layer, rows.decode_groups, workspace, form))
+    first = rows.num_decodes
+    for row in rows.extends:
+        outs.append(attention_extend(q_THD[first : first + row.num_tokens], kv_PL2KSD, layer, row, workspace, form))
+        first += row.num_tokens
+    return outs[0] if len(outs) == 1 else torch.cat(outs)
