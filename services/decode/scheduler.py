@@ -68,7 +68,7 @@ def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits:
 
 
 def _grants(active: tuple[SequenceView, ...], limits: DecodeLimits) -> dict[SequenceId, int]:
-    """Tokens that local prompts may compute in this step: class by class, the tenants in turn; who gets none is absent."""
+    """Tokens that local prompts may compute in this step: the tenants of a class in turn. Who gets none is absent."""
     prompts = [view for view in active if not view.is_decoding]
     grants: dict[SequenceId, int] = {}
     if not prompts:
