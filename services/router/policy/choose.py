@@ -3,11 +3,11 @@
 from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.classify import Facts
-from services.router.policy.reading import Reading, read_on
+from services.router.policy.reading import Reading, read_on, with_lateness
 from services.router.policy.route import Candidate, Decision, Route
 from services.router.policy.scene import Scene, can_take, make_scene
 from services.router.policy.settings import PolicySettings, Routes
-from services.router.policy.writing import Writing, hand_over_s, write_on
+from services.router.policy.writing import Writing, displaced_s, hand_over_s, write_on
 from services.router.view import FleetView
 
 __all__ = ["can_take", "choose", "choose_prefill"]
@@ -20,7 +20,7 @@ def choose(facts: Facts, view: FleetView, settings: PolicySettings) -> Decision 
         return None
     writings = {worker.worker: write_on(worker, scene) for worker in scene.writers}
     able = {worker.worker: worker for worker in (*scene.readers, *scene.writers)}
-    readings = {ref: read_on(worker, scene) for ref, worker in able.items()}
+    readings = with_lateness({ref: read_on(worker, scene) for ref, worker in able.items()}, settings)
     locals_ = _best_locals(scene, readings, writings)
     remotes = _best_remotes(scene, readings, writings)
     allowed = _allowed(scene, locals_, remotes)
@@ -103,6 +103,7 @@ def _remote(reading: Reading, writing: Writing, scene: Scene) -> Candidate:
         **{f"prefill_{name}" if name in _BOTH else name: value for name, value in reading.terms.items()},
         **writing.terms,
         "hand_over": hand_over_s(reading, writing, scene),
+        "displaced": displaced_s(writing, scene),
     }
     return Candidate(
         route=Route(decode=writing.worker.worker, prefill=reading.worker.worker, source=reading.source),

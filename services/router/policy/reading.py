@@ -6,6 +6,7 @@ from common.core.cost.model import CostModel, LocalExtend
 from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.policy.scene import Scene
+from services.router.policy.settings import PolicySettings
 from services.router.view import WorkerView
 
 
@@ -16,6 +17,7 @@ class Reading:
     worker: WorkerView
     terms: dict[str, float]
     seconds: float
+    queue_s: float
     read_s: float
     step_s: float
     source: WorkerRef | None
@@ -41,9 +43,12 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
             source = next(each.worker for each in scene.view.workers if each.worker.worker == scene.best_holder)
     recent = worker.recent(scene.view.now) - scene.least_recent[worker.role]
     terms = {
-        "queue": queue_s,
+        "queue": settings.queue_weight * queue_s,
         "read": own.seconds,
         "fetch": fetch_s,
+        "others": settings.others_weight
+        * scene.congestion
+        * cost.extend_seconds(facts.context_tokens - cached, cached),
         "neighbours": settings.damage_weight * own.added_s * (num_answers(worker) + 1 if _writes(worker) else 0),
         "balance": settings.balance_weight * cost.extend_token_s * recent,
         **scene.shared_s(worker),
@@ -52,10 +57,19 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
         worker=worker,
         terms=terms,
         seconds=queue_s + fetch_s + own.seconds,
+        queue_s=queue_s,
         read_s=own.seconds,
         step_s=own.step_s,
         source=source,
     )
+
+
+def with_lateness(readings: dict[WorkerRef, Reading], settings: PolicySettings) -> dict[WorkerRef, Reading]:
+    """Queues much longer than the shortest one cost more than their seconds: a hit is not worth any wait."""
+    least_s = min((reading.queue_s for reading in readings.values()), default=0.0)
+    for reading in readings.values():
+        reading.terms["late"] = max(0.0, reading.queue_s - least_s - settings.patience_s)
+    return readings
 
 
 def num_answers(worker: WorkerView) -> int:

@@ -9,8 +9,9 @@ from common.core.worker import Role
 from services.router.classify import Facts
 from services.router.policy.pricing import Price, prices
 from services.router.policy.settings import PolicySettings
-from services.router.view import FleetView, WorkerView
+from services.router.view import RECENT_S, FleetView, WorkerView
 
+MAX_RHO = 0.8
 AVOID_S = 3600.0
 """Chosen: more than any real cost, so that a worker which failed the request is a last resort and still a resort."""
 
@@ -28,6 +29,7 @@ class Scene:
     least_recent: Mapping[Role, float]
     oldest_s: Mapping[Role, float]
     best_holder: WorkerId | None
+    congestion: float
 
     @property
     def expected_tokens(self) -> int:
@@ -73,6 +75,7 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         prices=priced,
         least_recent=least,
         oldest_s=oldest,
+        congestion=_congestion(workers, priced, view),
         best_holder=_best_holder(facts, workers) if view.can_fetch else None,
     )
 
@@ -95,6 +98,19 @@ def max_batch(worker: WorkerView, facts: Facts, settings: PolicySettings) -> int
         return 1_000_000
     each = (worker.context_tokens(facts.page_size) + facts.context_tokens) / (running + 1)
     return max(settings.min_batch, cost.max_batch(settings.itl_s[facts.priority], each))
+
+
+def _congestion(workers: Sequence[WorkerView], priced: Mapping[WorkerRef, Price], view: FleetView) -> float:
+    """By how much a second of reading keeps others waiting: 1 / (1 - rho), as in a queue of random arrivals.
+
+    rho is the share of lately that reading took.
+    """
+    readers = [worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual] or workers
+    if not readers:
+        return 1.0
+    busy_s = sum(priced[each.worker][0].extend_token_s * each.recent(view.now) for each in readers)
+    rho = min(busy_s / (len(readers) * RECENT_S), MAX_RHO)
+    return 1.0 / (1.0 - rho)
 
 
 def _best_holder(facts: Facts, workers: Sequence[WorkerView]) -> WorkerId | None:

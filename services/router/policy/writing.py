@@ -51,6 +51,15 @@ def hand_over_s(reading: Reading, writing: Writing, scene: Scene) -> float:
     return cost.transfer_s + max(writing.missing_pages * page_s - reading.read_s, last_pages * page_s)
 
 
+def displaced_s(writing: Writing, scene: Scene) -> float:
+    """Pages that arrive push cached ones out, and some of those would have been hits. Reading does the same wherever it
+    happens; arriving elsewhere does it a second time."""
+    worker, facts, cost = writing.worker, scene.facts, scene.cost(writing.worker)
+    free = max(worker.load.pages.free - worker.sent_pages, 0)
+    evicted_tokens = max(writing.missing_pages - free, 0) * facts.page_size
+    return scene.settings.reuse_share * cost.extend_seconds(evicted_tokens) * scene.congestion
+
+
 def _used_share(worker: WorkerView, scene: Scene) -> float:
     """Pages in use once the request is here and every answer has grown by half of what it may still become."""
     facts, total = scene.facts, max(worker.load.pages.total, 1)
