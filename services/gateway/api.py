@@ -158,7 +158,7 @@ class Api:
     ) -> Answer:
         for number, request in enumerate(requests):
             request.request_id = frame.id if len(requests) == 1 else f"{frame.id}.{number}"
-            caller.sign(request)
+            caller.sign(request, model=frame.model)
         return Answer(self._routers, requests, timeout_s=number_header(exchange.asked, TIMEOUT_HEADER))
 
     def _note_unknown(self, exchange: Exchange, body: Body) -> None:

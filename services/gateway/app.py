@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 
 from common.config.config import Config
 from common.core.clock import SystemClock
@@ -18,6 +19,7 @@ from common.observe.registry import Metrics
 from common.rpc.client import grpc_connect
 from common.rpc.options import Surface
 from services.gateway.api import Api
+from services.gateway.credentials import Credentials, OpenDoor
 from services.gateway.routers import Routers
 from services.gateway.server import http_server
 from services.gateway.site import make_site
@@ -46,7 +48,9 @@ async def run_gateway(config: Config, name: str) -> None:
         version=VERSION,
         is_strict=config.gateway.strict,
     )
-    site = make_site(api, limits=config.gateway, metrics=metrics, clock=clock)
+    credentials = config.gateway.credentials_file
+    door = Credentials.load(Path(credentials)) if credentials else OpenDoor()
+    site = make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock)
 
     def refresh() -> None:
         gauges.refresh()

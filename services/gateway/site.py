@@ -16,11 +16,15 @@ from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from services.gateway.api import Api
-from services.gateway.callers import ANYBODY, Caller
+from services.gateway.callers import Caller
+from services.gateway.credentials import Door, OpenDoor
 from services.gateway.errors import CLIENT_CLOSED, error_body, head_too_large
 from services.gateway.exchange import ClientLeft, Exchange, as_text
 
 Endpoint = Callable[[Exchange, Caller], Awaitable[None]]
+
+PUBLIC = frozenset({"/", "/health"})
+"""Paths for everybody: they tell nothing about anybody. All others need a credential where there are credentials."""
 
 REQUEST_ID_HEADER = "x-request-id"
 """The client's own name for an exchange: comes back as it was, and is in the log."""
@@ -31,7 +35,7 @@ MAX_HEADERS = 100
 _LOG = get_log("gateway")
 
 
-def make_site(api: Api, *, limits: GatewaySection, metrics: Metrics, clock: Clock) -> Starlette:
+def make_site(api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock) -> Starlette:
     """The ASGI application."""
     endpoints: tuple[tuple[str, str, Endpoint], ...] = (
         ("POST", "/v1/completions", api.complete),
@@ -47,18 +51,34 @@ def make_site(api: Api, *, limits: GatewaySection, metrics: Metrics, clock: Cloc
         ("GET", "/metrics", api.metrics),
     )
     routes = [
-        Route(path, _Handler(path, serve, limits=limits, metrics=metrics, clock=clock), methods=[method])
+        Route(
+            path,
+            _Handler(
+                path,
+                serve,
+                door=OpenDoor() if path in PUBLIC else door,
+                limits=limits,
+                metrics=metrics,
+                clock=clock,
+            ),
+            methods=[method],
+        )
         for method, path, serve in endpoints
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_path})
+    site = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_path})
+    site.router.redirect_slashes = False  # a redirect would repeat whatever the Host header claims
+    return site
 
 
 class _Handler:
     """One path as an ASGI application."""
 
-    def __init__(self, path: str, serve: Endpoint, *, limits: GatewaySection, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, path: str, serve: Endpoint, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock
+    ) -> None:
         self._path = path
         self._serve = serve
+        self._door = door
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -79,7 +99,8 @@ class _Handler:
     async def _answered(self, exchange: Exchange) -> None:
         try:
             check_head(exchange)
-            await self._serve(exchange, ANYBODY)
+            caller = self._door.admit(exchange.asked.get("authorization", ""))
+            await self._serve(exchange, caller)
         except BatonError as error:
             await exchange.fail(error)
         except Exception as error:  # the boundary: whatever it is, the client gets no traceback

@@ -106,6 +106,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "safetensors": ("common/model/weights", "models/"),
     "starlette": ("services/gateway/",),
     "uvicorn": ("services/gateway/",),
+    "jwt": ("services/gateway/credentials.py",),
     "pydantic": ("services/gateway/schema/",),
     "typer": ("services/local/",),
     "rich": ("services/local/",),

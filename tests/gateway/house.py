@@ -18,6 +18,7 @@ from common.rpc.options import Surface
 from common.rpc.server import Service, serve
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
 from services.gateway.api import Api
+from services.gateway.credentials import Door, OpenDoor
 from services.gateway.routers import Routers
 from services.gateway.server import http_server
 from services.gateway.site import make_site
@@ -78,7 +79,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(script: Sequence[Step] = (), **limits: object) -> AsyncIterator[Gateway]:
+async def gateway(script: Sequence[Step] = (), *, door: Door | None = None, **limits: object) -> AsyncIterator[Gateway]:
     section = replace(LIMITS, **limits)
     router = ScriptedRouter(script)
     add = partial(generation_pb2_grpc.add_GenerationServiceServicer_to_server, router)
@@ -94,7 +95,7 @@ async def gateway(script: Sequence[Step] = (), **limits: object) -> AsyncIterato
         version="0",
         is_strict=section.strict,
     )
-    site = make_site(api, limits=section, metrics=metrics, clock=clock)
+    site = make_site(api, door=door or OpenDoor(), limits=section, metrics=metrics, clock=clock)
     try:
         async with http_server(site, host="127.0.0.1", port=0, limits=section, drain_s=1) as address:
             yield Gateway(router, address, metrics)

@@ -17,6 +17,12 @@ class GatewaySection:
         unit="host:port, or a gRPC target such as dns:///baton-router:7450",
         reason="calls are spread over every address that the target resolves to",
     )
+    credentials_file: str = knob(
+        "",
+        owner="services/gateway",
+        unit="path",
+        reason="keys and signers of tokens, see services/gateway/credentials.py; empty: everybody is let in",
+    )
     max_body_bytes: int = knob(
         2 * MIB,
         owner="services/gateway",
