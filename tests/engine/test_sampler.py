@@ -29,9 +29,11 @@ def signed(word: int) -> int:
 
 
 def kept_by_definition(logits: list[float], sampling: TokenSampling) -> set[int]:
-    """top-k, then top-p, token by token in double precision: the plain reference."""
+    """min-p, then top-k, then top-p, token by token in double precision: the plain reference."""
     scaled = [logit / sampling.temperature for logit in logits]
     kept = set(range(len(scaled)))
+    if sampling.min_p:
+        kept = {token for token in kept if scaled[token] >= max(scaled) + math.log(sampling.min_p)}
     if sampling.top_k:
         smallest = sorted(scaled, reverse=True)[: sampling.top_k][-1]
         kept = {token for token in kept if scaled[token] >= smallest}
@@ -110,6 +112,10 @@ def test_choices_of_one_prompt_draw_apart() -> None:
         TokenSampling(temperature=1.5, top_p=0.9, top_k=6),
         TokenSampling(temperature=1.0, top_p=1e-9),
         TokenSampling(temperature=1.0, top_k=50),
+        TokenSampling(temperature=1.0, min_p=0.4),
+        TokenSampling(temperature=1.3, min_p=1.0),
+        TokenSampling(temperature=1.0, min_p=0.3, top_p=0.6),
+        TokenSampling(temperature=2.0, min_p=0.2, top_k=3, top_p=0.9),
     ],
     ids=str,
 )
@@ -124,19 +130,30 @@ def test_exactly_the_kept_tokens_are_drawn(sampling: TokenSampling) -> None:
     st.floats(0.1, 3.0),
     st.integers(0, 45),
     st.floats(0.01, 1.0),
+    st.sampled_from([0.0, 0.05, 0.3, 0.9]),
 )
-def test_cuts_equal_the_plain_definition(logits: list[float], temperature: float, top_k: int, top_p: float) -> None:
+def test_cuts_equal_the_plain_definition(
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
     """Logits of 16 bits, so that ties happen; a cut within 1e-6 of a cumulative probability may fall either way."""
-    sampling = TokenSampling(temperature=temperature, top_p=top_p, top_k=top_k)
+    sampling = TokenSampling(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     scaled = torch.tensor([logits]) / temperature
     ordered, tokens = scaled.sort(dim=1, descending=True)
     is_kept, _ = kept_tokens(ordered, scaled.logsumexp(1), Cuts.of([sampling], ordered.device))
     kept = set(tokens[is_kept].tolist())
-    near = [kept_by_definition(logits, replace(sampling, top_p=min(1.0, top_p + shift))) for shift in (-1e-6, 0, 1e-6)]
+    near = [
+        kept_by_definition(logits, replace(sampling, top_p=min(1.0, top_p + shift), min_p=min_p * (1 + tilt)))
+        for shift in (-1e-6, 0, 1e-6)
+        for tilt in (-1e-6, 0, 1e-6)
+    ]
     assert kept in near
 
 
-@pytest.mark.parametrize("sampling", [TokenSampling(top_p=0.999), TokenSampling(top_k=4500, top_p=0.99)], ids=str)
+@pytest.mark.parametrize(
+    "sampling",
+    [TokenSampling(top_p=0.999), TokenSampling(top_k=4500, top_p=0.99), TokenSampling(min_p=1e-9, top_p=0.999)],
+    ids=str,
+)
 def test_a_flat_distribution_needs_more_than_the_first_candidates(sampling: TokenSampling) -> None:
     """5,000 tokens of nearly equal logits: more than the candidates that are looked at before all are kept."""
     torch.manual_seed(4)
