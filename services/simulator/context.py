@@ -1,7 +1,9 @@
 """One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
 from common.engine.plan import SequenceView
@@ -9,6 +11,9 @@ from services.simulator.pages import CountedPages
 
 if TYPE_CHECKING:
     from services.simulator.job import Job
+
+ANSWER_PAGES = 1 << 20
+"""More than any answer has."""
 
 
 class Context:
@@ -88,6 +93,11 @@ class Context:
         usable = self.page_names[: (self.num_tokens - 1) // page_size]
         self.hold(pages, usable[: pages.find(usable)], page_size)
         self.num_pending = self.num_tokens - self.num_cached
+        self.note_pending()
+
+    def note_pending(self) -> None:
+        """What is left to compute changed. With one token that was drawn, the context decodes."""
+        self.is_decoding = self.num_pending == 1 and self.num_tokens > self.prompt_tokens
 
     def hold(self, pages: CountedPages, found: tuple[int, ...], page_size: int) -> None:
         """Take these leading pages out of the cache."""
@@ -122,15 +132,41 @@ class Context:
             self.private_pages += missing
         return True
 
-    def preempt(self, pages: CountedPages) -> None:
-        """Every page goes back, and is computed again later."""
+    def grow_by(self, pages: CountedPages, num_tokens: int, page_size: int) -> bool:
+        """The same for the next so many pending tokens."""
+        return self.grow(pages, self.num_tokens - self.num_pending + num_tokens, page_size)
+
+    def preempt(self, pages: CountedPages, page_size: int) -> None:
+        """Every page goes back. What was full, the answer's own pages included, may be found again."""
+        self.page_names += self._answer_names(self.num_computed // page_size)
+        self.name_full(pages, page_size)
         self.give_back(pages)
         self.num_pending = self.num_tokens
         self.num_preemptions += 1
         self.is_decoding = False
+
+    def _answer_names(self, end: int) -> tuple[int, ...]:
+        """Names that no prompt has, for pages up to `end`. A trace does not tell who continues an answer, so only its
+        own context looks for them."""
+        assert self.job is not None
+        return tuple(-(self.job.index * ANSWER_PAGES + page + 1) for page in range(len(self.page_names), end))
 
     def give_back(self, pages: CountedPages) -> None:
         """Every page goes back; the named ones stay cached."""
         pages.release(self.named, self.pages_held - len(self.named))
         self.named = []
         self.pages_held = self.private_pages = self.num_registered = 0
+
+
+def step_work(extended: Sequence[tuple[Context, int]], *, decode_rows: int = 0, decode_context: int = 0) -> StepWork:
+    """What a step computes, as `StepWork.of` counts it: a row of one token is a decode, whatever it was planned as."""
+    tokens = pairs = 0
+    for context, num_tokens in extended:
+        start = context.num_tokens - context.num_pending
+        if num_tokens == 1:
+            decode_rows += 1
+            decode_context += start + 1
+        else:
+            tokens += num_tokens
+            pairs += extend_pairs(num_tokens, start)
+    return StepWork(extend_tokens=tokens, extend_pairs=pairs, decode_rows=decode_rows, decode_context=decode_context)

@@ -59,7 +59,7 @@ class SeenFleet:
     ) -> None:
         self._standings = {
             machine.ref.worker: _Standing(machine, machine.ref.worker in duals, machine.report())
-            for machine in machines
+            for machine in sorted(machines, key=lambda machine: machine.ref.worker)
         }
         self._page_bytes = page_bytes
         self._ids: dict[Slot, WorkerId] = {machine.slot: machine.ref.worker for machine in machines}

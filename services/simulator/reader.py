@@ -6,13 +6,12 @@ Each turn, as in `services/prefill/core.py`: commands -> admit -> plan -> one st
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, WorkerRef
 from common.core.worker import LoadReport, Role
 from common.directory.owners import Slot
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 from services.simulator.cluster import ClusterShape
-from services.simulator.context import Context
+from services.simulator.context import Context, step_work
 from services.simulator.job import Answer, Job, Told
 from services.simulator.outcome import MachineTally
 from services.simulator.pages import CountedPages
@@ -73,6 +72,7 @@ class SteppedReader:
         if len(self._waiting) >= MAX_WAITING:
             answer(False)
             return
+        context.arrived = self._timeline.now
         self._waiting[context.id] = context
         answer(True)
 
@@ -109,17 +109,13 @@ class SteppedReader:
     def _step(self) -> None:
         active = cast("tuple[SequenceView, ...]", tuple(self._active.values()))
         plan = plan_step(active, limits=self._limits)
-        extended: list[tuple[Context, int]] = []
-        tokens = pairs = 0
-        for extend in plan.extend:
-            context = self._active[extend.sequence]
-            start = context.num_tokens - context.num_pending
-            if context.grow(self.pages, start + extend.num_tokens, self._page_size):
-                extended.append((context, extend.num_tokens))
-                tokens += extend.num_tokens
-                pairs += extend_pairs(extend.num_tokens, start)
+        extended = [
+            (self._active[extend.sequence], extend.num_tokens)
+            for extend in plan.extend
+            if self._active[extend.sequence].grow_by(self.pages, extend.num_tokens, self._page_size)
+        ]
         assert extended, f"{self.ref.worker}: admitted prompts have their pages"
-        seconds = self._cost.step_seconds(StepWork(extend_tokens=tokens, extend_pairs=pairs))
+        seconds = self._cost.step_seconds(step_work(extended))
         self.tally.steps += 1
         self.tally.busy_s += seconds
         self._timeline.at(self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended))

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, WorkerRef
 from common.core.worker import LoadReport, Role
 from common.directory.owners import Slot
@@ -16,7 +15,7 @@ from common.engine.plan import BatchPlan, SequenceView, reserve_of
 from services.decode.budget import ExtendBudget
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
 from services.simulator.cluster import ClusterShape
-from services.simulator.context import Context
+from services.simulator.context import Context, step_work
 from services.simulator.job import Answer, Job, Told
 from services.simulator.outcome import Gaps, MachineTally
 from services.simulator.pages import CountedPages
@@ -24,7 +23,7 @@ from services.simulator.timeline import Timeline
 
 OVERCOMMIT = 2.0
 MIN_EXTEND_TOKENS = 8
-WATERMARK = 0.01
+WATERMARK = 0.02
 """As `services/decode/app.py` composes the core; a test compares them."""
 
 
@@ -96,6 +95,7 @@ class SteppedWriter:
             answer(False)
             return
         job.held_pages = held
+        context.arrived = self._timeline.now
         self._promised[context.id] = job
         self._worst_pages += job.worst_pages
         answer(True)
@@ -107,6 +107,7 @@ class SteppedWriter:
                 answer(False)
                 return
             self._worst_pages += job.worst_pages
+        context.arrived = self._timeline.now
         self._waiting[context.id] = context
         answer(True)
 
@@ -146,13 +147,14 @@ class SteppedWriter:
             context = self._waiting.pop(identity)
             context.begin(self.pages, self._page_size)
             self._active[identity] = context
-            if not context.num_preemptions:
-                self._note_begin(context)
+            self._note_begin(context)
 
     def _note_begin(self, context: Context) -> None:
-        assert context.job is not None
-        context.job.served.read_from = self._timeline.now
-        context.job.served.cached_tokens = context.num_cached
+        served = _job_of(context).served
+        if served.first_token is None:
+            served.read_from, served.cached_tokens = self._timeline.now, context.num_cached
+        if context.num_preemptions:
+            return
         self.tally.requests += 1
         self.tally.prompt_tokens += context.prompt_tokens
         self.tally.uncached_tokens += context.prompt_tokens - context.num_cached
@@ -162,19 +164,16 @@ class SteppedWriter:
         active, pages, size = self._active, self.pages, self._page_size
         for identity in plan.preempt:
             context = active.pop(identity)
-            context.preempt(pages)
+            context.preempt(pages, size)
             self._waiting[identity] = context
             self.tally.preemptions += 1
-        extended: list[tuple[Context, int]] = []
+        extended = [
+            (active[extend.sequence], extend.num_tokens)
+            for extend in plan.extend
+            if active[extend.sequence].grow_by(pages, extend.num_tokens, size)
+        ]
         decoded: list[Context] = []
-        tokens = pairs = read = 0
-        for extend in plan.extend:
-            context = active[extend.sequence]
-            start = context.num_tokens - context.num_pending
-            if context.grow(pages, start + extend.num_tokens, size):
-                extended.append((context, extend.num_tokens))
-                tokens += extend.num_tokens
-                pairs += extend_pairs(extend.num_tokens, start)
+        read = 0
         for identity in plan.decode:
             context = active[identity]
             end = context.num_tokens
@@ -186,12 +185,13 @@ class SteppedWriter:
             if self._is_busy:
                 self._timeline.at(self._timeline.now, self._turn)
             return
-        work = StepWork(extend_tokens=tokens, extend_pairs=pairs, decode_rows=len(decoded), decode_context=read)
+        work = step_work(extended, decode_rows=len(decoded), decode_context=read)
         seconds = self._cost.step_seconds(work)
         self.tally.steps += 1
         self.tally.decoded_tokens += len(decoded)
         self.tally.busy_s += seconds
-        self._budget.observe(num_decoding=len(decoded), num_extended=tokens, seconds=seconds)
+        num_extended = sum(num_tokens for _, num_tokens in extended)
+        self._budget.observe(num_decoding=len(decoded), num_extended=num_extended, seconds=seconds)
         self._timeline.at(
             self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended, decoded, seconds)
         )
@@ -212,14 +212,14 @@ class SteppedWriter:
             self._gaps.add(now - before, num_steady)
         for context, num_tokens in extended:
             context.num_pending -= num_tokens
+            context.note_pending()
             context.name_full(self.pages, self._page_size)
             self._note_extended(context, now)
         self._stepped_at = now
         self._turn()
 
     def _note_extended(self, context: Context, now: float) -> None:
-        job = context.job
-        assert job is not None
+        job = _job_of(context)
         is_read = not context.num_pending
         if context.is_export:
             self._told.shipped(job, context.num_computed // self._page_size, is_read)
@@ -253,8 +253,7 @@ class SteppedWriter:
             self._end(context)
 
     def _end(self, context: Context) -> None:
-        job = context.job
-        assert job is not None
+        job = _job_of(context)
         del self._active[context.id]
         context.give_back(self.pages)
         self._worst_pages -= job.worst_pages
@@ -285,3 +284,8 @@ class SteppedWriter:
             return False
         places = self._max_sequences - (reserve_of(priority, self._max_sequences) if self._worst_pages else 0)
         return len(self._active) + len(self._waiting) + len(self._promised) + 1 <= places
+
+
+def _job_of(context: Context) -> Job:
+    assert context.job is not None, f"{context.id} is nobody's"
+    return context.job
