@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tests.model.checkpoint import write_checkpoint
+from tests.oracle.families import VOCAB, lengths, write_family
 
 SCRIPT = Path(__file__).with_name("reference.py")
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 PAGE_SIZE = 16
 TIMEOUT_S = 400
+NUM_PROMPTS = 20
 
 GREEDY_LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 16, 48, 63, 64, 65, 100, 250, 512, 700]
 """Twenty prompts, around page borders: 1, page - 1, page, page + 1, 3 pages, and some longer ones."""
@@ -39,6 +42,22 @@ VARIANTS: dict[str, dict[str, object]] = {
     "default_head_dim": {"head_dim": None, "hidden_size": 64},
     "attention_bias": {"attention_bias": True},
     "mlp_bias": {"mlp_bias": True},
+    "dynamic": {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
+    "yarn": {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64}},
+    "yarn_mscale": {
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 16,
+            "beta_slow": 2,
+            "mscale": 0.7,
+            "mscale_all_dim": 1.3,
+            "truncate": False,
+        }
+    },
+    "gelu": {"hidden_act": "gelu"},
+    "gelu_tanh": {"hidden_act": "gelu_pytorch_tanh"},
 }
 
 
@@ -75,7 +94,7 @@ def demo_prompts() -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tokens[first : first + length]) for first, length in zip(firsts, GREEDY_LENGTHS, strict=True))
 
 
-def all_jobs(folder: Path) -> dict[str, Job]:
+def llama_jobs(folder: Path) -> dict[str, Job]:
     """The demo model with greedy tokens, and random models of every kind with logits only. Writes the latter."""
     jobs = {"demo": Job(name="demo", folder=str(DEMO), prompts=demo_prompts(), num_tokens=64)}
     for name, changes in VARIANTS.items():
@@ -86,9 +105,20 @@ def all_jobs(folder: Path) -> dict[str, Job]:
     return jobs
 
 
-def ask_reference(folder: Path) -> Answers:
-    """Run the other implementation on all jobs, in a process that cannot see this repository."""
-    jobs = all_jobs(folder)
+def family_jobs(folder: Path, names: Iterable[str]) -> dict[str, Job]:
+    """A random model of each family with greedy tokens. Writes them."""
+    jobs: dict[str, Job] = {}
+    for name in names:
+        words = random.Random(name)
+        sizes = [length for length in lengths(name) for _ in range(NUM_PROMPTS // len(lengths(name)))]
+        prompts = tuple(tuple(words.choices(range(VOCAB), k=length)) for length in sizes)
+        path = write_family(folder / name, name)
+        jobs[name] = Job(name=name, folder=str(path), prompts=prompts, num_tokens=64)
+    return jobs
+
+
+def ask_reference(folder: Path, jobs: dict[str, Job]) -> Answers:
+    """Run the other implementation on jobs, in a process that cannot see this repository."""
     question, answer = folder / "jobs.json", folder / "answers.safetensors"
     question.write_text(json.dumps([asdict(job) for job in jobs.values()]), encoding="utf-8")
     command = [sys.executable, "-I", str(SCRIPT), str(question), str(answer)]

@@ -4,6 +4,7 @@ import pytest
 
 from services.local.topology import Kind
 from tests.cluster.house import Ask, house
+from tests.oracle.families import FAMILIES, MAX_CONTEXT, THROUGH_THE_CLUSTER
 from tests.oracle.jobs import DEMO, Answers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600), pytest.mark.xdist_group("oracle")]
@@ -36,6 +37,31 @@ async def test_preempted_requests_give_the_same_tokens(answers: Answers) -> None
             answer.check_whole(NUM_TOKENS)
             assert answer.tokens() == expected[index], f"prompt {index}"
         assert sum(each["preemptions"] for each in await cluster.counters(Kind.DECODE)) > 0
+
+
+@pytest.mark.parametrize("name", THROUGH_THE_CLUSTER)
+async def test_a_family_passes_through_the_cluster(few_family_answers: Answers, name: str) -> None:
+    """Relayed from prefill to decode, twenty at once, then again out of the caches."""
+    await _pass_through(few_family_answers, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {*THROUGH_THE_CLUSTER, *MAX_CONTEXT}))
+async def test_every_other_family_passes_through_the_cluster(family_answers: Answers, name: str) -> None:
+    await _pass_through(family_answers, name)
+
+
+async def _pass_through(answers: Answers, name: str) -> None:
+    job = answers.jobs[name]
+    asks = [Ask(tokens=prompt, max_tokens=NUM_TOKENS) for prompt in job.prompts]
+    async with house(settings=(f"model.path={job.folder}", NO_LOCAL)) as cluster:
+        for _round in ("cold", "cached"):
+            told = await cluster.ask_all(asks, at_once=20)
+            for index, answer in enumerate(told):
+                answer.check_whole(NUM_TOKENS)
+                assert answer.tokens() == answers.tokens(name, index), f"prompt {index}"
+        assert sum(each["local_prompt_tokens"] for each in await cluster.counters(Kind.DECODE)) == 0
+        assert sum(answer.answer.usage.cached_tokens for answer in told) > 0
 
 
 def _asks(answers: Answers) -> tuple[list[Ask], list[list[int]]]:

@@ -42,7 +42,7 @@ def loaded(folder: str) -> LoadedModel:
 
 def storage_for(model: LoadedModel, num_pages: int) -> TorchStorage:
     """Pages of NaN."""
-    layout = model.decoder.spec.page_layout(page_size=PAGE_SIZE, dtype="float32", model_digest=b"")
+    layout = model.decoder.spec.page_layout(page_size=PAGE_SIZE, dtype=model.dtype, model_digest=b"")
     storage = TorchStorage(layout, num_pages)
     storage.kv_PL2HSD.fill_(float("nan"))
     return storage
