@@ -1,4 +1,4 @@
-"""Every option against a plain definition, one token and one float at a time; and that rows do not depend on each other."""
+"""Every option against a plain definition, one token at a time; and that rows do not depend on each other."""
 
 import math
 import random
