@@ -14,6 +14,7 @@ from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
 from common.core.errors import BatonError
 from common.core.request import Priority
+from services.local import chat as chat_command
 from services.local import demo as demo_command
 from services.local import doctor as doctor_command
 from services.local import explain as explain_command
@@ -126,6 +127,25 @@ def generate(
             errors.print(generate_command.receipt(answer), style="dim", highlight=False, soft_wrap=True)
 
     run(send())
+
+
+@app.command()
+def chat(
+    router: Router = DEFAULT_ROUTER,
+    system: Annotated[str, typer.Option(metavar="TEXT", help="An instruction before the conversation.")] = "",
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="At most so many tokens an answer.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of an answer.")] = 600.0,
+) -> None:
+    """Talk with the model; Ctrl-D leaves."""
+
+    async def talk() -> None:
+        async with router_client(router) as client:
+            sitting = chat_command.Chat(
+                client, console, SystemClock(), ask=lambda: console.input("[bold]> [/]"), max_tokens=max_tokens
+            )
+            await sitting.run(system=system, timeout_s=timeout)
+
+    run(talk())
 
 
 @app.command(epilog=f"\b\n{EXAMPLES['top']}")

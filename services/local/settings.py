@@ -6,6 +6,8 @@ from rich.table import Table
 from common.config.config import DEFAULT_ORIGIN, Config
 from common.config.table import ConfigRow, describe
 
+UNIT_CHARS = 16
+
 
 def print_settings(config: Config, console: Console, *, with_reasons: bool) -> None:
     """A line per key; with reasons, why the default is what it is, and who reads it, below each."""
@@ -16,8 +18,9 @@ def print_settings(config: Config, console: Console, *, with_reasons: bool) -> N
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("key", no_wrap=True)
-    for column in ("value", "unit", "origin"):
-        table.add_column(column, overflow="fold")
+    table.add_column("value", overflow="fold")
+    table.add_column("unit", no_wrap=True, overflow="ellipsis", max_width=UNIT_CHARS)  # --reasons shows it whole
+    table.add_column("origin", no_wrap=True)
     for row in rows:
         table.add_row(row.key, row.value, row.unit, row.origin, style="" if row.origin == DEFAULT_ORIGIN else "bold")
     console.print(table)

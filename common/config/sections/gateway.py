@@ -14,8 +14,8 @@ class GatewaySection:
     routers: str = knob(
         "127.0.0.1:7450",
         owner="services/gateway",
-        unit="host:port, or a gRPC target such as dns:///baton-router:7450",
-        reason="calls are spread over every address that the target resolves to",
+        unit="gRPC target",
+        reason="host:port, or dns:///baton-router:7450: calls are spread over every address behind it",
     )
     credentials_file: str = knob(
         "",

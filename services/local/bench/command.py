@@ -25,7 +25,7 @@ from services.local.flags import ConfigFile, Settings
 from services.local.interrupt import Interrupt
 
 app = typer.Typer(
-    help="Measure the engine in this process, a cluster started for it, and other servers.",
+    help="Measure engine, cluster and other servers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -34,6 +34,9 @@ console = Console()
 Model = Annotated[Path | None, typer.Option(help="Hugging Face folder; without it, the demo model.")]
 On = Annotated[list[Place] | None, typer.Option(help="Where; repeatable. [engine and relay]", show_default=False)]
 Rounds = Annotated[int, typer.Option(min=1, max=100, help="Samples of each workload, order alternating.")]
+Attempts = Annotated[
+    int, typer.Option(min=1, max=20, help="Of a sample while others use the machine; 1 waits for nobody.")
+]
 Seed = Annotated[int, typer.Option(help="Of the random prompts.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Append every sample as a JSON line.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw medians and ranges as PNG.")]
@@ -48,6 +51,7 @@ def prefill(
     on: On = None,
     prompt: Lengths = None,
     rounds: Rounds = 3,
+    attempts: Attempts = 3,
     seed: Seed = 1,
     out: Out = None,
     plot: Plot = None,
@@ -55,7 +59,7 @@ def prefill(
     set_: Settings = None,
 ) -> None:
     """How fast a prompt is read: time to the first token."""
-    wish = _wish(model, config, set_, rounds, seed, out, plot)
+    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or BOTH, [PrefillSpeed(prompt_tokens=length) for length in prompt or (512, 2048)])
 
 
@@ -65,6 +69,7 @@ def decode(
     on: On = None,
     streams: Annotated[list[int] | None, typer.Option(min=1, metavar="N", help="At once; repeatable.")] = None,
     rounds: Rounds = 3,
+    attempts: Attempts = 3,
     seed: Seed = 1,
     out: Out = None,
     plot: Plot = None,
@@ -72,7 +77,7 @@ def decode(
     set_: Settings = None,
 ) -> None:
     """How fast answers are written: 64 tokens in, 128 out."""
-    wish = _wish(model, config, set_, rounds, seed, out, plot)
+    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or BOTH, [DecodeSpeed(num_streams=number) for number in streams or (1, 8, 32)])
 
 
@@ -84,6 +89,7 @@ def interference(
     every: Annotated[float | None, typer.Option(metavar="SECONDS", help="[1 s per 1,024 tokens]")] = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Of each of the two windows.")] = 60.0,
     rounds: Rounds = 1,
+    attempts: Attempts = 3,
     seed: Seed = 1,
     out: Out = None,
     plot: Plot = None,
@@ -91,7 +97,7 @@ def interference(
     set_: Settings = None,
 ) -> None:
     """What long prompts do to running answers, and what those do to them."""
-    wish = _wish(model, config, set_, rounds, seed, out, plot)
+    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or (Place.RELAY,), _interferences(tuple(prompt or (1024, 2048)), every, seconds))
 
 
@@ -100,6 +106,7 @@ def prefix(
     model: Model = None,
     on: On = None,
     rounds: Rounds = 3,
+    attempts: Attempts = 3,
     seed: Seed = 1,
     out: Out = None,
     plot: Plot = None,
@@ -107,7 +114,7 @@ def prefix(
     set_: Settings = None,
 ) -> None:
     """What a cached beginning saves: 1,920 of 2,048 tokens."""
-    _measure(_wish(model, config, set_, rounds, seed, out, plot), on or BOTH, [PrefixReuse()])
+    _measure(_wish(model, config, set_, rounds, attempts, seed, out, plot), on or BOTH, [PrefixReuse()])
 
 
 @app.command()
@@ -115,6 +122,7 @@ def transfer(
     model: Model = None,
     prompt: Lengths = None,
     rounds: Rounds = 1,
+    attempts: Attempts = 3,
     seed: Seed = 1,
     out: Out = None,
     plot: Plot = None,
@@ -122,7 +130,7 @@ def transfer(
     set_: Settings = None,
 ) -> None:
     """What the hand-off costs: bytes, link, its share of the first token's time, its neighbours."""
-    wish = _wish(model, config, set_, rounds, seed, out, plot)
+    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, (Place.RELAY,), [TransferCost(prompt_tokens=length) for length in prompt or (1024, 2048)])
 
 
@@ -137,6 +145,7 @@ def compare(
     workload: Annotated[list[str] | None, typer.Option(metavar="NAME", help="speed, interference or prefix.")] = None,
     seconds: Annotated[float, typer.Option(min=5.0, help="Of each window of interference.")] = 20.0,
     rounds: Rounds = 3,
+    attempts: Attempts = 3,
     seed: Seed = 1,
     out: Out = None,
     plot: Plot = None,
@@ -144,7 +153,7 @@ def compare(
     set_: Settings = None,
 ) -> None:
     """Baton's ways and other servers, alternated in one run."""
-    wish = _wish(model, config, set_, rounds, seed, out, plot)
+    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     guests = Guests(file=peers, venvs=venvs, gguf=None if gguf is None else gguf.resolve(), select=tuple(select or ()))
     places = on or (Place.RELAY, Place.REPLICAS, Place.COLOCATED)
     workloads: list[Workload] = []
@@ -197,12 +206,20 @@ def _wish(
     config: Path | None,
     settings: list[str] | None,
     rounds: int,
+    attempts: int,
     seed: int,
     out: Path | None,
     plot: Path | None,
 ) -> Wish:
     return Wish(
-        model=model, config=config, settings=tuple(settings or ()), rounds=rounds, seed=seed, out=out, plot=plot
+        model=model,
+        config=config,
+        settings=tuple(settings or ()),
+        rounds=rounds,
+        attempts=attempts,
+        seed=seed,
+        out=out,
+        plot=plot,
     )
 
 
