@@ -7,13 +7,16 @@ K key-value heads, S slots per page, D head dim, E half the turned channels.
 import torch
 from torch import Tensor
 
+from common.model.dense_stack import dense_stack
 from common.model.layer_weights import LayerReader, LayerWeights, ReadTensor
 from common.model.layers import StepTensors, run_layer
 from common.model.ragged import RaggedTokens
 from common.model.rope import rotary_tables
+from common.model.rope_form import Rope
 from common.model.spec import ModelSpec
 from common.model.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from kernels.cpu.gather import Workspace
+from kernels.cpu.native_attention import NativeRows
 from kernels.linear import linear, prepare
 from kernels.norm import rms_norm
 
@@ -37,11 +40,9 @@ class Decoder:
         self._head = prepare(read(EMBEDDING if spec.is_tied else HEAD))
         self._embedding_VC = read(EMBEDDING, table_dtype)
         self._embedding_scale = float(torch.tensor(spec.embedding_scale, dtype=dtype))
-        self._rotations = [
-            tuple(table_PE.to(self.device, dtype) for table_PE in rotary_tables(rope, spec.head_dim, max_context))
-            for rope in spec.ropes
-        ]
+        self._rotations = [self._rotation(rope) for rope in spec.ropes]
         self._workspace = Workspace()
+        self._stack = dense_stack(spec, self._layers, self._rotations, dtype)
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +53,17 @@ class Decoder:
 
         Raises IndexError for a token outside the vocabulary or a position outside the context (on the CPU).
         """
-        x_TC = self._embed(tokens.tokens_T)
+        x_TC = self._run_layers(self._embed(tokens.tokens_T), tokens, kv_PL2KSD)
+        if not len(tokens.wanted_R):
+            return torch.empty(0, self.spec.vocab_size, device=x_TC.device)
+        wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
+        return self._logits(rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon))
+
+    def _run_layers(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
+        """The residual stream after all layers: in one native call where there is one for them."""
+        if self._stack is not None and isinstance(tokens.rows, NativeRows) and self._stack.can_run(kv_PL2KSD):
+            self._stack.run_(x_TC, kv_PL2KSD, 0, tokens.rows)
+            return x_TC
         step = StepTensors(
             tokens=tokens,
             rotations=tuple(
@@ -67,10 +78,11 @@ class Decoder:
         )
         for layer, weights in enumerate(self._layers):
             x_TC = run_layer(self.spec, layer, weights, x_TC, step)
-        if not len(tokens.wanted_R):
-            return torch.empty(0, self.spec.vocab_size, device=x_TC.device)
-        wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
-        return self._logits(rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon))
+        return x_TC
+
+    def _rotation(self, rope: Rope) -> tuple[Tensor, Tensor]:
+        cos_PE, sin_PE = rotary_tables(rope, self.spec.head_dim, self.max_context)
+        return cos_PE.to(self.device, self.dtype), sin_PE.to(self.device, self.dtype)
 
     def _embed(self, tokens_T: Tensor) -> Tensor:
         x_TC = torch.index_select(self._embedding_VC, 0, tokens_T).to(self.dtype)

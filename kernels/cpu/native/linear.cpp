@@ -7,6 +7,7 @@
 #include "export.h"
 #include "linear_tile.h"
 #include "pool.h"
+#include "row.h"
 #include "scratch.h"
 #include "vec.h"
 
@@ -35,18 +36,6 @@ struct Call {
     Cut cut;
     const char* x;  // packed: tile after tile, [channel][row] in the element the kernel broadcasts
 };
-
-inline Vec load_as(Type type, const void* from, int64_t offset) {
-    if (type == Type::kFp32) return load(static_cast<const float*>(from) + offset);
-    const uint16_t* narrow = static_cast<const uint16_t*>(from) + offset;
-    return type == Type::kBf16 ? load_bf16(narrow) : load_fp16(narrow);
-}
-
-inline void store_as(Type type, void* to, int64_t offset, Vec value) {
-    if (type == Type::kFp32) return store(static_cast<float*>(to) + offset, value);
-    uint16_t* narrow = static_cast<uint16_t*>(to) + offset;
-    type == Type::kBf16 ? store_bf16(narrow, value) : store_fp16(narrow, value);
-}
 
 inline Vec gated(Gate gate, Vec x, Vec up) {
     const Vec one = fill(1.0f);

@@ -1,0 +1,151 @@
+// Dense decoder layers, one after the other, without a word of Python between them:
+//
+//     x += norm(output(attention(rotate(norm(qkv(norm(x)))))))        x += norm(down(gate(gate_up(norm(x)))))
+//
+// with the norms, biases and rotations that a layer has. Bound by what its linear layers and its attention are bound by.
+// Exact because each part treats a row the same whatever is beside it.
+#include "layer.h"
+
+#include <algorithm>
+
+#include "export.h"
+#include "pool.h"
+#include "row.h"
+#include "scratch.h"
+
+extern "C" int64_t baton_attention(void* out, const void* q, int64_t q_stride, const void* pages, const int64_t* shape,
+                                   const int64_t* rows, const int32_t* tables, int64_t layer, float scale,
+                                   int64_t window, float softcap);
+
+namespace baton {
+namespace {
+
+constexpr int64_t kRowsPerTask = 32;  // Chosen: some 20 us of work, ten times what handing it out costs.
+
+template <class Function>
+void for_rows(int64_t count, Function&& function) {
+    const int64_t tasks = (count + kRowsPerTask - 1) / kRowsPerTask;
+    parallel_for(tasks, [&](int64_t task) {
+        for (int64_t row = task * kRowsPerTask; row < std::min(count, (task + 1) * kRowsPerTask); ++row) function(row);
+    });
+}
+
+class Run {
+public:
+    Run(const Model& model, const Step& step)
+        : model_(model), step_(step), type_(Type(model.type)), size_(size_of(type_)) {
+        const int64_t tokens = step.num_tokens;
+        normal_ = scratch<20>(tokens * model.hidden * size_ + 64);
+        qkv_ = scratch<21>(tokens * qkv_width() * size_ + 64);
+        attended_ = scratch<22>(tokens * model.heads * model.dim * size_ + 64);
+        inner_ = scratch<23>(tokens * model.intermediate * size_ + 64);
+    }
+
+    int64_t layer(const Layer& layer, int64_t number) {
+        multiply(layer.qkv.of(type_), rows(normed(layer.attention_norm), model_.hidden, nullptr, qkv_));
+        for_each_token([&](int64_t token, int64_t position, int64_t page, int64_t slot) {
+            finish_heads(layer, number, qkv_ + token * qkv_width() * size_, position, page, slot);
+        });
+        const int64_t refused = attend(layer, number);
+        if (refused) return refused;
+        add(layer.output, attended_, model_.heads * model_.dim, layer.attention_output_norm);
+        multiply(layer.gate_up.of(type_), rows(normed(layer.mlp_norm), model_.hidden, nullptr, inner_));
+        add(layer.down, inner_, model_.intermediate, layer.mlp_output_norm);
+        return 0;
+    }
+
+private:
+    int64_t qkv_width() const { return (model_.heads + 2 * model_.kv_heads) * model_.dim; }
+
+    Rows rows(const char* x, int64_t channels, const char* residual, char* y) const {
+        return {step_.num_tokens, x, channels, residual, y, false};
+    }
+
+    const char* normed(const float* weight) {
+        if (weight == nullptr) return step_.stream;
+        const int64_t width = model_.hidden * size_;
+        for_rows(step_.num_tokens, [&](int64_t row) {
+            norm_row(type_, step_.stream + row * width, model_.hidden, weight, static_cast<float>(model_.epsilon),
+                     normal_ + row * width);
+        });
+        return normal_;
+    }
+
+    // stream += norm(linear(x)), in one go where nothing comes between.
+    void add(const LinearPart& part, const char* x, int64_t channels, const float* norm) {
+        const float scale = static_cast<float>(model_.residual_scale);
+        if (norm == nullptr && scale == 1.0f)
+            return multiply(part.of(type_), rows(x, channels, step_.stream, step_.stream));
+        multiply(part.of(type_), rows(x, channels, nullptr, normal_));
+        for_rows(step_.num_tokens, [&](int64_t row) {
+            char* own = normal_ + row * model_.hidden * size_;
+            char* stream = step_.stream + row * model_.hidden * size_;
+            if (norm) norm_row(type_, own, model_.hidden, norm, static_cast<float>(model_.epsilon), own);
+            for (int64_t at = 0; at < model_.hidden; ++at)
+                store_one(type_, stream, at, load_one(type_, stream, at) + load_one(type_, own, at) * scale);
+        });
+    }
+
+    template <class Function>
+    void for_each_token(Function&& function) const {
+        for (int64_t number = 0; number < step_.num_rows; ++number) {
+            const int64_t* row = step_.rows + number * 4;
+            const int64_t first = row[0], count = row[1], start = row[2];
+            const int32_t* table = step_.tables + row[3];
+            for_rows(count, [&](int64_t at) {
+                const int64_t position = start + at;
+                function(first + at, position, table[position / step_.slots], position % step_.slots);
+            });
+        }
+    }
+
+    // Norms and turns the heads of one token, and stores its keys and values.
+    void finish_heads(const Layer& layer, int64_t number, char* qkv, int64_t position, int64_t page, int64_t slot) const {
+        for (int64_t which = 0; which < layer.num_head_norms; ++which) {
+            const HeadNorm& norm = layer.head_norms[which];
+            for (int64_t head = 0; head < norm.heads; ++head) {
+                char* own = qkv + (norm.first + head * norm.width) * size_;
+                norm_row(type_, own, norm.width, norm.weight + head * norm.width, static_cast<float>(model_.epsilon), own);
+            }
+        }
+        const int64_t dim = model_.dim, row_bytes = dim * size_;
+        if (layer.cos)
+            rotate_heads(type_, qkv, model_.heads + model_.kv_heads, dim, layer.turned,
+                         layer.cos + position * layer.turned * size_, layer.sin + position * layer.turned * size_);
+        const char* parts = qkv + model_.heads * row_bytes;
+        for (int64_t part = 0; part < 2; ++part)
+            for (int64_t head = 0; head < model_.kv_heads; ++head) {
+                const int64_t at = ((page * step_.layers_of_pages + number) * 2 + part) * model_.kv_heads + head;
+                std::memcpy(step_.pages + (at * step_.slots + slot) * row_bytes,
+                            parts + (part * model_.kv_heads + head) * row_bytes, row_bytes);
+            }
+    }
+
+    int64_t attend(const Layer& layer, int64_t number) const {
+        const int64_t shape[8] = {model_.type,   model_.type, step_.layers_of_pages, model_.kv_heads,
+                                  step_.slots,   model_.dim,  model_.heads,          step_.num_rows};
+        return baton_attention(attended_, qkv_, qkv_width(), step_.pages, shape, step_.rows, step_.tables, number,
+                               static_cast<float>(layer.scale), layer.window, static_cast<float>(layer.softcap));
+    }
+
+    const Model& model_;
+    const Step& step_;
+    const Type type_;
+    const int64_t size_;
+    char *normal_, *qkv_, *attended_, *inner_;
+};
+
+}  // namespace
+}  // namespace baton
+
+// Layers first_layer .. first_layer + count - 1 of the pages, over the residual stream. 1: attention refuses the shape.
+EXPORT int64_t baton_layers(const baton::Model* model, const baton::Layer* layers, int64_t count,
+                            const baton::Step* step) {
+    if (step->num_tokens < 1) return 0;
+    baton::Run run(*model, *step);
+    for (int64_t number = 0; number < count; ++number) {
+        const int64_t refused = run.layer(layers[number], step->first_layer + number);
+        if (refused) return refused;
+    }
+    return 0;
+}
