@@ -203,6 +203,9 @@ def simulate(
         list[simulate_command.PolicyName] | None, typer.Option(metavar="NAME", help=simulate_command.POLICY_HELP)
     ] = None,
     speed: Annotated[float, typer.Option(min=0.001, help="How many times as fast as recorded.")] = 1.0,
+    load: Annotated[
+        float | None, typer.Option(min=0.01, help="Instead: share of what these workers can do at most.")
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; every policy sees the same arrivals.")] = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="What `baton calibrate` wrote.")] = None,
@@ -221,6 +224,7 @@ def simulate(
         cache_tokens=cache_tokens,
         policies=tuple(policy or simulate_command.PolicyName),
         speed=speed,
+        load=load,
         seeds=tuple(seed or (0,)),
         max_requests=requests,
         calibration=calibration,

@@ -12,6 +12,7 @@ from services.simulator.cluster import ClusterShape
 from services.simulator.policies import PolicyName
 from services.simulator.read import read_trace
 from services.simulator.report import Slo, Summary
+from services.simulator.saturation import speed_for
 from services.simulator.study import Study, run_study
 
 __all__ = ["POLICY_HELP", "PolicyName", "Wish", "simulate"]
@@ -30,6 +31,7 @@ class Wish:
     cache_tokens: int
     policies: tuple[PolicyName, ...]
     speed: float
+    load: float | None
     seeds: tuple[int, ...]
     max_requests: int | None
     calibration: Path | None
@@ -39,14 +41,16 @@ class Wish:
 
     def study(self) -> Study:
         """Raises InvalidRequest for a file that cannot be read."""
+        trace = read_trace(self.trace)
+        shape = ClusterShape(
+            prefill=self.prefill, decode=self.decode, dual=self.workers, cache_tokens=self.cache_tokens
+        )
         return Study(
-            trace=read_trace(self.trace),
-            shape=ClusterShape(
-                prefill=self.prefill, decode=self.decode, dual=self.workers, cache_tokens=self.cache_tokens
-            ),
+            trace=trace,
+            shape=shape,
             policies=self.policies,
             seeds=self.seeds,
-            speed=self.speed,
+            speed=self.speed if self.load is None else speed_for(self.load, trace, shape),
             max_requests=self.max_requests,
             slo=Slo(ttft_s=self.ttft_s, itl_s=self.itl_s),
             is_routing_only=self.is_routing_only,

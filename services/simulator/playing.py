@@ -46,9 +46,11 @@ class Play:
         limits: AdmissionLimits,
         seed: int = 0,
         hint_delay_s: float = 0.0,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.outcome = Outcome(policy=name)
         self._policy = policy
+        self._patience_s = patience_s
         self._trace = trace
         self._shape = shape
         self._timeline = Timeline()
@@ -137,7 +139,7 @@ class Play:
             request=job.id,
             priority=job.priority,
             arrived=job.served.arrived,
-            deadline=job.served.arrived + PATIENCE_S,
+            deadline=job.served.arrived + self._patience_s,
             num_pages=facts.num_pages,
             num_tokens=request.prompt_tokens,
             uncached_tokens=request.prompt_tokens - min(best, request.prompt_tokens - 1),
@@ -197,7 +199,7 @@ class Play:
             page_names=job.request.pages,
             prompt_tokens=job.request.prompt_tokens,
             arrived=self._timeline.now,
-            deadline=job.served.arrived + PATIENCE_S,
+            deadline=job.served.arrived + self._patience_s,
             priority=job.priority,
             answer_tokens=job.request.output_tokens,
             job=job,
