@@ -21,7 +21,7 @@ from common.observe.logging import get_log
 from common.rpc.errors import REPLACED_FACT
 from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
-from services.router.standing import REFUSAL_S, Assignment, Standing
+from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
 from services.router.workers import Workers
 
@@ -102,7 +102,8 @@ class Fleet:
     def view(self) -> FleetView:
         now = self._clock.monotonic()
         standings = sorted(self._standings.values(), key=lambda standing: (standing.worker.worker, standing.first_seen))
-        return FleetView(workers=tuple(standing.view(now) for standing in standings))
+        page_bytes = max((standing.member.page_bytes for standing in standings), default=0)
+        return FleetView(workers=tuple(standing.view(now) for standing in standings), now=now, page_bytes=page_bytes)
 
     def states(self) -> Mapping[WorkerRef, str]:
         """Each worker's state as this router sees it: for operators."""
@@ -125,7 +126,7 @@ class Fleet:
             view.has_room and view.backlog_tokens + num_tokens <= MAX_BACKLOG_TOKENS for view in prefills
         ):
             return Cause.PREFILL_BUSY
-        if not any(view.has_room and view.available_pages >= num_pages for view in decodes):
+        if not any(view.has_room and view.num_places > 0 and view.available_pages >= num_pages for view in decodes):
             return Cause.DECODE_FULL
         return None
 
@@ -149,26 +150,31 @@ class Fleet:
         """Pages of the largest known decode worker; 0 while none is known."""
         return max((item.load.pages.total for item in self._standings.values() if item.role is Role.DECODE), default=0)
 
-    def assign(self, worker: WorkerRef, *, tokens: int, pages: int) -> Assignment:
-        """Counts work that was placed there on top of what the worker reports. Ended by `release`."""
+    def assign(self, worker: WorkerRef, *, tokens: int, pages: int, sequences: int = 1) -> Assignment:
+        """Counts work that is about to be placed there on top of what the worker reports. Ended by `release`."""
         standing = self._standings.get(worker)
         if standing is None:
-            return Assignment(worker=worker, tokens=tokens, pages=pages)
-        return standing.assign(tokens, pages)
+            return Assignment(worker=worker, tokens=tokens, pages=pages, sequences=sequences)
+        return standing.assign(tokens, pages, sequences, self._clock.monotonic())
+
+    def land(self, assignment: Assignment) -> None:
+        """The worker accepted it: one that refused before is trusted a little more."""
+        if (standing := self._standings.get(assignment.worker)) is not None:
+            standing.land(assignment)
 
     def release(self, assignment: Assignment) -> None:
         if (standing := self._standings.get(assignment.worker)) is not None:
-            standing.assignments.discard(assignment)
+            standing.release(assignment, self._clock.monotonic())
         self.changed.set()
 
     def note_refusal(self, worker: WorkerRef) -> None:
         """The worker has no room, whatever its last report said. Overload is not ill health.
 
-        Whoever waits is asked again when the refusal has aged, even if nothing else is heard until then.
+        It is offered work again when a place was freed there; when nothing is heard, after some patience.
         """
         if (standing := self._standings.get(worker)) is not None:
-            standing.refused_at = self._clock.monotonic()
-            asyncio.get_running_loop().call_later(REFUSAL_S + 0.001, self.changed.set)
+            standing.window.refused(standing.load, self._clock.monotonic())
+            asyncio.get_running_loop().call_later(standing.window.patience_s + 0.001, self.changed.set)
 
     def note_draining(self, worker: WorkerRef) -> None:
         """The worker refuses new work for good: an incarnation that drains does not come back."""

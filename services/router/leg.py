@@ -242,7 +242,8 @@ class Leg:
     def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
         """From here on the worker's events and its loss reach this leg, and its load includes the work."""
         self._inbox.watched.add(worker)
-        self._assignments[worker] = self._track.fleet.assign(worker, tokens=tokens, pages=pages)
+        sequences = len(self._work.choices)
+        self._assignments[worker] = self._track.fleet.assign(worker, tokens=tokens, pages=pages, sequences=sequences)
 
     @contextmanager
     def _blaming(self, worker: WorkerRef) -> Iterator[None]:
@@ -256,6 +257,9 @@ class Leg:
             elif broken.setback is Setback.REFUSED:
                 self._track.fleet.note_refusal(worker)
             raise broken from error
+        else:
+            if (assignment := self._assignments.get(worker)) is not None and not assignment.is_landed:
+                self._track.fleet.land(assignment)
 
     def _drop(self, worker: WorkerRef) -> None:
         """Ends what this leg has on one worker. Idempotent there; never waits here."""

@@ -38,7 +38,7 @@ from services.router.journey import JourneySettings
 from services.router.language import Language
 from services.router.leg import Track
 from services.router.operators import Operators, cluster_service
-from services.router.policy import PolicySettings
+from services.router.policy.configured import policy_settings, short_prompt_tokens
 from services.router.queues import Queues
 from services.router.record import RecentRecords
 from services.router.request_class import targets_of
@@ -115,7 +115,7 @@ class RouterNode:
             cancellations=self._cancellations,
             hints=PrefixHints(mirror=self.mirror, fleet=self.fleet, page_size=config.engine.page_size),
             budget=RetryBudget(clock=outside.clock),
-            policy=PolicySettings(local_prompt_tokens=config.router.local_prompt_tokens),
+            policy=policy_settings(config),
             clock=outside.clock,
         )
         self.recent = RecentRecords(config.router.recent_requests)
@@ -128,7 +128,7 @@ class RouterNode:
             settings=JourneySettings(
                 max_attempts=config.router.max_attempts,
                 slow_reader_s=config.router.slow_reader_s,
-                short_tokens=config.router.local_prompt_tokens,
+                short_tokens=short_prompt_tokens(config),
                 targets=targets_of(config.admission),
             ),
             recent=self.recent,
@@ -139,7 +139,7 @@ class RouterNode:
             board=self._board,
             metrics=metrics,
             clock=outside.clock,
-            local_prompt_tokens=config.router.local_prompt_tokens,
+            local_prompt_tokens=short_prompt_tokens(config),
             heartbeat_s=config.liveness.heartbeat_s,
         )
         self.resumption = Resumption(

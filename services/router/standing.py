@@ -1,22 +1,23 @@
 """What this router thinks of one worker incarnation: reports, silence, refusals, and its own work there."""
 
+import math
 from dataclasses import dataclass, field
 
 from common.core.ids import WorkerRef
 from common.core.worker import LoadReport, Member, Role, WorkerState
-from services.router.view import WorkerView
-
-REFUSAL_S = 0.05
-"""Chosen: reports older than a refusal do not count against it; a step or two later the worker is asked again."""
+from services.router.view import RECENT_S, WorkerView
+from services.router.window import Window
 
 
 @dataclass(eq=False, slots=True)
 class Assignment:
-    """One work placed on one worker. `tokens` are prompt tokens that it has not read yet."""
+    """One work placed on one worker. `tokens` are prompt tokens that it has not read yet; `is_landed`: it accepted."""
 
     worker: WorkerRef
     tokens: int
     pages: int
+    sequences: int = 1
+    is_landed: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -30,9 +31,12 @@ class Standing:
     is_connected: bool = False
     is_listed: bool = True
     is_draining: bool = False
-    refused_at: float = float("-inf")
+    window: Window = field(default_factory=Window)
     sent_tokens: int = 0
     sent_pages: int = 0
+    sent_sequences: int = 0
+    recent_tokens: float = 0.0
+    recent_at: float = 0.0
     assignments: set[Assignment] = field(default_factory=set)
 
     @property
@@ -59,26 +63,54 @@ class Standing:
         """A fresh report covers what was sent before it."""
         self.load = load
         self.heard_at = now
-        self.sent_tokens = self.sent_pages = 0
+        self.sent_tokens = self.sent_pages = self.sent_sequences = 0
+        self.window.reported(load)
 
-    def assign(self, tokens: int, pages: int) -> Assignment:
-        assignment = Assignment(worker=self.worker, tokens=tokens, pages=pages)
+    def assign(self, tokens: int, pages: int, sequences: int, now: float) -> Assignment:
+        """An offer is about to be made."""
+        assignment = Assignment(worker=self.worker, tokens=tokens, pages=pages, sequences=sequences)
         self.assignments.add(assignment)
         self.sent_tokens += tokens
         self.sent_pages += pages
+        self.sent_sequences += sequences
+        self._note_recent(tokens, now)
+        self.window.offered(now)
         return assignment
+
+    def land(self, assignment: Assignment) -> None:
+        """The worker took it."""
+        assignment.is_landed = True
+        self.window.taken()
+
+    def release(self, assignment: Assignment, now: float) -> None:
+        """The work is over here, or was never taken. Idempotent."""
+        if assignment not in self.assignments:
+            return
+        self.assignments.discard(assignment)
+        if assignment.is_landed:
+            self.window.freed()
+        else:
+            self._note_recent(-assignment.tokens, now)
+
+    def _note_recent(self, tokens: int, now: float) -> None:
+        faded = self.recent_tokens * math.exp((self.recent_at - now) / RECENT_S)
+        self.recent_tokens, self.recent_at = max(0.0, faded + tokens), now
 
     def view(self, now: float) -> WorkerView:
         return WorkerView(
             worker=self.worker,
             role=self.role,
             is_eligible=self.is_eligible,
-            has_room=now - self.refused_at >= REFUSAL_S,
+            has_room=self.window.is_open(now),
             load=self.load,
             age_s=now - self.first_seen,
             silent_s=now - self.heard_at,
-            in_flight=len(self.assignments),
+            in_flight=sum(assignment.sequences for assignment in self.assignments),
             sent_tokens=self.sent_tokens,
             sent_pages=self.sent_pages,
+            sent_sequences=self.sent_sequences,
             pending_tokens=sum(assignment.tokens for assignment in self.assignments),
+            recent_tokens=self.recent_tokens,
+            recent_at=self.recent_at,
+            pool=self.member.pool,
         )

@@ -304,10 +304,10 @@ def test_no_pages_anywhere_waits_and_costs_no_attempt() -> None:
 
 def test_a_refusal_is_asked_about_again_without_waiting_for_a_heartbeat() -> None:
     async def story(house: House) -> None:
-        await enter(house, decodes=1, d0=Script(refusals=8))
+        await enter(house, decodes=1, d0=Script(refusals=3))
         wanted = request(prompt=8, max_tokens=2)
         assert (await house.ask(wanted)).is_exact(wanted)
-        assert house.loop.time() < 1.0, "eight refusals are worth 50 ms each, not a heartbeat each"
+        assert house.loop.time() < 1.0, "three refusals are worth 50, 100 and 200 ms, not a heartbeat each"
 
     play(story)
 

@@ -51,13 +51,73 @@ class RouterSection:
         minimum=1,
         maximum=16,
     )
-    local_prompt_tokens: int = knob(
-        128,
+    routes: str = knob(
+        "any",
+        owner="services/router",
+        reason="predicted costs decide for each request; local or remote keeps to one kind where it is possible",
+        choices=("any", "local", "remote"),
+    )
+    local_prompt_tokens: int | None = knob(
+        None,
         owner="services/router",
         unit="uncached prompt tokens",
-        reason="up to here extending on decode is quicker than a remote prefill and a transfer",
+        reason="none: predicted costs decide; a number is a fixed border, longer prompts go to prefill workers",
         minimum=0,
         maximum=1_048_576,
+    )
+    damage_weight: float = knob(
+        0.25,
+        owner="services/router",
+        unit="seconds before a first token per second that a running answer is delayed",
+        reason="a delay spread over many tokens hurts less; more sends shorter prompts to prefill workers",
+        minimum=0,
+        maximum=100,
+    )
+    balance_weight: float = knob(
+        0.25,
+        owner="services/router",
+        unit="seconds per second of reading placed on a worker lately",
+        reason="hits near those of one shared cache at an imbalance of a few percent; 1 loses hits",
+        minimum=0,
+        maximum=100,
+    )
+    itl_interactive_ms: float = knob(
+        100.0,
+        owner="services/router",
+        unit="milliseconds between tokens",
+        reason="ten tokens a second, twice as fast as reading: decode workers are not filled beyond it",
+        minimum=0.1,
+        maximum=60_000,
+    )
+    itl_standard_ms: float = knob(
+        200.0,
+        owner="services/router",
+        unit="milliseconds between tokens",
+        reason="five tokens a second, as fast as reading",
+        minimum=0.1,
+        maximum=60_000,
+    )
+    itl_batch_ms: float = knob(
+        1000.0,
+        owner="services/router",
+        unit="milliseconds between tokens",
+        reason="nobody watches: throughput counts",
+        minimum=0.1,
+        maximum=60_000,
+    )
+    decision_log: str = knob(
+        "",
+        owner="services/router",
+        unit="path",
+        reason="empty: decisions are remembered in memory alone; a folder gets a rotating log for baton replay",
+    )
+    decision_log_bytes: int = knob(
+        64 * MIB,
+        owner="services/router",
+        unit="bytes",
+        reason="about 20,000 decisions over eight workers in two files; the older one goes first",
+        minimum=MIB,
+        maximum=1024 * 1024 * MIB,
     )
     default_deadline_s: float = knob(
         600.0,
