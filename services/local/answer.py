@@ -20,6 +20,8 @@ class ChoiceAnswer:
 
     tokens: list[int] = field(default_factory=list)
     text: str = ""
+    logprobs: list[generation_pb2.ScoredToken] = field(default_factory=list)
+    """One for each token, where they were asked for."""
     finish: str = ""
     first_at: float = 0.0
     last_at: float = 0.0
@@ -33,18 +35,28 @@ class Answer:
         self._sent_at = clock.monotonic()
         self.request_id = ""
         self.choices: dict[int, ChoiceAnswer] = {}
+        self.prompt_logprobs: list[generation_pb2.ScoredToken] = []
+        """Of the prompt's tokens from the second on."""
         self.usage = types_pb2.Usage()
         self.stations: tuple[types_pb2.Station, ...] = ()
 
     def take(self, response: generation_pb2.GenerateResponse) -> str:
         """One message; the text that it adds to the first choice."""
         self.request_id = response.request_id or self.request_id
+        if response.HasField("prompt_logprobs"):
+            self._take_scores(response.prompt_logprobs)
         for delta in response.deltas:
             self._take_delta(delta)
         if response.HasField("usage"):
             self.usage = response.usage
             self.stations = tuple(response.stations)
         return "".join(delta.text for delta in response.deltas if delta.choice == 0)
+
+    def _take_scores(self, scores: generation_pb2.PromptLogprobs) -> None:
+        if scores.first_position != len(self.prompt_logprobs) + 1:
+            where = f"{self.request_id}: prompt position {scores.first_position}"
+            raise InternalError(message=f"{where} after {len(self.prompt_logprobs)} scores")
+        self.prompt_logprobs.extend(scores.tokens)
 
     def _take_delta(self, delta: generation_pb2.ChoiceDelta) -> None:
         choice = self.choices.setdefault(delta.choice, ChoiceAnswer())
@@ -55,6 +67,7 @@ class Answer:
             choice.last_at = self._clock.monotonic()
             choice.first_at = choice.first_at if choice.tokens else choice.last_at
             choice.tokens.extend(delta.token_ids)
+            choice.logprobs.extend(delta.logprobs)
         choice.text += delta.text
         choice.finish = FINISH_NAMES.get(delta.finish_reason, choice.finish)
 
@@ -76,9 +89,16 @@ class Answer:
         return {
             "request_id": self.request_id,
             "choices": [
-                {"index": index, "text": choice.text, "token_ids": choice.tokens, "finish_reason": choice.finish}
+                {
+                    "index": index,
+                    "text": choice.text,
+                    "token_ids": choice.tokens,
+                    "finish_reason": choice.finish,
+                    **({"logprobs": list(map(_score, choice.logprobs))} if choice.logprobs else {}),
+                }
                 for index, choice in sorted(self.choices.items())
             ],
+            **({"prompt_logprobs": list(map(_score, self.prompt_logprobs))} if self.prompt_logprobs else {}),
             "usage": {
                 "prompt_tokens": self.usage.prompt_tokens,
                 "completion_tokens": self.usage.completion_tokens,
@@ -86,3 +106,15 @@ class Answer:
             },
             "timings": self.timings(),
         }
+
+
+def _score(token: generation_pb2.ScoredToken) -> dict[str, object]:
+    """One token with its log probability and the likeliest, as JSON."""
+    chosen = token.chosen
+    return {
+        "id": chosen.token_id,
+        "token": chosen.spelling.decode("utf-8", errors="replace"),
+        "logprob": round(chosen.logprob, 6),
+        "rank": chosen.rank,
+        "top": [{"id": other.token_id, "logprob": round(other.logprob, 6)} for other in token.top],
+    }

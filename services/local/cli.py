@@ -28,7 +28,7 @@ from services.local.client import router_client
 from services.local.cluster import FIRST_ROUTER_PORT
 from services.local.exits import Exit, exit_help
 from services.local.failure import errors, fail, run
-from services.local.flags import DEFAULT_ROUTER, ConfigFile, RequestName, Router, Settings
+from services.local.flags import DEFAULT_ROUTER, ConfigFile, RequestName, Router, SamplingFields, Settings
 from services.local.help import EXAMPLES, TITLE
 from services.local.prompt import read_prompt
 from services.local.settings import print_settings
@@ -96,6 +96,7 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End before it; repeatable.")] = None,
     stop_token: Annotated[list[int] | None, typer.Option(metavar="ID", help="End at it; repeatable.")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after end of sequence.")] = False,
+    fields: SamplingFields = None,
     priority: Annotated[Priority, typer.Option(help="Who waits for whom.")] = Priority.INTERACTIVE,
     request_id: Annotated[str, typer.Option(metavar="ID", help="Your own id; without it, a new one.")] = "",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of the answer.")] = 600.0,
@@ -112,6 +113,7 @@ def generate(
         stop=tuple(stop or ()),
         stop_token_ids=tuple(stop_token or ()),
         ignore_eos=ignore_eos,
+        fields=tuple(fields or ()),
     )
 
     async def send() -> None:

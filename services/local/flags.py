@@ -19,3 +19,12 @@ Settings = Annotated[
 ]
 Router = Annotated[str, typer.Option(envvar="BATON_ROUTER", metavar="HOST:PORT", help="Address of a router.")]
 RequestName = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As `baton generate` prints it.")]
+SamplingFields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sampling",
+        metavar="FIELD=VALUE",
+        help="Any sampling field by its name: min_p=0.1, logprobs=5, logit_bias=7:-100; repeatable.",
+        show_default=False,
+    ),
+]

@@ -12,6 +12,7 @@ from protos.baton.v1 import generation_pb2, types_pb2
 from services.local.answer import Answer
 from services.local.client import RouterClient
 from services.local.prompt import put_prompt
+from services.local.sampling import set_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    fields: tuple[str, ...] = ()
+    """FIELD=VALUE for whatever has no flag of its own."""
 
 
 def build_request(
@@ -115,4 +118,5 @@ def _sampling(flags: Sampling) -> types_pb2.SamplingParams:
         violations.append(FieldViolation(field="--stop-token", description="a token id is a number from 0 on"))
     if violations:
         raise InvalidRequest(message="a sampling flag is out of range", violations=tuple(violations))
+    set_fields(params, flags.fields)
     return params
