@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from common.model.families.shape import read_shape, read_slides, read_window, with_scale, with_windows
+from common.model.families.shape import read_shape, read_slides, read_window, uses_windows, with_scale, with_windows
 from common.model.fields import Fields
 from common.model.spec import ModelSpec
 
@@ -33,7 +33,7 @@ def smollm3(fields: Fields) -> ModelSpec:
             raise fields.wrong("no_rope_layers", f"has {len(turns)} entries for {spec.num_layers} layers")
     own = zip(spec.layers, turns, strict=False)
     spec = replace(spec, layers=tuple(layer if turned else replace(layer, rope=None) for layer, turned in own))
-    is_sliding = fields.flag("use_sliding_window", False) and "sliding_window" in fields
+    is_sliding = uses_windows(fields)
     slides = read_slides(fields, [is_sliding and layer.rope is None for layer in spec.layers])
     return with_windows(spec, read_window(fields, slides), slides)
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from common.model.families.experts import read_routes, with_experts
-from common.model.families.shape import read_shape, read_slides, read_window, with_windows
+from common.model.families.shape import read_shape, read_slides, read_window, uses_windows, with_windows
 from common.model.fields import Fields
 from common.model.spec import ExpertsSpec, ModelSpec, QueryKeyNorm
 
@@ -19,7 +19,7 @@ def qwen3(fields: Fields) -> ModelSpec:
 def qwen2_moe(fields: Fields) -> ModelSpec:
     """Routed experts beside one that computes every token."""
     spec = read_shape(fields, "Qwen2MoeForCausalLM")
-    if fields.flag("use_sliding_window", False):
+    if uses_windows(fields):
         raise fields.wrong("use_sliding_window", "is true; this architecture is known without windows")
     return _with_qwen_experts(
         replace(spec, has_qkv_bias=fields.flag("qkv_bias", True)),
@@ -30,7 +30,7 @@ def qwen2_moe(fields: Fields) -> ModelSpec:
 
 def qwen3_moe(fields: Fields) -> ModelSpec:
     spec = _with_norms(read_shape(fields, "Qwen3MoeForCausalLM"), fields)
-    if fields.flag("use_sliding_window", False):
+    if uses_windows(fields):
         slides = [True] * spec.num_layers
         spec = with_windows(spec, read_window(fields, slides), slides)
     return _with_qwen_experts(spec, fields, shared_intermediate=None)
@@ -43,7 +43,7 @@ def _with_norms(spec: ModelSpec, fields: Fields) -> ModelSpec:
 
 def _with_upper_windows(spec: ModelSpec, fields: Fields) -> ModelSpec:
     """Layers from `max_window_layers` on slide, where windows are used at all."""
-    uses = fields.flag("use_sliding_window", False) and "sliding_window" in fields
+    uses = uses_windows(fields)
     first = fields.size("max_window_layers", 28) if uses else spec.num_layers
     slides = read_slides(fields, [layer >= first for layer in range(spec.num_layers)])
     if any(slides) and not uses:

@@ -38,6 +38,7 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "attn_logit_softcapping": (),
     "bias": (False,),
     "clip_qkv": (),
+    "dual_chunk_attention_config": (),
     "embedding_multiplier": (1,),
     "final_logit_softcapping": (),
     "layer_types": (),

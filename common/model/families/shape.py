@@ -94,6 +94,12 @@ def read_slides(fields: Fields, default: Sequence[bool]) -> tuple[bool, ...]:
     return tuple(kind == "sliding_attention" for kind in kinds)
 
 
+def uses_windows(fields: Fields) -> bool:
+    """The switch that some families have. While it is off, the size of a window says nothing."""
+    has_size = "sliding_window" in fields
+    return fields.flag("use_sliding_window", False) and has_size
+
+
 def read_window(fields: Fields, slides: Sequence[bool]) -> int | None:
     """The size of the window; needed where a layer slides."""
     return fields.size("sliding_window") if any(slides) else None
