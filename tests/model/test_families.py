@@ -1,6 +1,8 @@
 """What each family's config becomes, and that no config is half understood."""
 
+import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,12 @@ from common.model.families.registry import FAMILIES, NEUTRAL, model_spec
 from common.model.load import load_model
 from common.model.rope_form import LinearScaling, LongScaling, YarnScaling
 from common.model.spec import QueryKeyNorm
+from common.model.tensor_names import expected_tensors
 from kernels.gate import Gate
 from tests.model.checkpoint import CONFIG, tensors_for, write_checkpoint
 
+PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+"""What the configs of well-known models say about numbers, and the millions of their parameters."""
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 LONG_FACTORS = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 LONG = {"rope_type": "longrope", "original_max_position_embeddings": 128, **LONG_FACTORS}
@@ -185,3 +190,12 @@ def test_an_unknown_architecture_is_told_all_known_ones() -> None:
     with pytest.raises(StartupError) as caught:
         model_spec({**CONFIG, "architectures": ["RwkvForCausalLM"]})
     assert all(name in str(caught.value) for name in FAMILIES)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_config_is_understood_and_gives_the_models_size(name: str) -> None:
+    shapes = expected_tensors(model_spec(PUBLISHED[name]["config"])).values()
+    assert sum(prod(shape) for shape in shapes) // 10**6 in (
+        PUBLISHED[name]["millions"] - 1,
+        PUBLISHED[name]["millions"],
+    )
