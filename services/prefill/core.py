@@ -15,6 +15,7 @@ from common.core.worker import LoadReport
 from common.engine.batch import Batch
 from common.engine.look import Look
 from common.engine.outcome import BatchOutcome, Drawn
+from common.engine.plan import RANK
 from common.engine.rate import Rate
 from common.engine.telling import Owned, Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.engine.tombstones import Tombstones
@@ -224,7 +225,7 @@ class PrefillCore:
     def _gather_ready(self) -> bool:
         """Copy ready runs into staging while there is some. Never waits: what finds none stays queued."""
         gathered = False
-        for prompt in tuple(self._prompts.values()):
+        for prompt in sorted(self._prompts.values(), key=lambda prompt: RANK[prompt.work.priority]):
             gathered |= self._gatherer.gather(prompt, self._batch[prompt.sequence].pages)
             if prompt.is_drained:
                 self._finish(prompt)

@@ -15,7 +15,9 @@ from common.config.loader import load
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
 from common.core.errors import BatonError
+from common.core.request import Priority
 from common.rpc.client import call, grpc_connect
+from common.rpc.convert.fields import PRIORITIES
 from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, generation_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from services.local.answer import Answer
@@ -54,6 +56,7 @@ class Told:
     error: BatonError | None = None
     times: list[float] = field(default_factory=list)
     sent_at: float = field(default_factory=CLOCK.monotonic)
+    ended_at: float = 0.0
 
     def tokens(self, choice: int = 0) -> list[int]:
         return self.answer.choices[choice].tokens
@@ -89,6 +92,8 @@ class Ask:
     seed: int | None = None
     request_id: str = ""
     ignore_eos: bool = True
+    priority: Priority | None = None
+    tenant: str = ""
 
     def message(self) -> generation_pb2.GenerateRequest:
         sampling = types_pb2.SamplingParams(
@@ -104,6 +109,8 @@ class Ask:
             token_ids=generation_pb2.TokenIds(ids=self.tokens),
             sampling=sampling,
             return_token_ids=True,
+            priority=PRIORITIES[self.priority] if self.priority else types_pb2.PRIORITY_UNSPECIFIED,
+            tenant=self.tenant,
         )
 
 
@@ -124,6 +131,7 @@ class House:
                 told.answer.take(response)
         except BatonError as error:
             told.error = error
+        told.ended_at = CLOCK.monotonic()
         return told
 
     async def ask_all(self, asks: Sequence[Ask], *, at_once: int = 32, timeout_s: float = 120.0) -> list[Told]:

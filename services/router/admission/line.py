@@ -39,7 +39,7 @@ QUEUE_SHARE = 4.0
 """Chosen: a tenant may have this many times the free places of its class's queue: alone it fills four fifths, and there
 is always room left for another."""
 
-SPARE_PLACES = 32
+SPARE_PLACES = 16
 """Chosen: one place in so many, at least one, is not for tenants that have their share already."""
 
 FIRST_OUTPUT = 64.0
@@ -176,9 +176,11 @@ class Line:
     def refuse(self, request: RequestId, now: float) -> float:
         """No worker had a place for it: the fleet is fuller than it looked. `leave` follows. Seconds until the next one
         may try, if nobody leaves before."""
-        if (entry := self._landing.get(request)) is not None:
-            self.places.note_refused(entry.ticket.priority, len(self._placed), now)
-        return probe_s(len(self._placed))
+        if (entry := self._landing.get(request)) is None:
+            return 0.0
+        priority, num_placed = entry.ticket.priority, len(self._placed)
+        self.places.note_refused(priority, num_placed, now)
+        return probe_s(priority, num_placed)
 
     def leave(self, request: RequestId, usage: Usage, now: float) -> None:
         """Its placement is over. What was charged is corrected to what it used."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from common.core.request import Priority
 from services.router.admission.limits import RANK
 
-PROBE_S = 0.5
-"""Chosen: a call that is refused costs under a millisecond; places that came free unseen stay empty no longer."""
+PROBE_S = {Priority.INTERACTIVE: 0.5, Priority.STANDARD: 1.0, Priority.BATCH: 2.0}
+"""Chosen: places that came free unseen stay empty no longer. A worker that refused somebody is left alone for a moment,
+by higher classes too, so the lower ones try less often."""
 
 LONELY_PROBE_S = 0.05
 """While none of ours is placed, none of ours leaves and makes room. Chosen: a step or two later it is asked again."""
@@ -35,10 +36,10 @@ class Places:
         if self.limit is not None:
             self.limit = max(self.limit, num_placed)
 
-    def note_refused(self, num_placed: int, now: float) -> None:
+    def note_refused(self, num_placed: int, probe_at: float) -> None:
         """One was refused while so many stood."""
         self.limit = num_placed
-        self.probe_at = now + probe_s(num_placed)
+        self.probe_at = probe_at
 
 
 class AllPlaces:
@@ -61,12 +62,12 @@ class AllPlaces:
 
     def note_refused(self, priority: Priority, num_placed: int, now: float) -> None:
         for each in _from(priority, is_upwards=False):
-            self._places[each].note_refused(num_placed, now)
+            self._places[each].note_refused(num_placed, now + probe_s(each, num_placed))
 
 
-def probe_s(num_placed: int) -> float:
-    """How long after a refusal the next one may try."""
-    return PROBE_S if num_placed else LONELY_PROBE_S
+def probe_s(priority: Priority, num_placed: int) -> float:
+    """How long after a refusal the next one of a class may try."""
+    return PROBE_S[priority] if num_placed else LONELY_PROBE_S
 
 
 def _from(priority: Priority, *, is_upwards: bool) -> list[Priority]:

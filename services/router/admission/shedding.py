@@ -9,7 +9,7 @@ from common.core.errors import Reason, Refused
 from common.core.queue import Cause
 from services.router.admission.ticket import Ticket
 
-FIRST_SHARE, LAST_SHARE = 0.4, 0.8
+FIRST_SHARE, LAST_SHARE = 0.3, 0.6
 """Chosen: of the promised time to the first token. From the first on some are shed, from the last on all: what is left
 of the promise is for reading the prompt and for the prediction's error."""
 
