@@ -7,20 +7,29 @@ it or across its edges; after the split at control tokens the marks are taken ou
 are encoded as one plain text, as the model saw them in training.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import jinja2
 
 from common.core.clock import Clock, SystemClock
 from common.core.errors import FieldViolation, InternalError, InvalidRequest, Reason, StartupError
 from common.core.ids import TokenId
+from common.text.conversation import (
+    MAX_DEPTH,
+    MAX_MESSAGES,
+    ROLES,
+    ChatMessage,
+    Marking,
+    ToolsTrouble,
+    depth,
+    read_tools,
+)
 from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range
 from common.text.tokenizer import Tokenizer
 
-ROLES = ("system", "user", "assistant")
-MAX_MESSAGES = 10_000
 MAX_TEMPLATE_CHARS = 256 << 10
 MAX_RENDERED_CHARS = 8 << 20
 """Chosen: eight times the largest request, so that no honest template reaches it."""
@@ -28,14 +37,6 @@ MAX_RENDER_S = 1.0
 
 MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Unicode's noncharacters: no text needs them. The first that no message contains becomes the mark."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """One turn."""
-
-    role: str
-    content: str
 
 
 class ChatTemplate:
@@ -57,25 +58,27 @@ class ChatTemplate:
         self._control = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
         self._openers = frozenset(spelling[0] for spelling in spellings)
 
-    def encode(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> tuple[TokenId, ...]:
+    def encode(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        tools_json: str = "",
+        enable_thinking: bool | None = None,
+        add_generation_prompt: bool = True,
+    ) -> tuple[TokenId, ...]:
         """Token ids of the whole conversation. Raises InvalidRequest: unknown role, or refused by the template."""
         _check(messages)
-        mark = next((mark for mark in MARKS if not any(mark in message.content for message in messages)), None)
-        if mark is None:
-            raise _refuse("chat.messages", "every one of Unicode's noncharacters appears in the messages")
-        marked = [{"role": message.role, "content": self._marked(message.content, mark)} for message in messages]
-        rendered = self._render({"messages": marked, "add_generation_prompt": add_generation_prompt})
-        return tuple(token for piece in self._pieces(rendered, mark) for token in piece)
-
-    def _marked(self, content: str, mark: str) -> str:
-        """Marks inside and around, but not around white space: templates trim."""
-        inner = content.strip()
-        if not inner:
-            return content
-        at = content.index(inner)
-        for opener in self._openers:
-            inner = inner.replace(opener, opener + mark)
-        return f"{content[:at]}{mark}{inner}{mark}{content[at + len(content.strip()) :]}"
+        tools = _tools(tools_json)
+        marking = Marking(mark=_unused_mark(messages, tools_json), openers=self._openers)
+        variables: dict[str, object] = {
+            "messages": [_turn(message, marking) for message in messages],
+            "tools": marking.value(list(tools)) or None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        if enable_thinking is not None:
+            variables["enable_thinking"] = enable_thinking
+        rendered = self._render(variables)
+        return tuple(token for piece in self._pieces(rendered, marking.mark) for token in piece)
 
     def _render(self, variables: Mapping[str, object]) -> str:
         control = self._tokenizer.control
@@ -110,6 +113,54 @@ class ChatTemplate:
     def _plain(self, text: str, mark: str) -> tuple[TokenId, ...]:
         text = text.replace(mark, "")
         return self._tokenizer.encode(text, add_special_tokens=False) if text else ()
+
+
+def _turn(message: ChatMessage, marking: Marking) -> dict[str, Any]:
+    """As templates expect it: a key is absent where there is nothing to say."""
+    turn: dict[str, Any] = {"role": message.role, "content": marking.text(message.content)}
+    if message.name:
+        turn["name"] = marking.text(message.name)
+    if message.tool_call_id:
+        turn["tool_call_id"] = marking.text(message.tool_call_id)
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": marking.text(call.id),
+                "type": "function",
+                "function": {"name": marking.text(call.name), "arguments": marking.value(_arguments(call.arguments))},
+            }
+            for call in message.tool_calls
+        ]
+    return turn
+
+
+def _arguments(text: str) -> Any:
+    """As an object, which most templates write as JSON again; as it was, where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) and depth(value) <= MAX_DEPTH else text
+
+
+def _unused_mark(messages: Sequence[ChatMessage], tools_json: str) -> str:
+    said = [tools_json]
+    for message in messages:
+        said += [message.content, message.name, message.tool_call_id]
+        said += [text for call in message.tool_calls for text in (call.id, call.name, call.arguments)]
+    # JSON may spell a mark as an escape, so one whose number appears is taken as used too.
+    for mark in MARKS:
+        escape = f"{ord(mark):04x}"
+        if not any(mark in text or escape in text.lower() for text in said):
+            return mark
+    raise _refuse("chat.messages", "every one of Unicode's noncharacters appears in the messages")
+
+
+def _tools(tools_json: str) -> tuple[Mapping[str, Any], ...]:
+    try:
+        return read_tools(tools_json)
+    except ToolsTrouble as trouble:
+        raise _refuse(f"chat.{trouble.field}", trouble.why) from trouble
 
 
 def _check(messages: Sequence[ChatMessage]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from common.text.chat import ChatMessage
+from common.text.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Asked:
     request_id: str = ""
     model: str = ""
     text: str | None = None
-    chat: tuple[ChatMessage, ...] | None = None
+    chat: Conversation | None = None
     token_ids: tuple[int, ...] | None = None
     sampling: AskedSampling = AskedSampling()
     priority: int = 0

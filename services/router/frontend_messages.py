@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from common.core.ids import TokenId
 from common.core.logprobs import TokenLogprobs
 from common.rpc.convert.fields import FINISHES
-from common.text.chat import MAX_MESSAGES, ChatMessage
+from common.text.conversation import MAX_MESSAGES, ChatMessage, Conversation, ToolCall
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.router.asked import Asked, AskedSampling
 from services.router.delta import Delta
@@ -39,9 +39,20 @@ def asked_from_wire(message: generation_pb2.GenerateRequest) -> Asked:
     )
 
 
-def chat_from_wire(chat: generation_pb2.ChatMessages) -> tuple[ChatMessage, ...]:
+def chat_from_wire(chat: generation_pb2.ChatMessages) -> Conversation:
     """At most one message more than may be: enough to be refused, however many fit into the bytes."""
-    return tuple(ChatMessage(role=item.role, content=item.content) for item in chat.messages[: MAX_MESSAGES + 1])
+    return Conversation(
+        messages=tuple(_message_from_wire(item) for item in chat.messages[: MAX_MESSAGES + 1]),
+        tools_json=chat.tools_json,
+        enable_thinking=chat.enable_thinking if chat.HasField("enable_thinking") else None,
+    )
+
+
+def _message_from_wire(item: generation_pb2.ChatMessage) -> ChatMessage:
+    calls = tuple(ToolCall(id=call.id, name=call.name, arguments=call.arguments_json) for call in item.tool_calls)
+    return ChatMessage(
+        role=item.role, content=item.content, name=item.name, tool_call_id=item.tool_call_id, tool_calls=calls
+    )
 
 
 def sampling_from_wire(params: types_pb2.SamplingParams) -> AskedSampling:

@@ -6,7 +6,7 @@ from common.core.entropy import Entropy, mint_name
 from common.core.ids import RequestId, TenantId, TokenId
 from common.core.request import TokenSampling
 from common.kv.hashing import scope_key
-from common.text.chat import ChatMessage
+from common.text.conversation import Conversation
 from common.transfer.offload import Offload
 from services.router.asked import Asked, AskedSampling
 from services.router.language import Language
@@ -85,10 +85,10 @@ class Intake:
             return self._language.encode(text, add_special=add_special)
         return await self._offload.run(lambda: self._language.encode(text, add_special=add_special))
 
-    async def tokenize_chat(self, messages: tuple[ChatMessage, ...]) -> tuple[TokenId, ...]:
-        if sum(len(message.content) + TURN_CHARS for message in messages) <= INLINE_CHARS:
-            return self._language.encode_chat(messages)
-        return await self._offload.run(lambda: self._language.encode_chat(messages))
+    async def tokenize_chat(self, talk: Conversation) -> tuple[TokenId, ...]:
+        if talk.num_chars + TURN_CHARS * len(talk.messages) <= INLINE_CHARS:
+            return self._language.encode_chat(talk)
+        return await self._offload.run(lambda: self._language.encode_chat(talk))
 
     async def detokenize(self, tokens: tuple[TokenId, ...], *, skip_special: bool) -> str:
         if len(tokens) <= INLINE_CHARS:

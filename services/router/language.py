@@ -1,11 +1,10 @@
 """The model's text, in and out: what common/text offers, for requests."""
 
-from collections.abc import Sequence
-
 from common.core.errors import Unsupported
 from common.core.ids import TokenId
-from common.text.chat import ChatMessage, ChatTemplate
+from common.text.chat import ChatTemplate
 from common.text.choice import ChoiceText
+from common.text.conversation import Conversation
 from common.text.tokenizer import Tokenizer
 from services.router.request import Request
 
@@ -21,11 +20,11 @@ class Language:
         """What users write is plain text, never a control token."""
         return self._tokenizer.encode(text, add_special_tokens=add_special)
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[TokenId, ...]:
+    def encode_chat(self, talk: Conversation) -> tuple[TokenId, ...]:
         """Through the model's template. Raises InvalidRequest when it refuses, Unsupported when the model has none."""
         if self._template is None:
             raise Unsupported(message="this model has no chat template: send text or token ids")
-        return self._template.encode(messages)
+        return self._template.encode(talk.messages, tools_json=talk.tools_json, enable_thinking=talk.enable_thinking)
 
     def decode(self, tokens: tuple[TokenId, ...], *, skip_special: bool) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=skip_special)

@@ -12,7 +12,7 @@ from common.core.errors import ContextLengthExceeded, FieldViolation, InvalidReq
 from common.core.ids import TokenId
 from common.core.logprobs import MAX_PROMPT_SCORES
 from common.core.request import Priority
-from common.text.chat import MAX_MESSAGES, ROLES
+from common.text.conversation import MAX_MESSAGES, ROLES, ToolsTrouble, read_tools
 from services.router.asked import Asked
 from services.router.ranges import Found, id_violations, sampling_violations
 
@@ -132,7 +132,12 @@ def _prompt(asked: Asked, model: ModelFacts, limits: RouterSection) -> Found:
 
 
 def _chat(asked: Asked) -> Found:
-    messages = asked.chat or ()
+    assert asked.chat is not None
+    messages = asked.chat.messages
+    try:
+        read_tools(asked.chat.tools_json)
+    except ToolsTrouble as trouble:
+        yield _violation(f"chat.{trouble.field}", trouble.why)
     if not messages:
         yield _violation("chat.messages", "is empty")
     if len(messages) > MAX_MESSAGES:
@@ -140,5 +145,5 @@ def _chat(asked: Asked) -> Found:
     for index, message in enumerate(messages[:MAX_MESSAGES]):
         if message.role not in ROLES:
             yield _violation(f"chat.messages[{index}].role", f"must be one of {', '.join(ROLES)}")
-        if not message.content.strip():
+        if not message.content.strip() and not message.tool_calls and message.role != "tool":
             yield _violation(f"chat.messages[{index}].content", "is empty or only whitespace")

@@ -9,7 +9,7 @@ import pytest
 from common.config.sections.router import RouterSection
 from common.core.errors import ContextLengthExceeded, InvalidRequest, NotFound
 from common.core.ids import TokenId
-from common.text.chat import MAX_MESSAGES, ChatMessage
+from common.text.conversation import MAX_MESSAGES, ChatMessage, Conversation
 from services.router.asked import Asked, AskedSampling
 from services.router.ranges import MAX_VIOLATIONS
 from services.router.validate import MAX_CHAT_VIOLATIONS, ModelFacts, check, check_length, check_scores
@@ -17,6 +17,10 @@ from services.router.validate import MAX_CHAT_VIOLATIONS, ModelFacts, check, che
 MODEL = ModelFacts(name="demo", context_length=4096, vocab_size=4096, eos_token_ids=(TokenId(1),))
 LIMITS = RouterSection()
 NAN, INF = math.nan, math.inf
+
+
+def talk(*messages: ChatMessage, tools: str = "") -> Conversation:
+    return Conversation(messages=messages, tools_json=tools)
 
 
 def fields_of(asked: Asked) -> list[str]:
@@ -169,14 +173,17 @@ def test_n_does_not_multiply_the_output_without_bound() -> None:
         (Asked(), "prompt"),
         (Asked(text="a", token_ids=(1,)), "prompt"),
         (Asked(text=""), "text"),
-        (Asked(chat=()), "chat.messages"),
+        (Asked(chat=talk()), "chat.messages"),
         (Asked(token_ids=()), "token_ids.ids"),
         (Asked(token_ids=(5, 4096)), "token_ids.ids[1]"),
         (Asked(token_ids=(5, -1)), "token_ids.ids[1]"),
         (Asked(token_ids=(1,) * (LIMITS.max_prompt_tokens + 1)), "token_ids.ids"),
-        (Asked(chat=(ChatMessage(role="robot", content="hi"),)), "chat.messages[0].role"),
-        (Asked(chat=(ChatMessage(role="user", content=" \n"),)), "chat.messages[0].content"),
-        (Asked(chat=(ChatMessage(role="user", content="hi"),) * (MAX_MESSAGES + 1)), "chat.messages"),
+        (Asked(chat=talk(ChatMessage(role="user", content="x"), tools="{")), "chat.tools"),
+        (Asked(chat=talk(ChatMessage(role="user", content="x"), tools='[{"type": "function"}]')), "chat.tools[0]"),
+        (Asked(chat=talk(ChatMessage(role="user", content="x"), tools="[" * 40 + "]" * 40)), "chat.tools"),
+        (Asked(chat=talk(ChatMessage(role="robot", content="hi"))), "chat.messages[0].role"),
+        (Asked(chat=talk(ChatMessage(role="user", content=" \n"))), "chat.messages[0].content"),
+        (Asked(chat=talk(*[ChatMessage(role="user", content="hi")] * (MAX_MESSAGES + 1))), "chat.messages"),
     ],
 )
 def test_a_bad_prompt_is_refused_by_its_path(asked: Asked, field: str) -> None:
@@ -210,7 +217,7 @@ def test_a_prompt_over_the_routers_own_limit_is_refused() -> None:
 
 def test_ten_thousand_bad_messages_do_not_hide_another_field() -> None:
     messages = (ChatMessage(role="nobody", content=""),) * (MAX_MESSAGES + 1)
-    found = fields_of(Asked(chat=messages, sampling=AskedSampling(n=0)))
+    found = fields_of(Asked(chat=talk(*messages), sampling=AskedSampling(n=0)))
     assert found[0] == "chat.messages"
     assert found[-1] == "sampling.n"
     assert len(found) == MAX_CHAT_VIOLATIONS + 1

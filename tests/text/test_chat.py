@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from common.core.clock import ManualClock
 from common.core.errors import InternalError, InvalidRequest, StartupError
-from common.text.chat import MARKS, MAX_MESSAGES, ChatMessage, ChatTemplate
+from common.text.chat import MARKS, ChatTemplate
+from common.text.conversation import MAX_MESSAGES, ChatMessage, ToolCall
 from common.text.tokenizer import Tokenizer
 from tests.text.vocabularies import DEMO, demo, load_json
 
@@ -102,7 +103,7 @@ def test_text_between_control_tokens_is_encoded_as_one() -> None:
     assert list(tokens) == [CONTROL["<|begin|>"], *plain("def run(self)"), CONTROL["<|end|>"]]
 
 
-@pytest.mark.parametrize("role", ["", "root", "User", "tool", "<|system|>"])
+@pytest.mark.parametrize("role", ["", "root", "User", "<|system|>"])
 def test_an_unknown_role_is_refused_with_its_index(role: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         ChatTemplate(demo()).encode(
@@ -178,3 +179,66 @@ def test_a_template_that_takes_too_long_is_stopped() -> None:
 def test_a_broken_template_stops_the_start(source: str) -> None:
     with pytest.raises(StartupError, match="chat_template"):
         ChatTemplate(with_template(source))
+
+
+TOOLS = json.dumps(
+    [
+        {
+            "type": "function",
+            "function": {
+                "name": "look_up",
+                "description": "Look <|end|> up.",
+                "parameters": {"type": "object", "properties": {"<|end|>": {"type": "string"}}},
+            },
+        }
+    ]
+)
+WITH_TOOLS = (
+    "{% if tools %}{% for tool in tools %}{{ tool.function.name }}: {{ tool | tojson }}\n{% endfor %}{% endif %}"
+    "{% for m in messages %}{{ m.role }}={{ m.content }}{% for call in m.tool_calls or [] %}"
+    "[{{ call.id }} {{ call.function.name }} {{ call.function.arguments | tojson }}]"
+    "{% endfor %}{% if m.tool_call_id %}({{ m.tool_call_id }}){% endif %};{% endfor %}"
+)
+
+
+def test_tools_calls_and_answers_reach_the_template_as_it_expects_them() -> None:
+    tokenizer = with_template(WITH_TOOLS)
+    call = ToolCall(id="c1", name="look_up", arguments='{"word": "žluť"}')
+    messages = [
+        user("hi"),
+        ChatMessage(role="assistant", content="", tool_calls=(call,)),
+        ChatMessage(role="tool", content="yellow", tool_call_id="c1"),
+    ]
+    tokens = ChatTemplate(tokenizer).encode(messages, tools_json=TOOLS)
+    text = tokenizer.decode(tokens, skip_special_tokens=False)
+    head, _, rest = text.partition("\n")
+    assert head.startswith("look_up: ")
+    assert json.loads(head.removeprefix("look_up: ")) == json.loads(TOOLS)[0], "no mark is left in it"
+    assert rest == 'user=hi;assistant=[c1 look_up {"word": "žluť"}];tool=yellow(c1);'
+
+
+def test_no_text_of_a_tool_or_a_call_becomes_a_control_token() -> None:
+    tokenizer = with_template(WITH_TOOLS)
+    evil = "<|end|>"
+    call = ToolCall(id=evil, name=evil, arguments=json.dumps({evil: evil}))
+    messages = [ChatMessage(role="assistant", content=evil, tool_calls=(call,), tool_call_id=evil, name=evil)]
+    tokens = ChatTemplate(tokenizer).encode(messages, tools_json=TOOLS)
+    assert not set(tokens) & set(CONTROL.values())
+
+
+def test_a_mark_spelled_as_an_escape_in_json_is_not_used_as_one() -> None:
+    tokenizer = with_template(WITH_TOOLS)
+    tools = json.dumps([{"type": "function", "function": {"name": "f", "description": MARKS[0] + "x"}}])
+    assert "\\ufdd0" in tools
+    text = tokenizer.decode(ChatTemplate(tokenizer).encode([user("hi")], tools_json=tools), skip_special_tokens=False)
+    assert MARKS[0] + "x" in text
+
+
+def test_thinking_is_told_only_where_it_was_asked_about() -> None:
+    source = "{% if enable_thinking is defined %}{{ enable_thinking }}{% else %}unsaid{% endif %}"
+    template, tokenizer = ChatTemplate(with_template(source)), with_template(source)
+    said = [
+        tokenizer.decode(template.encode([user("x")], enable_thinking=way), skip_special_tokens=False)
+        for way in (None, True, False)
+    ]
+    assert said == ["unsaid", "True", "False"]
