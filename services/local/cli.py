@@ -14,6 +14,7 @@ from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
 from common.core.errors import BatonError
 from common.core.request import Priority
+from services.local import calibrate as calibrate_command
 from services.local import chat as chat_command
 from services.local import demo as demo_command
 from services.local import doctor as doctor_command
@@ -200,7 +201,9 @@ def simulate(
     workers: Annotated[int, typer.Option(min=0, help="Workers that read and write.")] = 8,
     prefill: Annotated[int, typer.Option(min=0, help="Workers that read for others.")] = 0,
     decode: Annotated[int, typer.Option(min=0, help="Workers that write.")] = 0,
-    cache_tokens: Annotated[int, typer.Option(min=1024, help="Tokens that each worker holds.")] = 3_070_000,
+    cache_tokens: Annotated[
+        int | None, typer.Option(min=1024, help="Tokens that each worker holds; else 3.07 million, or as calibrated.")
+    ] = None,
     policy: Annotated[
         list[simulate_command.PolicyName] | None, typer.Option(metavar="NAME", help=simulate_command.POLICY_HELP)
     ] = None,
@@ -238,6 +241,29 @@ def simulate(
         simulate_command.simulate(wish, console, as_json=json_, plot=plot)
     except BatonError as error:
         raise fail(error) from error
+
+
+@app.command(epilog=f"\b\n{EXAMPLES['calibrate']}")
+def calibrate(
+    out: Annotated[Path, typer.Option(help="Where to write what was measured.")] = Path("calibration.json"),
+    seconds: Annotated[float, typer.Option(min=1.0, help="How long to press the cluster.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests per second.")] = 2.0,
+    check: Annotated[bool, typer.Option("--check", help="Again, against the simulator.")] = False,
+    router: Router = DEFAULT_ROUTER,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Measure a live cluster for `baton simulate`."""
+    loaded = _load(_overrides(config, set_))
+    effort = calibrate_command.Effort(seconds=seconds, per_s=rate, check=check)
+
+    async def measure() -> None:
+        async with router_client(router) as client:
+            await calibrate_command.calibrate(
+                client, effort, out, config=loaded, console=console, clock=SystemClock(), entropy=SystemEntropy()
+            )
+
+    run(measure())
 
 
 @app.command(name="config", epilog=f"\b\n{EXAMPLES['config']}")

@@ -31,6 +31,11 @@ what a start needs. Every link is measured with 4 MiB of probe data.""",
   baton simulate --trace talk.jsonl --calibration mine.json --plot out.png
 Policy, schedulers and admission are the ones that serve; docs/simulator.md
 says what stands in for the rest.""",
+    "calibrate": """Examples:
+  baton calibrate --seconds 60 --check
+  baton simulate --trace talk.jsonl --calibration calibration.json
+Give the --config and --set of `baton up`, so that limits are the same. The
+cluster answers random prompts meanwhile; its workers fit their own timings.""",
     "config": """Weakest first: default, --config FILE, environment BATON_SECTION__KEY, --set.
 Examples:
   baton config --print

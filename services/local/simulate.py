@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from services.simulator.calibration import read_calibration
 from services.simulator.cluster import ClusterShape
 from services.simulator.policies import PolicyName
 from services.simulator.read import read_trace
@@ -28,7 +29,7 @@ class Wish:
     workers: int
     prefill: int
     decode: int
-    cache_tokens: int
+    cache_tokens: int | None
     policies: tuple[PolicyName, ...]
     speed: float
     load: float | None
@@ -39,12 +40,19 @@ class Wish:
     itl_s: float
     is_routing_only: bool
 
+    def _shape(self) -> ClusterShape:
+        if self.calibration is None:
+            return ClusterShape(
+                prefill=self.prefill, decode=self.decode, dual=self.workers, cache_tokens=self.cache_tokens or 3_070_000
+            )
+        measured = read_calibration(self.calibration)
+        shape = measured.shape(prefill=self.prefill, decode=self.decode, dual=self.workers)
+        return shape if self.cache_tokens is None else replace(shape, cache_tokens=self.cache_tokens)
+
     def study(self) -> Study:
         """Raises InvalidRequest for a file that cannot be read."""
         trace = read_trace(self.trace)
-        shape = ClusterShape(
-            prefill=self.prefill, decode=self.decode, dual=self.workers, cache_tokens=self.cache_tokens
-        )
+        shape = self._shape()
         return Study(
             trace=trace,
             shape=shape,

@@ -29,7 +29,8 @@ class ClusterShape:
 
     A prefill step computes at most `step_tokens`, of one prompt `chunk_tokens`; local prompts join decode steps with at
     most `extend_tokens`, as far as `itl_budget_s` allows. Clients ask for at most `answer_limit` tokens, or as many as
-    they get. A call between two processes takes `hop_s`, and a worker takes `turn_s` between two steps.
+    they get. A call between two processes takes `hop_s`, and a worker takes `turn_s` between two steps. `prefill_cost`
+    None: prefill machines are as fast as the others.
     """
 
     prefill: int = 0
@@ -38,6 +39,7 @@ class ClusterShape:
     cache_tokens: int = 1_000_000
     token_bytes: int = REFERENCE_TOKEN_BYTES
     cost: CostModel = REFERENCE
+    prefill_cost: CostModel | None = None
     step_tokens: int = 2048
     chunk_tokens: int = 2048
     extend_tokens: int = 2048
@@ -46,6 +48,11 @@ class ClusterShape:
     answer_limit: int = 1024
     hop_s: float = 5e-4
     turn_s: float = 0.0
+
+    @property
+    def reading_cost(self) -> CostModel:
+        """Of prefill machines."""
+        return self.prefill_cost or self.cost
 
     def roles(self) -> tuple[tuple[WorkerRef, Role, bool], ...]:
         """Every machine's name and role, and whether it is a dual one, by name."""

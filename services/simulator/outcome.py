@@ -18,9 +18,11 @@ class Served:
     prompt_tokens: int
     output_tokens: int
     admitted: float | None = None
+    queued: float | None = None
     read_from: float | None = None
     first_token: float | None = None
-    second_token: float | None = None
+    running: float | None = None
+    """Its pages have landed where the answer is written; where that is the reader, its first token."""
     finished: float | None = None
     cached_tokens: int = 0
     is_remote: bool = False

@@ -45,7 +45,7 @@ class SteppedReader:
         self.tally = MachineTally(name=ref.worker)
         self.version = 0
         self._page_size = page_size
-        self._cost = shape.cost
+        self._cost = shape.reading_cost
         self._turn_s = shape.turn_s
         self._timeline = timeline
         self._told = told
@@ -72,7 +72,7 @@ class SteppedReader:
         if len(self._waiting) >= MAX_WAITING:
             answer(False)
             return
-        context.arrived = self._timeline.now
+        context.arrived = _job_of(context).served.queued = self._timeline.now
         self._waiting[context.id] = context
         answer(True)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common.core.ids import RequestId, SequenceId, WorkerId, WorkerRef
 from common.core.request import Priority
+from common.core.worker import Role
 from services.router.classify import Facts
 from services.router.policy import Route
 from services.simulator.cluster import ClusterShape
@@ -57,7 +58,7 @@ class RoutingReplay:
                 slot=slot,
                 pages=CountedPages(total=total, slot=slot, holders=self._holders),
                 page_size=trace.page_size,
-                cost=shape.cost,
+                cost=shape.reading_cost if role is Role.PREFILL else shape.cost,
                 chunk_tokens=shape.chunk_tokens,
                 later=self._timeline.at,
             )

@@ -1,7 +1,7 @@
 """A question to the simulator: which trace, on which machines, under which policies and seeds. And its answer."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common.config.config import Config
 from services.router.admission.limits import AdmissionLimits
@@ -46,8 +46,19 @@ def run_study(study: Study, *, note: Callable[[Outcome, int], None] | None = Non
             yield summarize(outcome, seed=seed, slo=study.slo, hit_ceiling=ceiling, span_s=trace.span_s)
 
 
+def settings_for(shape: ClusterShape, settings: PolicySettings) -> PolicySettings:
+    """What the policy is told of the workers' limits is what they are here, as in a cluster with one configuration."""
+    return replace(
+        settings,
+        prefill_chunk_tokens=shape.chunk_tokens,
+        extend_tokens=shape.extend_tokens,
+        idle_extend_tokens=shape.chunk_tokens,
+        extend_itl_s=shape.itl_budget_s,
+    )
+
+
 def _replay(study: Study, trace: Trace, name: PolicyName, seed: int) -> Outcome:
-    policy = make_policy(name, study.settings)
+    policy = make_policy(name, settings_for(study.shape, study.settings))
     if not study.is_routing_only:
         limits = AdmissionLimits.of(Config())
         return Play(name, policy, trace, study.shape, limits=limits, seed=seed, hint_delay_s=study.hint_delay_s).run()

@@ -107,13 +107,14 @@ class SteppedWriter:
                 answer(False)
                 return
             self._worst_pages += job.worst_pages
-        context.arrived = self._timeline.now
+        context.arrived = _job_of(context).served.queued = self._timeline.now
         self._waiting[context.id] = context
         answer(True)
 
     def adopt(self, context: Context) -> None:
         """The pages of a promised context have landed: its answer is written here."""
         del self._promised[context.id]
+        _job_of(context).served.running = self._timeline.now
         self.pages.fulfil(context.private_pages)
         context.num_pending = 0
         context.name_full(self.pages, self._page_size)
