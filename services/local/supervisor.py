@@ -18,7 +18,7 @@ from services.local.child import Child
 from services.local.topology import Kind, ProcessSpec
 
 EXIT_CONFIG = 78
-STOP_ORDER = (Kind.ROUTER, Kind.PREFILL, Kind.DECODE, Kind.VALKEY)
+STOP_ORDER = (Kind.GATEWAY, Kind.ROUTER, Kind.PREFILL, Kind.DECODE, Kind.VALKEY)
 RESTART_PAUSE_S = 0.2  # Chosen: short enough for a test of restarts, long enough not to spin.
 RESTART_WINDOW_S = 60.0
 

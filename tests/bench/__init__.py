@@ -1,1 +1,1 @@
-"""Measurements with a bar. Run by hand, on a quiet machine, after the tests passed: `python -m tests.bench.NAME`."""
+"""`baton bench` under test, measurements of older bars (`python -m tests.bench.NAME`), and results with a bar."""

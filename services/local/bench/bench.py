@@ -17,13 +17,12 @@ from common.core.entropy import Entropy, SeededEntropy
 from common.observe.announce import Announcement, Phase
 from services.local.bench.contender import ClusterContender, Contender, EngineContender
 from services.local.bench.course import Course
-from services.local.bench.pins import usable_cores
 from services.local.bench.plot import draw
 from services.local.bench.public import public_words
 from services.local.bench.results import ResultsFile, summarise
 from services.local.bench.sample import Sample, describe_conditions
 from services.local.bench.tables import SHOWN, family_of, results_table
-from services.local.bench.ways import Way, lay_out
+from services.local.bench.ways import Way, lay_out, usable_cores
 from services.local.bench.workload import Workload
 from services.local.topology import Overrides
 
@@ -48,6 +47,7 @@ class Wish:
     config: Path | None
     settings: tuple[str, ...]
     rounds: int
+    attempts: int
     seed: int
     out: Path | None
     plot: Path | None
@@ -118,6 +118,7 @@ async def bench(contenders: Sequence[Contender], workloads: Sequence[Workload], 
             contenders=contenders,
             workloads=workloads,
             rounds=wish.rounds,
+            max_attempts=wish.attempts,
             clock=lane.clock,
             entropy=SeededEntropy(wish.seed),
             heard=heard,

@@ -10,7 +10,6 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.observe.announce import Announcement
 from protos.baton.v1 import generation_pb2, types_pb2
-from services.local.bench.pins import pin
 from services.local.bench.target import Piece
 from services.local.bench.ways import Layout
 from services.local.client import RouterClient, router_client
@@ -27,9 +26,10 @@ Stations = tuple[types_pb2.Station, ...]
 class ClusterTarget:
     """Asks one router. `stations`, if given, hears of every answer's waterfall."""
 
-    def __init__(self, name: str, client: RouterClient, *, vocab_size: int, clock: Clock) -> None:
+    def __init__(self, name: str, client: RouterClient, *, vocab_size: int, max_context: int, clock: Clock) -> None:
         self.name = name
         self.vocab_size = vocab_size
+        self.max_context = max_context
         self.client = client
         self._clock = clock
         self.stations: Callable[[float, Stations], None] | None = None
@@ -69,7 +69,7 @@ async def lab(
     entropy: Entropy,
     tell: Callable[[Announcement], None],
 ) -> AsyncIterator[Lab]:
-    """Started, pinned and ready inside the block, gone after it. Raises StartupError."""
+    """Started and ready inside the block, gone after it. Raises StartupError."""
     given = Overrides(
         file=overrides.file,
         settings=(*overrides.settings, *layout.settings),
@@ -78,12 +78,14 @@ async def lab(
     config = load(given.file, environment(), given.settings)
     started = local_cluster(config, given, clock=clock, entropy=entropy, tell=tell, first_router_port=FIRST_PORT)
     async with started as cluster, router_client(cluster.router_address()) as client:
-        for name, cores in layout.pins.items():
-            pid = cluster.supervisor.processes[name].child.pid
-            assert pid is not None, f"{name} is ready, so it runs"
-            pin(pid, cores)
         model = await client.model()
-        target = ClusterTarget(layout.way.value, client, vocab_size=model.vocab_size, clock=clock)
+        target = ClusterTarget(
+            layout.way.value,
+            client,
+            vocab_size=model.vocab_size,
+            max_context=model.context_length,
+            clock=clock,
+        )
         yield Lab(cluster=cluster, target=target)
 
 

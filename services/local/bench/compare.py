@@ -10,8 +10,9 @@ from pathlib import Path
 from common.core.errors import StartupError
 from services.local.bench.bench import Lane, Wish
 from services.local.bench.contender import Contender, PeerContender
+from services.local.bench.http_target import ModelShape
 from services.local.bench.peer import PeerSpec, Places, read_peers, running_peer, why_missing
-from services.local.bench.pins import usable_cores
+from services.local.bench.ways import usable_cores
 from services.local.janitor import Janitor
 
 FIRST_PORT = 18_100
@@ -32,7 +33,7 @@ async def invited(guests: Guests, wish: Wish, lane: Lane) -> AsyncIterator[Seque
     """The peers that could be started, each paused; who is missing, and why, is said. Raises StartupError."""
     model = wish.model_folder().resolve()
     places = Places(here=guests.file.resolve().parent, venvs=guests.venvs.resolve(), model=model, gguf=guests.gguf)
-    vocab_size = _vocab_size(model)
+    shape = _shape(model)
     threads = len(usable_cores())
     async with AsyncExitStack() as stack:
         janitor = await stack.enter_async_context(Janitor())
@@ -53,7 +54,7 @@ async def invited(guests: Guests, wish: Wish, lane: Lane) -> AsyncIterator[Seque
                 lane.say(f"{spec.name} is left out: {error.message}")
                 continue
             peer.pause()
-            contenders.append(PeerContender(peer, vocab_size=vocab_size, clock=lane.clock, command=spec.command))
+            contenders.append(PeerContender(peer, shape=shape, clock=lane.clock, command=spec.command))
         yield contenders
 
 
@@ -66,9 +67,10 @@ def _selected(guests: Guests) -> list[PeerSpec]:
     return [known[name] for name in guests.select or known]
 
 
-def _vocab_size(model: Path) -> int:
+def _shape(model: Path) -> ModelShape:
     """As the model folder says. Raises StartupError."""
     try:
-        return int(json.loads((model / "config.json").read_text(encoding="utf-8"))["vocab_size"])
+        fields = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        return ModelShape(vocab_size=int(fields["vocab_size"]), max_context=int(fields["max_position_embeddings"]))
     except (OSError, ValueError, KeyError) as error:
         raise StartupError(message=f"{model} is no model folder: {error!r}") from error

@@ -12,7 +12,7 @@ from common.core.entropy import Entropy
 from common.observe.announce import Announcement
 from services.local.bench.cluster_target import lab
 from services.local.bench.engine_target import engine_target
-from services.local.bench.http_target import HttpTarget
+from services.local.bench.http_target import HttpTarget, ModelShape
 from services.local.bench.peer import Peer
 from services.local.bench.public import public_words
 from services.local.bench.target import Target
@@ -92,14 +92,12 @@ class ClusterContender:
 class PeerContender:
     """A peer that runs all the time, and is stopped by a signal while it is not its turn."""
 
-    def __init__(self, peer: Peer, *, vocab_size: int, clock: Clock, command: str) -> None:
+    def __init__(self, peer: Peer, *, shape: ModelShape, clock: Clock, command: str) -> None:
         self.name = peer.spec.name
         self._peer = peer
         self._command = command
         self._is_warm = False
-        self._target = HttpTarget(
-            peer.server, model=peer.spec.model, vocab_size=vocab_size, body=peer.spec.body, clock=clock
-        )
+        self._target = HttpTarget(peer.server, model=peer.spec.model, shape=shape, body=peer.spec.body, clock=clock)
 
     def describe(self) -> str:
         return self._command

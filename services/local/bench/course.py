@@ -20,6 +20,7 @@ class Course:
     contenders: Sequence[Contender]
     workloads: Sequence[Workload]
     rounds: int
+    max_attempts: int
     clock: Clock
     entropy: Entropy
     heard: Callable[[Sample], None]
@@ -42,6 +43,13 @@ class Course:
             kit = Kit(clock=self.clock, prompts=prompts)
             if awake.needs_warm_up:
                 await warm_up(awake.target, kit)
-            trial = Trial(target=awake.target, pids=awake.pids, kit=kit, clock=self.clock, heard=self.heard)
+            trial = Trial(
+                target=awake.target,
+                pids=awake.pids,
+                kit=kit,
+                clock=self.clock,
+                heard=self.heard,
+                max_attempts=self.max_attempts,
+            )
             for workload in self.workloads:
                 await trial.run(workload, number=number)

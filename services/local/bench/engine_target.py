@@ -25,8 +25,9 @@ class EngineTarget:
 
     name = "engine"
 
-    def __init__(self, core: EngineCore, *, vocab_size: int) -> None:
+    def __init__(self, core: EngineCore, *, vocab_size: int, max_context: int) -> None:
         self.vocab_size = vocab_size
+        self.max_context = max_context
         self._core = core
         self._loop = asyncio.get_running_loop()
         self._queues: dict[RequestId, asyncio.Queue[Written | Exception]] = {}
@@ -84,7 +85,7 @@ async def engine_target(config: Config, clock: Clock) -> AsyncIterator[EngineTar
     """Loaded and stepping inside the block. Raises StartupError with the model's fault."""
     engine = await asyncio.to_thread(build_engine, config, lambda _line: None)
     core = EngineCore(batch=engine.batch, cache=engine.cache, chunk_tokens=config.engine.chunk_tokens, clock=clock)
-    target = EngineTarget(core, vocab_size=engine.executor.vocab_size)
+    target = EngineTarget(core, vocab_size=engine.executor.vocab_size, max_context=engine.executor.max_context)
     thread = StepThread(target.turns, on_failure=target.fail, name="bench-steps")
     thread.start()
     try:

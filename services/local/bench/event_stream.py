@@ -76,7 +76,7 @@ def _head(method: str, path: str, server: Server, num_bytes: int) -> bytes:
 async def _status(reader: asyncio.StreamReader) -> int:
     """The status line's number; the headers are read over. Raises ValueError for a body that is not chunked."""
     async with asyncio.timeout(SILENCE_S):
-        status = int((await reader.readline()).split()[1])
+        status = int((await reader.readline()).partition(b" ")[2][:3])
         headers = b""
         while (line := await reader.readline()).strip():
             headers += line.lower()

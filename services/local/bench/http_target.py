@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from common.core.clock import Clock
 from common.core.errors import Unavailable
@@ -12,14 +13,23 @@ from services.local.bench.target import Piece
 PATH = "/v1/completions"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """What a workload must know of the model that a peer serves."""
+
+    vocab_size: int
+    max_context: int
+
+
 class HttpTarget:
     """`body`: what this server wants beside the usual fields; `model` the name it serves under."""
 
     def __init__(
-        self, server: Server, *, model: str, vocab_size: int, body: Mapping[str, object], clock: Clock
+        self, server: Server, *, model: str, shape: ModelShape, body: Mapping[str, object], clock: Clock
     ) -> None:
         self.name = server.name
-        self.vocab_size = vocab_size
+        self.vocab_size = shape.vocab_size
+        self.max_context = shape.max_context
         self._server = server
         self._usual = {"model": model, "temperature": 0, "stream": True, "ignore_eos": True, **body}
         self._clock = clock

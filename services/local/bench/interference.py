@@ -19,7 +19,7 @@ SETTLE_S = 2.0
 """Chosen: the streams' own prompts are read by then."""
 
 MAX_STREAM_TOKENS = 8_000
-"""Chosen: with the prompt below the context of the models that are measured, 8,192; a minute and more of writing."""
+"""Chosen: more than a minute of writing, and below what contexts of 8,192 hold."""
 
 PATIENCE_S = 60.0
 """Chosen: an arrival that has not ended so long after the window counts as unanswered."""
@@ -94,13 +94,14 @@ class Interference:
 async def steady_streams(target: Target, kit: Kit, num_streams: int) -> AsyncIterator[list[Heard]]:
     """Fresh streams that outlive a window, cancelled at the end of the block: contexts grow alike in every window."""
     streams: list[Heard] = []
+    output = min(MAX_STREAM_TOKENS, target.max_context - STREAM_PROMPT_TOKENS)
     async with asyncio.TaskGroup() as group:
         tasks = []
         for _ in range(num_streams):
             prompt = kit.prompts.fresh(STREAM_PROMPT_TOKENS)
             heard = Heard(sent_at=kit.clock.monotonic(), prompt_tokens=len(prompt))
             streams.append(heard)
-            tasks.append(group.create_task(listen(target, prompt, MAX_STREAM_TOKENS, heard)))
+            tasks.append(group.create_task(listen(target, prompt, output, heard)))
         await asyncio.sleep(SETTLE_S)
         yield streams
         for task in tasks:

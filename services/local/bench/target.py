@@ -27,6 +27,9 @@ class Target(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def max_context(self) -> int: ...
+
     def stream(self, prompt: tuple[int, ...], max_tokens: int) -> AsyncIterator[Piece]:
         """The answer's pieces. Closing the iterator cancels the request. Raises BatonError."""
         ...

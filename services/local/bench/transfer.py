@@ -61,7 +61,7 @@ class TransferCost:
     num_alone: int = 5
     num_streams: int = 8
     num_arrivals: int = 10
-    every_s: float = 2.0
+    every_s: float = 1.0
 
     @property
     def name(self) -> str:

@@ -10,25 +10,28 @@ from services.local.bench.sample import MAX_FOREIGN, Sample
 from services.local.bench.target import Target
 from services.local.bench.workload import Figures, Kit, Workload
 
-MAX_ATTEMPTS = 3
 QUIET_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Runs workloads against one target. `heard` gets every sample, the spoiled ones too."""
+    """Runs workloads against one target. `heard` gets every sample, the spoiled ones too.
+
+    `max_attempts` 1 waits for nobody and repeats nothing.
+    """
 
     target: Target
     pids: Callable[[], Iterable[int]]
     kit: Kit
     clock: Clock
     heard: Callable[[Sample], None]
-    max_attempts: int = MAX_ATTEMPTS
+    max_attempts: int
 
     async def run(self, workload: Workload, *, number: int) -> None:
         """Until a sample is clean, at most `max_attempts` times. A target that fails is told, not raised."""
         for attempt in range(self.max_attempts):
-            await wait_quiet(self.pids, self.clock, max_foreign=MAX_FOREIGN, timeout_s=QUIET_S)
+            if self.max_attempts > 1:
+                await wait_quiet(self.pids, self.clock, max_foreign=MAX_FOREIGN, timeout_s=QUIET_S)
             sample = await self._once(workload, number, attempt)
             self.heard(sample)
             if sample.is_clean:
