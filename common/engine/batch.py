@@ -93,6 +93,7 @@ class Batch:
         """
         sequence = self._add(work, arrived=arrived)
         sequence.prompt_scores = list(prompt_scores)
+        sequence.wants_scores = False
         sequence.pages = list(pages)
         sequence.num_registered = held
         sequence.num_cached = held * self._layout.page_size
@@ -113,6 +114,7 @@ class Batch:
             chain=chain,
             shaping=Shaping.of(work.sampling, prompt=work.prompt, output=work.emitted),
             bans=Bans.of(work.sampling, self._eos_ids),
+            wants_scores=work.sampling.prompt_logprobs is not None and len(work.prompt) > 1,
         )
         assert sequence.id not in self._sequences, f"{sequence.id} is already in the batch"
         self._sequences[sequence.id] = sequence

@@ -33,6 +33,8 @@ class Sequence:
     bans: Bans | None = None
     prompt_scores: list[TokenLogprobs] = field(default_factory=list)
     """Of the prompt's tokens from the second on, as far as they are read."""
+    wants_scores: bool = False
+    """Whether such are asked for and still missing: cached pages have no logits. Kept, not derived: asked every step."""
 
     @property
     def id(self) -> SequenceId:
@@ -47,12 +49,6 @@ class Sequence:
     def num_output(self) -> int:
         """Output tokens of the choice so far, earlier attempts included."""
         return len(self.tokens) - len(self.work.prompt)
-
-    @property
-    def wants_scores(self) -> bool:
-        """Whether log probabilities of the prompt are asked for and still missing: cached pages have no logits."""
-        is_asked = self.work.sampling.prompt_logprobs is not None
-        return is_asked and len(self.prompt_scores) < len(self.work.prompt) - 1
 
     @property
     def has_drawn(self) -> bool:
@@ -90,4 +86,5 @@ class Sequence:
         """What a row said of its targets."""
         assert len(self.prompt_scores) == row.start, f"{self.id}: {len(self.prompt_scores)} scores before {row.start}"
         self.prompt_scores.extend(scores)
+        self.wants_scores = len(self.prompt_scores) < len(self.work.prompt) - 1
         return Scored(work=self.work, first_position=row.start + 1, logprobs=scores)
