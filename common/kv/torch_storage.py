@@ -5,12 +5,12 @@ Legend: P pages, L layers, 2 key and value, H key-value heads, S slots per page,
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
 from common.core.ids import PageId
 from common.kv.layout import PageLayout
 from common.kv.storage import check_buffer
+from kernels.cpu.huge_pages import huge_tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,5 +72,5 @@ class TorchStorage:
 def _zero_bytes(num_pages: int, page_bytes: int, device: torch.device) -> torch.Tensor:
     """Zeroed bytes_PB. On a CPU the system hands memory out as it is first touched: a start does not pay for it."""
     if device.type == "cpu":
-        return torch.from_numpy(np.zeros((num_pages, page_bytes), dtype=np.uint8))
+        return huge_tensor(num_pages * page_bytes).view(num_pages, page_bytes)
     return torch.zeros((num_pages, page_bytes), dtype=torch.uint8, device=device)

@@ -73,8 +73,8 @@ public:
     Work(const Call& call, const Unit& unit)
         : call_(call), unit_(unit), num_rows_((unit.end - unit.begin) * call.group()) {}
 
-    // Sums up one span of keys.
-    void add_span(int64_t span, const State& state) const {
+    // Sums up one span of keys. `after` is what this thread will most likely read next, or null.
+    void add_span(int64_t span, const State& state, const Unit* after) const {
         const int64_t dim = call_.pages.dim, width = padded(dim), group = call_.group();
         Element* const memory = reinterpret_cast<Element*>(
             scratch<4>((num_rows_ * dim + kTile * (dim + width) + kLanes * dim + 128) * sizeof(Element)));
@@ -92,6 +92,7 @@ public:
             const TileRows& here = tiles[turn];
             TileRows& next = tiles[turn ^ 1];
             find(first + kTile, end, next);
+            if (next.count == 0 && after != nullptr) Work(call_, *after).find_first(next);
             pack_keys<Math>(here, next, call_.pages.kind, dim, spare, keys);
             pack_values<Math>(here, next, call_.pages.kind, dim, spare, values);
             const bool is_scaled = call_.pages.kind == Kind::kInt8;
@@ -129,20 +130,24 @@ public:
     }
 
     // Both in one go: spans in order.
-    void run() const {
+    void run(const Unit* after) const {
         const int64_t floats = State::floats(num_rows_, call_.pages.dim) + kLanes;
         float* const memory = reinterpret_cast<float*>(scratch<5>(2 * floats * sizeof(float)));
         const State all = state_at(memory), one = state_at(memory + floats / kLanes * kLanes);
         all.clear(num_rows_, call_.pages.dim);
-        const int64_t first = unit_.first_span(call_.form);
-        for (int64_t span = first; span < first + unit_.num_spans(call_.form); ++span) {
-            add_span(span, one);
+        const int64_t first = unit_.first_span(call_.form), end = first + unit_.num_spans(call_.form);
+        for (int64_t span = first; span < end; ++span) {
+            add_span(span, one, span + 1 == end ? after : &unit_);
             join(all, one);
         }
         write(all);
     }
 
     State state_at(float* memory) const { return State::at(memory, num_rows_, call_.pages.dim); }
+
+    void find_first(TileRows& rows) const {
+        find(call_.form.first_key(unit_.position()) / kTile * kTile, unit_.last() + 1, rows);
+    }
 
 private:
     void find(int64_t first, int64_t end, TileRows& rows) const {
@@ -214,7 +219,7 @@ void run_spans(const Call& call, const std::vector<Unit>& units) {
     parallel_for(static_cast<int64_t>(parts.size()), [&](int64_t index) {
         const Part& part = all_parts[index];
         const Work<Math> work(call, *part.unit);
-        work.add_span(part.span, work.state_at(memory + part.memory));
+        work.add_span(part.span, work.state_at(memory + part.memory), nullptr);
     });
     parallel_for(static_cast<int64_t>(units.size()), [&](int64_t index) {
         const Work<Math> work(call, units[index]);
@@ -235,8 +240,14 @@ void attend(const Call& call, const Row* rows, int64_t num_rows) {
     const Unit* const all = units.data();
     const int64_t count = static_cast<int64_t>(units.size());
     const bool is_long = std::any_of(all, all + count, [&](const Unit& unit) { return unit.num_spans(call.form) > 1; });
-    if (is_long && num_threads() > 1 && count < kUnitsPerThread * num_threads()) run_spans<Math>(call, units);
-    else parallel_for(count, [&](int64_t index) { Work<Math>(call, all[index]).run(); });
+    if (is_long && num_threads() > 1 && count < kUnitsPerThread * num_threads()) return run_spans<Math>(call, units);
+    // A task of several heads knows what it reads next, and asks for it in time.
+    const int64_t heads = call.pages.heads;
+    const int64_t each = count >= heads * kUnitsPerThread * num_threads() ? heads : 1;
+    parallel_for(count / each, [&](int64_t task) {
+        for (int64_t index = task * each; index < (task + 1) * each; ++index)
+            Work<Math>(call, all[index]).run(index + 1 < (task + 1) * each ? all + index + 1 : nullptr);
+    });
 }
 
 }  // namespace

@@ -38,10 +38,11 @@ inline void find_rows(const Pages& pages, const int32_t* table, int64_t head, in
     }
 }
 
-// Asks for 16 rows of a later tile, so that they are here when it is packed.
+// Asks for 16 rows of a later tile, so that they are here when it is packed. Into the second cache: the first holds what
+// is computed with, and rows that push it out make one thread read 7 GB/s instead of 12 (Zen 4).
 inline void fetch_rows(const char* const* rows, int first, int count, int64_t row_bytes) {
     for (int row = first; row < first + kLanes && row < count; ++row)
-        for (int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[row] + line, 0, 3);
+        for (int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[row] + line, 0, 1);
 }
 
 // One row as elements of a product.
