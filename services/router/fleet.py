@@ -56,6 +56,10 @@ class Mirror(Protocol):
         """Leading pages of the chain that each worker holds."""
         ...
 
+    def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:
+        """A prompt with these pages was just sent there."""
+        ...
+
     def owned_pages(self, worker: WorkerId) -> int:
         """Pages that the replica knows of one worker."""
         ...

@@ -1,24 +1,62 @@
 """Whose cache holds the beginning of a context, as far as the directory's replica knows. A hint, never a promise."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from common.core.ids import TokenId, WorkerId
+from common.core.ids import PrefixHash, TokenId, WorkerId
 from common.kv.hashing import prefix_hashes
 from services.router.fleet import Fleet, Mirror
 
+MAX_REMEMBERED_PAGES = 65_536
+"""Chosen: a million tokens of prompts that wait or are being placed, in at most 6 MB."""
+
 
 class PrefixHints:
-    """Looks up page hashes of a context in the mirror. Hashing 2,000 tokens takes well under a millisecond."""
+    """Looks up page hashes of a context in the mirror. Writer of what it remembers: the event loop's thread.
+
+    A prompt is hashed once, although it is asked about when it comes, when it is placed and when it was: 100,000 tokens
+    take 5 ms. Remembered by the very tuple, which is kept alive meanwhile.
+    """
 
     def __init__(self, *, mirror: Mirror, fleet: Fleet, page_size: int) -> None:
         self._mirror = mirror
         self._fleet = fleet
         self.page_size = page_size
+        self._remembered: OrderedDict[int, _Hashed] = OrderedDict()
+        self._num_pages = 0
 
     def hits(self, context: Sequence[TokenId], scope: bytes) -> Mapping[WorkerId, int]:
-        """Leading tokens that each worker holds. Empty while the hints are stale: routing by load alone then."""
-        fingerprint = self._fleet.fingerprint()
-        if fingerprint is None or self._mirror.is_stale:
+        """Leading tokens that each worker holds, or will soon. Empty while hints are stale: load alone counts then."""
+        hashes = self._hashes(context, scope)
+        if not hashes or self._mirror.is_stale:
             return {}
-        hashes = prefix_hashes(context, self.page_size, scope, fingerprint)
         return {worker: pages * self.page_size for worker, pages in self._mirror.held_runs(hashes).items()}
+
+    def note_routed(self, context: Sequence[TokenId], scope: bytes, *workers: WorkerId) -> None:
+        """These workers are to read or receive the context: siblings should find it there before they tell."""
+        if hashes := self._hashes(context, scope):
+            for worker in workers:
+                self._mirror.predict(worker, hashes)
+
+    def _hashes(self, context: Sequence[TokenId], scope: bytes) -> Sequence[PrefixHash]:
+        fingerprint = self._fleet.fingerprint()
+        if fingerprint is None:
+            return ()
+        known = self._remembered.get(id(context))
+        if known is not None and known[:3] == (context, scope, fingerprint):
+            self._remembered.move_to_end(id(context))
+            return known[3]
+        hashes = prefix_hashes(context, self.page_size, scope, fingerprint)
+        self._forget(id(context))
+        self._remembered[id(context)] = (context, scope, fingerprint, hashes)
+        self._num_pages += len(hashes)
+        while self._num_pages > MAX_REMEMBERED_PAGES:
+            self._forget(next(iter(self._remembered)))
+        return hashes
+
+    def _forget(self, name: int) -> None:
+        if (known := self._remembered.pop(name, None)) is not None:
+            self._num_pages -= len(known[3])
+
+
+_Hashed = tuple[Sequence[TokenId], bytes, bytes, Sequence[PrefixHash]]

@@ -65,6 +65,7 @@ class Mirror:
         self.is_stale = False
         self.version = 0
         self.listed: dict[WorkerId, Member] = {}
+        self.predicted: list[tuple[WorkerId, int]] = []
         self._changed = asyncio.Event()
 
     def members(self) -> Sequence[Member]:
@@ -72,6 +73,9 @@ class Mirror:
 
     def held_runs(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
         return {}
+
+    def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:
+        self.predicted.append((worker, len(hashes)))
 
     def owned_pages(self, worker: WorkerId) -> int:
         return 0

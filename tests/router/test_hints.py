@@ -1,0 +1,61 @@
+"""Prefix hints: a prompt is hashed once, and its siblings hear where it went."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from common.core.ids import TokenId, WorkerId
+from services.router import hints as hints_file
+from services.router.hints import PrefixHints
+from tests.router.cast import Mirror
+
+SCOPE, FINGERPRINT = bytes(32), bytes(range(32))
+W = WorkerId("decode-0")
+
+
+class Counting(Mirror):
+    """Holds as many pages of every prompt as it is told."""
+
+    def held_runs(self, hashes: Any) -> dict[WorkerId, int]:
+        return {W: min(2, len(hashes))}
+
+
+def hints_over(mirror: Mirror) -> PrefixHints:
+    fleet = cast(Any, SimpleNamespace(fingerprint=lambda: FINGERPRINT))
+    return PrefixHints(mirror=mirror, fleet=fleet, page_size=4)
+
+
+def prompt(count: int, first: int = 0) -> tuple[TokenId, ...]:
+    return tuple(TokenId(first + number) for number in range(count))
+
+
+def test_a_prompt_that_is_asked_about_again_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    real = hints_file.prefix_hashes
+    monkeypatch.setattr(hints_file, "prefix_hashes", lambda *given: hashed.append(1) or real(*given))
+    mirror = Counting()
+    hints, asked = hints_over(mirror), prompt(20)
+    assert hints.hits(asked, SCOPE) == {W: 8}
+    assert hints.hits(asked, SCOPE) == {W: 8}
+    hints.note_routed(asked, SCOPE, W)
+    assert (len(hashed), mirror.predicted) == (1, [(W, 5)])
+    hints.hits(asked, bytes([1]) * 32)
+    assert len(hashed) == 2, "another tenant's prompt is another prompt"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints_file, "MAX_REMEMBERED_PAGES", 10)
+    hints = hints_over(Counting())
+    for first in range(50):
+        hints.hits(prompt(16, first), SCOPE)
+        assert hints._num_pages <= 10
+        assert sum(len(known[3]) for known in hints._remembered.values()) == hints._num_pages
+    hints.hits(prompt(80), SCOPE)
+    assert hints._num_pages == 0, "a prompt larger than the bound is not kept"
+
+
+def test_stale_hints_count_for_nobody() -> None:
+    mirror = Counting()
+    mirror.is_stale = True
+    assert hints_over(mirror).hits(prompt(20), SCOPE) == {}
