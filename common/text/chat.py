@@ -27,6 +27,7 @@ from common.text.conversation import (
     depth,
     read_tools,
 )
+from common.text.habits import MAX_OPENING_CHARS, habits
 from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range
 from common.text.tokenizer import Tokenizer
 
@@ -57,6 +58,7 @@ class ChatTemplate:
         spellings = sorted(tokenizer.control.ids, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
         self._openers = frozenset(spelling[0] for spelling in spellings)
+        self.habits = habits(source, self._opening())
 
     def encode(
         self,
@@ -79,6 +81,14 @@ class ChatTemplate:
             variables["enable_thinking"] = enable_thinking
         rendered = self._render(variables)
         return tuple(token for piece in self._pieces(rendered, marking.mark) for token in piece)
+
+    def _opening(self) -> str:
+        """How the template begins an answer, as far as it can be had from a short conversation."""
+        try:
+            rendered = self._render({"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": True})
+        except InvalidRequest:
+            return ""
+        return rendered[-MAX_OPENING_CHARS:]
 
     def _render(self, variables: Mapping[str, object]) -> str:
         control = self._tokenizer.control

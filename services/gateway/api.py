@@ -66,8 +66,8 @@ class Api:
         self._note_unknown(exchange, body)
         frame = await self._frame(exchange, "chatcmpl", body, chat.KIND, chat.CHUNK_KIND)
         async with exchange.watched():
-            answer = self._answer(exchange, caller, frame, [chat_request(body)])
-            shapes = chat.Chat(body, answer, frame)
+            answer = self._answer(exchange, caller, frame, [chat_request(body, await self.model())])
+            shapes = chat.Chat(body, answer, frame, await self.model(), mint_id=self._mint_call)
             if not body.stream:
                 await exchange.reply(await shapes.whole())
                 return
@@ -160,6 +160,9 @@ class Api:
             request.request_id = frame.id if len(requests) == 1 else f"{frame.id}.{number}"
             caller.sign(request, model=frame.model)
         return Answer(self._routers, requests, timeout_s=number_header(exchange.asked, TIMEOUT_HEADER))
+
+    def _mint_call(self) -> str:
+        return mint_name(self._entropy, "call")
 
     def _note_unknown(self, exchange: Exchange, body: Body) -> None:
         """Unknown fields are refused where that was asked for, else named in a header: never silently ignored."""

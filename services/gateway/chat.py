@@ -7,50 +7,68 @@ from typing import Any
 
 from protos.baton.v1 import generation_pb2
 from services.gateway.answer import Answer
-from services.gateway.finish import finish_reason, stop_reason
 from services.gateway.frame import Frame
 from services.gateway.logprobs import as_objects
+from services.gateway.routers import Model
 from services.gateway.schema.chat import ChatBody
+from services.gateway.turn import MintId, Turn, make_reader
 
 KIND = "chat.completion"
 CHUNK_KIND = "chat.completion.chunk"
 
 
 @dataclass(slots=True, kw_only=True)
-class _Choice:
-    """One choice that is gathered."""
+class _Message:
+    """One choice's message that is gathered."""
 
-    texts: list[str] = field(default_factory=list)
+    content: str | None = None
+    reasoning: str | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[dict[str, Any]] = field(default_factory=list)
-    finish: str | None = None
-    stop: str | int | None = None
+
+    def add(self, part: dict[str, Any]) -> None:
+        if "content" in part:
+            self.content = (self.content or "") + part["content"]
+        if "reasoning_content" in part:
+            self.reasoning = (self.reasoning or "") + part["reasoning_content"]
+        for call in part.get("tool_calls", ()):
+            self.calls.append({name: value for name, value in call.items() if name != "index"})
+
+    def shown(self) -> dict[str, Any]:
+        content = self.content if self.calls or self.reasoning else self.content or ""
+        shown: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self.reasoning is not None:
+            shown["reasoning_content"] = self.reasoning
+        if self.calls:
+            shown["tool_calls"] = self.calls
+        return shown
 
 
 class Chat:
     """The shapes of one exchange's answer."""
 
-    def __init__(self, body: ChatBody, answer: Answer, frame: Frame) -> None:
+    def __init__(self, body: ChatBody, answer: Answer, frame: Frame, model: Model, *, mint_id: MintId) -> None:
         self._body = body
         self._answer = answer
         self._frame = frame
+        self._turns = [Turn(reader=make_reader(body, model), mint_id=mint_id) for _ in range(answer.num_choices)]
 
     async def whole(self) -> dict[str, Any]:
         """One object with every choice."""
-        choices = [_Choice() for _ in range(self._answer.num_choices)]
+        messages = [_Message() for _ in self._turns]
         async with aclosing(self._deltas()) as deltas:
             async for delta in deltas:
-                choice = choices[delta.choice]
-                choice.texts.append(delta.text)
-                choice.token_ids += delta.token_ids
-                choice.logprobs += self._scores(delta)
-                choice.finish = finish_reason(delta) or choice.finish
-                choice.stop = choice.stop if (stop := stop_reason(delta)) is None else stop
-        shown = [self._shown(index, choice) for index, choice in enumerate(choices)]
+                message = messages[delta.choice]
+                for part in self._turns[delta.choice].read(delta):
+                    message.add(part)
+                message.token_ids += delta.token_ids
+                message.logprobs += self._scores(delta)
+        shown = [self._choice(index, message) for index, message in enumerate(messages)]
         return self._frame.whole(shown, self._answer)
 
     async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """One object per choice and message; the first of each choice says whose turn it is."""
+        """The first chunk of each choice says whose turn it is, its last one why it ended."""
         tally = self._answer.tally
         greeted: set[int] = set()
         async with aclosing(self._deltas()) as deltas:
@@ -59,7 +77,8 @@ class Chat:
                     greeted.add(delta.choice)
                     opening = {"role": "assistant", "content": ""}
                     yield self._frame.chunk([_part(delta.choice, opening)], tally)
-                yield self._frame.chunk([self._part(delta)], tally)
+                for part in self._parts(delta):
+                    yield self._frame.chunk([part], tally)
         if self._frame.wants_last:
             yield self._frame.last(self._answer)
 
@@ -69,30 +88,35 @@ class Chat:
                 for delta in piece.response.deltas:
                     yield delta
 
-    def _part(self, delta: generation_pb2.ChoiceDelta) -> dict[str, Any]:
-        part = _part(delta.choice, {"content": delta.text} if delta.text else {})
-        if self._body.logprobs:
-            part["logprobs"] = {"content": self._scores(delta)}
-        if (finish := finish_reason(delta)) is not None:
-            part["finish_reason"] = finish
-            part["stop_reason"] = stop_reason(delta)
-        if self._body.return_token_ids:
-            part["token_ids"] = list(delta.token_ids)
-        return part
+    def _parts(self, delta: generation_pb2.ChoiceDelta) -> list[dict[str, Any]]:
+        """What one message of the router becomes. Empty where it only adds to what is held back."""
+        turn = self._turns[delta.choice]
+        parts = [_part(delta.choice, part) for part in turn.read(delta)]
+        scores = self._scores(delta)
+        wants_ids = bool(self._body.return_token_ids and delta.token_ids)
+        if not parts and (scores or wants_ids or turn.finish is not None):
+            parts.append(_part(delta.choice, {}))
+        if scores:
+            parts[0]["logprobs"] = {"content": scores}
+        if wants_ids:
+            parts[0]["token_ids"] = list(delta.token_ids)
+        if turn.finish is not None:
+            parts[-1] |= {"finish_reason": turn.finish, "stop_reason": turn.stop}
+        return parts
 
     def _scores(self, delta: generation_pb2.ChoiceDelta) -> list[dict[str, Any]]:
         return as_objects(delta.logprobs, num_top=self._body.top_logprobs or 0)
 
-    def _shown(self, index: int, choice: _Choice) -> dict[str, Any]:
+    def _choice(self, index: int, message: _Message) -> dict[str, Any]:
         shown: dict[str, Any] = {
             "index": index,
-            "message": {"role": "assistant", "content": "".join(choice.texts), "refusal": None},
-            "logprobs": {"content": choice.logprobs, "refusal": None} if self._body.logprobs else None,
-            "finish_reason": choice.finish,
-            "stop_reason": choice.stop,
+            "message": message.shown(),
+            "logprobs": {"content": message.logprobs, "refusal": None} if self._body.logprobs else None,
+            "finish_reason": self._turns[index].finish,
+            "stop_reason": self._turns[index].stop,
         }
         if self._body.return_token_ids:
-            shown["token_ids"] = choice.token_ids
+            shown["token_ids"] = message.token_ids
         return shown
 
 

@@ -7,6 +7,7 @@ from common.core.errors import BatonError, Reason, Unavailable
 from common.rpc.client import Connect, call, stream
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
+from services.gateway.reading.tools import ToolFormat
 
 ASK_S = 5.0
 """Chosen: a router answers such questions in milliseconds; its tokenizer may be busy with a megabyte."""
@@ -38,7 +39,13 @@ class Routers:
             said = await call(self._stub.GetModel, generation_pb2.GetModelRequest(), peer=PEER, timeout_s=ASK_S)
         except BatonError as error:
             raise _plain(error) from error
-        return Model(name=said.name, context_length=said.context_length)
+        return Model(
+            name=said.name,
+            context_length=said.context_length,
+            tools=ToolFormat(said.tool_format) if said.tool_format in list(ToolFormat) else ToolFormat.NONE,
+            thinks=said.thinks,
+            begins_in_thought=said.begins_in_thought,
+        )
 
     async def tokenize(self, request: generation_pb2.TokenizeRequest) -> list[int]:
         try:
@@ -62,6 +69,9 @@ class Model:
 
     name: str
     context_length: int
+    tools: ToolFormat = ToolFormat.NONE
+    thinks: bool = False
+    begins_in_thought: bool = False
 
 
 def _plain(error: BatonError) -> BatonError:

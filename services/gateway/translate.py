@@ -2,10 +2,13 @@
 stays strict.
 """
 
+import json
 from collections.abc import Iterator
 
-from common.core.errors import FieldViolation
+from common.core.errors import FieldViolation, Unsupported
 from protos.baton.v1 import generation_pb2, types_pb2
+from services.gateway.reading.tools import ToolFormat
+from services.gateway.routers import Model
 from services.gateway.schema.body import invalid, violation
 from services.gateway.schema.chat import ChatBody, Message
 from services.gateway.schema.completion import CompletionBody, Prompt
@@ -36,10 +39,20 @@ def completion_requests(body: CompletionBody) -> list[generation_pb2.GenerateReq
     return [_with_prompt(shared, prompt) for prompt in body.prompt]
 
 
-def chat_request(body: ChatBody) -> generation_pb2.GenerateRequest:
-    """Raises InvalidRequest with every violation found here."""
+def chat_request(body: ChatBody, model: Model) -> generation_pb2.GenerateRequest:
+    """Raises InvalidRequest with every violation found here, Unsupported for tools where the model knows none."""
     request = _request(body)
+    wants_tools = bool(body.tools) and body.tool_choice != "none"
+    if wants_tools and model.tools is ToolFormat.NONE:
+        raise Unsupported(message="the model's chat template knows no tools: leave them out")
+    if wants_tools and model.tools is not ToolFormat.HERMES and body.skip_special_tokens is None:
+        request.sampling.skip_special_tokens = False  # its calls begin with a special token
     request.chat.messages.extend(_message(message) for message in body.messages)
+    if wants_tools:
+        request.chat.tools_json = json.dumps([tool.model_dump(exclude_none=True) for tool in body.tools or ()])
+    switches = body.chat_template_kwargs
+    if switches is not None and switches.enable_thinking is not None:
+        request.chat.enable_thinking = switches.enable_thinking
     if (limit := body.max_completion_tokens or body.max_tokens) is not None:
         request.sampling.max_tokens = limit
     if body.logprobs:
@@ -136,4 +149,13 @@ def _with_prompt(shared: generation_pb2.GenerateRequest, prompt: Prompt) -> gene
 
 
 def _message(message: Message) -> generation_pb2.ChatMessage:
-    return generation_pb2.ChatMessage(role=ROLES.get(message.role, message.role), content=message.content or "")
+    return generation_pb2.ChatMessage(
+        role=ROLES.get(message.role, message.role),
+        content=message.content or "",
+        name=message.name or "",
+        tool_call_id=message.tool_call_id or "",
+        tool_calls=[
+            generation_pb2.ToolCall(id=call.id, name=call.function.name, arguments_json=call.function.arguments)
+            for call in message.tool_calls or ()
+        ],
+    )

@@ -114,13 +114,16 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
     async def GetModel(
         self, request: generation_pb2.GetModelRequest, context: object
     ) -> generation_pb2.GetModelResponse:
-        model = self._intake.model
+        model, habits = self._intake.model, self._language.habits
         return generation_pb2.GetModelResponse(
             name=model.name,
             context_length=model.context_length,
             vocab_size=model.vocab_size,
             model_digest=model.digest,
             eos_token_ids=model.eos_token_ids,
+            tool_format=habits.tool_format,
+            thinks=habits.thinks,
+            begins_in_thought=habits.begins_in_thought,
         )
 
 

@@ -5,6 +5,7 @@ from common.core.ids import TokenId
 from common.text.chat import ChatTemplate
 from common.text.choice import ChoiceText
 from common.text.conversation import Conversation
+from common.text.habits import Habits
 from common.text.tokenizer import Tokenizer
 from services.router.request import Request
 
@@ -15,6 +16,7 @@ class Language:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer) if tokenizer.chat_template is not None else None
+        self.habits = self._template.habits if self._template is not None else Habits()
 
     def encode(self, text: str, *, add_special: bool) -> tuple[TokenId, ...]:
         """What users write is plain text, never a control token."""

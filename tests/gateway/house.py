@@ -1,7 +1,7 @@
 """A real gateway on a real socket before a scripted router: what the router says is the test's, all else is real."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,6 +35,7 @@ class ScriptedRouter(generation_pb2_grpc.GenerationServiceServicer):
     """Says its script for every request: responses, waits on events, errors. Remembers what it was asked."""
 
     script: Sequence[Step] = ()
+    habits: Mapping[str, object] = field(default_factory=dict)
     asked: list[generation_pb2.GenerateRequest] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -54,7 +55,7 @@ class ScriptedRouter(generation_pb2_grpc.GenerationServiceServicer):
             raise
 
     async def GetModel(self, request, context):
-        return generation_pb2.GetModelResponse(name="tiny", context_length=64, vocab_size=100)
+        return generation_pb2.GetModelResponse(name="tiny", context_length=64, vocab_size=100, **self.habits)
 
     async def Tokenize(self, request, context):
         return generation_pb2.TokenizeResponse(token_ids=[len(request.text), len(request.chat.messages)])
@@ -79,9 +80,15 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(script: Sequence[Step] = (), *, door: Door | None = None, **limits: object) -> AsyncIterator[Gateway]:
+async def gateway(
+    script: Sequence[Step] = (),
+    *,
+    door: Door | None = None,
+    habits: Mapping[str, object] | None = None,
+    **limits: object,
+) -> AsyncIterator[Gateway]:
     section = replace(LIMITS, **limits)
-    router = ScriptedRouter(script)
+    router = ScriptedRouter(script, habits or {})
     add = partial(generation_pb2_grpc.add_GenerationServiceServicer_to_server, router)
     service = Service(name="baton.v1.GenerationService", add=add)
     server = await serve([service], Bind(host="127.0.0.1", port=0), surface=Surface.CLIENT)

@@ -1,5 +1,7 @@
 """POST /v1/chat/completions."""
 
+import json
+
 from protos.baton.v1 import generation_pb2
 from tests.gateway.house import HELLO, STOP, gateway, say, usage
 
@@ -68,3 +70,66 @@ async def test_what_is_no_conversation_is_refused_with_every_field():
     assert answer.status == 400
     params = {violation["param"] for violation in answer.error["violations"]}
     assert {"messages[0].role", "messages[1]", "messages[2].content", "max_tokens"} <= params
+
+
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+CALL = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
+
+
+async def test_calls_of_tools_are_told_as_calls_whole_and_streamed():
+    script = (say("I will. ", prompt=3), say(CALL[:20], first=1), say(CALL[20:], first=2, finish=STOP), usage())
+    async with gateway(script, habits={"tool_format": "hermes"}) as house:
+        whole = await house.post(PATH, {**HI, "tools": [ADD]})
+        streamed = await house.post(PATH, {**HI, "tools": [ADD], "stream": True})
+        asked = house.router.asked[0].chat
+    assert json.loads(asked.tools_json) == [ADD]
+    [choice] = whole.json["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "I will. "
+    [call] = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    deltas = [chunk["choices"][0]["delta"] for chunk in streamed.chunks]
+    [told] = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    assert (told["index"], told["function"]["name"]) == (0, "add")
+    assert streamed.chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_tools_are_not_shown_to_the_model_where_the_choice_is_none():
+    async with gateway((say(CALL, prompt=3, finish=STOP), usage()), habits={"tool_format": "hermes"}) as house:
+        answer = await house.post(PATH, {**HI, "tools": [ADD], "tool_choice": "none"})
+        assert not house.router.asked[0].chat.tools_json
+    assert answer.json["choices"][0]["message"]["content"] == CALL
+
+
+async def test_a_model_that_knows_no_tools_says_so():
+    async with gateway(HELLO) as house:
+        answer = await house.post(PATH, {**HI, "tools": [ADD]})
+    assert (answer.status, answer.error["code"]) == (501, "unsupported")
+
+
+async def test_earlier_calls_and_their_answers_reach_the_router():
+    messages = [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "add"}}],
+        },
+        {"role": "tool", "content": "3", "tool_call_id": "c"},
+    ]
+    async with gateway(HELLO) as house:
+        await house.post(PATH, {"messages": messages})
+        first, second = house.router.asked[0].chat.messages
+    assert (first.tool_calls[0].id, first.tool_calls[0].name) == ("c", "add")
+    assert (second.role, second.tool_call_id) == ("tool", "c")
+
+
+async def test_thoughts_are_told_apart():
+    script = (say("hm</think>", prompt=3), say("Yes", first=1, finish=STOP), usage())
+    async with gateway(script, habits={"thinks": True, "begins_in_thought": True}) as house:
+        whole = await house.post(PATH, HI)
+        quiet = await house.post(PATH, {**HI, "chat_template_kwargs": {"enable_thinking": False}})
+        asked = house.router.asked[1].chat
+    message = whole.json["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
+    assert asked.enable_thinking is False
+    assert quiet.json["choices"][0]["message"]["content"] == "hm</think>Yes"

@@ -281,8 +281,16 @@ class CandidateCost(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     COST_S_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
+    TTFT_S_FIELD_NUMBER: _builtins.int
+    ITL_S_FIELD_NUMBER: _builtins.int
+    COST_SOURCE_FIELD_NUMBER: _builtins.int
     route: _builtins.str
     cost_s: _builtins.float
+    ttft_s: _builtins.float
+    """What the request itself was expected to see."""
+    itl_s: _builtins.float
+    cost_source: _builtins.str
+    """Whose timings the reader was judged by: own, peers, default."""
     @_builtins.property
     def terms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
@@ -291,10 +299,13 @@ class CandidateCost(_message.Message):
         route: _builtins.str = ...,
         cost_s: _builtins.float = ...,
         terms: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        ttft_s: _builtins.float = ...,
+        itl_s: _builtins.float = ...,
+        cost_source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_s", b"cost_s", "route", b"route", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_s", b"cost_s", "cost_source", b"cost_source", "itl_s", b"itl_s", "route", b"route", "terms", b"terms", "ttft_s", b"ttft_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

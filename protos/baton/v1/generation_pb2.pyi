@@ -615,10 +615,18 @@ class GetModelResponse(_message.Message):
     VOCAB_SIZE_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     EOS_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TOOL_FORMAT_FIELD_NUMBER: _builtins.int
+    THINKS_FIELD_NUMBER: _builtins.int
+    BEGINS_IN_THOUGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     context_length: _builtins.int
     vocab_size: _builtins.int
     model_digest: _builtins.bytes
+    tool_format: _builtins.str
+    """How the model writes calls of tools: hermes, mistral, llama; empty where its chat template knows no tools."""
+    thinks: _builtins.bool
+    """Whether it writes <think> before its answers, and whether its template opens the thought for it."""
+    begins_in_thought: _builtins.bool
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -629,10 +637,13 @@ class GetModelResponse(_message.Message):
         vocab_size: _builtins.int = ...,
         model_digest: _builtins.bytes = ...,
         eos_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        tool_format: _builtins.str = ...,
+        thinks: _builtins.bool = ...,
+        begins_in_thought: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "eos_token_ids", b"eos_token_ids", "model_digest", b"model_digest", "name", b"name", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_in_thought", b"begins_in_thought", "context_length", b"context_length", "eos_token_ids", b"eos_token_ids", "model_digest", b"model_digest", "name", b"name", "thinks", b"thinks", "tool_format", b"tool_format", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

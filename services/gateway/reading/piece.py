@@ -1,0 +1,47 @@
+"""What a reader makes of text."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Text for the client."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Text that the model wrote for itself."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool to be called. `arguments` is JSON."""
+
+    name: str
+    arguments: str
+
+
+Piece = Content | Thought | Call
+
+
+class Reader(Protocol):
+    """Reads one choice. `push` gets text as it comes; `finish` gives what was held back."""
+
+    def push(self, text: str) -> list[Piece]: ...
+
+    def finish(self) -> list[Piece]: ...
+
+
+class PlainReader:
+    """Everything is content."""
+
+    def push(self, text: str) -> list[Piece]:
+        return [Content(text)] if text else []
+
+    def finish(self) -> list[Piece]:
+        return []

@@ -1,0 +1,67 @@
+"""One choice of a conversation while it is written: what it says, thinks and calls."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from protos.baton.v1 import generation_pb2
+from services.gateway.finish import finish_reason, stop_reason
+from services.gateway.reading.piece import Call, Content, Piece, PlainReader, Reader, Thought
+from services.gateway.reading.thoughts import ThoughtReader, joined
+from services.gateway.reading.tools import tool_reader
+from services.gateway.routers import Model
+from services.gateway.schema.chat import ChatBody
+
+MintId = Callable[[], str]
+
+
+def make_reader(body: ChatBody, model: Model) -> Reader:
+    """How to read what this model answers to this request."""
+    names = frozenset(tool.function.name for tool in body.tools or ())
+    wants_tools = bool(names) and body.tool_choice != "none"
+    reader: Reader = tool_reader(model.tools, names) if wants_tools else PlainReader()
+    if not model.thinks:
+        return reader
+    switches = body.chat_template_kwargs
+    may_think = switches is None or switches.enable_thinking is not False
+    return ThoughtReader(reader, begins_inside=model.begins_in_thought and may_think)
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """Writer: the answer's iteration. `read` gives parts of a message in OpenAI's spelling, as they become certain."""
+
+    reader: Reader
+    mint_id: MintId
+    num_calls: int = 0
+    finish: str | None = None
+    stop: str | int | None = None
+
+    def read(self, delta: generation_pb2.ChoiceDelta) -> list[dict[str, Any]]:
+        pieces = self.reader.push(delta.text)
+        reason = finish_reason(delta)
+        if reason is not None:
+            pieces += self.reader.finish()
+        parts = [part for piece in joined(pieces) for part in self._part(piece)]
+        if reason is not None:
+            self.finish = "tool_calls" if self.num_calls and reason == "stop" else reason
+            self.stop = stop_reason(delta)
+        return parts
+
+    def _part(self, piece: Piece) -> Iterator[dict[str, Any]]:
+        match piece:
+            case Content(text):
+                if not self.num_calls or text.strip():  # white space between calls is nobody's
+                    yield {"content": text}
+            case Thought(text):
+                yield {"reasoning_content": text}
+            case Call(name, arguments):
+                function = {"name": name, "arguments": arguments}
+                yield {
+                    "tool_calls": [
+                        {"index": self.num_calls, "id": self.mint_id(), "type": "function", "function": function}
+                    ]
+                }
+                self.num_calls += 1
+            case _:
+                assert_never(piece)

@@ -1,0 +1,90 @@
+"""Content, thoughts and calls, told apart whatever the pieces in which the text comes."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.reading.piece import Call, Content, Piece, PlainReader, Reader, Thought
+from services.gateway.reading.thoughts import ThoughtReader, joined
+from services.gateway.reading.tools import ToolFormat, tool_reader
+
+NAMES = frozenset({"look_up", "add"})
+LOOK = Call("look_up", '{"word": "žluť"}')
+ADD = Call("add", '{"a": 1, "b": [2]}')
+
+CASES = {
+    ToolFormat.HERMES: {
+        "plain words < not a mark": [Content("plain words < not a mark")],
+        '<tool_call>\n{"name": "look_up", "arguments": {"word": "žluť"}}\n</tool_call>': [LOOK],
+        'Let me see. <tool_call>{"name": "add", "arguments": {"a": 1, "b": [2]}}</tool_call>': [
+            Content("Let me see. "),
+            ADD,
+        ],
+        '<tool_call>{"name": "add", "arguments": {"a": 1, "b": [2]}}</tool_call>'
+        '<tool_call>{"name": "look_up", "arguments": {"word": "žluť"}}</tool_call>': [ADD, LOOK],
+        '<tool_call>{"name": "add", "arguments": {"a": 1, "b": [2]}}': [ADD],
+        "<tool_call>{not json</tool_call>": [Content("<tool_call>{not json</tool_call>")],
+        '<tool_call>{"name": "other", "arguments": {}}</tool_call>': [
+            Content('<tool_call>{"name": "other", "arguments": {}}</tool_call>')
+        ],
+        "ends in <tool_c": [Content("ends in <tool_c")],
+    },
+    ToolFormat.MISTRAL: {
+        "plain [words]": [Content("plain [words]")],
+        '[TOOL_CALLS] [{"name": "look_up", "arguments": {"word": "žluť"}}]': [LOOK],
+        'Well. [TOOL_CALLS][{"name": "look_up", "arguments": {"word": "žluť"}}, '
+        '{"name": "add", "arguments": {"a": 1, "b": [2]}}]': [Content("Well. "), LOOK, ADD],
+        '[TOOL_CALLS]add[ARGS]{"a": 1, "b": [2]}': [ADD],
+        '[TOOL_CALLS]add{"a": 1, "b": [2]}[TOOL_CALLS]look_up{"word": "žluť"}': [ADD, LOOK],
+        "[TOOL_CALLS] nothing": [Content("[TOOL_CALLS] nothing")],
+    },
+    ToolFormat.LLAMA: {
+        "plain {words}": [Content("plain {words}")],
+        '{"name": "look_up", "parameters": {"word": "žluť"}}': [LOOK],
+        '<|python_tag|>{"name": "add", "parameters": {"a": 1, "b": [2]}}; {"name": "look_up", "parameters": '
+        '{"word": "žluť"}}': [ADD, LOOK],
+        '{"answer": 42}': [Content('{"answer": 42}')],
+        '{"name": "look_up", "parameters": {"word"': [Content('{"name": "look_up", "parameters": {"word"')],
+    },
+}
+
+
+def read(reader: Reader, text: str, cuts: list[int]) -> list[Piece]:
+    edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
+    pieces = [piece for start, end in pairwise(edges) for piece in reader.push(text[start:end])]
+    return joined([*pieces, *reader.finish()])
+
+
+@pytest.mark.parametrize(("form", "text"), [(form, text) for form, cases in CASES.items() for text in cases])
+@given(cuts=st.lists(st.integers(0, 1000), max_size=12))
+def test_calls_and_content_do_not_depend_on_how_the_text_is_cut(form: ToolFormat, text: str, cuts: list[int]) -> None:
+    assert read(tool_reader(form, NAMES), text, cuts) == CASES[form][text]
+
+
+@given(text=st.text('<tool_cal>/{}"name: [TOOL_CALLS]x\n', max_size=60), cuts=st.lists(st.integers(0, 99), max_size=6))
+@pytest.mark.parametrize("form", list(ToolFormat))
+def test_nothing_that_a_model_wrote_is_lost_where_it_called_nothing(
+    form: ToolFormat, text: str, cuts: list[int]
+) -> None:
+    pieces = read(tool_reader(form, NAMES), text, cuts)
+    assert all(isinstance(piece, Content) for piece in pieces)
+    written = "".join(piece.text for piece in pieces if isinstance(piece, Content))
+    assert written == text
+
+
+@given(cuts=st.lists(st.integers(0, 1000), max_size=12))
+def test_thoughts_are_split_off(cuts: list[int]) -> None:
+    text = "<think>hm,\n2 < 3</think>\n\nThree. <think>sure?</think>Yes"
+    expected = [Thought("hm,\n2 < 3"), Content("Three. "), Thought("sure?"), Content("Yes")]
+    assert read(ThoughtReader(PlainReader()), text, cuts) == expected
+    inside = read(ThoughtReader(PlainReader(), begins_inside=True), "hm</think>Yes", cuts)
+    assert inside == [Thought("hm"), Content("Yes")]
+
+
+def test_a_call_may_follow_a_thought() -> None:
+    text = "<think>I need it</think>\n<tool_call>" + json.dumps({"name": "add", "arguments": {"a": 1, "b": [2]}})
+    reader = ThoughtReader(tool_reader(ToolFormat.HERMES, NAMES))
+    assert read(reader, text + "</tool_call>", [9, 40]) == [Thought("I need it"), ADD]
