@@ -100,6 +100,13 @@ REQUESTS_IN_FLIGHT = _gauge("requests_in_flight", "Requests or sequences taken o
 PLACEMENTS = _counter(
     "placements_total", "Attempts to place a request, by route.", ROUTER, closed("route", ("remote", "local"))
 )
+COST_SOURCES = _counter(
+    "placements_by_cost_total",
+    "Placements by whose timings the reader was judged: its own, its peers', or the documented default.",
+    ROUTER,
+    closed("source", ("own", "peers", "default")),
+)
+DECISIONS_LOST = _counter("decisions_lost_total", "Decisions that the decision log could not keep.", ROUTER)
 RETRIES = _counter("retries_total", "Placements after the first, by what ended the one before.", ROUTER, REASON)
 CHOICES_FINISHED = _counter(
     "choices_finished_total", "Choices that ended, by finish reason.", ROUTER, closed("reason", FinishReason)

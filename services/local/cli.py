@@ -20,6 +20,7 @@ from services.local import demo as demo_command
 from services.local import doctor as doctor_command
 from services.local import explain as explain_command
 from services.local import generate as generate_command
+from services.local import replay as replay_command
 from services.local import simulate as simulate_command
 from services.local import top as top_command
 from services.local import up as up_command
@@ -185,6 +186,24 @@ def explain(request_id: RequestName, router: Router = DEFAULT_ROUTER) -> None:
             await explain_command.explain(client, request_id, console)
 
     run(show())
+
+
+@app.command(epilog=f"\b\n{EXAMPLES['replay']}")
+def replay(
+    log: Annotated[Path, typer.Argument(help="A router's decision log: <router.decision_log>/<router>.jsonl.")],
+    policy: Annotated[
+        str, typer.Option(metavar="NAME", help=f"One of {', '.join(replay_command.POLICIES)}.")
+    ] = "recorded",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another weight; repeatable.")
+    ] = None,
+) -> None:
+    """Make recorded routing decisions again: as they were, or otherwise."""
+    try:
+        is_same = replay_command.replay_log(log, policy, set_ or (), console)
+    except BatonError as error:
+        raise fail(error) from error
+    raise typer.Exit(Exit.OK if is_same else Exit.FAILED)
 
 
 @app.command(epilog=f"\b\n{EXAMPLES['doctor']}")

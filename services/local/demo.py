@@ -15,7 +15,7 @@ from services.local.summary import cluster_view
 from services.local.topology import Overrides
 from services.local.waterfall import print_stations
 
-# Longer than router.local_prompt_tokens, so that the prompt is read on the prefill worker and its pages travel.
+# Long enough that the costs speak for a prefill worker, so that its pages travel.
 # It ends before the line break: a break and the indent that follows are one token.
 PROMPT = '''"""Read and write configuration files."""
 

@@ -25,6 +25,11 @@ The answer goes to standard output, everything else to standard error.""",
 Latencies are upper edges of histogram buckets since the router started.""",
     "doctor": """Exit code 7 when something is at fault. Without a running cluster it checks
 what a start needs. Every link is measured with 4 MiB of probe data.""",
+    "replay": """Examples:
+  baton up --set router.decision_log=decisions
+  baton replay decisions/router-0.jsonl
+  baton replay decisions/router-0.jsonl --policy always-local
+  baton replay decisions/router-0.jsonl --set damage_weight=1""",
     "simulate": """Examples:
   baton simulate --trace conversation.jsonl --workers 8 --routing-only
   baton simulate --trace code.csv --prefill 2 --decode 6 --seed 1 --seed 2

@@ -22,11 +22,12 @@ from common.core.worker import Role
 from services.router.admission.admission import Place
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
+from services.router.chooser import Chooser
 from services.router.classify import Facts, classify
 from services.router.fleet import Fleet
 from services.router.hints import PrefixHints
 from services.router.inbox import Arrival, Inbox, Switchboard, WorkerLost
-from services.router.policy import PolicySettings, Route, choose, choose_prefill
+from services.router.policy import Route
 from services.router.record import Record
 from services.router.setback import LegBroken, Setback, blamed, failure_of, lost, no_room
 from services.router.stream import RequestStream
@@ -47,7 +48,7 @@ class Track:
     cancellations: Cancellations
     hints: PrefixHints
     budget: RetryBudget
-    policy: PolicySettings
+    chooser: Chooser
     clock: Clock
 
 
@@ -94,12 +95,10 @@ class Leg:
 
     async def _start(self) -> None:
         facts = self._facts()
-        decision = choose(facts, self._track.fleet.view(), self._track.policy)
+        decision = self._track.chooser.route(self._work, facts)
         if decision is None:
             raise no_room(self._work.request)
         self._record.note_decision(self._work.attempt, decision)
-        ends = {decision.route.decode.worker, decision.route.reader.worker}
-        self._track.hints.note_routed(self._work.context, self._work.cache_scope, *sorted(ends))
         await self._start_on(decision.route, facts)
 
     async def _start_on(self, route: Route, facts: Facts) -> None:
@@ -139,7 +138,7 @@ class Leg:
         if broken.setback is not Setback.REFUSED:
             self._trouble.avoid.add(self._prefill)
         self._drop(self._prefill)
-        prefill = choose_prefill(self._facts(), self._track.fleet.view(), self._track.policy)
+        prefill = self._track.chooser.reader(self._work, self._facts())
         if prefill is None:
             raise broken
         if broken.setback is Setback.FAILED:

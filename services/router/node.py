@@ -28,6 +28,9 @@ from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
+from services.router.chooser import Chooser
+from services.router.decisions.entry import Header
+from services.router.decisions.log import DecisionLog, folder_of
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, FleetSettings
 from services.router.frontend import Frontend, generation_service
@@ -108,6 +111,7 @@ class RouterNode:
         self.admission = Admission(
             limits=AdmissionLimits.of(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
         )
+        self._decisions = _decision_log(config, self.me.router, outside, metrics)
         track = Track(
             fleet=self.fleet,
             switchboard=switchboard,
@@ -115,7 +119,7 @@ class RouterNode:
             cancellations=self._cancellations,
             hints=PrefixHints(mirror=self.mirror, fleet=self.fleet, page_size=config.engine.page_size),
             budget=RetryBudget(clock=outside.clock),
-            policy=policy_settings(config),
+            chooser=Chooser(fleet=self.fleet, settings=policy_settings(config), log=self._decisions),
             clock=outside.clock,
         )
         self.recent = RecentRecords(config.router.recent_requests)
@@ -189,6 +193,7 @@ class RouterNode:
                 group.create_task(self.dispatcher.run(), name="dispatcher"),
                 group.create_task(self._cancellations.run(), name="cancellations"),
                 group.create_task(self.queues.run(), name="queues"),
+                group.create_task(self._decisions.run(), name="decisions"),
             ]
             servants.append(group.create_task(self._stop_when_superseded(stop), name="fence"))
             server = await self._listen(bind)
@@ -229,3 +234,14 @@ class RouterNode:
             is_serving=False,
             make_server=self._outside.make_server,
         )
+
+
+def _decision_log(config: Config, name: RouterId, outside: Outside, metrics: Metrics) -> DecisionLog:
+    return DecisionLog(
+        Header(router=name, settings=policy_settings(config)),
+        folder=folder_of(config.router.decision_log),
+        max_bytes=config.router.decision_log_bytes,
+        offload=outside.offload,
+        clock=outside.clock,
+        metrics=metrics,
+    )

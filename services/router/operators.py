@@ -141,7 +141,14 @@ def _decision(placed: Placed) -> cluster_pb2.Decision:
         policy=POLICY_VERSION,
         chosen=str(placed.decision.route),
         candidates=[
-            cluster_pb2.CandidateCost(route=str(item.route), cost_s=item.cost_s, terms=dict(item.terms))
+            cluster_pb2.CandidateCost(
+                route=str(item.route),
+                cost_s=item.cost_s,
+                terms=dict(item.terms),
+                ttft_s=item.ttft_s,
+                itl_s=item.itl_s,
+                cost_source=item.cost_source,
+            )
             for item in placed.decision.candidates
         ],
     )

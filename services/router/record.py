@@ -61,7 +61,8 @@ class Record:
         self.num_placements += 1
         self.decisions.append(Placed(attempt=attempt, decision=decision))
         self._metrics.add(catalogue.PLACEMENTS, route="remote" if decision.route.prefill else "local")
-        chosen = next(item for item in decision.candidates if item.route == decision.route)
+        chosen = decision.chosen
+        self._metrics.add(catalogue.COST_SOURCES, source=chosen.cost_source)
         self.mark(Station.ROUTED, attempt=attempt, candidates=len(decision.candidates), cost_s=chosen.cost_s)
 
     def note_setback(self, cause: BatonError) -> None:

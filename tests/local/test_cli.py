@@ -10,7 +10,19 @@ from services.local.cli import app
 from services.local.exits import MEANINGS, Exit
 from services.local.ports import choose_ports, free_port
 
-COMMANDS = ("up", "demo", "generate", "top", "waterfall", "explain", "doctor", "simulate", "calibrate", "config")
+COMMANDS = (
+    "up",
+    "demo",
+    "generate",
+    "top",
+    "waterfall",
+    "explain",
+    "replay",
+    "doctor",
+    "simulate",
+    "calibrate",
+    "config",
+)
 
 
 def invoke(*arguments: str) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits, ClassLimits
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
+from services.router.chooser import Chooser
 from services.router.dispatch import Dispatcher
 from services.router.fleet import Fleet, FleetSettings
 from services.router.hints import PrefixHints
@@ -83,7 +84,7 @@ class House:
             cancellations=self.cancellations,
             hints=PrefixHints(mirror=self.stage.mirror, fleet=self.fleet, page_size=16),
             budget=RetryBudget(clock=self.clock),
-            policy=PolicySettings(local_prompt_tokens=16),
+            chooser=Chooser(fleet=self.fleet, settings=PolicySettings(local_prompt_tokens=16)),
             clock=self.clock,
         )
         limits = AdmissionLimits(

@@ -1,0 +1,71 @@
+"""`baton replay`: decisions of a log made again, as they were or under other settings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from common.core.errors import InvalidRequest
+from services.simulator.replay import Difference, Replayed, changed, read_log, replay
+
+POLICIES = {
+    "recorded": {},
+    "always-local": {"routes": "local"},
+    "always-remote": {"routes": "remote"},
+    "fixed-border": {"local_prompt_tokens": "128"},
+}
+"""Names for what is often asked; `--set` goes further."""
+
+MAX_LINES = 20
+
+
+def replay_log(file: Path, policy: str, settings: Sequence[str], console: Console, *, limit: int = MAX_LINES) -> bool:
+    """Prints what came out otherwise. True when every decision was reproduced, or another policy was asked for.
+
+    Raises InvalidRequest for a log or a setting that is none.
+    """
+    wanted = {**_named(policy), **dict(map(_pair, settings))}
+    found = replay(read_log(file), changed(wanted) if wanted else None)
+    if wanted:
+        _print_change(found, wanted, console, limit)
+        return True
+    console.print(f"{found.num_same} of {found.num_decisions} decisions came out exactly as recorded", highlight=False)
+    if found.num_other_version:
+        console.print(f"{found.num_other_version} were made by another version of the policy", style="yellow")
+    _print_differences(found.differences[:limit], console)
+    return found.num_same == found.num_decisions
+
+
+def _named(policy: str) -> dict[str, str]:
+    if policy not in POLICIES:
+        raise InvalidRequest(message=f"--policy {policy}: one of {', '.join(POLICIES)}")
+    return dict(POLICIES[policy])
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    name, sign, value = setting.partition("=")
+    if not sign:
+        raise InvalidRequest(message=f"--set {setting}: name=value was expected")
+    return name, value
+
+
+def _print_change(found: Replayed, wanted: dict[str, str], console: Console, limit: int) -> None:
+    told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+    moved = found.num_decisions - found.num_same
+    console.print(f"under {told}: {moved} of {found.num_decisions} decisions would differ", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("was", "would be", "decisions"):
+        table.add_column(title, justify="right" if title == "decisions" else "left")
+    for (was, now), count in found.kinds.most_common():
+        table.add_row(was, now, str(count))
+    console.print(table)
+    routed = [each for each in found.differences if each.entry.answer != each.now]
+    _print_differences(routed[:limit], console)
+
+
+def _print_differences(differences: Sequence[Difference], console: Console) -> None:
+    for each in differences:
+        gain = "" if each.extra_s is None else f", cheaper by {each.extra_s * 1000:.1f} ms"
+        entry = each.entry
+        console.print(f"{entry.request} attempt {entry.attempt}: {entry.answer}, now {each.now}{gain}", highlight=False)

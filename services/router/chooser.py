@@ -1,0 +1,60 @@
+"""Asks the policy, with the fleet as it is now, and writes down what was asked and answered."""
+
+from common.core.ids import RequestId, WorkerRef
+from common.core.request import Work
+from services.router.classify import Facts
+from services.router.decisions.entry import Entry, Question
+from services.router.decisions.log import DecisionLog
+from services.router.fleet import Fleet
+from services.router.policy import Decision, PolicySettings, choose, choose_prefill
+
+
+class Chooser:
+    """Keeps nothing: the fleet is the state, the policy is pure."""
+
+    def __init__(self, *, fleet: Fleet, settings: PolicySettings, log: DecisionLog | None = None) -> None:
+        self._fleet = fleet
+        self._settings = settings
+        self._log = log
+
+    def route(self, work: Work, facts: Facts) -> Decision | None:
+        """Where a new placement goes. None: nobody can take it now."""
+        view = self._fleet.view()
+        decision = choose(facts, view, self._settings)
+        if self._log is not None and self._log.is_open:
+            self._log.note(
+                Entry(
+                    request=_asked_for(work),
+                    attempt=work.attempt,
+                    at=self._log.wall(),
+                    question=Question.ROUTE,
+                    facts=facts,
+                    view=view,
+                    decision=decision,
+                )
+            )
+        return decision
+
+    def reader(self, work: Work, facts: Facts) -> WorkerRef | None:
+        """Who else may read the prompt for a promise that stands. None: nobody that has not failed it."""
+        view = self._fleet.view()
+        reader = choose_prefill(facts, view, self._settings)
+        if self._log is not None and self._log.is_open:
+            self._log.note(
+                Entry(
+                    request=_asked_for(work),
+                    attempt=work.attempt,
+                    at=self._log.wall(),
+                    question=Question.READER,
+                    facts=facts,
+                    view=view,
+                    reader=reader,
+                )
+            )
+        return reader
+
+
+def _asked_for(work: Work) -> RequestId:
+    """The client's request: works are named after it."""
+    name, _, _ = work.request.rpartition("#")
+    return RequestId(name) if name else work.request
