@@ -198,7 +198,7 @@ def replay(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another weight; repeatable.")
     ] = None,
 ) -> None:
-    """Make recorded routing decisions again: as they were, or otherwise."""
+    """Make recorded decisions again, as they were or otherwise."""
     try:
         is_same = replay_command.replay_log(log, policy, set_ or (), console)
     except BatonError as error:

@@ -99,6 +99,8 @@ class Leg:
         if decision is None:
             raise no_room(self._work.request)
         self._record.note_decision(self._work.attempt, decision)
+        ends = {decision.route.decode.worker, decision.route.reader.worker}
+        self._track.hints.note_routed(self._work.context, self._work.cache_scope, *sorted(ends))
         await self._start_on(decision.route, facts)
 
     async def _start_on(self, route: Route, facts: Facts) -> None:

@@ -91,6 +91,6 @@ def test_the_choice_is_explained_in_words() -> None:
     assert sentences(decision) == [
         "p0 reads, d0 writes: first token expected after 200.0 ms, then 20.0 ms each",
         "the reader has no timings of its own yet: its peers' were used",
-        "d0 reads and writes lost by 500.0 ms: answers that its prompt holds up (neighbours) would have cost "
-        "500.0 ms more",
+        "d0 reads and writes lost by 500.0 ms: "
+        + "answers that its prompt holds up (neighbours) would have cost 500.0 ms more",
     ]

@@ -67,7 +67,8 @@ def test_every_recorded_decision_is_reproduced_exactly(count: int, tmp_path: Pat
 
 def test_another_weight_shows_what_it_would_have_done() -> None:
     rng = random.Random(7)
-    lines: list[Entry | Header] = [Header(router="router-0", settings=SETTINGS), *(entry(rng, number) for number in range(300))]
+    lines: list[Entry | Header] = [Header(router="router-0", settings=SETTINGS)]
+    lines += [entry(rng, number) for number in range(300)]
     found = replay(lines, changed({"routes": "local"}))
     assert found.num_same < found.num_decisions
     assert not any(now == "remote" and was == "local" for was, now in found.kinds)

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import os
 from collections import deque
 from pathlib import Path
 
@@ -101,7 +100,7 @@ class DecisionLog:
         """A new file with its header; the one before becomes the older half, and the older half goes."""
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            os.replace(file, older(file))
+            file.replace(older(file))
         header = write_line(self._header)
         file.write_text(header, encoding="utf-8")
         self._size = len(header)
