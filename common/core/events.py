@@ -73,6 +73,17 @@ class StationReached:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
+SCORES_OF_WEIGHT = 64
+"""Log probabilities that take as much room as one event of the usual kind. Derived: half a kilobyte either way."""
+
+
+def weight_of(event: "WorkEvent") -> int:
+    """What an event counts against bounds of queues and messages: 1, and more for a long prompt's log probabilities."""
+    if not isinstance(event, PromptScored):
+        return 1
+    return 1 + sum(2 + len(own.top_ids) for own in event.logprobs) // SCORES_OF_WEIGHT
+
+
 WorkEvent = TokensEmitted | PromptScored | PrefillDone | WorkFailed | StationReached
 
 

@@ -13,13 +13,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from common.core.errors import Fenced, Reason, Refused
-from common.core.events import EventMessage, WorkEvent
+from common.core.events import EventMessage, WorkEvent, weight_of
 from common.core.ids import RouterRef, WorkerRef
 from common.core.worker import LoadReport
 from common.rpc.errors import REPLACED_FACT
 
 MAX_MESSAGE_EVENTS = 4096
-"""Events of one message. Chosen: far below the message limit, and a slow router catches up in few messages."""
+"""Weight of one message's events. Chosen: far below the message limit, and a slow router catches up in few messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,8 @@ class Subscriptions:
             link = self._links.get(router) or self._open(router)
             if link is None:
                 continue
-            link.queue.extend(events)
-            if len(link.queue) > self._limits.max_events:
+            link.put(events)
+            if link.weight > self._limits.max_events:
                 self._lose(link)
             link.changed.set()
 
@@ -154,6 +154,7 @@ class Subscriptions:
         link.is_lost = True
         link.stop_lease()
         link.queue.clear()
+        link.weight = 0
         link.changed.set()
         if self._links.get(link.router) is link:
             del self._links[link.router]
@@ -166,6 +167,7 @@ class _Link:
     def __init__(self, router: RouterRef) -> None:
         self.router = router
         self.queue: deque[WorkEvent] = deque()
+        self.weight = 0
         self.changed = asyncio.Event()
         self.stream: object | None = None
         self.lease: asyncio.TimerHandle | None = None
@@ -176,12 +178,24 @@ class _Link:
         self.stream = stream
         self.changed.set()  # wakes an older stream, which finds that it was replaced
 
-    def take(self, max_events: int) -> tuple[WorkEvent, ...]:
-        """The oldest waiting events, in order."""
-        events = tuple(self.queue.popleft() for _ in range(min(max_events, len(self.queue))))
+    def put(self, events: Iterable[WorkEvent]) -> None:
+        """More events. The caller looks at `weight`."""
+        for event in events:
+            self.queue.append(event)
+            self.weight += weight_of(event)
+
+    def take(self, max_weight: int) -> tuple[WorkEvent, ...]:
+        """The oldest waiting events, in order: as many as have that weight, and one at least."""
+        events: list[WorkEvent] = []
+        room = max_weight
+        while self.queue and (not events or room >= weight_of(self.queue[0])):
+            event = self.queue.popleft()
+            room -= weight_of(event)
+            events.append(event)
+        self.weight -= max_weight - room
         if not self.queue:
             self.changed.clear()
-        return events
+        return tuple(events)
 
     async def wait_events(self, timeout_s: float) -> None:
         """Until something changed, at most `timeout_s`."""

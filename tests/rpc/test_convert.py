@@ -8,8 +8,17 @@ from hypothesis import strategies as st
 
 from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.errors import InvalidRequest, Reason
-from common.core.events import EventMessage, PrefillDone, StationReached, TokensEmitted, WorkEvent, WorkFailed
+from common.core.events import (
+    EventMessage,
+    PrefillDone,
+    PromptScored,
+    StationReached,
+    TokensEmitted,
+    WorkEvent,
+    WorkFailed,
+)
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, TokenId, WorkerId, WorkerRef
+from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason, Priority, TokenSampling, Work
 from common.core.worker import LoadReport, PageCounts, Role
 from common.rpc.convert.events import message_from_wire, message_to_wire
@@ -30,6 +39,20 @@ costs = st.builds(
 routers = st.builds(RouterRef, router=names.map(RouterId), epoch=epochs)
 workers = st.builds(WorkerRef, worker=names.map(WorkerId), epoch=epochs, address=st.text(max_size=20))
 
+biases = st.dictionaries(small, st.floats(-100, 100, width=32), max_size=3)
+
+
+@st.composite
+def told(draw: st.DrawFn) -> TokenLogprobs:
+    """Log probabilities of one token."""
+    top = draw(st.lists(st.tuples(small, st.floats(-99, 0, width=32)), max_size=20))
+    return TokenLogprobs(
+        logprob=draw(st.floats(-99, 0, width=32)),
+        rank=draw(st.integers(1, 1 << 20)),
+        top_ids=tuple(TokenId(token) for token, _value in top),
+        top_logprobs=tuple(value for _token, value in top),
+    )
+
 
 @st.composite
 def works(draw: st.DrawFn) -> Work:
@@ -46,6 +69,15 @@ def works(draw: st.DrawFn) -> Work:
         min_tokens=draw(st.integers(0, max_tokens)),
         stop_token_ids=draw(tokens),
         ignore_eos=draw(st.booleans()),
+        min_p=draw(st.floats(0, 1, width=32)),
+        repetition_penalty=draw(st.sampled_from([1.0, 1.25, 0.5])),
+        frequency_penalty=draw(st.sampled_from([0.0, -2.0])),
+        presence_penalty=draw(st.sampled_from([0.0, 1.5])),
+        logit_bias=tuple((TokenId(token), bias) for token, bias in sorted(draw(biases).items())),
+        allowed_ids=draw(tokens),
+        bad_words=draw(st.lists(tokens.filter(bool), max_size=3).map(tuple)),
+        logprobs=draw(st.none() | st.integers(0, 20)),
+        prompt_logprobs=draw(st.none() | st.integers(0, 20)),
     )
     return Work(
         request=draw(names),
@@ -87,6 +119,22 @@ events: st.SearchStrategy[WorkEvent] = st.one_of(
         tokens=tokens,
         finish=st.sampled_from([None, *FinishReason]),
         stop_token=st.none() | small.map(TokenId),
+    ),
+    st.builds(
+        TokensEmitted,
+        request=names,
+        attempt=st.integers(1, 9),
+        choice=small,
+        first_index=small,
+        tokens=st.just((TokenId(5), TokenId(6))),
+        logprobs=st.tuples(told(), told()),
+    ),
+    st.builds(
+        PromptScored,
+        request=names,
+        attempt=st.integers(1, 9),
+        first_position=st.integers(1, 1 << 20),
+        logprobs=st.lists(told(), max_size=3).map(tuple),
     ),
     st.builds(
         PrefillDone,
@@ -177,6 +225,16 @@ def _work() -> Work:
         ),
         ("work.sampling.top_p", {"sampling": types_pb2.TokenSampling(max_tokens=1)}),
         ("work.sampling.max_tokens", {"sampling": types_pb2.TokenSampling(top_p=1)}),
+        ("work.sampling.min_p", {"sampling": types_pb2.TokenSampling(top_p=1, max_tokens=1, min_p=math.nan)}),
+        (
+            "work.sampling.repetition_penalty",
+            {"sampling": types_pb2.TokenSampling(top_p=1, max_tokens=1, repetition_penalty=0.0)},
+        ),
+        (
+            "work.sampling.bias_values",
+            {"sampling": types_pb2.TokenSampling(top_p=1, max_tokens=1, bias_token_ids=[1], bias_values=[math.inf])},
+        ),
+        ("work.sampling.logprobs", {"sampling": types_pb2.TokenSampling(top_p=1, max_tokens=1, logprobs=21)}),
         ("work.sampling.min_tokens", {"sampling": types_pb2.TokenSampling(top_p=1, max_tokens=1, min_tokens=2)}),
         ("priority", {"priority": 77}),
         ("router.router_id", {"router": types_pb2.RouterRef(epoch=1)}),

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 
 from common.core.errors import Fenced, Reason, Refused
-from common.core.events import EventMessage, TokensEmitted, WorkEvent
+from common.core.events import EventMessage, PromptScored, TokensEmitted, WorkEvent, weight_of
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TokenId, WorkerId, WorkerRef
+from common.core.logprobs import TokenLogprobs
 from common.core.worker import LoadReport, PageCounts
 from common.worker.subscriptions import MAX_MESSAGE_EVENTS, SubscriptionLimits, Subscriptions
 from tests.sim.timeloop import TimeLoop, simulate
@@ -243,3 +244,24 @@ def test_after_closing_nobody_is_lost_any_more() -> None:
         assert it.lost == []
 
     play(act)
+
+
+def test_log_probabilities_of_long_prompts_count_by_their_size() -> None:
+    """A message stays far below its limit, however many prompts were scored in one step."""
+    own = TokenLogprobs(logprob=-1.0, rank=1, top_ids=(TokenId(1),) * 20, top_logprobs=(-1.0,) * 20)
+    piece = PromptScored(request=RequestId("r"), attempt=1, first_position=1, logprobs=(own,) * 256)
+    assert weight_of(piece) == 1 + 256 * 22 // 64
+    fitting = MAX_MESSAGE_EVENTS // weight_of(piece)
+
+    async def act(scene: Fixture) -> None:
+        ref = router("r")
+        stream = scene.subscriptions.stream(ref)
+        await take(stream)
+        scene.subscriptions.publish({ref: [piece] * (fitting + 3)})
+        assert [len((await take(stream)).events) for _ in range(2)] == [fitting, 3]
+        assert not scene.lost
+        scene.subscriptions.publish({ref: [piece] * 1000})
+        assert [ref for _at, ref in scene.lost] == [ref]
+        await stream.aclose()
+
+    play(act, SubscriptionLimits(max_events=2 * MAX_MESSAGE_EVENTS))
