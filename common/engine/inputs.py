@@ -11,7 +11,6 @@ from torch import Tensor
 from common.core.step import StepRow
 from common.model.ragged import RaggedTokens
 from kernels.attention import attention_rows
-from kernels.kv_store import slot_rows
 
 
 def in_forward_order(rows: Sequence[StepRow]) -> list[int]:
@@ -42,11 +41,10 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
         wanted += range(first, first + len(row.targets))
         if row.samples:
             wanted.append(len(tokens) - 1)
-    positions_T = torch.tensor(positions, device=device)
     return RaggedTokens(
         tokens_T=torch.tensor(tokens, device=device),
-        positions_T=positions_T,
-        slot_rows_2TK=slot_rows(kv_PL2KSD, torch.tensor(pages, device=device), positions_T % page_size),
+        positions_T=torch.tensor(positions, device=device),
+        pages_T=torch.tensor(pages, device=device),
         rows=attention_rows(
             [row.pages for row in rows], [row.start for row in rows], [len(row.tokens) for row in rows], kv_PL2KSD
         ),

@@ -17,6 +17,7 @@ from common.model.spec import ModelSpec
 from common.model.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from kernels.cpu.gather import Workspace
 from kernels.cpu.native_attention import NativeRows
+from kernels.kv_store import slot_rows
 from kernels.linear import linear, prepare
 from kernels.norm import rms_norm
 
@@ -42,7 +43,7 @@ class Decoder:
         self._embedding_scale = float(torch.tensor(spec.embedding_scale, dtype=dtype))
         self._rotations = [self._rotation(rope) for rope in spec.ropes]
         self._workspace = Workspace()
-        self._stack = dense_stack(spec, self._layers, self._rotations, dtype)
+        self._stack = dense_stack(spec, self._layers, self._rotations, (self._final_norm_C, self._head), dtype)
 
     @property
     def device(self) -> torch.device:
@@ -53,19 +54,21 @@ class Decoder:
 
         Raises IndexError for a token outside the vocabulary or a position outside the context (on the CPU).
         """
-        x_TC = self._run_layers(self._embed(tokens.tokens_T), tokens, kv_PL2KSD)
-        if not len(tokens.wanted_R):
-            return torch.empty(0, self.spec.vocab_size, device=x_TC.device)
+        x_TC = self._embed(tokens.tokens_T)
+        stack = self._stack
+        if stack is not None and isinstance(tokens.rows, NativeRows) and stack.can_run(kv_PL2KSD):
+            stack.run_(x_TC, kv_PL2KSD, tokens.rows)
+            return self._bend(stack.logits(x_TC, tokens.wanted_R))
+        x_TC = self._run_layers(x_TC, tokens, kv_PL2KSD)
         wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
-        return self._logits(rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon))
+        normal_RC = rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon)
+        return self._bend(linear(normal_RC, self._head, is_wide=True))
 
     def _run_layers(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
-        """The residual stream after all layers: in one native call where there is one for them."""
-        if self._stack is not None and isinstance(tokens.rows, NativeRows) and self._stack.can_run(kv_PL2KSD):
-            self._stack.run_(x_TC, kv_PL2KSD, 0, tokens.rows)
-            return x_TC
+        """The residual stream after all layers."""
         step = StepTensors(
             tokens=tokens,
+            slot_rows_2TK=slot_rows(kv_PL2KSD, tokens.pages_T, tokens.positions_T % kv_PL2KSD.shape[4]),
             rotations=tuple(
                 (
                     torch.index_select(cos_PE, 0, tokens.positions_T),
@@ -88,8 +91,7 @@ class Decoder:
         x_TC = torch.index_select(self._embedding_VC, 0, tokens_T).to(self.dtype)
         return x_TC if self._embedding_scale == 1.0 else x_TC * self._embedding_scale
 
-    def _logits(self, x_RC: Tensor) -> Tensor:
-        logits_RV = linear(x_RC, self._head, is_wide=True)
+    def _bend(self, logits_RV: Tensor) -> Tensor:
         if self.spec.logit_divisor != 1.0:
             logits_RV = logits_RV / self.spec.logit_divisor
         softcap = self.spec.logit_softcap

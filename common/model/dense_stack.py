@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.model.layer_weights import ExpertWeights, LayerWeights
 from common.model.spec import ModelSpec
-from kernels.cpu.native_layers import DenseLayer, DenseLayers, Sizes, dense_layers
+from kernels.cpu.native_layers import DenseLayer, DenseLayers, Head, Sizes, dense_layers
 from kernels.cpu.native_linear import PackedWeight
 from kernels.linear import LinearWeight
 
@@ -19,12 +19,20 @@ Rotation = tuple[Tensor, Tensor]
 
 
 def dense_stack(
-    spec: ModelSpec, layers: Sequence[LayerWeights], rotations: Sequence[Rotation], dtype: torch.dtype
+    spec: ModelSpec,
+    layers: Sequence[LayerWeights],
+    rotations: Sequence[Rotation],
+    end: tuple[Tensor, LinearWeight],
+    dtype: torch.dtype,
 ) -> DenseLayers | None:
-    """All layers of a model as one stack, or None where one of them is not made of native parts alone."""
+    """All layers of a model as one stack, or None where one of them is not made of native parts alone.
+
+    `end` is the final norm and the head.
+    """
     found = [_dense_layer(spec, number, weights, rotations) for number, weights in enumerate(layers)]
     dense = [layer for layer in found if layer is not None]
-    if not dense or len(dense) < len(found):
+    final_norm_C, head = end[0].float().contiguous(), _packed(end[1])
+    if head is None or not dense or len(dense) < len(found):
         return None
     sizes = Sizes(
         dtype=dtype,
@@ -36,7 +44,7 @@ def dense_stack(
         norm_epsilon=spec.norm_epsilon,
         residual_scale=spec.residual_scale,
     )
-    return dense_layers(dense[0].qkv.native, sizes, dense)
+    return dense_layers(sizes, dense, Head(norm_C=final_norm_C, weight=head))
 
 
 def _dense_layer(

@@ -25,10 +25,12 @@ from kernels.rotary import rotary_
 class StepTensors:
     """What every layer of one forward pass shares. `kv_PL2KSD` is written to.
 
-    `rotations` are cos_TE and sin_TE of each of the model's ropes.
+    `slot_rows_2TK` says where each token's keys and values are stored (kernels/kv_store), `rotations` are cos_TE and
+    sin_TE of each of the model's ropes.
     """
 
     tokens: RaggedTokens
+    slot_rows_2TK: Tensor
     rotations: tuple[tuple[Tensor, Tensor], ...]
     kv_PL2KSD: Tensor
     workspace: Workspace
@@ -58,7 +60,7 @@ def _attend(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, st
         cos_TE, sin_TE = step.rotations[weights.rope]
         rotary_(heads_TXD[:, : spec.num_heads + spec.num_kv_heads, : 2 * cos_TE.shape[1]], cos_TE, sin_TE)
     q_THD, k_TKD, v_TKD = heads_TXD.split_with_sizes([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
-    kv_store(step.kv_PL2KSD, layer, step.tokens.slot_rows_2TK, k_TKD, v_TKD)
+    kv_store(step.kv_PL2KSD, layer, step.slot_rows_2TK, k_TKD, v_TKD)
     rows, form = step.tokens.rows, spec.layers[layer].form
     return attention(q_THD, step.kv_PL2KSD, layer, rows, step.workspace, form).flatten(1)
 

@@ -11,12 +11,12 @@ from kernels.attention import AttentionRows
 class RaggedTokens:
     """T tokens: those of `rows`, one after the other.
 
-    `slot_rows_2TK` says where each token's keys and values are stored (kernels/kv_store). Logits are computed for the
-    tokens at `wanted_R` only.
+    `pages_T` are the pages that take each token's keys and values. Logits are computed for the tokens at `wanted_R`
+    only.
     """
 
     tokens_T: Tensor
     positions_T: Tensor
-    slot_rows_2TK: Tensor
+    pages_T: Tensor
     rows: AttentionRows
     wanted_R: Tensor

@@ -34,7 +34,8 @@ FLAGS = (
     *("-std=c++20", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"),
     # The compiler may not decide, template by template, which products and sums become one rounding: rows would differ.
     "-ffp-contract=off",
-    *("-Wall", "-Wextra"),
+    # What is said on failure should be the error alone.
+    "-w",
 )
 
 

@@ -40,6 +40,14 @@ class DenseLayer:
     mlp_output_norm_C: Tensor | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Head:
+    """What turns the residual stream into logits; the norm is fp32."""
+
+    norm_C: Tensor
+    weight: PackedWeight
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """What all layers of a model share."""
@@ -56,21 +64,23 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DenseLayers:
-    """Consecutive layers in the form that native code reads; it keeps the tensors behind the addresses alive."""
+    """All layers of a model in the form that native code reads; keeps the tensors behind the addresses alive."""
 
     native: Native
     sizes: Sizes
     layers: tuple[DenseLayer, ...]
+    head: Head
     _model: "np.ndarray[tuple[int], np.dtype[np.int64]]" = field(repr=False)
     _table: "np.ndarray[tuple[int, int], np.dtype[np.int64]]" = field(repr=False)
+    _end: "np.ndarray[tuple[int], np.dtype[np.int64]]" = field(repr=False)
 
-    def run_(self, x_TC: Tensor, kv_PL2KSD: Tensor, first_layer: int, rows: NativeRows) -> None:
+    def run_(self, x_TC: Tensor, kv_PL2KSD: Tensor, rows: NativeRows) -> None:
         """The residual stream after these layers, in place; writes the KV of all tokens into their slots."""
         assert x_TC.dtype is self.sizes.dtype
         assert x_TC.is_contiguous()
         assert x_TC.shape == (rows.num_tokens, self.sizes.hidden)
         assert kv_PL2KSD.shape[3] == self.sizes.num_kv_heads
-        assert first_layer + len(self.layers) <= kv_PL2KSD.shape[1]
+        assert len(self.layers) == kv_PL2KSD.shape[1]
         step = np.array(
             [
                 rows.num_tokens,
@@ -81,27 +91,51 @@ class DenseLayers:
                 len(rows.rows_R4),
                 rows.rows_R4.data_ptr(),
                 rows.tables_X.data_ptr(),
-                first_layer,
             ],
             dtype=np.int64,
         )
-        run = _function(self.native)
+        run = _functions(self.native).layers
         refused = run(self._model.ctypes.data, self._table.ctypes.data, len(self.layers), step.ctypes.data)
         assert refused == 0, f"attention refuses {self.sizes}"
+
+    def logits(self, x_TC: Tensor, wanted_R: Tensor) -> Tensor:
+        """logits_RV in fp32 of the wanted tokens' final streams. Raises IndexError for a token that is not there."""
+        logits_RV = torch.empty(len(wanted_R), self.head.weight.num_results)
+        refused = _functions(self.native).logits(
+            self._model.ctypes.data,
+            self._end.ctypes.data,
+            x_TC.data_ptr(),
+            len(x_TC),
+            wanted_R.data_ptr(),
+            len(wanted_R),
+            logits_RV.data_ptr(),
+        )
+        if refused:
+            raise IndexError(f"logits of tokens beyond the {len(x_TC)} of this step")
+        return logits_RV
 
     def can_run(self, kv_PL2KSD: Tensor) -> bool:
         """Whether pages of this kind are read and written where they lie."""
         return kv_PL2KSD.dtype is self.sizes.dtype and can_attend(kv_PL2KSD)
 
 
-def dense_layers(native: Native, sizes: Sizes, layers: Sequence[DenseLayer]) -> DenseLayers:
+@dataclass(frozen=True, slots=True)
+class _Functions:
+    layers: Callable[..., int]
+    logits: Callable[..., int]
+
+
+def dense_layers(sizes: Sizes, layers: Sequence[DenseLayer], head: Head) -> DenseLayers:
     """Lay the parts out for native code. They must fit each other: sizes are asserted, not asked."""
     for layer in layers:
         _check(sizes, layer)
+    assert head.weight.num_channels == sizes.hidden
+    assert head.norm_C.dtype is torch.float32
     return DenseLayers(
-        native=native,
+        native=head.weight.native,
         sizes=sizes,
         layers=tuple(layers),
+        head=head,
         _model=np.array(
             [
                 TYPES[sizes.dtype],
@@ -116,6 +150,7 @@ def dense_layers(native: Native, sizes: Sizes, layers: Sequence[DenseLayer]) -> 
             dtype=np.int64,
         ),
         _table=np.array([_layer_words(layer) for layer in layers], dtype=np.int64),
+        _end=np.array([_address(head.norm_C), *_linear_words(head.weight)], dtype=np.int64),
     )
 
 
@@ -177,5 +212,5 @@ def _bits(number: float) -> int:
 
 
 @cache
-def _function(native: Native) -> Callable[..., int]:
-    return native.bind("baton_layers", "ppip")
+def _functions(native: Native) -> _Functions:
+    return _Functions(native.bind("baton_layers", "ppip"), native.bind("baton_logits", "pppipip"))

@@ -7,6 +7,7 @@ from common.core.ids import PageId, RequestId, SequenceId, TokenId
 from common.core.request import TokenSampling
 from common.core.step import Sample, StepRow
 from common.engine.inputs import in_forward_order, ragged_tokens
+from kernels.kv_store import slot_rows
 
 PAGES, LAYERS, HEADS, SLOTS, DIM = 8, 2, 3, 4, 2
 KV = torch.zeros(PAGES, LAYERS, 2, HEADS, SLOTS, DIM)
@@ -39,8 +40,9 @@ def test_tokens_positions_and_wanted_rows_lie_end_to_end() -> None:
 def test_slot_rows_name_the_vectors_of_a_tokens_slot() -> None:
     """Token at position 9 of pages (1, 2, 3), four slots each: page 3, offset 1."""
     tokens = ragged_tokens([row([3], 9, [1, 2, 3])], KV)
+    slot_rows_2TK = slot_rows(KV, tokens.pages_T, tokens.positions_T % SLOTS)
     marked = torch.zeros_like(KV)
-    marked.view(-1, DIM)[tokens.slot_rows_2TK.flatten()] = 1
+    marked.view(-1, DIM)[slot_rows_2TK.flatten()] = 1
     expected = torch.zeros_like(KV)
     expected[3, 0, :, :, 1] = 1
     assert torch.equal(marked, expected)

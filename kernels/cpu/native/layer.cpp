@@ -138,14 +138,30 @@ private:
 }  // namespace
 }  // namespace baton
 
-// Layers first_layer .. first_layer + count - 1 of the pages, over the residual stream. 1: attention refuses the shape.
+// All layers over the residual stream. 1: attention refuses the shape.
 EXPORT int64_t baton_layers(const baton::Model* model, const baton::Layer* layers, int64_t count,
                             const baton::Step* step) {
     if (step->num_tokens < 1) return 0;
     baton::Run run(*model, *step);
     for (int64_t number = 0; number < count; ++number) {
-        const int64_t refused = run.layer(layers[number], step->first_layer + number);
+        const int64_t refused = run.layer(layers[number], number);
         if (refused) return refused;
     }
+    return 0;
+}
+
+// Logits of the wanted tokens of a stream of `tokens`, in fp32. 1: one that is not among them.
+EXPORT int64_t baton_logits(const baton::Model* model, const baton::End* end, const char* stream, int64_t tokens,
+                            const int64_t* wanted, int64_t count, float* logits) {
+    using namespace baton;
+    const Type type = Type(model->type);
+    const int64_t width = model->hidden * size_of(type);
+    char* normal = scratch<20>(count * width + 64);
+    for (int64_t row = 0; row < count; ++row) {
+        if (wanted[row] < 0 || wanted[row] >= tokens) return 1;
+        norm_row(type, stream + wanted[row] * width, model->hidden, end->norm, static_cast<float>(model->epsilon),
+                 normal + row * width);
+    }
+    if (count > 0) multiply(end->head.of(type), Rows{count, normal, model->hidden, nullptr, logits, true});
     return 0;
 }

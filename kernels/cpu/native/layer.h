@@ -51,7 +51,12 @@ struct Step {
     int64_t num_rows;
     const int64_t* rows;
     const int32_t* tables;
-    int64_t first_layer;
+};
+
+// The final norm and the head.
+struct End {
+    const float* norm;
+    LinearPart head;
 };
 
 }  // namespace baton
