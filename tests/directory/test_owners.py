@@ -5,7 +5,7 @@ from array import array
 
 import pytest
 
-from common.directory.owners import NUM_SHARDS, OwnerTable, Slot, keys_of
+from common.directory.owners import NUM_SHARDS, STRIDE, OwnerTable, Slot, keys_of
 
 
 def run_of(held: set[int], keys: list[int]) -> int:
@@ -16,7 +16,7 @@ def run_of(held: set[int], keys: list[int]) -> int:
 def test_runs_are_those_of_one_set_per_worker(seed: int) -> None:
     print("seed", seed)
     chance = random.Random(seed)
-    table, truth = OwnerTable(), dict[Slot, set[int]]()
+    table, truth = OwnerTable(stride=1), dict[Slot, set[int]]()
     for _ in range(400):
         what = chance.random()
         if what < 0.05 and len(truth) < 70:
@@ -39,6 +39,28 @@ def test_runs_are_those_of_one_set_per_worker(seed: int) -> None:
         expected = {slot: run for slot, held in truth.items() if (run := run_of(held, asked))}
         assert table.runs(asked) == expected
         assert {slot: table.count(slot) for slot in truth} == {slot: len(held) for slot, held in truth.items()}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_without_holes_are_exact_whatever_is_left_out_of_the_search(seed: int) -> None:
+    print("seed", seed)
+    chance = random.Random(seed)
+    table, prompt = OwnerTable(), [chance.getrandbits(64) for _ in range(chance.randrange(1, 400))]
+    expected = {}
+    for _ in range(chance.randrange(1, 80)):
+        run = chance.choice((0, 1, len(prompt), chance.randrange(len(prompt) + 1)))
+        slot = table.open()
+        table.add(slot, prompt[:run])
+        expected |= {slot: run} if run else {}
+    assert table.runs(prompt) == expected
+
+
+def test_a_hole_as_long_as_the_stride_is_seen() -> None:
+    table, prompt = OwnerTable(), list(range(1000))
+    slot = table.open()
+    table.add(slot, prompt)
+    table.drop(slot, prompt[500 : 500 + STRIDE])
+    assert 500 - STRIDE < table.runs(prompt)[slot] <= 500 + STRIDE
 
 
 def test_a_closed_worker_counts_no_more_and_its_slot_comes_back_empty() -> None:
@@ -65,7 +87,7 @@ def test_more_workers_than_bits_of_a_word_have_a_place() -> None:
     slots = [table.open() for _ in range(200)]
     for number, slot in enumerate(slots):
         table.add(slot, range(number + 1))
-    assert table.runs(range(300)) == {slot: number + 1 for number, slot in enumerate(slots)}
+    assert table.runs(list(range(300))) == {slot: number + 1 for number, slot in enumerate(slots)}
 
 
 def test_further_bits_count_only_for_open_slots() -> None:

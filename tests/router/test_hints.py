@@ -31,9 +31,14 @@ def prompt(count: int, first: int = 0) -> tuple[TokenId, ...]:
 
 
 def test_a_prompt_that_is_asked_about_again_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed = []
+    hashed: list[int] = []
     real = hints_file.prefix_hashes
-    monkeypatch.setattr(hints_file, "prefix_hashes", lambda *given: hashed.append(1) or real(*given))
+
+    def counted(*given: Any) -> Any:
+        hashed.append(1)
+        return real(*given)
+
+    monkeypatch.setattr(hints_file, "prefix_hashes", counted)
     mirror = Counting()
     hints, asked = hints_over(mirror), prompt(20)
     assert hints.hits(asked, SCOPE) == {W: 8}
