@@ -10,6 +10,9 @@ from rich.table import Table
 
 from services.simulator.calibration import read_calibration
 from services.simulator.cluster import ClusterShape
+from services.simulator.outcome import Outcome
+from services.simulator.pairs import ratios
+from services.simulator.plots import draw
 from services.simulator.policies import PolicyName
 from services.simulator.read import read_trace
 from services.simulator.report import Slo, Summary
@@ -93,13 +96,28 @@ def simulate(wish: Wish, console: Console, *, as_json: Path | None, plot: Path |
         f"each; {len(shape.roles())} workers of {shape.cache_tokens / 1e6:.2f} M cached tokens; {study.speed:g}x speed",
         highlight=False,
     )
-    summaries = tuple(run_study(study))
+    outcomes: list[Outcome] = []
+    summaries = tuple(run_study(study, note=lambda outcome, seed: _keep(outcomes, outcome, is_wanted=plot is not None)))
     wide = Console(file=console.file, width=max(MIN_WIDTH, console.width))
     wide.print(table(summaries))
     console.print(f"one shared pool would find {summaries[0].hit_ceiling:.1%}", highlight=False)
+    for ratio in ratios(summaries, PolicyName.COST_MODEL, (PolicyName.ALWAYS_LOCAL, PolicyName.ALWAYS_REMOTE)):
+        interval = f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.num_seeds > 1 else "(one seed)"
+        console.print(
+            f"cost-model over the better of always-local and always-remote: {ratio.figure} {ratio.mean:.3f} {interval}",
+            highlight=False,
+        )
+    if plot is not None:
+        draw(outcomes, plot, title=f"{trace.name}, {study.speed:g}x speed")
     if as_json is not None:
         as_json.write_text(json.dumps([asdict(summary) for summary in summaries], indent=1) + "\n", encoding="utf-8")
     return summaries
+
+
+def _keep(outcomes: list[Outcome], outcome: Outcome, *, is_wanted: bool) -> None:
+    """For the picture: of several seeds the first."""
+    if is_wanted and all(each.policy != outcome.policy for each in outcomes):
+        outcomes.append(outcome)
 
 
 def table(summaries: Sequence[Summary]) -> Table:

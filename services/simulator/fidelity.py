@@ -93,7 +93,8 @@ def fit_overheads(lived: Sequence[Lived], calibration: Calibration, settings: Po
         both = [(live(one), said(other)) for one, other in pairs]
         return [one - other for one, other in both if one is not None and other is not None]
 
-    turned = replace(bare, turn_s=_middle(rest(bare, lambda one: one.itl_s, lambda other: other.itl_s)))
+    steady = rest(bare, lambda one: None if one.is_remote else one.itl_s, lambda other: other.itl_s)
+    turned = replace(bare, turn_s=_middle(steady or rest(bare, lambda one: one.itl_s, lambda other: other.itl_s)))
     placed = rest(turned, lambda one: None if one.is_remote else one.ttft_s, _local_ttft_s)
     placed += rest(turned, lambda one: one.stages["place"], lambda other: stages_of(other)["place"])
     hopped = replace(turned, hop_s=_middle(placed) / HOPS)
