@@ -58,13 +58,15 @@ class Delta:
     @property
     def cost_bytes(self) -> int:
         """What keeping it takes."""
-        scores = sum(2 + len(each.top_ids) for each in self.logprobs)
+        scores = sum(2 + len(each.top_ids) for each in self.logprobs) if self.logprobs else 0
         return TOKEN_COST_BYTES * (len(self.tokens) + 1) + 4 * len(self.text) + SCORE_COST_BYTES * scores
 
 
 def joined(parts: Sequence[Delta]) -> Delta:
     """Consecutive deltas of one choice as one."""
     first, last = parts[0], parts[-1]
+    if first is last:  # a client that keeps up: nearly every time
+        return first
     return Delta(
         choice=last.choice,
         first_index=first.first_index,

@@ -69,6 +69,8 @@ class TokenOrder:
             return None
         if first_index > self.next_index + MAX_AHEAD:
             raise InternalError(message=f"token {first_index} arrived while {self.next_index} is missing")
+        if first_index == self.next_index and not (logprobs or self._early or self._end):
+            return self._append(tokens, ending)
         conflicts = self.conflicts
         for index, (token, told) in enumerate(zip_longest(tokens, logprobs), start=first_index):
             self._note(index, token)
@@ -77,6 +79,13 @@ class TokenOrder:
         if ending is not None and self._end is None and self.conflicts == conflicts:
             self._end = (first_index + len(tokens), ending)
         return self._release()
+
+    def _append(self, tokens: tuple[TokenId, ...], ending: Ending | None) -> Ready | None:
+        """The tokens that come next, with nothing early or told beside them: nearly every time."""
+        first_index = self.next_index
+        self.tokens.extend(tokens)
+        self.ending = ending
+        return Ready(first_index=first_index, tokens=tokens, ending=ending) if tokens or ending is not None else None
 
     def _note(self, index: int, token: TokenId) -> None:
         is_known = index < self.next_index
