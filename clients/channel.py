@@ -1,0 +1,38 @@
+"""How a client connects: the options and the service config that Baton publishes."""
+
+import json
+from typing import Any
+
+SERVICE_CONFIG: dict[str, Any] = {
+    # Over every address that the target resolves to (dns:/// of a headless service), leaving out those that say they
+    # do not serve.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": "baton.v1.GenerationService"},
+    # Only calls without side effects. Generate is not among them: grpc would send it again without knowing whether the
+    # first was served. What never left this machine grpc sends again by itself.
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "baton.v1.GenerationService", "method": method}
+                for method in ("GetModel", "Tokenize", "Detokenize")
+            ],
+            "timeout": "10s",
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+}
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.max_receive_message_length", 4 << 20),
+    # A router that froze keeps its TCP connection: only pings find out.
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.ping_timeout_ms", 2000),
+)
