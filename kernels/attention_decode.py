@@ -18,7 +18,7 @@ from kernels.attention_form import AttentionForm
 from kernels.cpu.capped import capped_attention
 from kernels.cpu.gather import Workspace, gather
 from kernels.dispatch import Backend, backend
-from kernels.paged_context import PagedContext, pad_length, paged_context
+from kernels.paged_context import PagedContext, mask_type, pad_length, paged_context
 
 QUERY_MULTIPLE = 4  # Measured: with fewer query rows per key head the products inside attention sum in another order.
 GROUP_BYTES = 4 * 2**20  # Chosen: gathered keys and values of a group stay in the processor's caches.
@@ -51,7 +51,7 @@ def decode_groups(tables: Sequence[Sequence[int]], lengths: Sequence[int], kv_PL
         context = paged_context(tables[first:end], lengths[first:end], kv_PL2KSD)
         lengths_B1 = torch.tensor(lengths[first:end], device=kv_PL2KSD.device)[:, None]
         is_beyond_BM = torch.arange(padded, device=kv_PL2KSD.device) >= lengths_B1
-        mask_BM = torch.zeros(is_beyond_BM.shape, dtype=kv_PL2KSD.dtype, device=kv_PL2KSD.device)
+        mask_BM = torch.zeros(is_beyond_BM.shape, dtype=mask_type(kv_PL2KSD), device=kv_PL2KSD.device)
         mask_BM.masked_fill_(is_beyond_BM, float("-inf"))
         groups.append(DecodeGroup(first=first, context=context, mask_B11M=mask_BM[:, None, None]))
         first = end
@@ -75,12 +75,12 @@ def attention_decode(
 def _attend_group(
     q_BHD: Tensor, kv_PL2KSD: Tensor, layer: int, group: DecodeGroup, workspace: Workspace, form: AttentionForm
 ) -> Tensor:
-    k_BKMD, v_BKMD = gather(kv_PL2KSD, layer, group.context, workspace)
+    k_BKMD, v_BKMD = gather(kv_PL2KSD, layer, group.context, workspace, q_BHD)
     num_heads, head_dim = q_BHD.shape[1:]
     q_BKGD = q_BHD[group.first : group.first + group.num_rows].reshape(group.num_rows, k_BKMD.shape[1], -1, head_dim)
     num_shared = q_BKGD.shape[2]
     padded_BKGD = functional.pad(q_BKGD, (0, 0, 0, -num_shared % QUERY_MULTIPLE))
-    mask_B11M = _windowed(group, form)
+    mask_B11M = _windowed(group, form).to(q_BHD.dtype)
     if form.softcap is None:
         out_BKGD = functional.scaled_dot_product_attention(
             padded_BKGD, k_BKMD, v_BKMD, attn_mask=mask_B11M, scale=form.scale

@@ -18,7 +18,7 @@ from kernels.attention_form import AttentionForm
 from kernels.cpu.capped import capped_attention
 from kernels.cpu.gather import Workspace, gather
 from kernels.dispatch import Backend, backend
-from kernels.paged_context import PagedContext, pad_length, paged_context
+from kernels.paged_context import PagedContext, mask_type, pad_length, paged_context
 
 QUERY_TILE = 512  # Chosen: a later tile sees more keys, so smaller tiles skip more of the future but cost more calls.
 QUERY_MULTIPLE = 4  # Measured: with fewer queries the products inside attention sum in another order.
@@ -50,11 +50,11 @@ def attention_extend(
     """(T, H, D). The new tokens' own KV is stored already."""
     if backend(q_THD) is Backend.PLAIN:
         return reference.attention(q_THD, kv_PL2KSD, layer, row.context.tables_BN[0].tolist(), row.start, form)
-    k_1KMD, v_1KMD = gather(kv_PL2KSD, layer, row.context, workspace)
+    k_1KMD, v_1KMD = gather(kv_PL2KSD, layer, row.context, workspace, q_THD)
     outs = []
     first = row.start
     for tile_THD, causal_TM in zip(torch.split(q_THD, QUERY_TILE), row.masks, strict=True):
-        mask_TM = _windowed(causal_TM, first, tile_THD.shape[0], form)
+        mask_TM = _windowed(causal_TM, first, tile_THD.shape[0], form).to(q_THD.dtype)
         num_queries, num_keys = mask_TM.shape
         q_1HTD = functional.pad(tile_THD.transpose(0, 1), (0, 0, 0, num_queries - tile_THD.shape[0]))[None]
         k_1KND, v_1KND = k_1KMD[:, :, :num_keys], v_1KMD[:, :, :num_keys]
@@ -84,5 +84,5 @@ def _causal_mask(start: int, num_queries: int, kv_PL2KSD: Tensor) -> Tensor:
     padded_queries = -(-num_queries // QUERY_MULTIPLE) * QUERY_MULTIPLE
     device = kv_PL2KSD.device
     positions_T = torch.arange(start, start + padded_queries, device=device).clamp(max=start + num_queries - 1)
-    mask_TM = torch.zeros(padded_queries, num_keys, dtype=kv_PL2KSD.dtype, device=device)
+    mask_TM = torch.zeros(padded_queries, num_keys, dtype=mask_type(kv_PL2KSD), device=device)
     return mask_TM.masked_fill_(torch.arange(num_keys, device=device) > positions_T[:, None], float("-inf"))

@@ -6,6 +6,8 @@ Legend: T tokens, K key-value heads, D head dim, P pages, L layers, 2 key and va
 import torch
 from torch import Tensor
 
+from kernels.quantized_pages import is_quantized, parts, quantize
+
 
 def slot_rows(kv_PL2KSD: Tensor, pages_T: Tensor, offsets_T: Tensor) -> Tensor:
     """rows_2TK of layer 0: the index of every (key or value, token, head) vector among all vectors of `kv_PL2KSD`.
@@ -24,7 +26,18 @@ def slot_rows(kv_PL2KSD: Tensor, pages_T: Tensor, offsets_T: Tensor) -> Tensor:
 def kv_store(kv_PL2KSD: Tensor, layer: int, rows_2TK: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> None:
     """Store keys and values of one layer. `kv_PL2KSD` is contiguous, `rows_2TK` comes from `slot_rows`."""
     _, _, _, num_heads, num_slots, head_dim = kv_PL2KSD.shape
-    vectors_XD = kv_PL2KSD.view(-1, head_dim)
     keys_TK, values_TK = rows_2TK + layer * 2 * num_heads * num_slots
+    if is_quantized(kv_PL2KSD):
+        _store_quantized(kv_PL2KSD, keys_TK, k_TKD)
+        _store_quantized(kv_PL2KSD, values_TK, v_TKD)
+        return
+    vectors_XD = kv_PL2KSD.view(-1, head_dim)
     vectors_XD[keys_TK] = k_TKD
     vectors_XD[values_TK] = v_TKD
+
+
+def _store_quantized(kv_PL2KSD: Tensor, rows_TK: Tensor, x_TKD: Tensor) -> None:
+    num_slots = kv_PL2KSD.shape[4]
+    integers_XSD, scales_XS = parts(kv_PL2KSD.view(-1, num_slots * kv_PL2KSD.shape[5]), num_slots)
+    chunks_TK, slots_TK = rows_TK // num_slots, rows_TK % num_slots
+    integers_XSD[chunks_TK, slots_TK], scales_XS[chunks_TK, slots_TK] = quantize(x_TKD)

@@ -36,6 +36,11 @@ def pad_length(length: int) -> int:
     return -(-length // KEY_TILE) * KEY_TILE
 
 
+def mask_type(kv_PL2KSD: Tensor) -> torch.dtype:
+    """What masks are made in: the type of the pages, which is that of the queries unless pages are quantized."""
+    return kv_PL2KSD.dtype if kv_PL2KSD.is_floating_point() else torch.float32
+
+
 def paged_context(tables: Sequence[Sequence[int]], lengths: Sequence[int], kv_PL2KSD: Tensor) -> PagedContext:
     """Prepare rows with the given page tables and context lengths, new tokens included.
 

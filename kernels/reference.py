@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kernels.attention_form import AttentionForm
 from kernels.gate import Gate
+from kernels.quantized_pages import dequantized, is_quantized
 
 
 def linear(x_TC: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -91,7 +92,12 @@ def attention(
     """
     num_tokens, num_heads, _ = q_THD.shape
     end = start + num_tokens
-    own_n2KSD = kv_PL2KSD[list(pages), layer].double()
+    own_n2KSD = kv_PL2KSD[list(pages), layer]
+    if is_quantized(kv_PL2KSD):
+        num_slots = own_n2KSD.shape[3]
+        values_XSD = dequantized(own_n2KSD.flatten(3).flatten(0, 2), num_slots)
+        own_n2KSD = values_XSD.view(*own_n2KSD.shape[:3], *values_XSD.shape[1:])
+    own_n2KSD = own_n2KSD.double()
     k_KND, v_KND = own_n2KSD.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :end]
     group = num_heads // k_KND.shape[0]
     k_HND, v_HND = k_KND.repeat_interleave(group, dim=0), v_KND.repeat_interleave(group, dim=0)

@@ -29,7 +29,9 @@ class TorchExecutor:
     def __init__(
         self, decoder: Decoder, storage: TorchStorage, *, clock: Clock, num_threads: int | None = None
     ) -> None:
-        assert storage.kv_PL2HSD.dtype is decoder.dtype, f"pages of {storage.layout.dtype} for a {decoder.dtype} model"
+        assert storage.kv_PL2HSD.dtype in {decoder.dtype, torch.int8}, (
+            f"pages of {storage.layout.dtype} for a {decoder.dtype} model"
+        )
         self.storage = storage
         self.vocab_size = decoder.spec.vocab_size
         self.max_context = decoder.max_context

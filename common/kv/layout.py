@@ -5,9 +5,11 @@ from dataclasses import dataclass, fields
 
 from common.core.errors import Mismatch
 
-ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "sim": 1}
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "sim": 1}
 """Bytes of one element by dtype. `sim` elements are opaque bytes of the simulated executor."""
 
+SCALE_BYTES = {"int8": 4}
+"""Bytes of the scale that every vector of a quantized dtype has: one per token, head, and key or value."""
 
 WORD_BYTES = 8
 """Pages are whole words of this size: digests read them so."""
@@ -17,7 +19,8 @@ WORD_BYTES = 8
 class PageLayout:
     """Shape and meaning of a page. Equal layouts: a page's bytes may be copied from one worker to the other.
 
-    A page is [num_layers, 2, num_kv_heads, page_size, head_dim], 2 being key and value, contiguous. `num_kv_heads` and
+    A page is [num_layers, 2, num_kv_heads, page_size, head_dim], 2 being key and value, contiguous; where a dtype has
+    scales, those of page_size vectors follow the vectors (kernels/quantized_pages). `num_kv_heads` and
     the byte counts are of the whole model; each of `tensor_parallel` ranks holds an equal share of the heads.
     `model_digest` names the weights: pages of another model never fit.
 
@@ -43,9 +46,14 @@ class PageLayout:
             raise Mismatch(message=f"a page of {self.page_bytes} bytes does not divide into words of {WORD_BYTES}")
 
     @property
+    def vector_bytes(self) -> int:
+        """Bytes of one head's key or value of one token, its scale included."""
+        return self.head_dim * ELEMENT_BYTES[self.dtype] + SCALE_BYTES.get(self.dtype, 0)
+
+    @property
     def token_bytes(self) -> int:
         """Bytes of KV per token, all layers and heads."""
-        return self.num_layers * 2 * self.num_kv_heads * self.head_dim * ELEMENT_BYTES[self.dtype]
+        return self.num_layers * 2 * self.num_kv_heads * self.vector_bytes
 
     @property
     def page_bytes(self) -> int:

@@ -12,19 +12,24 @@ from common.kv.layout import PageLayout
 from common.kv.storage import check_buffer
 from kernels.cpu.huge_pages import huge_tensor
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
 class TorchStorage:
-    """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writer: the step loop."""
+    """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writer: the step loop.
+
+    The last axis of int8 pages is D + 4 long: kernels/quantized_pages says what lies where.
+    """
 
     def __init__(self, layout: PageLayout, num_pages: int, device: str | torch.device = "cpu") -> None:
         assert layout.tensor_parallel == 1, f"{layout.tensor_parallel} ranks hold this layout, not one tensor"
         self.layout = layout
         self.num_pages = num_pages
-        shape = (num_pages, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, layout.head_dim)
+        dtype = DTYPES[layout.dtype]
+        width = layout.vector_bytes // dtype.itemsize
+        shape = (num_pages, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, width)
         self._bytes_PB = _zero_bytes(num_pages, layout.page_bytes, torch.device(device))
-        self.kv_PL2HSD = self._bytes_PB.view(DTYPES[layout.dtype]).view(shape)
+        self.kv_PL2HSD = self._bytes_PB.view(dtype).view(shape)
 
     def layer_view(self, layer: int) -> torch.Tensor:
         """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""

@@ -24,7 +24,9 @@ def build_torch(config: Config, folder: Path, report: Report) -> tuple[Executor,
     )
     description = model.description
     layout = description.spec.page_layout(
-        page_size=config.engine.page_size, dtype=model.dtype, model_digest=model.digest
+        page_size=config.engine.page_size,
+        dtype=model.dtype if config.engine.kv_dtype == "auto" else config.engine.kv_dtype,
+        model_digest=model.digest,
     )
     num_pages = count_pages(config.engine, layout)
     report(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.paged_context import PagedContext
+from kernels.quantized_pages import channels, dequantized, is_quantized
 
 
 class Workspace:
@@ -30,14 +31,26 @@ class Workspace:
         return buffer[:size].view(shape)
 
 
-def gather(kv_PL2KSD: Tensor, layer: int, context: PagedContext, workspace: Workspace) -> tuple[Tensor, Tensor]:
-    """Keys and values as (B, K, M, D), zero from each row's length on: unused slots may hold anything, NaN included."""
-    _, _, _, num_heads, num_slots, head_dim = kv_PL2KSD.shape
+def gather(
+    kv_PL2KSD: Tensor, layer: int, context: PagedContext, workspace: Workspace, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keys and values as (B, K, M, D), in the type of `like` where pages are quantized, else in their own.
+
+    They are zero from each row's length on: unused slots may hold anything, NaN included.
+    """
+    _, _, _, num_heads, num_slots, _ = kv_PL2KSD.shape
     num_rows, num_columns = context.tables_BN.shape
-    kv_2BKMD = workspace.take((2, num_rows, num_heads, num_columns * num_slots, head_dim), kv_PL2KSD)
-    pages_XE = kv_PL2KSD.view(-1, num_slots * head_dim)
+    is_wide = is_quantized(kv_PL2KSD)
+    head_dim = channels(kv_PL2KSD)
+    kv_2BKMD = workspace.take(
+        (2, num_rows, num_heads, num_columns * num_slots, head_dim), like if is_wide else kv_PL2KSD
+    )
+    pages_XE = kv_PL2KSD.view(-1, num_slots * kv_PL2KSD.shape[-1])
     chunks_X = context.chunks_X + layer * 2 * num_heads
-    torch.index_select(pages_XE, 0, chunks_X, out=kv_2BKMD.view(-1, num_slots * head_dim))
+    if is_wide:
+        kv_2BKMD.view(-1, num_slots, head_dim).copy_(dequantized(pages_XE[chunks_X], num_slots))
+    else:
+        torch.index_select(pages_XE, 0, chunks_X, out=kv_2BKMD.view(-1, num_slots * head_dim))
     for row, length in enumerate(context.lengths):
         kv_2BKMD[:, row, :, length:] = 0
     padded = context.padded_length

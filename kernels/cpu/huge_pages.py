@@ -49,5 +49,7 @@ def _map(num_bytes: int) -> Tensor:
     mapped = mmap.mmap(-1, num_bytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         mapped.madvise(mmap.MADV_HUGEPAGE)
-    memory = torch.frombuffer(mapped, dtype=torch.uint8)
+    # A chunk outlives the mode of whoever asked first: an inference tensor could not be written to outside of it.
+    with torch.inference_mode(False):
+        memory = torch.frombuffer(mapped, dtype=torch.uint8)
     return memory[-memory.data_ptr() % HUGE_PAGE :][:num_bytes]

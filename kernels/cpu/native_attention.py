@@ -15,8 +15,9 @@ from torch import Tensor
 
 from kernels.attention_form import AttentionForm
 from kernels.cpu.library import Native
+from kernels.quantized_pages import channels
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 """native/attention.h, enum Kind."""
 
 DIM_MULTIPLE = 8
@@ -35,7 +36,7 @@ class NativeRows:
 
 def can_attend(kv_PL2KSD: Tensor) -> bool:
     """Whether pages of this kind can be read where they lie."""
-    head_dim = kv_PL2KSD.shape[-1]
+    head_dim = channels(kv_PL2KSD)
     is_fitting = head_dim % DIM_MULTIPLE == 0 and head_dim <= MAX_DIM
     return kv_PL2KSD.dtype in KINDS and is_fitting and kv_PL2KSD.is_contiguous()
 
@@ -73,7 +74,8 @@ def native_rows(
 def attend(q_THD: Tensor, kv_PL2KSD: Tensor, layer: int, rows: NativeRows, form: AttentionForm) -> Tensor:
     """(T, H, D). A token's heads lie end to end in `q_THD`; its tokens may be apart."""
     num_tokens, num_heads, head_dim = q_THD.shape
-    num_layers, _, num_kv_heads, num_slots, kv_dim = kv_PL2KSD.shape[1:]
+    num_layers, _, num_kv_heads, num_slots, _ = kv_PL2KSD.shape[1:]
+    kv_dim = channels(kv_PL2KSD)
     assert num_tokens == rows.num_tokens, f"{num_tokens} queries for {rows.num_tokens} tokens"
     assert head_dim == kv_dim, f"queries of {head_dim} channels for keys of {kv_dim}"
     assert q_THD.stride(1) == head_dim, "a token's heads lie end to end"

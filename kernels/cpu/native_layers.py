@@ -14,8 +14,9 @@ from torch import Tensor
 
 from kernels.attention_form import AttentionForm
 from kernels.cpu.library import Native
-from kernels.cpu.native_attention import NativeRows, can_attend
+from kernels.cpu.native_attention import KINDS, NativeRows, can_attend
 from kernels.cpu.native_linear import GATES, TYPES, PackedWeight
+from kernels.quantized_pages import is_quantized
 
 MAX_HEAD_NORMS = 2
 
@@ -91,6 +92,7 @@ class DenseLayers:
                 len(rows.rows_R4),
                 rows.rows_R4.data_ptr(),
                 rows.tables_X.data_ptr(),
+                KINDS[kv_PL2KSD.dtype],
             ],
             dtype=np.int64,
         )
@@ -116,7 +118,7 @@ class DenseLayers:
 
     def can_run(self, kv_PL2KSD: Tensor) -> bool:
         """Whether pages of this kind are read and written where they lie."""
-        return kv_PL2KSD.dtype is self.sizes.dtype and can_attend(kv_PL2KSD)
+        return (kv_PL2KSD.dtype is self.sizes.dtype or is_quantized(kv_PL2KSD)) and can_attend(kv_PL2KSD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from models.build.shape import ModelShape, WeightType
 
 SHAPE = ModelShape(hidden=96, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=16, intermediate=160, vocab=512)
 GREEDY = TokenSampling(temperature=0.0)
+NAN_BYTE = 0xFF
+"""A number of nothing but these is NaN in every float type, and so is the scale of an eight-bit page."""
 
 
 @cache
@@ -45,11 +47,13 @@ class Walker:
 class TorchRig:
     """Pages start as NaN: whoever reads a slot that nobody wrote gets no finite logits."""
 
-    def __init__(self, *, num_pages: int = 400, page_size: int = 16, dtype: str = "float32") -> None:
+    def __init__(
+        self, *, num_pages: int = 400, page_size: int = 16, dtype: str = "float32", kv_dtype: str | None = None
+    ) -> None:
         model = small_model(dtype)
-        layout = model.decoder.spec.page_layout(page_size=page_size, dtype=dtype, model_digest=b"")
+        layout = model.decoder.spec.page_layout(page_size=page_size, dtype=kv_dtype or dtype, model_digest=b"")
         self.storage = TorchStorage(layout, num_pages)
-        self.storage.kv_PL2HSD.fill_(float("nan"))
+        self.storage.kv_PL2HSD.view(torch.uint8).fill_(NAN_BYTE)
         self.executor = TorchExecutor(model.decoder, self.storage, clock=ManualClock(), num_threads=1)
         self._free = [PageId(page) for page in reversed(range(num_pages))]
 

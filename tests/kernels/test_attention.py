@@ -17,6 +17,8 @@ from kernels.cpu.library import Native, load_variant
 from kernels.cpu.native_attention import NativeRows
 from kernels.cpu.threads import set_native_threads
 from kernels.cpu.variants import usable_variants
+from kernels.kv_store import kv_store, slot_rows
+from kernels.quantized_pages import SCALE_BYTES
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 TYPES = list(TOLERANCE)
@@ -41,6 +43,13 @@ HEADS = [Heads(query=6, key=2, dim=80), Heads(query=4, key=4, dim=16)]
 MORE_HEADS = [*HEADS, Heads(query=7, key=1, dim=128), Heads(query=2, key=1, dim=256), Heads(query=3, key=1, dim=8)]
 
 
+def poisoned_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Pages that nobody wrote: whoever reads one gets NaN, from its scale where pages are quantized."""
+    if dtype is not torch.int8:
+        return torch.full(shape, float("nan"), dtype=dtype)
+    return torch.full((*shape[:-1], shape[-1] + SCALE_BYTES), -1, dtype=dtype)
+
+
 class Context:
     """One context in randomly chosen pages of a pool filled with NaN."""
 
@@ -51,13 +60,14 @@ class Context:
         page_size: int = 16,
         dtype: torch.dtype = torch.float32,
         form: AttentionForm = FORMS["plain"],
+        kv_dtype: torch.dtype | None = None,
     ) -> None:
         torch.manual_seed(length)
         num_pages = -(-length // page_size)
         self.page_size = page_size
         self.form = form
         self.pages = random.Random(length).sample(range(num_pages + 5), num_pages)
-        self.kv = torch.full((num_pages + 5, 3, 2, heads.key, page_size, heads.dim), float("nan"), dtype=dtype)
+        self.kv = poisoned_pages((num_pages + 5, 3, 2, heads.key, page_size, heads.dim), kv_dtype or dtype)
         self.q = torch.randn(length, heads.query, heads.dim, dtype=dtype)
         self.k = torch.randn(length, heads.key, heads.dim, dtype=dtype)
         self.v = torch.randn(length, heads.key, heads.dim, dtype=dtype)
@@ -66,7 +76,8 @@ class Context:
         positions_T = torch.arange(start, end)
         pages_T = torch.tensor(self.pages)[positions_T // self.page_size]
         offsets_T = positions_T % self.page_size
-        reference.kv_store(self.kv, LAYER, pages_T, offsets_T, self.k[start:end], self.v[start:end])
+        rows = slot_rows(self.kv, pages_T, offsets_T)
+        kv_store(self.kv, LAYER, rows, self.k[start:end], self.v[start:end])
 
     def table(self, length: int) -> list[int]:
         return self.pages[: -(-length // self.page_size)]
@@ -226,3 +237,27 @@ def test_every_instruction_set_is_exact(library: Native | None) -> None:
     expected = context.extend(0, 300)
     assert torch.equal(torch.cat([context.extend(start, end) for start, end in pairwise([0, 1, 130, 300])]), expected)
     assert torch.equal(context.attend([(length - 1, length) for length in range(1, 301)]), expected)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_eight_bit_pages_equal_the_oracle_over_the_same_pages(
+    heads: Heads, dtype: torch.dtype, library: Native | None
+) -> None:
+    context = Context(heads, 1100, page_size=24, dtype=dtype, kv_dtype=torch.int8, form=FORMS["window"])
+    context.store(0, 1100)
+    spans = [(length - 1, length) for length in (1, 15, 17, 512, 1025, 1100)] + [(3, 40), (1020, 1030), (0, 65)]
+    assert_close(context.attend(spans), torch.cat([context.expected(start, end) for start, end in spans]))
+
+
+@with_torch_and_best
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_a_token_over_eight_bit_pages_has_the_same_bits_for_every_chunking(
+    dtype: torch.dtype, library: Native | None
+) -> None:
+    if not is_exact(library, dtype):
+        pytest.skip("no promise")
+    expected = Context(HEADS[0], 1300, dtype=dtype, kv_dtype=torch.int8).extend(0, 1300)
+    context = Context(HEADS[0], 1300, dtype=dtype, kv_dtype=torch.int8)
+    out = torch.cat([context.extend(start, end) for start, end in pairwise([0, 1, 3, 511, 800, 1299, 1300])])
+    assert torch.equal(out, expected)

@@ -5,6 +5,7 @@ import torch
 
 from kernels import reference
 from kernels.kv_store import kv_store, slot_rows
+from kernels.quantized_pages import SCALE_BYTES, dequantized
 
 NUM_TOKENS, NUM_HEADS, DIM, LAYER = 37, 4, 32, 1
 
@@ -27,3 +28,32 @@ def test_stored_keys_and_values_lie_in_their_slots_and_nowhere_else(page_size: i
 def test_a_page_that_does_not_exist_is_refused(page: int) -> None:
     with pytest.raises(IndexError):
         slot_rows(torch.zeros(45, 3, 2, NUM_HEADS, 16, DIM), torch.tensor([0, page]), torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_eight_bit_vectors_are_off_by_half_a_step_of_their_own_scale(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kv = torch.full((3, 2, 2, NUM_HEADS, 16, DIM + SCALE_BYTES), -1, dtype=torch.int8)
+    before = kv.clone()
+    k_TKD = torch.randn(20, NUM_HEADS, DIM).to(dtype) * torch.logspace(-4, 4, 20)[:, None, None].to(dtype)
+    k_TKD[3] = 0
+    positions_T = torch.arange(20)
+    rows = slot_rows(kv, torch.tensor([2, 0])[positions_T // 16], positions_T % 16)
+    kv_store(kv, LAYER, rows, k_TKD, k_TKD * 2)
+    stored_2KTD = dequantized(kv[[2, 0], LAYER].flatten(3).flatten(0, 2), 16).view(2, 2, NUM_HEADS, 16, DIM)
+    stored_2KTD = stored_2KTD.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :20]
+    for stored_KTD, x_TKD in zip(stored_2KTD, (k_TKD, k_TKD * 2), strict=True):
+        step_TK1 = x_TKD.float().abs().amax(-1, keepdim=True) / 127
+        assert ((stored_KTD.transpose(0, 1) - x_TKD.float()).abs() <= step_TK1 * 0.5001).all()
+    assert torch.equal(kv[1], before[1])
+    assert torch.equal(kv[:, 0], before[:, 0])
+
+
+def test_a_vector_that_is_not_finite_stays_so() -> None:
+    kv = torch.zeros(1, 2, 2, NUM_HEADS, 16, DIM + SCALE_BYTES, dtype=torch.int8)
+    k_TKD = torch.ones(1, NUM_HEADS, DIM)
+    k_TKD[0, 1, 5] = torch.nan
+    k_TKD[0, 2, 5] = torch.inf
+    kv_store(kv, LAYER, slot_rows(kv, torch.tensor([0]), torch.tensor([0])), k_TKD, k_TKD)
+    stored_KSD = dequantized(kv[0, LAYER, 0].flatten(1), 16)
+    assert [bool(stored_KSD[head, 0].isfinite().all()) for head in range(NUM_HEADS)] == [True, False, False, True]

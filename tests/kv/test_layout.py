@@ -29,6 +29,12 @@ def test_a_page_takes_keys_and_values_of_every_layer_and_head(dtype: str, elemen
     assert layout.page_bytes == 16 * layout.token_bytes
 
 
+def test_eight_bit_pages_bring_a_scale_for_every_vector() -> None:
+    layout = replace(LAYOUT, dtype="int8")
+    assert layout.token_bytes == 12 * 2 * 4 * (64 + 4)
+    assert LAYOUT.difference(layout) == "dtype bfloat16 here, int8 there"
+
+
 @pytest.mark.parametrize(("tokens", "pages"), [(0, 0), (1, 1), (15, 1), (16, 1), (17, 2), (2048, 128)])
 def test_the_last_page_may_be_partly_filled(tokens: int, pages: int) -> None:
     assert LAYOUT.pages_for(tokens) == pages

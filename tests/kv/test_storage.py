@@ -28,6 +28,7 @@ STORAGES: dict[str, Callable[[], PageStorage]] = {
     "float32": lambda: TorchStorage(torch_layout("float32"), NUM_PAGES),
     "bfloat16": lambda: TorchStorage(torch_layout("bfloat16"), NUM_PAGES),
     "float16": lambda: TorchStorage(torch_layout("float16"), NUM_PAGES),
+    "int8": lambda: TorchStorage(torch_layout("int8"), NUM_PAGES),
 }
 
 

@@ -71,6 +71,13 @@ class EngineSection:
         minimum=1,
         maximum=1024,
     )
+    kv_dtype: str = knob(
+        "auto",
+        owner="common/kv",
+        reason="auto: the type the model runs in; int8 halves bf16 pages and their way to another worker, and rounds "
+        "keys and values to eight bits; all workers of a cluster choose the same",
+        choices=("auto", "int8"),
+    )
     num_pages: int | None = knob(
         None, owner="common/kv", unit="pages", reason="none: derived from memory_fraction", minimum=2
     )

@@ -24,6 +24,9 @@ inline void find_rows(const Pages& pages, const int32_t* table, int64_t head, in
     rows.count = static_cast<int>(end - first < kTile ? end - first : kTile);
     int64_t column = first / pages.slots, slot = first % pages.slots;
     const int64_t row_bytes = pages.row_bytes(), apart = pages.values_after_keys();
+    // A scale of a slot that is not there would turn its zero scores into anything.
+    if (pages.kind == Kind::kInt8)
+        for (int key = rows.count; key < kTile; ++key) rows.key_scales[key] = rows.value_scales[key] = 0.0f;
     for (int done = 0; done < rows.count; ++column, slot = 0) {
         const char* chunk = pages.keys_of(table[column], head);
         const char* scales = chunk + pages.slots * row_bytes;

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "export.h"
+#include "kv_row.h"
 #include "pool.h"
 #include "row.h"
 #include "scratch.h"
@@ -113,16 +114,17 @@ private:
             rotate_heads(type_, qkv, model_.heads + model_.kv_heads, dim, layer.turned,
                          layer.cos + position * layer.turned * size_, layer.sin + position * layer.turned * size_);
         const char* parts = qkv + model_.heads * row_bytes;
+        const Pages pages{nullptr, Kind(step_.page_kind), step_.layers_of_pages, model_.kv_heads, step_.slots, dim, number};
         for (int64_t part = 0; part < 2; ++part)
             for (int64_t head = 0; head < model_.kv_heads; ++head) {
                 const int64_t at = ((page * step_.layers_of_pages + number) * 2 + part) * model_.kv_heads + head;
-                std::memcpy(step_.pages + (at * step_.slots + slot) * row_bytes,
-                            parts + (part * model_.kv_heads + head) * row_bytes, row_bytes);
+                store_vector(Kind(step_.page_kind), type_, step_.pages + at * pages.head_bytes(), step_.slots, slot,
+                             parts + (part * model_.kv_heads + head) * row_bytes, dim);
             }
     }
 
     int64_t attend(const Layer& layer, int64_t number) const {
-        const int64_t shape[8] = {model_.type,   model_.type, step_.layers_of_pages, model_.kv_heads,
+        const int64_t shape[8] = {model_.type,   step_.page_kind, step_.layers_of_pages, model_.kv_heads,
                                   step_.slots,   model_.dim,  model_.heads,          step_.num_rows};
         return baton_attention(attended_, qkv_, qkv_width(), step_.pages, shape, step_.rows, step_.tables, number,
                                static_cast<float>(layer.scale), layer.window, static_cast<float>(layer.softcap));

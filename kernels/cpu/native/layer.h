@@ -41,7 +41,7 @@ struct Layer {
     const float* mlp_output_norm;
 };
 
-// Pages [page][layer][key, value][head][slot][channel] in the model's type, and the rows of this step: per row its first
+// Pages [page][layer][key, value][head][slot][channel], and the rows of this step: per row its first
 // token, number of tokens, position of the first, first entry in `tables`.
 struct Step {
     int64_t num_tokens;
@@ -51,6 +51,7 @@ struct Step {
     int64_t num_rows;
     const int64_t* rows;
     const int32_t* tables;
+    int64_t page_kind;  // attention.h, enum Kind: the model's type, or eight bits
 };
 
 // The final norm and the head.
