@@ -83,7 +83,7 @@ COLUMNS = (
     ("remote", "remote_share", "{:.0%}"),
     ("refused", "num_refused", "{}"),
 )
-MIN_WIDTH = 104
+MIN_WIDTH = 116
 """What these columns need: a narrower terminal wraps, rather than lose numbers."""
 
 
@@ -104,7 +104,7 @@ def simulate(wish: Wish, console: Console, *, as_json: Path | None, plot: Path |
     for ratio in ratios(summaries, PolicyName.COST_MODEL, (PolicyName.ALWAYS_LOCAL, PolicyName.ALWAYS_REMOTE)):
         interval = f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.num_seeds > 1 else "(one seed)"
         console.print(
-            f"cost-model over the better of always-local and always-remote: {ratio.figure} {ratio.mean:.3f} {interval}",
+            f"cost-model / better of always-local, -remote: {ratio.figure} {ratio.mean:.3f} {interval}",
             highlight=False,
         )
     if plot is not None:
