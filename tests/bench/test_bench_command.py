@@ -20,6 +20,7 @@ def test_the_same_workload_runs_in_process_and_through_a_cluster(tmp_path):
     assert conditions["kind"] == "conditions"
     assert conditions["versions"]["python"]
     assert conditions["cores"] >= 1
+    assert "commit" in conditions
     assert str(tmp_path) not in out.read_text()
     assert {sample["contender"] for sample in samples} == {"engine", "relay"}
     assert all(sample["figures"]["tok_s"] > 0 and sample["foreign"] >= 0 for sample in samples)

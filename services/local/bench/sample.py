@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import psutil
 
 from common.core.clock import Clock
 from services.local.bench.workload import Figures
+from services.local.topology import ROOT
 
 MAX_FOREIGN = 0.08
 """Above this share of the machine a sample is repeated: other load was seen to cost servers 20 to 75 %."""
@@ -25,6 +27,9 @@ class Conditions:
 
     command: str
     date: str
+    commit: str
+    """Of this checkout; a plus behind it: with changes. Empty where it is none."""
+
     machine: str
     cores: int
     memory_gib: float
@@ -69,6 +74,7 @@ def describe_conditions(
     return Conditions(
         command=command,
         date=datetime.fromtimestamp(clock.wall(), UTC).isoformat(timespec="minutes"),
+        commit=_commit(),
         machine=_processor(),
         cores=os.cpu_count() or 1,
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
@@ -94,6 +100,21 @@ def _processor() -> str:
         return name
     wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
     return f"{name} ({' '.join(flag for flag in wanted if flag in flags)})"
+
+
+def _commit() -> str:
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--exclude=*", "--dirty=+"],  # noqa: S607  # whichever git is there
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return said.stdout.strip()
 
 
 def _version(package: str) -> str:
