@@ -13,6 +13,7 @@ from common.core.worker import Member
 from common.directory.codec import decode_member
 from common.directory.guard import Guard
 from common.directory.keys import Keys
+from common.directory.owned_hashes import OwnedHashes
 from common.directory.settings import DirectorySettings
 from common.directory.store import Append, Command, Join, Leave, Put, Remove, Renew, Store
 from common.kv.ownership import OwnershipChanges
@@ -48,7 +49,7 @@ class Registration:
         self._worker = worker
         self._describe = describe
         self._keys = Keys(settings.cluster)
-        self._owned: dict[bytes, None] = {}
+        self._owned = OwnedHashes()
         self._pending: list[OwnershipChanges] = []
         self._sequence = 0
         self._needs_snapshot = True
@@ -77,9 +78,10 @@ class Registration:
         if changes.is_empty:
             return
         for short in _shortened(changes.withdrawn):
-            self._owned.pop(short, None)
+            self._owned.discard(short)
         for run in changes.published:
-            self._owned.update(dict.fromkeys(_shortened(run)))
+            for short in _shortened(run):
+                self._owned.add(short)
         self._changed_since_snapshot = True
         if self._needs_snapshot:
             return
@@ -224,7 +226,7 @@ class Registration:
         return Append(key=self._keys.events, value=event, max_entries=MAX_STREAM_ENTRIES, ttl_s=self._settings.keep_s)
 
     def _snapshot(self) -> Put:
-        snapshot = snapshot_to_wire(self._worker, sequence=self._sequence, owned=tuple(self._owned))
+        snapshot = snapshot_to_wire(self._worker, sequence=self._sequence, joined=self._owned.joined())
         return Put(
             key=self._keys.owned(self._worker.worker), value=snapshot.SerializeToString(), ttl_s=self._settings.keep_s
         )

@@ -27,7 +27,7 @@ def test_a_member_is_read_back_as_written_and_only_under_its_own_key() -> None:
 
 
 def test_a_snapshot_of_another_incarnation_is_not_believed() -> None:
-    value = snapshot_to_wire(REF, sequence=3, owned=[prefix(1)[:16]]).SerializeToString()
+    value = snapshot_to_wire(REF, sequence=3, joined=prefix(1)[:16]).SerializeToString()
     found = decode_snapshot(value, REF)
     assert found is not None
     assert (found.sequence, found.owned) == (3, (prefix(1)[:16],))

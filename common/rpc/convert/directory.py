@@ -64,10 +64,9 @@ def event_to_wire(
     )
 
 
-def snapshot_to_wire(worker: WorkerRef, *, sequence: int, owned: Sequence[bytes]) -> events_pb2.OwnershipSnapshot:
-    return events_pb2.OwnershipSnapshot(
-        worker_id=worker.worker, epoch=worker.epoch, sequence=sequence, hashes=b"".join(owned)
-    )
+def snapshot_to_wire(worker: WorkerRef, *, sequence: int, joined: bytes) -> events_pb2.OwnershipSnapshot:
+    """`joined`: short hashes, one after the other."""
+    return events_pb2.OwnershipSnapshot(worker_id=worker.worker, epoch=worker.epoch, sequence=sequence, hashes=joined)
 
 
 def hashes_from_wire(joined: bytes) -> tuple[bytes, ...]:
