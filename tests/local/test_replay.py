@@ -10,7 +10,7 @@ from rich.console import Console
 from common.core.errors import InvalidRequest
 from common.core.ids import RequestId
 from protos.baton.v1 import cluster_pb2
-from services.local.explain import sentences
+from services.local.explain import MEANING, sentences
 from services.local.replay import POLICIES, replay_log
 from services.router.decisions.entry import Entry, Header, Question, write_line
 from services.router.policy import PolicySettings, choose
@@ -91,6 +91,5 @@ def test_the_choice_is_explained_in_words() -> None:
     assert sentences(decision) == [
         "p0 reads, d0 writes: first token expected after 200.0 ms, then 20.0 ms each",
         "the reader has no timings of its own yet: its peers' were used",
-        "d0 reads and writes lost by 500.0 ms: "
-        + "answers that its prompt holds up (neighbours) would have cost 500.0 ms more",
+        f"d0 reads and writes lost by 500.0 ms: {MEANING['neighbours']} (neighbours) would have cost 500.0 ms more",
     ]

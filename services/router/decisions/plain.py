@@ -6,12 +6,14 @@ one type, frozensets, and mappings with string-like keys. Nothing is ever execut
 
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Union, get_args, get_origin, get_type_hints
 
 from common.core.errors import InvalidRequest
+
+_SIMPLE = frozenset({bool, int, float, str, type(None)})
 
 Plain = object
 """A value that JSON has."""
@@ -19,16 +21,18 @@ Plain = object
 
 def to_plain(value: object) -> Plain:
     """Sets become sorted lists, so that equal values give equal text."""
+    kind = type(value)
+    if kind in _SIMPLE:
+        return value
     if isinstance(value, Enum):
         return value.value
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_plain(part)
-            for field in fields(value)
-            if not _is_default(field, part := getattr(value, field.name))
-        }
+    if is_dataclass(kind):
+        plain = {}
+        for name, default in _defaults(kind).items():
+            part = getattr(value, name)
+            if type(part) is not type(default) or part != default:
+                plain[name] = to_plain(part)
+        return plain
     if isinstance(value, Mapping):
         return {str(to_plain(key)): to_plain(part) for key, part in value.items()}
     if isinstance(value, frozenset):
@@ -70,10 +74,14 @@ def _restore(kind: object, plain: Plain) -> object:
     return plain
 
 
-def _is_default(field: "Field[object]", value: object) -> bool:
-    if field.default_factory is not MISSING:
-        return bool(value == field.default_factory())
-    return field.default is not MISSING and type(value) is type(field.default) and value == field.default
+@cache
+def _defaults(kind: type) -> Mapping[str, object]:
+    """Every field of one of our dataclasses with its default, MISSING where it has none."""
+    assert is_dataclass(kind)
+    return {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(kind)
+    }
 
 
 @cache

@@ -31,7 +31,9 @@ def choose(facts: Facts, view: FleetView, settings: PolicySettings) -> Decision 
         best = min((*locals_, *remotes), key=_rank)
     if not _has_room(best.route, readings):
         return None
-    return Decision(route=best.route, candidates=tuple(sorted((*locals_, *remotes), key=_rank)))
+    few = settings.best_few
+    kept = {str(each.route): each for each in (*locals_[:few], *sorted(remotes, key=_rank)[:few], best)}
+    return Decision(route=best.route, candidates=tuple(sorted(kept.values(), key=_rank)))
 
 
 def choose_prefill(facts: Facts, view: FleetView, settings: PolicySettings) -> WorkerRef | None:
@@ -102,7 +104,7 @@ def _remote(reading: Reading, writing: Writing, scene: Scene) -> Candidate:
     terms = {
         **{f"prefill_{name}" if name in _BOTH else name: value for name, value in reading.terms.items()},
         **writing.terms,
-        "hand_over": hand_over_s(reading, writing, scene),
+        "hand_over": scene.settings.gap_weight * hand_over_s(reading, writing, scene),
         "displaced": displaced_s(writing, scene),
     }
     return Candidate(

@@ -35,11 +35,13 @@ class PolicySettings:
     queue_weight: float = 0.3
     """A second behind others. Less than a second of reading, because a queue passes by itself, and a prefix that is
     read twice takes room from another."""
-    patience_s: float = 10.0
+    patience_s: float = 4.0
     """Waiting that a cached prefix is worth at most: what a queue exceeds the shortest one by more, counts in full."""
     others_weight: float = 4.0
     """A second of reading, for all who come later; grows as 1 / (1 - rho) with the share of time that reading takes.
     From replaying conversations: with less, hits fall below 95 % of those of one shared cache, and nobody is faster."""
+    gap_weight: float = 2.0
+    """A second between the first token and the second: a stream that has begun and stalls."""
     reuse_share: float = 0.25
     """Cached tokens that would have been found again, of those that a hand-over pushes out."""
     write_weight: float = 0.1

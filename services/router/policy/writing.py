@@ -41,14 +41,14 @@ def write_on(worker: WorkerView, scene: Scene) -> Writing:
 
 
 def hand_over_s(reading: Reading, writing: Writing, scene: Scene) -> float:
-    """From the first token to the second one's step: what of the transfer does not hide behind the reading.
-
-    Pages travel while later chunks are read; the last chunk's pages cannot.
+    """From the first token to the second one's step: the writer's step that is under way, and what of the transfer does
+    not hide behind the reading. Pages travel while later chunks are read; the last chunk's pages cannot.
     """
     cost, facts = scene.cost(reading.worker), scene.facts
     page_s = cost.transfer_byte_s * scene.view.page_bytes
     last_pages = min(writing.missing_pages, -(-scene.settings.prefill_chunk_tokens // facts.page_size))
-    return cost.transfer_s + max(writing.missing_pages * page_s - reading.read_s, last_pages * page_s)
+    step_s = max(writing.itl_s, scene.settings.extend_itl_s if writing.worker.backlog_tokens else 0.0)
+    return step_s + cost.transfer_s + max(writing.missing_pages * page_s - reading.read_s, last_pages * page_s)
 
 
 def displaced_s(writing: Writing, scene: Scene) -> float:
