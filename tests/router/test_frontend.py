@@ -183,7 +183,7 @@ def test_operators_see_workers_waterfalls_and_reasons() -> None:
         )
         (decision,) = explained.decisions
         assert decision.chosen == "p0>d0"
-        assert [candidate.route for candidate in decision.candidates] == ["p0>d0", "local:d0"]
+        assert {candidate.route for candidate in decision.candidates} == {"p0>d0", "local:d0"}
         with pytest.raises(NotFound):
             await call(
                 door.operators.GetWaterfall,
