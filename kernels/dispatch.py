@@ -27,7 +27,6 @@ class NoNativeOperators(RuntimeError):
 
 
 _chosen = Kernels.AUTO
-_is_exact_wanted = False
 
 
 def backend(tensor: Tensor) -> Backend:
@@ -35,22 +34,14 @@ def backend(tensor: Tensor) -> Backend:
     return Backend.CPU if tensor.device.type == "cpu" else Backend.PLAIN
 
 
-def choose(kernels: Kernels, *, is_exact: bool = False) -> str:
-    """Decide for this process, before a model is loaded. What was found, in words. Raises NoNativeOperators.
-
-    `is_exact` asks for rows that do not depend on their batch even where that costs time: bf16 and fp16 with torch.
-    """
-    global _chosen, _is_exact_wanted  # the loaded library is one per process, and so is the choice
+def choose(kernels: Kernels) -> str:
+    """Decide for this process, before a model is loaded. What was found, in words. Raises NoNativeOperators."""
+    global _chosen  # noqa: PLW0603  # the loaded library is one per process, and so is the choice
     loaded = None if kernels is Kernels.TORCH else load()
     if kernels is Kernels.NATIVE and loaded is not None and loaded.native is None:
         raise NoNativeOperators(loaded.reason)
-    _chosen, _is_exact_wanted = kernels, is_exact
+    _chosen = kernels
     return "torch operators, as configured" if loaded is None else loaded.reason
-
-
-def is_exact_wanted() -> bool:
-    """Whether operators may cost time to be exact."""
-    return _is_exact_wanted
 
 
 def native() -> Native | None:

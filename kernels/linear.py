@@ -11,18 +11,17 @@ from kernels import reference
 from kernels.activation import gate_and_multiply
 from kernels.cpu import native_linear, packed_linear
 from kernels.cpu.native_linear import PackedWeight
-from kernels.dispatch import Backend, backend, is_exact_wanted, native
+from kernels.dispatch import Backend, backend, native
 from kernels.gate import Gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TorchWeight:
-    """A weight that torch multiplies by. `weight` is opaque where `is_packed`; wider than the layer where `is_wide`."""
+    """A weight that torch multiplies by; opaque where `is_packed`."""
 
     weight: Tensor
     bias_O: Tensor | None
     is_packed: bool
-    is_wide: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +51,7 @@ def linear(x_TC: Tensor, weight: LinearWeight, *, residual_TO: Tensor | None = N
     """residual + gate(x W^T + b), (T, O) in x's type, or in fp32 if `is_wide`.
 
     On the CPU a row's result does not depend on T, bit for bit: in every type with native operators, in fp32 without
-    them, and in bf16 and fp16 where `dispatch.choose` was told to pay for it.
+    them.
     """
     layout = weight.layout
     if isinstance(layout, PackedWeight) and layout.gate is weight.gate:
@@ -69,22 +68,14 @@ def linear(x_TC: Tensor, weight: LinearWeight, *, residual_TO: Tensor | None = N
 
 
 def _prepare_torch(weight_OC: Tensor, bias_O: Tensor | None) -> TorchWeight:
-    is_on_cpu = backend(weight_OC) is Backend.CPU
-    # Products of bf16 or fp16 values are exact in fp32, whose packed form treats rows alike.
-    is_wide = is_on_cpu and weight_OC.itemsize < 4 and is_exact_wanted()
-    if is_wide:
-        weight_OC, bias_O = weight_OC.float(), None if bias_O is None else bias_O.float()
-    is_packed = is_on_cpu and packed_linear.can_pack(weight_OC)
+    is_packed = backend(weight_OC) is Backend.CPU and packed_linear.can_pack(weight_OC)
     weight = packed_linear.pack(weight_OC) if is_packed else weight_OC.contiguous()
-    return TorchWeight(weight=weight, bias_O=bias_O, is_packed=is_packed, is_wide=is_wide)
+    return TorchWeight(weight=weight, bias_O=bias_O, is_packed=is_packed)
 
 
 def _multiply_torch(x_TC: Tensor, layout: TorchWeight) -> Tensor:
-    rows_TC = x_TC.float() if layout.is_wide else x_TC
     if layout.is_packed:
-        y_TO = packed_linear.linear(rows_TC, layout.weight, layout.bias_O)
-    elif backend(x_TC) is Backend.CPU:
-        y_TO = packed_linear.linear_unpacked(rows_TC, layout.weight, layout.bias_O)
-    else:
-        y_TO = reference.linear(rows_TC, layout.weight, layout.bias_O)
-    return y_TO.to(x_TC.dtype)
+        return packed_linear.linear(x_TC, layout.weight, layout.bias_O)
+    if backend(x_TC) is Backend.CPU:
+        return packed_linear.linear_unpacked(x_TC, layout.weight, layout.bias_O)
+    return reference.linear(x_TC, layout.weight, layout.bias_O)

@@ -1,7 +1,7 @@
 """The executor with weights: one ragged forward per step, and the sampler.
 
-The tokens of a row depend on that row alone, bit for bit in fp32 on the CPU: a forward computes every row by operators
-that keep this promise (kernels), and noise is keyed by (seed, position).
+The tokens of a row depend on that row alone, bit for bit on the CPU: a forward computes every row by operators that
+keep this promise (kernels says in which types), and noise is keyed by (seed, position).
 """
 
 from collections.abc import Sequence

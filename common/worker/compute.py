@@ -25,11 +25,20 @@ def choose_kernels(engine: EngineSection, report: Report) -> None:
     if engine.cpus:
         stay_on(parse_cpus(engine.cpus))
     try:
-        found = dispatch.choose(dispatch.Kernels(engine.kernels), is_exact=engine.exact == "always")
+        found = dispatch.choose(dispatch.Kernels(engine.kernels))
     except dispatch.NoNativeOperators as error:
         raise StartupError(message=f"engine.kernels is native: {error}") from error
     report(found)
     _LOG.info("kernels_chosen", kernels=found, is_native=dispatch.native() is not None, cpus=engine.cpus or "any")
+
+
+def check_exact(engine: EngineSection, dtype: str) -> None:
+    """Refuse a type in which rows would depend on their batch, where none may. Raises StartupError."""
+    if engine.exact == "always" and dtype != "float32" and dispatch.native() is None:
+        raise StartupError(
+            message=f"engine.exact is always, but torch's operators are exact in float32 only, not in {dtype}: "
+            "set model.dtype=float32, or install a C++ compiler for native operators (baton doctor says more)"
+        )
 
 
 def parse_cpus(text: str) -> frozenset[int]:

@@ -10,6 +10,7 @@ from common.engine.torch_executor import TorchExecutor
 from common.kv.torch_storage import TorchStorage
 from common.model.load import load_model
 from common.worker.capacity import Report, count_pages
+from common.worker.compute import check_exact
 
 
 def build_torch(config: Config, folder: Path, report: Report) -> tuple[Executor, tuple[TokenId, ...]]:
@@ -22,6 +23,7 @@ def build_torch(config: Config, folder: Path, report: Report) -> tuple[Executor,
         max_context=config.model.max_context,
         verify_manifest=config.model.verify_manifest,
     )
+    check_exact(config.engine, model.dtype)
     description = model.description
     layout = description.spec.page_layout(
         page_size=config.engine.page_size,

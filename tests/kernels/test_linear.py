@@ -187,17 +187,6 @@ def test_a_row_of_torchs_packed_layer_has_the_same_bits(shape: tuple[int, int], 
 
 
 @pytest.mark.usefixtures("torch_only")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_narrow_rows_of_torch_have_the_same_bits_where_exactness_is_paid_for(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kernels.linear.is_exact_wanted", lambda: True)
-    for channels, outputs in SHAPES:
-        weight = prepare(numbers(outputs, channels, dtype=dtype))
-        assert differing_rows(numbers(max(ROWS), channels, dtype=dtype, seed=1), weight) == []
-
-
-@pytest.mark.usefixtures("torch_only")
 def test_an_unpacked_row_of_torch_has_the_same_bits_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds of torch without oneDNN keep the promise with one thread."""
     monkeypatch.setattr(packed_linear, "can_pack", lambda weight: False)

@@ -6,7 +6,7 @@ import pytest
 
 from common.config.sections.worker import EngineSection
 from common.core.errors import StartupError
-from common.worker.compute import choose_kernels, parse_cpus, stay_on
+from common.worker.compute import check_exact, choose_kernels, parse_cpus, stay_on
 from kernels import dispatch
 from kernels.cpu.library import Loaded
 
@@ -15,15 +15,23 @@ from kernels.cpu.library import Loaded
 def own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test chooses ends with it."""
     monkeypatch.setattr(dispatch, "_chosen", dispatch.Kernels.AUTO)
-    monkeypatch.setattr(dispatch, "_is_exact_wanted", False)
 
 
 def test_the_knobs_reach_the_operators():
     told: list[str] = []
-    choose_kernels(EngineSection(kernels="torch", exact="always"), told.append)
+    choose_kernels(EngineSection(kernels="torch"), told.append)
     assert dispatch.native() is None
-    assert dispatch.is_exact_wanted()
     assert told == ["torch operators, as configured"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_type_in_which_torch_is_not_exact_is_refused_where_exactness_is_a_must(dtype: str):
+    engine = EngineSection(kernels="torch", exact="always")
+    choose_kernels(engine, lambda line: None)
+    check_exact(engine, "float32")
+    check_exact(EngineSection(kernels="torch"), dtype)
+    with pytest.raises(StartupError, match=dtype):
+        check_exact(engine, dtype)
 
 
 def test_native_operators_that_cannot_be_had_end_the_start_with_the_reason(monkeypatch: pytest.MonkeyPatch):

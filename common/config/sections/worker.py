@@ -21,7 +21,7 @@ class ModelSection:
     dtype: str = knob(
         "float32",
         owner="common/model",
-        reason="exact on a CPU: the same token ids alone and in a batch; auto takes the checkpoint's own",
+        reason="exact on every CPU, with or without native operators; auto takes the checkpoint's own, often faster",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     verify_manifest: bool = knob(
@@ -112,7 +112,7 @@ class EngineSection:
     exact: str = knob(
         "auto",
         owner="kernels/dispatch",
-        reason="rows free of their batch where that is free: native operators, fp32; always: torch's bf16 pays for it",
+        reason="auto: native operators are exact in every type, torch's in fp32; always: others are refused at start",
         choices=("auto", "always"),
     )
     max_batch_tokens: int = knob(
