@@ -15,8 +15,8 @@ emulated.
 How torch's operators are exact in fp32. A floating-point sum depends on the order of its terms, and matrix libraries
 choose the order by the shape of the whole product. So every product keeps the shape that decides it fixed: weights are
 packed by oneDNN and multiplied with at least two rows; attention reads keys in tiles of 512 whose missing keys are
-zeros with weight zero, and queries in multiples of four. Measured in November 2026 on an AMD EPYC (Zen 4, AVX-512) with torch
-2.13.0+cpu (oneDNN 3.12.0, MKL 2024.2), 1 and 2 threads, also with AVX2 code paths forced:
+zeros with weight zero, and queries in multiples of four. Measured in November 2026 on an AMD EPYC (Zen 4, AVX-512) with
+torch 2.13.0+cpu (oneDNN 3.12.0, MKL 2024.2), 1 and 2 threads, also with AVX2 code paths forced:
 
     torch.nn.functional.linear (MKL)   1 to 3 rows differ from more; with 2 threads 5, 6, 7, 9, 10, 11 rows do as well
     packed linear (oneDNN)             equal from 2 rows up to 2,048, and on 1 thread and 2
