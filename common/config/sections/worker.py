@@ -74,8 +74,8 @@ class EngineSection:
     kv_dtype: str = knob(
         "auto",
         owner="common/kv",
-        reason="auto: the type the model runs in; int8 halves bf16 pages and their way to another worker, and rounds "
-        "keys and values to eight bits; all workers of a cluster choose the same",
+        reason="auto: the type the model runs in; int8 nearly halves bf16 pages and their way to another worker, and "
+        "rounds keys and values to eight bits; all workers of a cluster choose the same",
         choices=("auto", "int8"),
     )
     num_pages: int | None = knob(
