@@ -32,10 +32,10 @@ class PolicySettings:
     damage_weight: float = 0.25
     """A second by which a running answer is delayed. It is spread over many tokens, so it hurts less than a second
     before the first token; an idle decode worker is about to have answers, so one more is counted than there are."""
-    queue_weight: float = 0.3
+    queue_weight: float = 0.4
     """A second behind others. Less than a second of reading, because a queue passes by itself, and a prefix that is
     read twice takes room from another."""
-    patience_s: float = 4.0
+    patience_s: float = 2.0
     """Waiting that a cached prefix is worth at most: what a queue exceeds the shortest one by more, counts in full."""
     others_weight: float = 4.0
     """A second of reading, for all who come later; grows as 1 / (1 - rho) with the share of time that reading takes.

@@ -1,0 +1,150 @@
+"""Goal: predicted costs decide, and say whose they are. Method: small fleets whose timings are known."""
+
+from dataclasses import replace
+
+import pytest
+
+from common.core.cost.model import DEFAULT, CostModel
+from common.core.ids import WorkerId
+from common.core.request import Priority
+from common.core.worker import Role
+from services.router.classify import Facts
+from services.router.policy import Decision, PolicySettings, Routes, choose
+from services.router.policy.pricing import CostSource
+from services.router.view import FleetView, WorkerView
+from tests.router.build import load, worker_view
+
+FITTED = replace(DEFAULT, num_steps=1000)
+SETTINGS = PolicySettings()
+
+
+def facts(context: int = 1000, **fields: object) -> Facts:
+    return Facts(context_tokens=context, num_choices=1, page_size=16, **fields)  # type: ignore[arg-type]
+
+
+def view(name: str, role: Role, *, cost: CostModel | None = FITTED, running: int = 0, **fields: object) -> WorkerView:
+    report = replace(load(9000, 9000, running_sequences=running), cost=cost)
+    return worker_view(name, role, load=report, **fields)
+
+
+def decide(wanted: Facts, *workers: WorkerView, settings: PolicySettings = SETTINGS, **fleet: object) -> Decision:
+    decision = choose(wanted, FleetView(workers=workers, **fleet), settings)  # type: ignore[arg-type]
+    assert decision is not None
+    return decision
+
+
+def test_a_long_prompt_goes_where_it_holds_up_nobody() -> None:
+    decision = decide(facts(2000), view("d0", Role.DECODE, running=8), view("p0", Role.PREFILL))
+    assert str(decision.route) == "p0>d0"
+    local = next(each for each in decision.candidates if each.route.prefill is None)
+    assert local.terms["neighbours"] > decision.chosen.terms["neighbours"]
+
+
+def test_a_short_prompt_is_not_worth_a_hand_over() -> None:
+    assert str(decide(facts(20), view("d0", Role.DECODE), view("p0", Role.PREFILL)).route) == "local:d0"
+
+
+def test_a_prefill_worker_with_a_long_queue_loses_to_an_idle_decode_worker() -> None:
+    busy = view("p0", Role.PREFILL, pending_tokens=60_000)
+    assert str(decide(facts(2000), view("d0", Role.DECODE), busy).route) == "local:d0"
+
+
+def test_a_slower_machine_is_seen_as_slower() -> None:
+    slow = replace(FITTED, extend_token_s=20 * DEFAULT.extend_token_s)
+    workers = (view("d0", Role.DECODE, running=8), view("p0", Role.PREFILL, cost=slow), view("p1", Role.PREFILL))
+    assert str(decide(facts(2000), *workers).route) == "p1>d0"
+
+
+@pytest.mark.parametrize(
+    ("cost", "silent_s", "source"),
+    [
+        (FITTED, 0.0, CostSource.OWN),
+        (replace(FITTED, num_steps=3), 0.0, CostSource.PEERS),
+        (replace(FITTED, age_s=1e6), 0.0, CostSource.PEERS),
+        (None, 0.0, CostSource.PEERS),
+    ],
+)
+def test_a_model_that_is_missing_or_stale_is_replaced_and_it_is_said(
+    cost: CostModel | None, silent_s: float, source: CostSource
+) -> None:
+    p0 = view("p0", Role.PREFILL, cost=cost, silent_s=silent_s)
+    p1 = view("p1", Role.PREFILL, pending_tokens=50_000)
+    decision = decide(facts(2000), view("d0", Role.DECODE, running=8), p0, p1)
+    assert str(decision.route) == "p0>d0"
+    assert decision.chosen.cost_source is source
+
+
+def test_where_nobody_has_timings_the_default_is_used() -> None:
+    decision = decide(facts(2000), view("d0", Role.DECODE, cost=None), view("p0", Role.PREFILL, cost=None))
+    assert {each.cost_source for each in decision.candidates} == {CostSource.DEFAULT}
+
+
+def test_a_decode_worker_is_not_filled_beyond_its_class_time_between_tokens() -> None:
+    slow = replace(FITTED, decode_row_s=0.02)
+    full = view("d0", Role.DECODE, cost=slow, running=6)
+    fleet = FleetView(workers=(full,))
+    assert choose(facts(priority=Priority.INTERACTIVE), fleet, SETTINGS) is None
+    assert choose(facts(priority=Priority.BATCH), fleet, SETTINGS) is not None
+    few = FleetView(workers=(view("d0", Role.DECODE, cost=slow, running=2),))
+    assert choose(facts(priority=Priority.INTERACTIVE), few, SETTINGS) is not None
+
+
+def test_a_worker_kept_for_a_class_serves_no_other() -> None:
+    kept = view("d0", Role.DECODE, pool="batch")
+    other = view("d1", Role.DECODE, running=10)
+    assert decide(facts(priority=Priority.STANDARD), kept, other).route.decode == other.worker
+    assert decide(facts(priority=Priority.BATCH), kept, other).route.decode == kept.worker
+
+
+def test_a_full_worker_without_places_is_no_candidate() -> None:
+    full = view("d0", Role.DECODE, running=4)
+    full = replace(full, load=replace(full.load, max_sequences=4))
+    assert choose(facts(), FleetView(workers=(full,)), SETTINGS) is None
+
+
+def test_the_cheapest_reader_is_waited_for_when_it_refused_a_moment_ago() -> None:
+    refused = view("p0", Role.PREFILL, has_room=False)
+    fleet = FleetView(workers=(view("d0", Role.DECODE, running=40), refused))
+    assert choose(facts(4000), fleet, SETTINGS) is None
+
+
+def test_balance_counts_where_queues_are_equal() -> None:
+    d0, p1 = view("d0", Role.DECODE, running=8), view("p1", Role.PREFILL)
+    loaded = view("p0", Role.PREFILL, recent_tokens=50_000.0, recent_at=0.0)
+    assert str(decide(facts(2000), d0, loaded, p1).route) == "p1>d0"
+    assert str(decide(facts(2000), d0, loaded, p1, now=1e6).route) == "p0>d0", "it fades"
+
+
+def test_a_hit_is_taken_unless_its_holder_is_far_behind() -> None:
+    hits = {WorkerId("p0"): 3000}
+    d0, p1 = view("d0", Role.DECODE, running=8), view("p1", Role.PREFILL)
+    assert str(decide(facts(4000, hits=hits), d0, view("p0", Role.PREFILL), p1).route) == "p0>d0"
+    behind = view("p0", Role.PREFILL, pending_tokens=100_000)
+    assert str(decide(facts(4000, hits=hits), d0, behind, p1).route) == "p1>d0"
+
+
+def test_only_missing_pages_are_paid_for() -> None:
+    workers = (view("d0", Role.DECODE, running=8), view("d1", Role.DECODE, running=8), view("p0", Role.PREFILL))
+    remote = PolicySettings(routes=Routes.REMOTE)
+    decision = decide(facts(4000, hits={WorkerId("d1"): 2000}), *workers, settings=remote, page_bytes=50_000_000)
+    assert str(decision.route) == "p0>d1"
+
+
+def test_pages_are_fetched_only_where_workers_can() -> None:
+    hits = {WorkerId("p0"): 3900}
+    busy, free = view("p0", Role.PREFILL, pending_tokens=100_000), view("p1", Role.PREFILL)
+    d0 = view("d0", Role.DECODE, running=20)
+    assert decide(facts(4000, hits=hits), d0, busy, free).route.source is None
+    decision = decide(facts(4000, hits=hits), d0, busy, free, can_fetch=True, page_bytes=65_536)
+    assert str(decision.route) == "p1>d0<p0"
+
+
+def test_a_worker_that_does_both_reads_for_others_but_not_for_itself_remotely() -> None:
+    both = (view("w0", Role.DECODE, is_dual=True), view("w1", Role.DECODE, is_dual=True))
+    routes = {str(each.route) for each in decide(facts(), *both).candidates}
+    assert routes == {"local:w0", "local:w1", "w0>w1", "w1>w0"}
+
+
+def test_a_silent_worker_is_suspected() -> None:
+    quiet = view("d0", Role.DECODE, silent_s=1.9)
+    assert decide(facts(20), quiet, view("d1", Role.DECODE, running=2)).route.decode.worker == "d1"
