@@ -1,7 +1,8 @@
 """When requests arrive: coarse timestamps spread out again, load scaled, seeds paired.
 
 A trace whose clock ticks every 3 s replayed as it is would be a burst every 3 s. The tick is found, and each arrival is
-drawn uniformly within its own tick: the counts per tick are the trace's, the rest is chance under a seed.
+drawn uniformly within its own tick: the counts per tick are the trace's, the rest is chance under a seed. Exact
+timestamps stay under seed 0; under others each is moved towards the next, so that seeds differ and bursts stay.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,19 @@ def spread(trace: Trace, *, seed: int = 0, speed: float = 1.0, max_requests: int
     requests = trace.requests[:max_requests]
     tick_s = find_tick_s(trace.requests)
     entropy = SeededEntropy(seed)
-    moved = [replace(request, arrived_s=(request.arrived_s + tick_s * _share(entropy)) / speed) for request in requests]
+    widths = [tick_s] * len(requests) if tick_s else _gaps(requests, is_moved=seed != 0)
+    moved = [
+        replace(request, arrived_s=(request.arrived_s + width * _share(entropy)) / speed)
+        for request, width in zip(requests, widths, strict=True)
+    ]
     return replace(trace, requests=tuple(sorted(moved, key=lambda request: request.arrived_s)))
+
+
+def _gaps(requests: Sequence[TraceRequest], *, is_moved: bool) -> list[float]:
+    """How far each exact arrival may move."""
+    if not is_moved:
+        return [0.0] * len(requests)
+    return [*(after.arrived_s - before.arrived_s for before, after in pairwise(requests)), 0.0][: len(requests)]
 
 
 def _share(entropy: SeededEntropy) -> float:

@@ -83,3 +83,7 @@ def test_exact_timestamps_stay_and_speed_divides_them() -> None:
     trace = in_order("exact", 16, exact)
     assert find_tick_s(trace.requests) == 0.0
     assert spread(trace, speed=2.0).span_s == pytest.approx(trace.span_s / 2)
+    moved = spread(trace, seed=5).requests
+    assert moved != trace.requests
+    for before, at, after in zip(trace.requests, moved, trace.requests[1:], strict=False):
+        assert before.arrived_s <= at.arrived_s <= after.arrived_s
