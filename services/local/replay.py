@@ -66,6 +66,10 @@ def _print_change(found: Replayed, wanted: dict[str, str], console: Console, lim
 
 def _print_differences(differences: Sequence[Difference], console: Console) -> None:
     for each in differences:
-        gain = "" if each.extra_s is None else f", cheaper by {each.extra_s * 1000:.1f} ms"
+        gain = "" if each.extra_s is None else _compared(each.extra_s)
         entry = each.entry
         console.print(f"{entry.request} attempt {entry.attempt}: {entry.answer}, now {each.now}{gain}", highlight=False)
+
+
+def _compared(extra_s: float) -> str:
+    return f", {'cheaper' if extra_s >= 0 else 'dearer'} by {abs(extra_s) * 1000:.1f} ms"
