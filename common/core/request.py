@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.core.constraint import Constraint
 from common.core.ids import RequestId, RouterRef, TenantId, TokenId
 
 
@@ -84,6 +85,7 @@ class Work:
     cache_scope: bytes
     router: RouterRef
     tenant: TenantId = TenantId("default")
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         assert self.prompt, f"{self.request}: work without a prompt"

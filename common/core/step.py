@@ -22,6 +22,8 @@ class Sample:
     sampling: TokenSampling
     banned: tuple[TokenId, ...] = ()
     shaping: Shaping | None = None
+    mask: bytes = b""
+    """One bit per token id, the lowest first: set where a constraint lets it come. Empty: any may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,25 +9,33 @@ from common.core.request import TokenSampling
 class Bans:
     """The rules of one request. Made once per sequence; its answer is a function of the output alone.
 
-    min_tokens bans whatever would end the choice; a bad word bans its last id where the others come before it.
+    min_tokens bans whatever would end the choice; a bad word bans its last id where the others come before it. Where a
+    constraint says when an answer may end, ignore_eos bans the end as well.
     """
 
     __slots__ = ("_allowed", "_enders", "_min_tokens", "_singles", "_words")
 
-    def __init__(self, sampling: TokenSampling, eos_ids: Collection[TokenId]) -> None:
+    def __init__(self, sampling: TokenSampling, eos_ids: Collection[TokenId], *, is_constrained: bool = False) -> None:
         self._allowed = frozenset(sampling.allowed_ids)
         self._min_tokens = sampling.min_tokens
         self._enders = frozenset((*eos_ids, *sampling.stop_token_ids)) if sampling.min_tokens else frozenset()
-        self._singles = frozenset(word[0] for word in sampling.bad_words if len(word) == 1)
+        singles = {word[0] for word in sampling.bad_words if len(word) == 1}
+        if is_constrained and sampling.ignore_eos:
+            singles.update(eos_ids)
+        self._singles = frozenset(singles)
         self._words: dict[TokenId, list[tuple[TokenId, ...]]] = {}
         for word in sampling.bad_words:
             if len(word) > 1:
                 self._words.setdefault(word[-2], []).append(word)
 
     @classmethod
-    def of(cls, sampling: TokenSampling, eos_ids: Collection[TokenId]) -> "Bans | None":
+    def of(
+        cls, sampling: TokenSampling, eos_ids: Collection[TokenId], *, is_constrained: bool = False
+    ) -> "Bans | None":
         """None where nothing is ever banned."""
-        return cls(sampling, eos_ids) if sampling.min_tokens or sampling.bad_words else None
+        if sampling.min_tokens or sampling.bad_words or (is_constrained and sampling.ignore_eos):
+            return cls(sampling, eos_ids, is_constrained=is_constrained)
+        return None
 
     def after(self, tokens: Sequence[TokenId], *, num_output: int) -> tuple[TokenId, ...]:
         """Ids that may not follow `tokens`, the last `num_output` of which are output.

@@ -13,9 +13,10 @@ from dataclasses import replace
 from itertools import groupby, zip_longest
 
 from common.core.cost.work import StepWork
+from common.core.errors import InternalError
 from common.core.ids import PageId, PageRef, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
-from common.core.request import Choice, Work
+from common.core.request import Choice, FinishReason, Work
 from common.core.shaping import Shaping
 from common.core.step import Draw, PageCopy, Step, StepRow
 from common.engine.bans import Bans
@@ -23,6 +24,7 @@ from common.engine.executor import Executor
 from common.engine.finish import finish_reason
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan, SequenceView
+from common.engine.rule import TokenRule
 from common.engine.sequence import Sequence
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
@@ -60,9 +62,12 @@ class Batch:
 
     # Coming in
 
-    def add(self, work: Work, *, arrived: float) -> SequenceId:
-        """Take work whose context must be computed here. It holds no page until `begin`."""
-        return self._add(work, arrived=arrived).id
+    def add(self, work: Work, *, arrived: float, rule: TokenRule | None = None) -> SequenceId:
+        """Take work whose context must be computed here. It holds no page until `begin`.
+
+        `rule`: the state of its constraint, which has accepted what an earlier attempt emitted.
+        """
+        return self._add(work, arrived=arrived, rule=rule).id
 
     def begin(self, sequence: SequenceId) -> None:
         """Find what the cache holds of a sequence, new or preempted, before its first extend.
@@ -86,12 +91,14 @@ class Batch:
         arrived: float,
         held: int,
         prompt_scores: Iterable[TokenLogprobs] = (),
+        rule: TokenRule | None = None,
     ) -> tuple[Drawn, ...]:
         """Take a context whose pages have landed, with what prefill drew. The caller's references move in.
 
-        `held` leading pages were already in the cache. Call `proceed` with the result.
+        `held` leading pages were already in the cache. Call `proceed` with the result. Raises InternalError where the
+        work's constraint refuses a first token: then nothing was taken, and the references stay the caller's.
         """
-        sequence = self._add(work, arrived=arrived)
+        sequence = self._add(work, arrived=arrived, rule=rule)
         sequence.prompt_scores = list(prompt_scores)
         sequence.wants_scores = False
         sequence.pages = list(pages)
@@ -100,9 +107,13 @@ class Batch:
         sequence.num_computed = len(sequence.tokens)
         self._register_full_pages(sequence)
         firsts = [(choice, first_tokens[choice.index]) for choice in sequence.choices]
-        return tuple(self._drawn(sequence, choice, first.token, first.logprobs) for choice, first in firsts)
+        try:
+            return tuple(self._drawn(sequence, choice, first.token, first.logprobs) for choice, first in firsts)
+        except InternalError:
+            del self._sequences[sequence.id]
+            raise
 
-    def _add(self, work: Work, *, arrived: float) -> Sequence:
+    def _add(self, work: Work, *, arrived: float, rule: TokenRule | None) -> Sequence:
         tokens = list(work.context)
         chain = PrefixChain(scope=work.cache_scope, layout=self._layout)
         chain.extend(tokens)
@@ -113,7 +124,8 @@ class Batch:
             arrived=arrived,
             chain=chain,
             shaping=Shaping.of(work.sampling, prompt=work.prompt, output=work.emitted),
-            bans=Bans.of(work.sampling, self._eos_ids),
+            bans=Bans.of(work.sampling, self._eos_ids, is_constrained=rule is not None),
+            rule=rule,
             wants_scores=work.sampling.prompt_logprobs is not None and len(work.prompt) > 1,
         )
         assert sequence.id not in self._sequences, f"{sequence.id} is already in the batch"
@@ -129,6 +141,7 @@ class Batch:
         rows: list[StepRow] = []
         copies: list[PageCopy] = []
         deferred: list[SequenceId] = []
+        broken: list[SequenceId] = []
         scored_room = max(1, MAX_SCORED_LOGITS // self._executor.vocab_size)
         wanted = [(extend.sequence, extend.num_tokens) for extend in plan.extend] + [
             (sequence, 1) for sequence in plan.decode
@@ -136,22 +149,31 @@ class Batch:
         for identity, num_tokens in wanted:
             sequence = self._sequences[identity]
             count = min(num_tokens, scored_room) if sequence.wants_scores else num_tokens
-            if count and self._grow(sequence, sequence.num_computed + count, copies):
-                rows.append(sequence.row(count, page_size=self._layout.page_size))
-                scored_room -= count if sequence.wants_scores else 0
-            else:
+            if not (count and self._grow(sequence, sequence.num_computed + count, copies)):
                 deferred.append(identity)
+                continue
+            try:
+                rows.append(sequence.row(count, page_size=self._layout.page_size))
+            except InternalError:
+                broken.append(identity)
+                continue
+            scored_room -= count if sequence.wants_scores else 0
         if not rows:
-            return BatchOutcome(preempted=plan.preempt, deferred=tuple(deferred))
+            return BatchOutcome(preempted=plan.preempt, deferred=tuple(deferred), failed=tuple(broken))
         step = Step(rows=tuple(rows), copies=tuple(copies))
         result = self._executor.run(step)
-        failed = frozenset(result.failed)
         for sequence_id in result.failed:
             self._disown(self._sequences[sequence_id])
+        broken += result.failed
         drawn: list[Drawn] = []
         for row, tokens, logprobs in zip_longest(rows, result.drawn, result.logprobs):
-            if row.sequence not in failed:
+            if row.sequence in result.failed:
+                continue
+            try:
                 drawn.extend(self._advance(row, tokens, logprobs or ()))
+            except InternalError:
+                broken.append(row.sequence)
+        failed = frozenset(broken)
         scored = tuple(
             self._sequences[row.sequence].note_scores(row, scores)
             for row, scores in zip(rows, result.scores, strict=bool(result.scores))
@@ -163,7 +185,7 @@ class Batch:
             extended=tuple(row.sequence for row in rows if row.sequence not in failed),
             preempted=plan.preempt,
             deferred=tuple(deferred),
-            failed=result.failed,
+            failed=tuple(broken),
             num_tokens=step.num_tokens,
             work=StepWork.of(step),
             seconds=result.seconds,
@@ -228,14 +250,17 @@ class Batch:
             sequence.num_registered = index + 1
 
     def _drawn(self, sequence: Sequence, choice: Choice, token: TokenId, logprobs: TokenLogprobs | None) -> Drawn:
+        rule, sampling = sequence.rule_after(token), sequence.work.sampling
         finish = finish_reason(
             token,
             num_output=sequence.num_output + 1,
             context_length=len(sequence.tokens) + 1,
-            sampling=sequence.work.sampling,
+            sampling=sampling,
             eos_ids=self._eos_ids,
             max_context=self.max_context,
+            is_complete=rule is not None and rule.is_over,
         )
+        is_ender = token in self._eos_ids or token in sampling.stop_token_ids
         return Drawn(
             source=sequence.id,
             work=sequence.work,
@@ -244,6 +269,8 @@ class Batch:
             token=token,
             finish=finish,
             logprobs=logprobs,
+            is_stop_token=finish is FinishReason.STOP and is_ender,
+            rule=rule,
         )
 
     # Going on and going out
@@ -282,6 +309,7 @@ class Batch:
                 chain=chain,
                 pages=[*parent.pages],
                 shaping=shaping,
+                rule=draw.rule,
             )
         self._cache.release(parent.pages)
 

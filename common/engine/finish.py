@@ -14,13 +14,17 @@ def finish_reason(
     sampling: TokenSampling,
     eos_ids: Collection[TokenId],
     max_context: int,
+    is_complete: bool = False,
 ) -> FinishReason | None:
     """Why the choice ends with `token`, its `num_output`-th output token (from 1), or None.
 
-    A stop inside the token budget wins over the length. `context_length` counts prompt and output.
+    A stop inside the token budget wins over the length. `context_length` counts prompt and output. `is_complete`: a
+    constraint lets nothing follow, whatever min_tokens and ignore_eos say.
     """
     is_stop = token in sampling.stop_token_ids or (token in eos_ids and not sampling.ignore_eos)
     if is_stop and num_output > sampling.min_tokens:
+        return FinishReason.STOP
+    if is_complete:
         return FinishReason.STOP
     if num_output >= sampling.max_tokens or context_length >= max_context:
         return FinishReason.LENGTH

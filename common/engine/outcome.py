@@ -6,6 +6,7 @@ from common.core.cost.work import StepWork
 from common.core.ids import SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason, Work
+from common.engine.rule import TokenRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,10 @@ class Drawn:
     token: TokenId
     finish: FinishReason | None
     logprobs: TokenLogprobs | None = None
+    is_stop_token: bool = False
+    """Whether the token itself is what ended the choice: its text is not part of the answer."""
+    rule: TokenRule | None = None
+    """The constraint's state after the token, for the sequence that goes on."""
 
     @property
     def sequence(self) -> SequenceId:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from common.core.errors import InternalError
 from common.core.ids import PageRef, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, Work
@@ -9,6 +10,7 @@ from common.core.shaping import Shaping
 from common.core.step import Sample, StepRow
 from common.engine.bans import Bans
 from common.engine.outcome import Scored
+from common.engine.rule import TokenRule, leaves_any
 from common.kv.hashing import PrefixChain
 
 
@@ -31,6 +33,8 @@ class Sequence:
     num_preemptions: int = 0
     shaping: Shaping | None = None
     bans: Bans | None = None
+    rule: TokenRule | None = None
+    """Of a constraint; it has accepted every output token."""
     prompt_scores: list[TokenLogprobs] = field(default_factory=list)
     """Of the prompt's tokens from the second on, as far as they are read."""
     wants_scores: bool = False
@@ -60,7 +64,10 @@ class Sequence:
         return self.has_drawn and self.num_pending == 1
 
     def row(self, num_tokens: int, *, page_size: int) -> StepRow:
-        """The next `num_tokens` pending tokens, for whose slots there are pages. It draws where they reach the end."""
+        """The next `num_tokens` pending tokens, for whose slots there are pages. It draws where they reach the end.
+
+        Raises InternalError where a constraint cannot say what may come next.
+        """
         start, end = self.num_computed, self.num_computed + num_tokens
         assert end <= len(self.tokens), f"{self.id}: row to {end} of {len(self.tokens)} tokens"
         work, is_scored = self.work, self.wants_scores
@@ -77,10 +84,27 @@ class Sequence:
     def _samples(self) -> tuple[Sample, ...]:
         position, sampling, bans = len(self.tokens), self.work.sampling, self.bans
         banned = bans.after(self.tokens, num_output=self.num_output) if bans is not None else ()
+        mask = self.rule.mask() if self.rule is not None else b""
+        if mask and banned and not leaves_any(mask, banned):
+            banned = ()  # a token must be drawn
         return tuple(
-            Sample(seed=choice.seed, position=position, sampling=sampling, banned=banned, shaping=self.shaping)
+            Sample(
+                seed=choice.seed, position=position, sampling=sampling, banned=banned, shaping=self.shaping, mask=mask
+            )
             for choice in self.choices
         )
+
+    def rule_after(self, token: TokenId) -> TokenRule | None:
+        """The constraint of a choice that goes on with `token`; its own where several choices part here.
+
+        Raises InternalError where the constraint refuses the token: an older attempt's, or a worker's fault.
+        """
+        if self.rule is None:
+            return None
+        rule = self.rule.fork() if len(self.choices) > 1 else self.rule
+        if not rule.accept(token):
+            raise InternalError(message=f"{self.id}: the constraint refuses output token {self.num_output}")
+        return rule
 
     def note_scores(self, row: StepRow, scores: tuple[TokenLogprobs, ...]) -> Scored:
         """What a row said of its targets."""

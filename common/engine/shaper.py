@@ -1,9 +1,10 @@
 """What a request's options make of its logits, before anything is drawn.
 
-    allowed ids -> bans (bad words, min_tokens) -> logit bias -> repetition -> frequency and presence penalties
+    constraint -> allowed ids -> bans (bad words, min_tokens) -> logit bias -> repetition -> frequency and presence
 
 Each step is elementwise, over all samples at once: a row's result is the same alone and in any batch.
 
+    constraint    every logit that it does not let come becomes -inf
     allowed ids   every other logit becomes -inf
     bans          -inf
     bias          logit + bias
@@ -32,14 +33,29 @@ def shape_logits(logits_SV: Tensor, samples: Sequence[Sample]) -> Tensor:
     """The logits to draw from: the same tensor where no sample asks for anything, else a new one."""
     shaped = [(row, sample.shaping) for row, sample in enumerate(samples) if sample.shaping is not None]
     banned = [(row, sample.banned) for row, sample in enumerate(samples) if sample.banned]
-    if not (shaped or banned):
+    masked = [(row, sample.mask) for row, sample in enumerate(samples) if sample.mask]
+    if not (shaped or banned or masked):
         return logits_SV
     logits_SV = logits_SV.clone()
+    _keep_masked(logits_SV, masked)
     _keep_allowed(logits_SV, [(row, shaping) for row, shaping in shaped if shaping.allowed])
     _ban(logits_SV, banned)
     _add_biases(logits_SV, [(row, shaping) for row, shaping in shaped if shaping.biased])
     _penalize(logits_SV, [(row, shaping) for row, shaping in shaped if shaping.seen])
     return logits_SV
+
+
+def _keep_masked(logits_SV: Tensor, rows: list[tuple[int, bytes]]) -> None:
+    if not rows:
+        return
+    bytes_RB = torch.frombuffer(bytearray().join(mask for _row, mask in rows), dtype=torch.uint8).view(len(rows), -1)
+    bits_RV = (bytes_RB[:, :, None] >> torch.arange(8, dtype=torch.uint8)).bitwise_and_(1).view(len(rows), -1)
+    is_out_RV = (bits_RV[:, : logits_SV.shape[1]] == 0).to(logits_SV.device)
+    if len(rows) == logits_SV.shape[0]:  # the usual step of a constrained service
+        logits_SV.masked_fill_(is_out_RV, float("-inf"))
+        return
+    places = [row for row, _mask in rows]
+    logits_SV[places] = logits_SV[places].masked_fill(is_out_RV, float("-inf"))
 
 
 def _keep_allowed(logits_SV: Tensor, rows: list[tuple[int, Shaping]]) -> None:

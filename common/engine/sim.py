@@ -4,8 +4,8 @@ A slot holds 16 bytes: a digest of the previous slot, read back through the page
 next token is a function of all slot bytes of the context, read back. A lost, stale, swapped or foreign page therefore
 changes the text, and cluster tests without weights prove page correctness, not only message order.
 
-There are no logits to shape. Bans and allowed ids are obeyed; biases, and the counts that penalties go by, are part of
-what the next token is a function of. Log probabilities are numbers that depend on the same page bytes.
+There are no logits to shape. Constraints, bans and allowed ids are obeyed; biases, and the counts that penalties go by,
+are part of what the next token is a function of. Log probabilities are numbers that depend on the same page bytes.
 """
 
 from collections.abc import Collection, Sequence
@@ -100,6 +100,9 @@ class SimExecutor:
             facts = (shaping.biased, shaping.biases, shaping.seen, shaping.counts)
             context += b"".join(part.tobytes() for part in facts)
         number = int.from_bytes(blake2b(context, digest_size=8, key=key).digest(), "little") % len(choices)
+        if sample.mask:
+            choices = [token for token in choices if sample.mask[token // 8] >> token % 8 & 1]
+            number %= len(choices)
         while choices[number] in sample.banned:
             number = (number + 1) % len(choices)
         return TokenId(choices[number])

@@ -9,7 +9,7 @@ from common.core.errors import Reason
 from common.core.events import PrefillDone, PromptScored, StationReached, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import RouterRef
 from common.core.logprobs import TokenLogprobs
-from common.core.request import FinishReason, Work
+from common.core.request import Work
 from common.core.worker import Role
 from common.engine.outcome import Drawn
 from common.kv.ownership import OwnershipChanges
@@ -87,7 +87,6 @@ class Teller(Generic[RoleEvent]):
 
 def tokens_emitted(draw: Drawn) -> TokensEmitted:
     """The event of one drawn token."""
-    is_stop_token = draw.finish is FinishReason.STOP
     return TokensEmitted(
         request=draw.work.request,
         attempt=draw.work.attempt,
@@ -95,7 +94,7 @@ def tokens_emitted(draw: Drawn) -> TokensEmitted:
         first_index=draw.index,
         tokens=(draw.token,),
         finish=draw.finish,
-        stop_token=draw.token if is_stop_token else None,
+        stop_token=draw.token if draw.is_stop_token else None,
         logprobs=() if draw.logprobs is None else (draw.logprobs,),
     )
 

@@ -1,6 +1,6 @@
 """Builds what a worker computes with: layout, storage, executor, cache, batch. Proven with a real token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config.config import Config
@@ -19,6 +19,7 @@ from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SimStorage, sim_layout
 from common.kv.storage import PageStorage
 from common.worker.capacity import Report
+from common.worker.rules import GrammarRules, NoRules, Rules
 
 SIM_PAGES = 4096
 
@@ -32,6 +33,7 @@ class Engine:
     executor: Executor
     cache: PageCache
     batch: Batch
+    rules: Rules = field(default_factory=NoRules)
 
 
 def build_engine(config: Config, report: Report) -> Engine:
@@ -44,7 +46,8 @@ def build_engine(config: Config, report: Report) -> Engine:
     cache = PageCache(PagePool(storage.num_pages), PrefixIndex(), page_size=storage.layout.page_size)
     batch = Batch(cache=cache, executor=executor, layout=storage.layout, eos_ids=eos_ids)
     prove(executor)
-    return Engine(layout=storage.layout, storage=storage, executor=executor, cache=cache, batch=batch)
+    rules = GrammarRules(Path(config.model.path), vocab_size=executor.vocab_size, eos_ids=eos_ids)
+    return Engine(layout=storage.layout, storage=storage, executor=executor, cache=cache, batch=batch, rules=rules)
 
 
 def prove(executor: Executor) -> TokenId:

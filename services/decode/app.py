@@ -97,7 +97,7 @@ def make_side(
     node: WorkerNode[DecodeEvent], core: StepCore[DecodeEvent], config: Config, engine: Engine, clock: Clock
 ) -> RoleSide[DecodeEvent]:
     """Decode's side of the node."""
-    side = DecodeRole(node=node, core=cast(DecodeCore, core), layout=engine.layout, clock=clock)
+    side = DecodeRole(node=node, core=cast(DecodeCore, core), layout=engine.layout, rules=engine.rules, clock=clock)
     return cast(RoleSide[DecodeEvent], side)
 
 

@@ -14,6 +14,7 @@ from common.core.worker import LoadReport
 from common.engine.look import Look
 from common.engine.plan import reserve_of
 from common.engine.rate import Rate
+from common.engine.rule import TokenRule
 from common.engine.telling import Owned, Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
@@ -58,8 +59,9 @@ class DecodeCore:
 
     # Commands
 
-    def reserve(self, work: Work) -> Promise:
-        """Promise pages for a context that another worker computes. Idempotent per (request, attempt).
+    def reserve(self, work: Work, rule: TokenRule | None = None) -> Promise:
+        """Promise pages for a context that another worker computes. Idempotent per (request, attempt). `rule`: the
+        state of its constraint, which has accepted what an earlier attempt emitted.
 
         Raises Refused(NO_PAGES) when pages or sequences are short, ContextLengthExceeded when it can never fit.
         """
@@ -67,14 +69,14 @@ class DecodeCore:
         if standing is not None:
             return standing
         self._check_admissible(work)
-        return self._desk.promise(work)
+        return self._desk.promise(work, rule)
 
-    def start_local(self, work: Work) -> None:
+    def start_local(self, work: Work, rule: TokenRule | None = None) -> None:
         """Read the prompt here, as the router decided. Idempotent per (request, attempt). Raises as `reserve`."""
         if self._runner.attempt_of(SequenceId(work.request, work.choices[0].index)) == work.attempt:
             return
         self._check_admissible(work)
-        self._runner.add(work, arrived=self._clock.monotonic())
+        self._runner.add(work, arrived=self._clock.monotonic(), rule=rule)
 
     def renew(self, reservation: ReservationId, attempt: int) -> Promise:
         """Point a standing promise at a newer attempt. Raises NotFound, Fenced."""

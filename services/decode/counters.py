@@ -21,5 +21,7 @@ class DecodeCounters:
     promises_released: int = 0
     promises_expired: int = 0
     stale_frames: int = 0
+    refused_tokens: int = 0
+    """First tokens that a constraint does not let come: an older attempt's, or a fault. Their work failed here."""
     aborted: int = 0
     finished: int = 0

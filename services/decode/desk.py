@@ -7,6 +7,7 @@ from common.core.clock import Clock
 from common.core.errors import Fenced, NotFound, Reason, Refused
 from common.core.ids import ReservationId
 from common.core.request import Work
+from common.engine.rule import TokenRule
 from common.engine.telling import Teller
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
@@ -80,7 +81,7 @@ class PromiseDesk:
                 return reservation.promise
         return None
 
-    def promise(self, work: Work) -> Promise:
+    def promise(self, work: Work, rule: TokenRule | None = None) -> Promise:
         """Set pages aside; what the cache holds of the prompt already counts. Raises Refused(NO_PAGES)."""
         chain = PrefixChain(scope=work.cache_scope, layout=self._layout)
         chain.extend(work.context)
@@ -93,7 +94,13 @@ class PromiseDesk:
             raise no_pages(f"{wanted} pages wanted, {self._cache.available()} available")
         now = self._clock.monotonic()
         reservation = Reservation(
-            id=self._mint(), work=work, pages=(*held, *promised), held=len(held), made_at=now, touched_at=now
+            id=self._mint(),
+            work=work,
+            pages=(*held, *promised),
+            held=len(held),
+            made_at=now,
+            touched_at=now,
+            rule=rule,
         )
         self._reservations.add(reservation)
         self._counters.promises += 1

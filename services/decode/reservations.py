@@ -15,6 +15,7 @@ from common.core.ids import PageRef, ReservationId
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Work
 from common.core.step import Draw
+from common.engine.rule import TokenRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Reservation:
     touched_at: float
     landed: set[int] = field(default_factory=set)
     opening: Opening | None = None
+    rule: TokenRule | None = None
+    """Of the work's constraint, before the first token that prefill draws."""
 
     @property
     def attempt(self) -> int:

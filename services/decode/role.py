@@ -10,6 +10,7 @@ from common.core.ids import RouterRef
 from common.kv.layout import PageLayout
 from common.rpc.server import Service
 from common.worker.node import WorkerNode
+from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import decode_pb2_grpc
 from services.decode.arrivals import Arrivals
@@ -21,14 +22,17 @@ from services.decode.servicer import DecodeServicer
 class DecodeRole:
     """RoleSide of a decode worker."""
 
-    def __init__(self, *, node: WorkerNode[DecodeEvent], core: DecodeCore, layout: PageLayout, clock: Clock) -> None:
+    def __init__(
+        self, *, node: WorkerNode[DecodeEvent], core: DecodeCore, layout: PageLayout, rules: Rules, clock: Clock
+    ) -> None:
         self._node = node
         self._core = core
+        self._rules = rules
         self._arrivals = Arrivals(
             core=core, turns=node.turns, inbound=node.endpoint.inbound, layout=layout, tell=node.tell
         )
         self._servicer = DecodeServicer(
-            presence=node.presence, core=core, turns=node.turns, arrivals=self._arrivals, clock=clock
+            presence=node.presence, core=core, turns=node.turns, arrivals=self._arrivals, rules=rules, clock=clock
         )
 
     def services(self) -> Sequence[Service]:
@@ -67,4 +71,5 @@ class DecodeRole:
         return
 
     async def run(self, stop: asyncio.Event) -> None:
+        await self._rules.warm()
         await stop.wait()  # bounded: the node sets it when it leaves

@@ -7,12 +7,13 @@ added or adopted -> WAITING (no pages) -> ACTIVE -> finished
 from collections.abc import Callable
 from dataclasses import replace
 
-from common.core.errors import Reason
+from common.core.errors import InternalError, Reason
 from common.core.ids import RequestId, SequenceId
 from common.core.request import Work
 from common.engine.batch import Batch
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
+from common.engine.rule import TokenRule
 from common.engine.telling import Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.kv.cache import PageCache
 from common.observe.lifetime import Station
@@ -77,24 +78,32 @@ class Runner:
         """The attempt under which a sequence is here, or None."""
         return self._batch[sequence].work.attempt if sequence in self._batch else None
 
-    def add(self, work: Work, *, arrived: float) -> None:
+    def add(self, work: Work, *, arrived: float, rule: TokenRule | None = None) -> None:
         """A local prompt: it begins when its pages fit."""
-        self._waiting[self._batch.add(work, arrived=arrived)] = None
+        self._waiting[self._batch.add(work, arrived=arrived, rule=rule)] = None
 
     def adopt(self, kept: Reservation) -> None:
-        """Pages and first tokens of a kept promise become running sequences."""
+        """Pages and first tokens of a kept promise become running sequences. A first token that the work's constraint
+        refuses fails the work: a wrong answer is worse than none."""
         opening = kept.opening
         assert opening is not None
         for event in prompt_scored(kept.work, opening.prompt_logprobs):
             self._teller.tell(kept.work, event)
-        drawn = self._batch.adopt(
-            kept.work,
-            kept.pages,
-            opening.first_tokens,
-            arrived=kept.made_at,
-            held=kept.held,
-            prompt_scores=opening.prompt_logprobs,
-        )
+        try:
+            drawn = self._batch.adopt(
+                kept.work,
+                kept.pages,
+                opening.first_tokens,
+                arrived=kept.made_at,
+                held=kept.held,
+                prompt_scores=opening.prompt_logprobs,
+                rule=kept.rule,
+            )
+        except InternalError as error:
+            self._counters.refused_tokens += 1
+            self._cache.release(kept.pages)
+            self._teller.fail(kept.work, Reason.INTERNAL, error.message)
+            return
         self._emit(drawn)
         self._teller.station(kept.work, Station.RUNNING)
 

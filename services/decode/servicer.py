@@ -9,6 +9,7 @@ from common.engine.loop import Turns
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_to_wire
 from common.worker.presence import Presence
+from common.worker.rules import Rules
 from protos.baton.v1 import decode_pb2, decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
@@ -24,18 +25,27 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
     """Thin: every decision is the core's. Errors are BatonErrors, translated at the boundary."""
 
     def __init__(
-        self, *, presence: Presence, core: DecodeCore, turns: Turns[DecodeEvent], arrivals: Arrivals, clock: Clock
+        self,
+        *,
+        presence: Presence,
+        core: DecodeCore,
+        turns: Turns[DecodeEvent],
+        arrivals: Arrivals,
+        rules: Rules,
+        clock: Clock,
     ) -> None:
         self._presence = presence
         self._core = core
         self._turns = turns
         self._arrivals = arrivals
+        self._rules = rules
         self._clock = clock
 
     async def Reserve(self, request: decode_pb2.ReserveRequest, context: "Context") -> decode_pb2.ReserveResponse:
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
-        promise = await self._turns.call(lambda: self._core.reserve(work))
+        rule = await self._rules.prepare(work)
+        promise = await self._turns.call(lambda: self._core.reserve(work, rule))
         self._arrivals.expect(work, promise, work.attempt)
         return decode_pb2.ReserveResponse(
             reservation_id=promise.reservation,
@@ -62,5 +72,6 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
     ) -> decode_pb2.StartLocalResponse:
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
-        await self._turns.call(lambda: self._core.start_local(work))
+        rule = await self._rules.prepare(work)
+        await self._turns.call(lambda: self._core.start_local(work, rule))
         return decode_pb2.StartLocalResponse()

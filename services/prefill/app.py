@@ -55,7 +55,13 @@ def make_side(
     node: WorkerNode[PrefillEvent], core: StepCore[PrefillEvent], config: Config, engine: Engine, clock: Clock
 ) -> RoleSide[PrefillEvent]:
     """Prefill's side of the node."""
-    side = PrefillRole(node=node, core=cast(PrefillCore, core), outcome_s=2 * config.transfer.deadline_s, clock=clock)
+    side = PrefillRole(
+        node=node,
+        core=cast(PrefillCore, core),
+        rules=engine.rules,
+        outcome_s=2 * config.transfer.deadline_s,
+        clock=clock,
+    )
     return cast(RoleSide[PrefillEvent], side)
 
 

@@ -17,6 +17,7 @@ from common.engine.look import Look
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import RANK
 from common.engine.rate import Rate
+from common.engine.rule import TokenRule
 from common.engine.telling import Owned, Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
@@ -62,8 +63,8 @@ class PrefillCore:
 
     # Commands
 
-    def submit(self, work: Work, destination: Destination) -> int:
-        """Queue a prompt; the number of prompts ahead of it. Idempotent per (request, attempt).
+    def submit(self, work: Work, destination: Destination, rule: TokenRule | None = None) -> int:
+        """Queue a prompt; the number of prompts ahead of it. Idempotent per (request, attempt). `rule`: see Batch.add.
 
         Raises Refused when the queue is full, ContextLengthExceeded when the prompt can never fit.
         """
@@ -82,7 +83,7 @@ class PrefillCore:
         if waiting >= self._max_waiting:
             raise Refused(message=f"{waiting} prompts wait already", reason=Reason.QUEUE_FULL, retry_after_s=0.5)
         now = self._clock.monotonic()
-        sequence = self._batch.add(work, arrived=now)
+        sequence = self._batch.add(work, arrived=now, rule=rule)
         self._prompts[sequence] = Prompt(work=work, destination=destination, sequence=sequence)
         self._teller.station(work, Station.PREFILL_QUEUED, tokens=len(work.context))
         return waiting

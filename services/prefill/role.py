@@ -9,6 +9,7 @@ from common.core.clock import Clock
 from common.core.ids import RequestId, RouterRef
 from common.rpc.server import Service
 from common.worker.node import WorkerNode
+from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import prefill_pb2_grpc
 from services.prefill.core import PrefillCore
@@ -20,10 +21,13 @@ from services.prefill.shipping import Shipping
 class PrefillRole:
     """RoleSide of a prefill worker."""
 
-    def __init__(self, *, node: WorkerNode[PrefillEvent], core: PrefillCore, outcome_s: float, clock: Clock) -> None:
+    def __init__(
+        self, *, node: WorkerNode[PrefillEvent], core: PrefillCore, rules: Rules, outcome_s: float, clock: Clock
+    ) -> None:
         self._node = node
         self._core = core
-        self._servicer = PrefillServicer(presence=node.presence, core=core, turns=node.turns, clock=clock)
+        self._rules = rules
+        self._servicer = PrefillServicer(presence=node.presence, core=core, turns=node.turns, rules=rules, clock=clock)
         self._shipping = Shipping(
             node.endpoint,
             tell=node.tell,
@@ -63,7 +67,9 @@ class PrefillRole:
         await self._shipping.wait_idle()
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self._shipping.run(stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._rules.warm(), name="rules")
+            await self._shipping.run(stop)
 
     def _give_up(self, request: RequestId, attempt: int) -> None:
         self._node.turns.post(partial(self._core.cancel, request, attempt))

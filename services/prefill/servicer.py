@@ -9,6 +9,7 @@ from common.engine.loop import Turns
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_from_wire
 from common.worker.presence import Presence
+from common.worker.rules import Rules
 from protos.baton.v1 import prefill_pb2, prefill_pb2_grpc
 from services.prefill.core import PrefillCore
 from services.prefill.messages import Destination, PrefillEvent
@@ -22,17 +23,21 @@ if TYPE_CHECKING:
 class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
     """Thin: every decision is the core's. Errors are BatonErrors, translated at the boundary."""
 
-    def __init__(self, *, presence: Presence, core: PrefillCore, turns: Turns[PrefillEvent], clock: Clock) -> None:
+    def __init__(
+        self, *, presence: Presence, core: PrefillCore, turns: Turns[PrefillEvent], rules: Rules, clock: Clock
+    ) -> None:
         self._presence = presence
         self._core = core
         self._turns = turns
+        self._rules = rules
         self._clock = clock
 
     async def Prefill(self, request: prefill_pb2.PrefillRequest, context: "Context") -> prefill_pb2.PrefillResponse:
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         destination = _destination(request)
-        ahead = await self._turns.call(lambda: self._core.submit(work, destination))
+        rule = await self._rules.prepare(work)
+        ahead = await self._turns.call(lambda: self._core.submit(work, destination, rule))
         return prefill_pb2.PrefillResponse(queue_position=ahead)
 
 

@@ -25,6 +25,7 @@ from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
 from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
+from common.text.grammar.inspector import ChildInspector
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import ThreadOffload
 from services.router.node import Outside, RouterNode
@@ -70,6 +71,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     metrics = Metrics(ProcessRole.ROUTER)
     gauges = ProcessGauges(metrics, VERSION)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
+    inspector = ChildInspector()
     outside = Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
@@ -77,6 +79,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
         make_server=partial(make_grpc_server, max_message_bytes=config.router.max_message_bytes),
         store=connect(config.cluster, config.liveness, user=RedisUser.ROUTER, secret=secret),
         offload=offload,
+        inspector=inspector,
     )
     node = RouterNode(
         name, config=config, model=model, tokenizer=tokenizer, secret=secret, outside=outside, metrics=metrics
@@ -96,6 +99,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
                 bind = Bind(host=config.listen.host, port=config.listen.port)
                 await node.serve(bind, stop=process.stop, on_listening=process.listening)
                 welcome.cancel()
+    await inspector.close()
     if node.failure is not None:
         raise node.failure
     _LOG.info("router_stopped", router=name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from common.core.constraint import Constraint
 from common.text.conversation import Conversation
 
 
@@ -52,3 +53,4 @@ class Asked:
     return_token_ids: bool = False
     echo: bool = False
     resumable: bool = False
+    constraint: Constraint | None = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from common.core.ids import TokenId
 from common.core.logprobs import TokenLogprobs
+from common.rpc.convert.constraint import constraint_from_wire
 from common.rpc.convert.fields import FINISHES
 from common.text.conversation import MAX_MESSAGES, ChatMessage, Conversation, ToolCall
 from protos.baton.v1 import generation_pb2, types_pb2
@@ -36,6 +37,7 @@ def asked_from_wire(message: generation_pb2.GenerateRequest) -> Asked:
         return_token_ids=message.return_token_ids,
         echo=message.echo,
         resumable=message.resumable,
+        constraint=constraint_from_wire(message.constraint),
     )
 
 

@@ -9,6 +9,7 @@ from common.kv.hashing import scope_key
 from common.text.conversation import Conversation
 from common.transfer.offload import Offload
 from services.router.asked import Asked, AskedSampling
+from services.router.constraints import Constraints
 from services.router.language import Language
 from services.router.request import Request, TextRules, mint_choices
 from services.router.validate import PRIORITIES, ModelFacts, check, check_length, check_scores
@@ -38,8 +39,10 @@ class Intake:
         clock: Clock,
         entropy: Entropy,
         offload: Offload,
+        constraints: Constraints,
     ) -> None:
         self.model = model
+        self._constraints = constraints
         self._limits = limits
         self._language = language
         self._secret = secret
@@ -54,6 +57,7 @@ class Intake:
     async def read(self, asked: Asked, *, name: RequestId, received: float, deadline: float) -> Request:
         """Raises InvalidRequest with every violation, ContextLengthExceeded, or NotFound for another model."""
         check(asked, model=self.model, limits=self._limits)
+        constraint = await self._constraints.check(asked)
         prompt = await self._tokens(asked)
         check_length(len(prompt), asked.sampling.max_tokens, model=self.model, limits=self._limits)
         check_scores(len(prompt), asked.sampling.prompt_logprobs)
@@ -78,6 +82,7 @@ class Intake:
             deadline=deadline,
             echo=await self._echo(asked, prompt) if asked.echo else None,
             is_resumable=asked.resumable,
+            constraint=constraint,
         )
 
     async def tokenize(self, text: str, *, add_special: bool) -> tuple[TokenId, ...]:

@@ -200,6 +200,7 @@ class Journey:
             cache_scope=self.request.cache_scope,
             router=self._router,
             tenant=self.request.tenant,
+            constraint=self.request.constraint,
         )
 
     def _sampling(self) -> TokenSampling:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.config.config import Config
 from common.config.table import without_login
@@ -22,6 +22,7 @@ from common.rpc.client import Connect, Dialer
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.options import Surface
 from common.rpc.server import MakeServer, RpcServer, serve
+from common.text.grammar.inspector import InlineInspector, Inspector
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import Offload
 from services.router.admission.admission import Admission
@@ -29,6 +30,7 @@ from services.router.admission.limits import AdmissionLimits
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.chooser import Chooser
+from services.router.constraints import Constraints
 from services.router.decisions.entry import Header
 from services.router.decisions.log import DecisionLog, folder_of
 from services.router.dispatch import Dispatcher
@@ -67,6 +69,7 @@ class Outside:
     make_server: MakeServer
     store: Store
     offload: Offload
+    inspector: Inspector = field(default_factory=InlineInspector)
 
 
 class RouterNode:
@@ -175,6 +178,7 @@ class RouterNode:
             clock=outside.clock,
             entropy=outside.entropy,
             offload=outside.offload,
+            constraints=Constraints(outside.inspector, max_bytes=self._config.router.max_constraint_bytes),
         )
         return Frontend(
             intake=intake,

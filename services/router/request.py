@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from common.core.constraint import Constraint
 from common.core.ids import RequestId, TenantId, TokenId
 from common.core.request import Choice, Priority, TokenSampling
 
@@ -39,6 +40,7 @@ class Request:
     """The prompt's text, where it goes back to the client before anything else."""
     is_resumable: bool = False
     """It outlives its client's connection for a while."""
+    constraint: Constraint | None = None
 
 
 def mint_choices(seed: int, count: int) -> tuple[Choice, ...]:

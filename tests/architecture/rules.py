@@ -104,6 +104,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kubernetes": ("services/planner/actuate",),
     "tokenizers": ("common/text/", "models/"),
     "jinja2": ("common/text/",),
+    "llguidance": ("common/text/grammar/",),
     "safetensors": ("common/model/weights", "models/"),
     "starlette": ("services/gateway/",),
     "uvicorn": ("services/gateway/",),

@@ -19,9 +19,11 @@ from common.rpc.client import stream
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.options import Surface
 from common.rpc.server import serve
+from common.text.grammar.inspector import InlineInspector
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import InlineOffload
 from protos.baton.v1 import cluster_pb2_grpc, generation_pb2, generation_pb2_grpc
+from services.router.constraints import Constraints
 from services.router.frontend import Frontend, generation_service
 from services.router.intake import Intake
 from services.router.language import Language
@@ -80,6 +82,7 @@ def at_the_door(act: Act) -> None:
             clock=house.clock,
             entropy=SeededEntropy(5),
             offload=InlineOffload(),
+            constraints=Constraints(InlineInspector(), max_bytes=64 * 1024),
         )
         resumption = Resumption(house.dispatcher, window_s=WINDOW_S, request_bytes=1 << 20, total_bytes=1 << 22)
         frontend = Frontend(

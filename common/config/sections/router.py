@@ -151,6 +151,14 @@ class RouterSection:
         minimum=1,
         maximum=1_048_576,
     )
+    max_constraint_bytes: int = knob(
+        64 * 1024,
+        owner="services/router",
+        unit="bytes of source text",
+        reason="a schema of 500 fields; it travels with every placement of its request",
+        minimum=0,
+        maximum=MIB,
+    )
     max_n: int = knob(
         8, owner="services/router", unit="choices", reason="each choice is a decode row", minimum=1, maximum=128
     )

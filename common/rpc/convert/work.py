@@ -4,6 +4,7 @@ import math
 
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, TokenId
 from common.core.request import Choice, Work
+from common.rpc.convert.constraint import constraint_from_wire, constraint_to_wire
 from common.rpc.convert.fields import PRIORITIES, priority_from_wire, require
 from common.rpc.convert.sampling import sampling_from_wire, sampling_to_wire
 from protos.baton.v1 import types_pb2
@@ -27,6 +28,7 @@ def work_to_wire(work: Work, *, now: float) -> types_pb2.Work:
         cache_scope=work.cache_scope,
         router=router_to_wire(work.router),
         tenant=work.tenant,
+        constraint=constraint_to_wire(work.constraint) if work.constraint is not None else None,
     )
 
 
@@ -62,6 +64,7 @@ def work_from_wire(message: types_pb2.Work, *, now: float) -> Work:
         cache_scope=message.cache_scope,
         router=router_from_wire(message.router),
         tenant=TenantId(message.tenant or "default"),
+        constraint=constraint_from_wire(message.constraint),
     )
 
 
