@@ -10,6 +10,7 @@ import pytest
 from common.core.ids import SequenceId
 from common.engine import telling
 from common.engine.batch import Batch
+from common.engine.sequence import Sequence
 from common.kv.cache import PageCache
 from common.rpc import client
 from common.transfer.expectation import Arrival
@@ -85,15 +86,15 @@ def token_offset_by_one(patch: pytest.MonkeyPatch) -> None:
 
 def resumed_one_token_late(patch: pytest.MonkeyPatch) -> None:
     """Where an answer goes on after a loss, the noise of the next position is drawn."""
-    original = Batch._row
+    original = Sequence.row
 
-    def row(self: Batch, sequence: Any, num_tokens: int) -> Any:
-        made = original(self, sequence, num_tokens)
-        if not sequence.work.emitted:
+    def row(self: Sequence, num_tokens: int, *, page_size: int) -> Any:
+        made = original(self, num_tokens, page_size=page_size)
+        if not self.work.emitted:
             return made
         return replace(made, samples=tuple(replace(each, position=each.position + 1) for each in made.samples))
 
-    patch.setattr(Batch, "_row", row)
+    patch.setattr(Sequence, "row", row)
 
 
 def drop_a_cancel(patch: pytest.MonkeyPatch) -> None:
