@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+JSON_WHITE_SPACE = r"( |\n {0,16})"
+"""Between the marks of JSON, at most once. Chosen: what models write; a weak one cannot go on with it for ever."""
+
 
 class ConstraintKind(StrEnum):
     """How the source is written."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from common.core.errors import FieldViolation, Unsupported
 from protos.baton.v1 import generation_pb2, types_pb2
+from services.gateway.constraint import chat_constraint, constraint_of
 from services.gateway.reading.tools import ToolFormat
 from services.gateway.routers import Model
 from services.gateway.schema.body import invalid, violation
@@ -32,6 +33,8 @@ def completion_requests(body: CompletionBody) -> list[generation_pb2.GenerateReq
     shared = _request(body)
     shared.sampling.max_tokens = body.max_tokens or COMPLETION_TOKENS
     shared.echo = bool(body.echo)
+    if (constraint := constraint_of(body)) is not None:
+        shared.constraint.CopyFrom(constraint)
     if body.logprobs is not None:
         shared.sampling.logprobs = body.logprobs
         if body.echo and body.prompt_logprobs is None:
@@ -50,6 +53,8 @@ def chat_request(body: ChatBody, model: Model) -> generation_pb2.GenerateRequest
     request.chat.messages.extend(_message(message) for message in body.messages)
     if wants_tools:
         request.chat.tools_json = json.dumps([tool.model_dump(exclude_none=True) for tool in body.tools or ()])
+    if (constraint := chat_constraint(body, model)) is not None:
+        request.constraint.CopyFrom(constraint)
     switches = body.chat_template_kwargs
     if switches is not None and switches.enable_thinking is not None:
         request.chat.enable_thinking = switches.enable_thinking

@@ -29,6 +29,10 @@ class Compiler:
         self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
         self._kept_bytes = 0
 
+    @property
+    def num_kept(self) -> int:
+        return len(self._kept)
+
     def rule(self, constraint: Constraint) -> GrammarRule:
         """The state before the first token, its mask computed. Raises ConstraintTrouble."""
         matcher = self._kept.get(constraint)

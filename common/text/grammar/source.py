@@ -5,15 +5,12 @@ from typing import assert_never
 
 from llguidance import LLMatcher, regex_to_lark
 
-from common.core.constraint import Constraint, ConstraintKind
+from common.core.constraint import JSON_WHITE_SPACE, Constraint, ConstraintKind
 from common.text.grammar.depth import check_depth
 from common.text.grammar.limits import MAX_CHOICES
 from common.text.grammar.regex import read_regex
 from common.text.grammar.schema import read_schema
 from common.text.grammar.trouble import ConstraintTrouble
-
-WHITE_SPACE = r"( |\n {0,16})"
-"""Between the marks of JSON, at most once. Chosen: what models write; a weak one cannot go on with it for ever."""
 
 
 def compiled_source(constraint: Constraint) -> str:
@@ -52,7 +49,7 @@ def _rule(constraint: Constraint) -> str:
 def _json(schema: object) -> str:
     document = {} if schema is True else schema
     if isinstance(document, dict):
-        document = {**document, "x-guidance": {"whitespace_pattern": WHITE_SPACE}}
+        document = {**document, "x-guidance": {"whitespace_pattern": JSON_WHITE_SPACE}}
     return f"%json {json.dumps(document)}"
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from services.gateway.schema.body import Body, Count, Id
+from services.gateway.schema.structure import ResponseFormat, StructuredOutputs
 
 MAX_CHOICES = 128
 MAX_TOP_K = 2**31 - 1
@@ -56,6 +57,12 @@ class SamplingBody(Body):
     cache_salt: str | None = None
     return_token_ids: bool | None = None
     waterfall: bool | None = None
+    response_format: ResponseFormat | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    structured_outputs: StructuredOutputs | None = None
     # Known, and without effect on what is written.
     user: str | None = None
     metadata: dict[str, Any] | None = None
