@@ -2,7 +2,8 @@
 
 BatonError
 ├── InvalidRequest            INVALID_ARGUMENT     400  the client's input; all violations at once
-│   └── ContextLengthExceeded INVALID_ARGUMENT     400
+│   ├── ContextLengthExceeded INVALID_ARGUMENT     400
+│   └── Forbidden             PERMISSION_DENIED    403  the caller's certificate does not stand for this
 ├── MalformedMessage          INVALID_ARGUMENT     400  bytes that are not the protobuf they claim to be
 ├── Unsupported               UNIMPLEMENTED        501
 ├── NotFound                  NOT_FOUND            404  model, request or reservation; `reason` says which
@@ -111,6 +112,16 @@ class ContextLengthExceeded(InvalidRequest):
     """Prompt plus max_tokens do not fit the model's context."""
 
     reason: Reason = Reason.CONTEXT_LENGTH_EXCEEDED
+
+
+@dataclass(kw_only=True)
+class Forbidden(InvalidRequest):
+    """Somebody known, and not allowed to do this."""
+
+    reason: Reason = Reason.PERMISSION_DENIED
+
+    grpc_code = "PERMISSION_DENIED"
+    http_status = 403
 
 
 @dataclass(kw_only=True)

@@ -10,11 +10,16 @@ from common.core.errors import StartupError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """PEM bytes of one identity and of the authority that the other side must be signed by."""
+    """PEM bytes of one identity and of the authority that the other side must be signed by.
+
+    With a `cluster`, certificates name roles of it (see identity.py), and both sides check the other's. Without one,
+    the other side's certificate must name the host that was dialled, and every caller may call everything.
+    """
 
     certificate: bytes
     private_key: bytes
     authority: bytes
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from common.core.errors import Fenced, Reason
 from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.rpc.bind import Tls, channel_credentials
 from common.rpc.errors import translated
+from common.rpc.identity import Caller
 from common.rpc.options import Pings, Surface, channel_options
 
 Q = TypeVar("Q")
@@ -23,6 +24,10 @@ Connect = Callable[[str], grpc.aio.Channel]
 def grpc_connect(surface: Surface, tls: Tls | None = None, *, pings: Pings | None = None) -> Connect:
     """The real thing: lazy, so an address where nobody listens fails at the first call."""
     options = list(channel_options(surface, pings))
+    if tls is not None and tls.cluster:
+        # Peers are dialled by addresses that no certificate can know: who must be there is known instead.
+        served_by = Caller.WORKER if surface is Surface.INTERNAL else Caller.ROUTER
+        options.append(("grpc.ssl_target_name_override", served_by.name_in(tls.cluster)))
 
     def connect(address: str) -> grpc.aio.Channel:
         if tls is None:

@@ -18,6 +18,7 @@ from common.core.errors import (
     DeadlineExceeded,
     Fenced,
     FieldViolation,
+    Forbidden,
     InternalError,
     InvalidRequest,
     MalformedMessage,
@@ -65,7 +66,7 @@ _BY_CODE: dict[grpc.StatusCode, tuple[type[BatonError], Reason]] = {
     grpc.StatusCode.ABORTED: (Fenced, Reason.STALE_EPOCH),
     grpc.StatusCode.FAILED_PRECONDITION: (Mismatch, Reason.LAYOUT_MISMATCH),
     grpc.StatusCode.UNAUTHENTICATED: (InvalidRequest, Reason.UNAUTHENTICATED),
-    grpc.StatusCode.PERMISSION_DENIED: (InvalidRequest, Reason.PERMISSION_DENIED),
+    grpc.StatusCode.PERMISSION_DENIED: (Forbidden, Reason.PERMISSION_DENIED),
 }
 
 

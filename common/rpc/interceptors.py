@@ -28,6 +28,7 @@ from common.observe.metric import OTHER
 from common.observe.registry import Metrics
 from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
 from common.rpc.guard import decode
+from common.rpc.identity import NAMES_KEY, check_caller
 from common.rpc.status import shorten, status_code, trailing_metadata
 
 if TYPE_CHECKING:
@@ -38,11 +39,21 @@ MAX_METHOD_CHARS = 128
 
 
 class Boundary(grpc.aio.ServerInterceptor):
-    """Wraps what a servicer registered. Writer: the event loop's thread."""
+    """Wraps what a servicer registered. Writer: the event loop's thread.
+
+    With a `cluster`, a handler runs only for callers whose certificate may call it.
+    """
 
     def __init__(
-        self, *, deadlines: DeadlinePolicy, entropy: Entropy, log: Log, metrics: Metrics | None = None
+        self,
+        *,
+        deadlines: DeadlinePolicy,
+        entropy: Entropy,
+        log: Log,
+        metrics: Metrics | None = None,
+        cluster: str = "",
     ) -> None:
+        self._cluster = cluster
         self._metrics = metrics
         self._deadlines = deadlines
         self._entropy = entropy
@@ -117,6 +128,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         code = grpc.StatusCode.OK
         try:
             async with limit:
+                if self._cluster:
+                    check_caller(method, context.auth_context().get(NAMES_KEY, ()), self._cluster)
                 yield
         except (Exception, asyncio.CancelledError) as error:  # the edge of every handler
             failure = self._failure(error, method, has_expired=limit.expired())

@@ -106,6 +106,7 @@ async def serve(
         entropy=entropy or SystemEntropy(),
         log=log or get_log("rpc"),
         metrics=metrics,
+        cluster=bind.tls.cluster if bind.tls else "",
     )
     server = make_server(surface, (boundary,))
     for service in services:

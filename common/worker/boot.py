@@ -29,6 +29,7 @@ from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind, join_address
 from common.rpc.client import grpc_connect
+from common.rpc.identity import read_tls
 from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
 from common.transfer.channel import ChannelFactory
@@ -110,7 +111,8 @@ async def serve_worker(
             _LOG.info("worker_ready", worker=name, epoch=me.epoch, address=me.address, **facts)
 
         with lag:
-            await node.serve(side, Bind(host=config.listen.host, port=port), stop=stop, on_ready=ready)
+            bind = Bind(host=config.listen.host, port=port, tls=read_tls(config.cluster))
+            await node.serve(side, bind, stop=stop, on_ready=ready)
     _LOG.info("worker_stopped", worker=name)
 
 
@@ -144,7 +146,7 @@ def _outside(config: Config) -> Outside:
     return Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
-        connect=grpc_connect(Surface.INTERNAL, pings=pings),
+        connect=grpc_connect(Surface.INTERNAL, read_tls(config.cluster), pings=pings),
         make_server=partial(make_grpc_server, pings=pings),
         store=connect(config.cluster, config.liveness, user=RedisUser.WORKER, secret=secret),
         channels=_channels(config),

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import grpc
 
+from common.config.environment import environment
+from common.config.loader import load
 from common.core.errors import DeadlineExceeded, FieldViolation, InvalidRequest, Unavailable
 from common.rpc.client import call, grpc_connect, stream
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
+from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, cluster_pb2_grpc, generation_pb2, generation_pb2_grpc
 
@@ -79,11 +82,14 @@ class RouterClient:
 
 @asynccontextmanager
 async def router_client(address: str) -> AsyncIterator[RouterClient]:
-    """A client for the block. Raises InvalidRequest for what is no address."""
+    """A client for the block, with the certificate that the environment configures (BATON_CLUSTER__TLS_CERT_FILE).
+
+    Raises InvalidRequest for what is no address.
+    """
     if not re.fullmatch(r"[^\s:]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5}", address):
         violation = FieldViolation(field="--router", description=f"{address!r} is not like 127.0.0.1:7450")
         raise InvalidRequest(message="the router's address is HOST:PORT", violations=(violation,))
-    channel = grpc_connect(Surface.CLIENT)(address)
+    channel = grpc_connect(Surface.CLIENT, read_tls(load(None, environment()).cluster))(address)
     try:
         yield RouterClient(address=address, channel=channel)
     finally:

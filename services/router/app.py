@@ -23,6 +23,7 @@ from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
+from common.rpc.identity import read_tls
 from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
 from common.text.grammar.inspector import ChildInspector
@@ -67,7 +68,7 @@ def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
 
 
 async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokenizer, offload: ThreadOffload) -> None:
-    secret = read_secret(config.cluster)
+    secret, tls = read_secret(config.cluster), read_tls(config.cluster)
     metrics = Metrics(ProcessRole.ROUTER)
     gauges = ProcessGauges(metrics, VERSION)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
@@ -75,7 +76,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     outside = Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
-        connect=grpc_connect(Surface.INTERNAL, pings=Pings.of(config.liveness)),
+        connect=grpc_connect(Surface.INTERNAL, tls, pings=Pings.of(config.liveness)),
         make_server=partial(make_grpc_server, max_message_bytes=config.router.max_message_bytes),
         store=connect(config.cluster, config.liveness, user=RedisUser.ROUTER, secret=secret),
         offload=offload,
@@ -96,7 +97,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
         with lag:
             async with asyncio.TaskGroup() as group:
                 welcome = group.create_task(process.welcome(), name="welcome")
-                bind = Bind(host=config.listen.host, port=config.listen.port)
+                bind = Bind(host=config.listen.host, port=config.listen.port, tls=tls)
                 await node.serve(bind, stop=process.stop, on_listening=process.listening)
                 welcome.cancel()
     await inspector.close()

@@ -11,6 +11,7 @@ from common.core.errors import (
     DeadlineExceeded,
     Fenced,
     FieldViolation,
+    Forbidden,
     InternalError,
     InvalidRequest,
     MalformedMessage,
@@ -30,6 +31,7 @@ FIELDS = (FieldViolation(field="prompt", description="empty"),)
 ERRORS: list[BatonError] = [
     InvalidRequest(message="m", violations=FIELDS),
     ContextLengthExceeded(message="m", violations=FIELDS),
+    Forbidden(message="m"),
     MalformedMessage(message="m"),
     Unsupported(message="m"),
     NotFound(message="m"),

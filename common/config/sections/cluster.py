@@ -35,6 +35,17 @@ class ClusterSection:
         reason="url: credentials as in redis_url; role: user baton-<role>, password derived from the cluster secret",
         choices=("url", "role"),
     )
+    tls_cert_file: str = knob(
+        "",
+        owner="common/rpc",
+        unit="path",
+        reason="PEM chain of this process; it names the roles it may act in, <role>.<cluster.name>.baton; "
+        "empty: plain text, on loopback only",
+    )
+    tls_key_file: str = knob("", owner="common/rpc", unit="path", reason="PEM key of cluster.tls_cert_file")
+    tls_ca_file: str = knob(
+        "", owner="common/rpc", unit="path", reason="PEM authority that every other process must be signed by"
+    )
     insecure_loopback: bool = knob(
         True,
         owner="common/rpc",
