@@ -1,0 +1,1 @@
+"""Deployment: images, chart, rules and dashboards, checked without a cluster."""
