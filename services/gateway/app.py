@@ -17,6 +17,7 @@ from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.rpc.client import grpc_connect
+from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from services.gateway.api import Api
 from services.gateway.credentials import Credentials, OpenDoor
@@ -39,7 +40,7 @@ async def run_gateway(config: Config, name: str) -> None:
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     stop = _stop_on_signals(name, readiness)
-    routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT))
+    routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster)))
     api = Api(
         routers,
         clock=clock,
