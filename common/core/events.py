@@ -7,6 +7,7 @@ from common.core.errors import Reason
 from common.core.ids import RequestId, TokenId, WorkerRef
 from common.core.logprobs import TokenLogprobs
 from common.core.request import FinishReason
+from common.core.ticket import Ticket
 from common.core.worker import LoadReport, Role
 
 
@@ -51,6 +52,15 @@ class PrefillDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TicketIssued:
+    """A prompt without a destination is read: its pages are kept for whoever brings the ticket."""
+
+    request: RequestId
+    attempt: int
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFailed:
     """This attempt is over on this worker. `reservation_stands`: decode still holds the promised pages."""
 
@@ -84,7 +94,7 @@ def weight_of(event: "WorkEvent") -> int:
     return 1 + sum(2 + len(own.top_ids) for own in event.logprobs) // SCORES_OF_WEIGHT
 
 
-WorkEvent = TokensEmitted | PromptScored | PrefillDone | WorkFailed | StationReached
+WorkEvent = TokensEmitted | PromptScored | PrefillDone | TicketIssued | WorkFailed | StationReached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

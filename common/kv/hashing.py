@@ -21,7 +21,15 @@ from common.core.ids import PrefixHash, TokenId
 from common.kv.layout import PageLayout
 from common.kv.scheme import PREFIX_SCHEME, scheme_fingerprint
 
-__all__ = ["SCOPE_BYTES", "PrefixChain", "pack_tokens", "prefix_hashes", "scheme_fingerprint", "scope_key"]
+__all__ = [
+    "SCOPE_BYTES",
+    "PrefixChain",
+    "context_digest",
+    "pack_tokens",
+    "prefix_hashes",
+    "scheme_fingerprint",
+    "scope_key",
+]
 
 HASH_BYTES = 32
 SCOPE_BYTES = 32
@@ -53,6 +61,13 @@ def scope_key(tenant: str, salt: str, secret: bytes) -> bytes:
     for part in (tenant.encode(), salt.encode()):
         scope.update(len(part).to_bytes(8, "little") + part)
     return scope.digest()
+
+
+def context_digest(tokens: Sequence[TokenId], scope: bytes) -> bytes:
+    """Names one whole context within a scope, 16 bytes: two workers check by it that they mean the same pages."""
+    digest = hashlib.blake2b(digest_size=16, key=scope, person=b"baton.context.1")
+    digest.update(pack_tokens(tokens))
+    return digest.digest()
 
 
 def prefix_hashes(

@@ -5,20 +5,23 @@ A worker's composition root makes one endpoint and serves it (servicer.py). Its 
     async with endpoint:                              the timer and all background work live inside
         endpoint.start(transfer, request, worker)     an OutboundTransfer: see outbound.py. For prefill's shipping
         endpoint.inbound.expect(...) / landed / ...   see inbound.py. For decode's arrivals
-        endpoint.mint_ticket(request, ...)            the right to Fetch retained pages
+        endpoint.keep(source), mint_ticket(...)       pages to be fetched, and the right to Fetch them
+        endpoint.pull(ticket, ...)                    has another worker push what its ticket names
         endpoint.drop_peer(worker_id, why)            a worker left: its links end now
         endpoint.snapshot()                           counters and gauges
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from common.core.errors import Reason
+from common.core.errors import DeadlineExceeded, Reason
 from common.core.ids import RequestId, TransferId, WorkerId, WorkerRef
+from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
 from common.kv.scheme import scheme_fingerprint
 from common.kv.staging import StagingPool
@@ -29,7 +32,7 @@ from common.transfer.inbound import InboundTransfers
 from common.transfer.inlets import InletTable
 from common.transfer.limits import TransferLimits
 from common.transfer.links import LinkTable
-from common.transfer.messages import Fetch, Meet, Met, Offer, Outcome, Pair, ProbeReport, Ticket, TransferRef
+from common.transfer.messages import Fetch, Meet, Met, Offer, Outcome, Pair, ProbeReport, TransferRef
 from common.transfer.offload import Offload
 from common.transfer.outbound import OutboundTransfer
 from common.transfer.peer import Peers
@@ -81,7 +84,7 @@ class KvEndpoint:
     ) -> None:
         """`staging` is for what comes in and for pushes that answer a Fetch; hand-offs bring their own buffers.
 
-        `source` is None where no pages are retained.
+        `source` is None where no pages are retained, or where `keep` names it later.
         """
         self.me = me
         self.limits = limits = limits or TransferLimits()
@@ -174,9 +177,36 @@ class KvEndpoint:
         )
         return self._start(ref, destination)
 
+    def keep(self, source: PageSource) -> None:
+        """Pages of `source` can be fetched from now on. Once, before the endpoint serves."""
+        self._fetches.serve(source)
+
     def mint_ticket(self, request: RequestId, *, num_pages: int, lease_s: float) -> Ticket:
         """For pages that the page source retains. Raises Refused."""
         return self._tickets.mint(request, num_pages=num_pages, lease_s=lease_s)
+
+    def withdraw_ticket(self, request: RequestId) -> None:
+        """The pages are gone before their lease ended. Idempotent."""
+        self._tickets.withdraw(request)
+
+    async def pull(
+        self, ticket: Ticket, transfer: TransferId, request: RequestId, *, held_pages: int, context_digest: bytes
+    ) -> int:
+        """Has the ticket's pages pushed into a transfer that `inbound` expects; how many will come.
+
+        Heard twice it is one push, so an answer that was lost is asked for again. Raises what the holder raised, or
+        Unavailable, DeadlineExceeded.
+        """
+        holder = ticket.holder
+        ref = TransferRef(transfer=transfer, request=request, sender_epoch=holder.epoch, receiver_epoch=self.me.epoch)
+        fetch = Fetch(
+            ticket=ticket, transfer=ref, receiver=self.me, held_pages=held_pages, context_digest=context_digest
+        )
+        peer, timeout_s = self._peers.at(holder), self.limits.control_timeout_s
+        for _ in range(self.limits.control_tries - 1):
+            with suppress(DeadlineExceeded):
+                return await peer.fetch(fetch, timeout_s=timeout_s)
+        return await peer.fetch(fetch, timeout_s=timeout_s)
 
     async def drop_peer(self, worker: WorkerId, why: str) -> None:
         """Ends both directions with this worker; its transfers fail now. Other pairs notice nothing."""

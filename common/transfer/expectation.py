@@ -20,6 +20,8 @@ class Expectation:
     held_pages: int
     page_bytes: int
     choices: tuple[int, ...] = (0,)
+    must_begin_s: float | None = None
+    """Without an offer within this time it has expired. None: whoever promised the pages watches over that."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.held_pages <= self.total_pages, f"{self.transfer}: {self}"

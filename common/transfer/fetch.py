@@ -23,12 +23,15 @@ class Retained:
 
     num_pages: int
     finale: Finale
+    context_digest: bytes = b""
 
 
 class PageSource(Protocol):
     """Who keeps the pages. Both methods are called on the event loop; `gather` crosses to the step loop inside."""
 
-    def retained(self, request: RequestId) -> Retained | None: ...
+    def retained(self, request: RequestId) -> Retained | None:
+        """What is kept, lent to the caller until its `release`; None when nothing is."""
+        ...
 
     async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
         """Copies the run's pages to the front of the buffer. Raises Fenced when they are gone."""
@@ -80,11 +83,17 @@ class FetchDesk:
         self._tickets.redeem(fetch.ticket, fetch.transfer.transfer)
         if not is_repeat:
             retained = None if self._source is None else self._source.retained(fetch.ticket.request)
-            if self._source is None or retained is None or retained.num_pages != fetch.ticket.num_pages:
-                message = f"the pages of {fetch.ticket.request} are gone"
-                raise Fenced(message=message, reason=Reason.TICKET_INVALID)
+            if self._source is None or retained is None:
+                raise _invalid(f"the pages of {fetch.ticket.request} are gone")
+            if retained.num_pages != fetch.ticket.num_pages or retained.context_digest != fetch.context_digest:
+                self._source.release(fetch.ticket.request)
+                raise _invalid(f"the pages of {fetch.ticket.request} are those of another context")
             self._scope.spawn(self._push(fetch, retained, self._source), name=f"push {fetch.transfer}")
         return fetch.ticket.num_pages - fetch.held_pages
+
+    def serve(self, source: PageSource) -> None:
+        """From now on these pages can be fetched."""
+        self._source = source
 
     def expire(self) -> None:
         """Frees what nobody fetched in time. Called on a timer."""
@@ -120,3 +129,7 @@ class FetchDesk:
                 await transfer.ship(run, staging.view[: run_bytes(run, self._page_bytes)])
             finally:
                 staging.release()
+
+
+def _invalid(message: str) -> Fenced:
+    return Fenced(message=message, reason=Reason.TICKET_INVALID)

@@ -3,7 +3,7 @@
     EXPECTED --first offer accepted--> RECEIVING --all pages landed, finale in--> DONE
         |                                  |--a run fails, the pair closes, the sender aborts, a renewal--> FAILED
         |                                  `--idle for too long--> EXPIRED
-        `--forget, a renewal--> (never started: not counted)
+        `--forget, a renewal, no offer where one was due--> (never started: not counted)
 
 How arrivals uses it:
 
@@ -19,6 +19,7 @@ A run is a claim on pages of the request; nothing here knows which pages of the 
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 
 from common.core.clock import Clock
@@ -78,7 +79,8 @@ class InboundTransfers:
             self._close(current, f"superseded by attempt {expectation.transfer.attempt}")
         elif len(self._transfers) >= self._limits.max_transfers:
             raise Refused(message=f"{self._limits.max_transfers} transfers are expected", reason=Reason.LOAD_SHED)
-        self._transfers[expectation.transfer.reservation] = InboundTransfer(expectation, sink)
+        transfer = self._transfers[expectation.transfer.reservation] = InboundTransfer(expectation, sink)
+        transfer.moved_at = self._clock.monotonic()
 
     def forget(self, reservation: ReservationId) -> None:
         """The owner is done with it, or gives up. Idempotent. The sink hears no more; its arrivals must come back."""
@@ -182,16 +184,23 @@ class InboundTransfers:
         """Ends transfers in which nothing moved for too long. Called on a timer of its own."""
         now = self._clock.monotonic()
         for transfer in tuple(self._transfers.values()):
-            if transfer.is_running and now - transfer.moved_at > self._limits.idle_timeout_s:
-                message = f"{transfer.id.reservation}: nothing moved for {now - transfer.moved_at:.1f} s"
-                outcome = Outcome(
-                    state=OutcomeState.EXPIRED,
-                    reason=Reason.TRANSFER_TIMEOUT,
-                    message=message,
-                    landed_pages=transfer.num_landed,
-                )
-                self._end(transfer, outcome)
-                transfer.sink.on_failed(transfer.id, outcome)
+            if transfer.outcome.is_terminal or now - transfer.moved_at <= self._patience_s(transfer):
+                continue
+            message = f"{transfer.id.reservation}: nothing moved for {now - transfer.moved_at:.1f} s"
+            outcome = Outcome(
+                state=OutcomeState.EXPIRED,
+                reason=Reason.TRANSFER_TIMEOUT,
+                message=message,
+                landed_pages=transfer.num_landed,
+            )
+            self._end(transfer, outcome)
+            transfer.sink.on_failed(transfer.id, outcome)
+
+    def _patience_s(self, transfer: InboundTransfer) -> float:
+        if transfer.state is not InboundState.EXPECTED:
+            return self._limits.idle_timeout_s
+        must_begin_s = transfer.expectation.must_begin_s
+        return math.inf if must_begin_s is None else must_begin_s
 
     def abort(self, ref: TransferRef, reason: Reason) -> None:
         """The sender gives up. Idempotent; a word about another attempt or from another incarnation ends nothing."""

@@ -6,6 +6,7 @@ from enum import StrEnum
 from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerRef
 from common.core.logprobs import TokenLogprobs
+from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
 
 
@@ -125,25 +126,17 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """The right to have retained pages pushed once, signed by their holder. `lease_s` counts from its making."""
-
-    holder: WorkerRef
-    request: RequestId
-    num_pages: int
-    lease_s: float
-    nonce: bytes
-    signature: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Push the ticket's pages from `held_pages` on into the caller's reservation."""
+    """Push the ticket's pages from `held_pages` on into the caller's reservation.
+
+    `context_digest` says which context the caller promised pages for: other pages than its own are refused.
+    """
 
     ticket: Ticket
     transfer: TransferRef
     receiver: WorkerRef
     held_pages: int
+    context_digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.core.errors import Fenced, Reason, Refused
 from common.core.ids import RequestId, TransferId, WorkerRef
-from common.transfer.messages import Ticket
+from common.core.ticket import Ticket
 
 SECRET_BITS = 256
 NONCE_BYTES = 16
@@ -76,6 +76,11 @@ class TicketOffice:
         for lease in over:
             del self._leases[lease.ticket.nonce]
         return tuple(lease.ticket.request for lease in over if lease.redeemed_for is None)
+
+    def withdraw(self, request: RequestId) -> None:
+        """The pages are gone before the lease ended: no ticket for them is valid any more. Idempotent."""
+        for nonce in [nonce for nonce, lease in self._leases.items() if lease.ticket.request == request]:
+            del self._leases[nonce]
 
     def _sign(self, ticket: Ticket) -> bytes:
         """Keyed BLAKE2b over every other field, each with its length, so that no two tickets spell the same bytes."""

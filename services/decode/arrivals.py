@@ -49,8 +49,8 @@ class Arrivals:
         self._works: dict[ReservationId, Work] = {}
         self._closed: OrderedDict[ReservationId, None] = OrderedDict()
 
-    def expect(self, work: Work, promise: Promise, attempt: int) -> None:
-        """Open the door for one attempt to fill a promise.
+    def expect(self, work: Work, promise: Promise, attempt: int, *, must_begin_s: float | None = None) -> TransferId:
+        """Open the door for one attempt to fill a promise. `must_begin_s`: see Expectation.
 
         Raises Fenced for an attempt that is over, NotFound for a promise that ended between its making and this call.
         """
@@ -59,16 +59,19 @@ class Arrivals:
                 message=f"{promise.reservation} of {work.request} has ended already",
                 reason=Reason.RESERVATION_NOT_FOUND,
             )
+        transfer = TransferId(promise.reservation, attempt)
         expectation = Expectation(
-            transfer=TransferId(promise.reservation, attempt),
+            transfer=transfer,
             request=work.request,
             total_pages=promise.total_pages,
             held_pages=promise.held_pages,
             page_bytes=self._layout.page_bytes,
             choices=tuple(choice.index for choice in work.choices),
+            must_begin_s=must_begin_s,
         )
         self._inbound.expect(expectation, self)
         self._works[promise.reservation] = work
+        return transfer
 
     def work_of(self, reservation: ReservationId) -> Work | None:
         """The work behind a standing promise."""

@@ -15,6 +15,7 @@ from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
+from services.decode.fetching import Fetching
 from services.decode.messages import DecodeEvent, Landed, ReservationClosed, RunLanded
 from services.decode.servicer import DecodeServicer
 
@@ -31,8 +32,15 @@ class DecodeRole:
         self._arrivals = Arrivals(
             core=core, turns=node.turns, inbound=node.endpoint.inbound, layout=layout, tell=node.tell
         )
+        self._fetching = Fetching(node.endpoint, core=core, turns=node.turns, arrivals=self._arrivals)
         self._servicer = DecodeServicer(
-            presence=node.presence, core=core, turns=node.turns, arrivals=self._arrivals, rules=rules, clock=clock
+            presence=node.presence,
+            core=core,
+            turns=node.turns,
+            arrivals=self._arrivals,
+            fetching=self._fetching,
+            rules=rules,
+            clock=clock,
         )
 
     def services(self) -> Sequence[Service]:

@@ -6,6 +6,7 @@ from common.core.clock import Clock
 from common.core.errors import NotFound, Reason
 from common.core.ids import ReservationId
 from common.engine.loop import Turns
+from common.rpc.convert.kv import ticket_from_wire
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_to_wire
 from common.worker.presence import Presence
@@ -13,6 +14,7 @@ from common.worker.rules import Rules
 from protos.baton.v1 import decode_pb2, decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
+from services.decode.fetching import Fetching
 from services.decode.messages import DecodeEvent
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         core: DecodeCore,
         turns: Turns[DecodeEvent],
         arrivals: Arrivals,
+        fetching: Fetching,
         rules: Rules,
         clock: Clock,
     ) -> None:
@@ -38,6 +41,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._core = core
         self._turns = turns
         self._arrivals = arrivals
+        self._fetching = fetching
         self._rules = rules
         self._clock = clock
 
@@ -46,7 +50,10 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         work = work_from_wire(request.work, now=self._clock.monotonic())
         rule = await self._rules.prepare(work)
         promise = await self._turns.call(lambda: self._core.reserve(work, rule))
-        self._arrivals.expect(work, promise, work.attempt)
+        if request.HasField("ticket"):
+            await self._fetching.begin(work, promise, ticket_from_wire(request.ticket))
+        else:
+            self._arrivals.expect(work, promise, work.attempt)
         return decode_pb2.ReserveResponse(
             reservation_id=promise.reservation,
             worker=worker_to_wire(self._presence.worker),

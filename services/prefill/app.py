@@ -16,6 +16,7 @@ from services.prefill.core import PrefillCore
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Exporting, PrefillEvent
 from services.prefill.prompt import PrefillCounters
+from services.prefill.retention import Retention, RetentionLimits
 from services.prefill.role import PrefillRole
 from services.prefill.scheduler import PrefillLimits
 
@@ -30,19 +31,32 @@ def make_core(config: Config, engine: Engine, clock: Clock, _entropy: Entropy) -
         max_prompts=section.max_sequences,
     )
     staging = StagingPool(config.transfer.staging_count, config.transfer.staging_bytes)
-    return compose(engine, staging=staging, limits=limits, max_waiting=section.max_waiting, clock=clock)
+    kept = RetentionLimits(
+        max_requests=config.transfer.max_kept, max_pages=int(engine.storage.num_pages * config.transfer.kept_share)
+    )
+    return compose(engine, staging=staging, limits=limits, kept=kept, max_waiting=section.max_waiting, clock=clock)
 
 
 def compose(
-    engine: Engine, *, staging: StagingPool, limits: PrefillLimits, max_waiting: int, clock: Clock
+    engine: Engine,
+    *,
+    staging: StagingPool,
+    limits: PrefillLimits,
+    max_waiting: int,
+    clock: Clock,
+    kept: RetentionLimits | None = None,
 ) -> PrefillCore:
-    """The core from its parts, with every number given."""
+    """The core from its parts, with every number given. `kept` None: whatever fits."""
     counters, teller = PrefillCounters(), Teller[Exporting](Role.PREFILL, clock)
+    all_pages = RetentionLimits(max_requests=max_waiting, max_pages=engine.storage.num_pages)
     return PrefillCore(
         batch=engine.batch,
         cache=engine.cache,
         layout=engine.layout,
         gatherer=Gatherer(storage=engine.storage, staging=staging, teller=teller, counters=counters),
+        retention=Retention(
+            cache=engine.cache, storage=engine.storage, limits=kept or all_pages, teller=teller, counters=counters
+        ),
         limits=limits,
         max_waiting=max_waiting,
         teller=teller,
@@ -60,6 +74,7 @@ def make_side(
         core=cast(PrefillCore, core),
         rules=engine.rules,
         outcome_s=2 * config.transfer.deadline_s,
+        lease_s=config.transfer.ticket_s,
         clock=clock,
     )
     return cast(RoleSide[PrefillEvent], side)

@@ -23,10 +23,11 @@ from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
-from common.transfer.messages import Finale, FirstToken
+from common.transfer.messages import Finale, FirstToken, PageRun
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent
 from services.prefill.prompt import PrefillCounters, Prompt
+from services.prefill.retention import Retention
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 
 
@@ -40,6 +41,7 @@ class PrefillCore:
         cache: PageCache,
         layout: PageLayout,
         gatherer: Gatherer,
+        retention: Retention,
         limits: PrefillLimits,
         max_waiting: int,
         teller: Teller[Exporting],
@@ -50,6 +52,7 @@ class PrefillCore:
         self._cache = cache
         self._layout = layout
         self._gatherer = gatherer
+        self._retention = retention
         self._limits = limits
         self._max_waiting = max_waiting
         self._clock = clock
@@ -63,14 +66,15 @@ class PrefillCore:
 
     # Commands
 
-    def submit(self, work: Work, destination: Destination, rule: TokenRule | None = None) -> int:
+    def submit(self, work: Work, destination: Destination | None, rule: TokenRule | None = None) -> int:
         """Queue a prompt; the number of prompts ahead of it. Idempotent per (request, attempt). `rule`: see Batch.add.
 
-        Raises Refused when the queue is full, ContextLengthExceeded when the prompt can never fit.
+        Without a destination its pages are kept once they are read: see retention.py. Raises Refused when the queue is
+        full or too much is kept, ContextLengthExceeded when the prompt can never fit.
         """
         identity = SequenceId(work.request, work.choices[0].index)
         standing = self._prompts.get(identity)
-        if standing is not None and standing.work.attempt == work.attempt:
+        if (standing is not None and standing.work.attempt == work.attempt) or self._keeps(work):
             return 0
         if self._tombstones.covers(work.request, work.attempt):
             raise Cancelled(message=f"{work.request} attempt {work.attempt} was cancelled before it arrived")
@@ -82,11 +86,32 @@ class PrefillCore:
         waiting = sum(not prompt.has_begun for prompt in self._prompts.values())
         if waiting >= self._max_waiting:
             raise Refused(message=f"{waiting} prompts wait already", reason=Reason.QUEUE_FULL, retry_after_s=0.5)
+        if destination is None:
+            self._check_keeping(work, pages)
         now = self._clock.monotonic()
         sequence = self._batch.add(work, arrived=now, rule=rule)
         self._prompts[sequence] = Prompt(work=work, destination=destination, sequence=sequence)
         self._teller.station(work, Station.PREFILL_QUEUED, tokens=len(work.context))
         return waiting
+
+    def _keeps(self, work: Work) -> bool:
+        return self._retention.attempt_of(work.request) == work.attempt
+
+    def _check_keeping(self, work: Work, pages: int) -> None:
+        """Raises Refused, or AlreadyExists while another attempt's pages are kept."""
+        if work.request in self._retention:
+            raise AlreadyExists(message=f"the pages of another attempt of {work.request} are kept here")
+        coming = [prompt.work for prompt in self._prompts.values() if prompt.destination is None]
+        coming_pages = sum(self._layout.pages_for(len(each.context)) for each in coming)
+        self._retention.check_room(pages, coming_requests=len(coming), coming_pages=coming_pages)
+
+    def gather_kept(self, request: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+        """Copy kept pages out. Raises Fenced when they are gone."""
+        self._retention.gather(request, attempt, run, view)
+
+    def release_kept(self, request: RequestId, attempt: int) -> None:
+        """Kept pages were fetched, or nobody came for them. Idempotent."""
+        self._retention.release(request, attempt)
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
@@ -107,6 +132,7 @@ class PrefillCore:
             if is_meant(prompt.work):
                 self.counters.aborted += 1
                 self._drop(prompt, why)
+        self.counters.aborted += self._retention.give_up(is_meant)
 
     # One turn
 
@@ -130,6 +156,7 @@ class PrefillCore:
                     prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time", reservation_stands=True
                 )
                 self._drop(prompt, "deadline")
+        self.counters.expired += self._retention.give_up(lambda work: now >= work.deadline)
 
     def _step(self) -> bool:
         self._admit()
@@ -205,11 +232,11 @@ class PrefillCore:
             prompt = self._prompts[source]
             work, sequence = prompt.work, self._batch[source]
             self._teller.tell(work, prefill_done(work, sequence.num_cached))
-            if all(draw.finish is not None for draw in draws):
+            if prompt.destination is not None and all(draw.finish is not None for draw in draws):
                 self.counters.finished += 1
                 self._drop(prompt, "finished at its first token")
                 continue
-            prompt.finale = Finale(
+            finale = Finale(
                 first_tokens=tuple(
                     FirstToken(choice=draw.choice.index, token=draw.token, logprobs=draw.logprobs) for draw in draws
                 ),
@@ -217,8 +244,16 @@ class PrefillCore:
                 cached_tokens=sequence.num_cached,
                 prompt_logprobs=tuple(sequence.prompt_scores),
             )
+            if prompt.destination is None:
+                # Whether the answer is over with its first token is for whoever fetches it to say.
+                self._retention.keep(work, tuple(sequence.pages), finale)
+                self._finish(prompt)
+            else:
+                prompt.finale = finale
 
     def _plan_export(self, prompt: Prompt) -> None:
+        if prompt.destination is None:
+            return
         self._gatherer.plan(prompt, computed=self._batch[prompt.sequence].num_computed)
         if prompt.is_drained:
             self._finish(prompt)

@@ -35,6 +35,7 @@ class Gatherer:
 
         A finale that comes after its last page was sent, or to a worker that holds every page, travels alone.
         """
+        assert prompt.destination is not None, f"{prompt.sequence} has no destination"
         runs = plan_runs(
             held_pages=prompt.destination.held_pages,
             tokens_before=prompt.planned_tokens,
@@ -67,6 +68,7 @@ class Gatherer:
         return gathered
 
     def _run_ready(self, prompt: Prompt, run: PageRun, staging: Staging | None) -> RunReady:
+        assert prompt.destination is not None, f"{prompt.sequence} has no destination"
         return RunReady(
             router=prompt.work.router,
             request=prompt.work.request,

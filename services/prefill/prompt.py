@@ -24,14 +24,20 @@ class PrefillCounters:
     aborted: int = 0
     expired: int = 0
     finished: int = 0
+    kept: int = 0
+    """Prompts whose pages were kept for a fetch."""
+    refused_keeps: int = 0
 
 
 @dataclass(slots=True)
 class Prompt:
-    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order."""
+    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order.
+
+    Without a destination its pages are kept when it is read, for whoever fetches them.
+    """
 
     work: Work
-    destination: Destination
+    destination: Destination | None
     sequence: SequenceId
     planned_tokens: int = 0
     ready: deque[PageRun] = field(default_factory=deque)

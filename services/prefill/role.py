@@ -13,7 +13,8 @@ from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import prefill_pb2_grpc
 from services.prefill.core import PrefillCore
-from services.prefill.messages import ExportDropped, Exporting, PrefillEvent, RunReady
+from services.prefill.kept import KeptPages
+from services.prefill.messages import ExportDropped, Exporting, PagesDropped, PagesKept, PrefillEvent, RunReady
 from services.prefill.servicer import PrefillServicer
 from services.prefill.shipping import Shipping
 
@@ -22,7 +23,14 @@ class PrefillRole:
     """RoleSide of a prefill worker."""
 
     def __init__(
-        self, *, node: WorkerNode[PrefillEvent], core: PrefillCore, rules: Rules, outcome_s: float, clock: Clock
+        self,
+        *,
+        node: WorkerNode[PrefillEvent],
+        core: PrefillCore,
+        rules: Rules,
+        outcome_s: float,
+        lease_s: float,
+        clock: Clock,
     ) -> None:
         self._node = node
         self._core = core
@@ -37,6 +45,8 @@ class PrefillRole:
             clock=clock,
         )
 
+        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, tell=node.tell, lease_s=lease_s)
+
     def services(self) -> Sequence[Service]:
         add = partial(prefill_pb2_grpc.add_PrefillServiceServicer_to_server, self._servicer)
         return [Service(name="baton.v1.PrefillService", add=add)]
@@ -47,6 +57,10 @@ class PrefillRole:
                 self._shipping.ready(event)
             case ExportDropped():
                 self._shipping.dropped(event)
+            case PagesKept():
+                self._kept.kept(event)
+            case PagesDropped():
+                self._kept.dropped(event)
             case _:
                 assert_never(event)
 

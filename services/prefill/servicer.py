@@ -41,10 +41,13 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         return prefill_pb2.PrefillResponse(queue_position=ahead)
 
 
-def _destination(request: prefill_pb2.PrefillRequest) -> Destination:
-    if not request.HasField("destination") or not request.destination.reservation_id:
+def _destination(request: prefill_pb2.PrefillRequest) -> Destination | None:
+    """None: the pages are to be kept here."""
+    if not request.HasField("destination"):
+        return None
+    if not request.destination.reservation_id:
         raise InvalidRequest(
-            message="a prompt without a promise: reserve pages on a decode worker first",
+            message="a destination without a promise: reserve pages on a decode worker first",
             violations=(FieldViolation(field="destination.reservation_id", description="must name a promise"),),
         )
     return Destination(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, InternalError, Reason, Refused
-from common.core.events import PrefillDone, PromptScored, StationReached, TokensEmitted, WorkFailed
+from common.core.events import PrefillDone, PromptScored, StationReached, TicketIssued, TokensEmitted, WorkFailed
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.worker import Role
@@ -163,8 +163,8 @@ class Leg:
         event = arrival.event
         if isinstance(event, WorkerLost):
             await self._take_loss(arrival.worker, event)
-        elif not self._is_ours(arrival.worker, event.attempt):
-            self._record.note_stale()
+        elif isinstance(event, TicketIssued) or not self._is_ours(arrival.worker, event.attempt):
+            self._record.note_stale()  # a leg names the destination of every prompt: no ticket is meant for it
         elif isinstance(event, TokensEmitted):
             self._take_tokens(arrival.worker, event)
         elif isinstance(event, PromptScored):

@@ -19,7 +19,7 @@ from services.decode.reservations import Opening, Promise
 from services.decode.scheduler import DecodeLimits
 from services.prefill.app import compose as compose_prefill
 from services.prefill.core import PrefillCore
-from services.prefill.messages import Destination, ExportDropped, RunReady
+from services.prefill.messages import Destination, ExportDropped, PagesDropped, PagesKept, RunReady
 from services.prefill.scheduler import PrefillLimits
 from tests.engine.rig import LAYOUT, PAGE_SIZE, Rig, make_rig
 
@@ -117,7 +117,7 @@ class Relay:
                 case RunReady():
                     self.land(event)
                     carried = True
-                case ExportDropped() | Stepped() | Owned():
+                case ExportDropped() | PagesKept() | PagesDropped() | Stepped() | Owned():
                     pass
         return carried
 

@@ -13,6 +13,7 @@ from common.core.events import (
     PrefillDone,
     PromptScored,
     StationReached,
+    TicketIssued,
     TokensEmitted,
     WorkEvent,
     WorkFailed,
@@ -20,6 +21,7 @@ from common.core.events import (
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, TokenId, WorkerId, WorkerRef
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason, Priority, TokenSampling, Work
+from common.core.ticket import Ticket
 from common.core.worker import LoadReport, PageCounts, Role
 from common.rpc.convert.events import message_from_wire, message_to_wire
 from common.rpc.convert.work import work_from_wire, work_to_wire
@@ -143,6 +145,20 @@ events: st.SearchStrategy[WorkEvent] = st.one_of(
         prompt_tokens=small,
         cached_tokens=small,
         computed_tokens=small,
+    ),
+    st.builds(
+        TicketIssued,
+        request=names,
+        attempt=st.integers(1, 9),
+        ticket=st.builds(
+            Ticket,
+            holder=st.builds(WorkerRef, worker=names.map(WorkerId), epoch=epochs, address=names),
+            request=names,
+            num_pages=small,
+            lease_s=st.integers(0, 1 << 20).map(lambda ms: ms / 1000),
+            nonce=st.binary(max_size=16),
+            signature=st.binary(max_size=32),
+        ),
     ),
     st.builds(
         WorkFailed,

@@ -264,13 +264,25 @@ class Sink:
 
 
 def expect(
-    end: KvEndpoint, total_pages: int, *, held: int = 0, attempt: int = 1, name: str = "res-1", sink: Sink | None = None
+    end: KvEndpoint,
+    total_pages: int,
+    *,
+    held: int = 0,
+    attempt: int = 1,
+    name: str = "res-1",
+    sink: Sink | None = None,
+    must_begin_s: float | None = None,
 ) -> tuple[Sink, TransferId]:
     """A promise at `end`, ready to be filled."""
     sink = sink or Sink(end)
     transfer = TransferId(reservation=ReservationId(name), attempt=attempt)
     expectation = Expectation(
-        transfer=transfer, request=REQUEST, total_pages=total_pages, held_pages=held, page_bytes=PAGE
+        transfer=transfer,
+        request=REQUEST,
+        total_pages=total_pages,
+        held_pages=held,
+        page_bytes=PAGE,
+        must_begin_s=must_begin_s,
     )
     end.inbound.expect(expectation, sink)
     return sink, transfer

@@ -6,6 +6,7 @@ from hypothesis import given
 
 from common.core.errors import InvalidRequest, Mismatch, Reason
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId, WorkerId, WorkerRef
+from common.core.ticket import Ticket
 from common.rpc.convert import kv
 from common.transfer.messages import (
     Fetch,
@@ -19,7 +20,6 @@ from common.transfer.messages import (
     PageRun,
     Pair,
     ProbeReport,
-    Ticket,
     TransferRef,
 )
 from protos.baton.v1 import kv_pb2
@@ -88,7 +88,16 @@ def test_an_outcome_survives(outcome: Outcome) -> None:
     assert kv.outcome_from_wire(kv.outcome_to_wire(outcome)) == outcome
 
 
-@given(fetch=st.builds(Fetch, ticket=tickets, transfer=transfers, receiver=workers, held_pages=small))
+@given(
+    fetch=st.builds(
+        Fetch,
+        ticket=tickets,
+        transfer=transfers,
+        receiver=workers,
+        held_pages=small,
+        context_digest=st.binary(max_size=16),
+    )
+)
 def test_a_fetch_with_its_ticket_survives(fetch: Fetch) -> None:
     assert kv.fetch_from_wire(kv.fetch_to_wire(fetch)) == fetch
 

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from common.core.errors import Fenced, InvalidRequest, Reason
 from common.core.ids import RequestId, TransferId
+from common.core.ticket import Ticket
 from common.kv.staging import Staging
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
-from common.transfer.messages import Fetch, PageRun, Ticket, TransferRef
+from common.transfer.messages import Fetch, PageRun, TransferRef
 from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data
 
 KEPT = RequestId("req-kept")
@@ -26,13 +28,20 @@ class Source:
     def retained(self, request: RequestId) -> Retained | None:
         if request != KEPT or KEPT in self.released:
             return None
-        return Retained(num_pages=self.num_pages, finale=finale(self.num_pages))
+        return Retained(num_pages=self.num_pages, finale=finale(self.num_pages), context_digest=b"mine")
 
     async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
         staging.view[: run.num_pages * PAGE] = run_data(run)
 
     def release(self, request: RequestId) -> None:
         self.released.append(request)
+
+
+class GoneSource(Source):
+    """Agrees, and has nothing any more when the pages are wanted."""
+
+    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+        raise Fenced(message="gone")
 
 
 async def couple(rig: Rig, held: int = 0) -> tuple[Source, Ticket, Fetch, Sink]:
@@ -47,7 +56,7 @@ async def couple(rig: Rig, held: int = 0) -> tuple[Source, Ticket, Fetch, Sink]:
 def fetch_of(ticket: Ticket, caller: KvEndpoint, transfer: TransferId, held: int) -> Fetch:
     me = caller.me
     ref = TransferRef(transfer=transfer, request=REQUEST, sender_epoch=ticket.holder.epoch, receiver_epoch=me.epoch)
-    return Fetch(ticket=ticket, transfer=ref, receiver=me, held_pages=held)
+    return Fetch(ticket=ticket, transfer=ref, receiver=me, held_pages=held, context_digest=b"mine")
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -101,6 +110,29 @@ async def test_a_caller_that_is_gone_costs_the_holder_nothing() -> None:
         sent = rig.ends[fetch.ticket.holder.worker].snapshot().sent
         assert sent.incidents["fetch_failed"] == 1
         assert sent.in_flight == 0
+
+
+async def test_pages_of_another_context_are_not_pushed_and_not_kept_any_longer() -> None:
+    async with rigged() as rig:
+        source, _, fetch, sink = await couple(rig)
+        peer = rig.ends[fetch.receiver.worker]._peers.at(fetch.ticket.holder)
+        with pytest.raises(Fenced) as caught:
+            await peer.fetch(replace(fetch, context_digest=b"other"), timeout_s=1.0)
+        assert caught.value.reason is Reason.TICKET_INVALID
+        assert source.released == [KEPT]
+        assert sink.pages == {}
+
+
+async def test_a_push_that_never_begins_fails_the_transfer_in_its_own_time() -> None:
+    """The holder agreed, and lost the pages before its first run: nothing else would tell the caller."""
+    async with rigged() as rig:
+        holder, caller = await rig.add("p", source=GoneSource()), await rig.add("d")
+        ticket = holder.mint_ticket(KEPT, num_pages=7, lease_s=0.4)
+        sink, transfer = expect(caller, 7, must_begin_s=0.3)
+        await caller.pull(ticket, transfer, REQUEST, held_pages=0, context_digest=b"mine")
+        await until(lambda: sink.failures)
+        assert sink.failures[0].reason is Reason.TRANSFER_TIMEOUT
+        assert caller.snapshot().received.started == 0
 
 
 async def test_a_worker_that_retains_nothing_refuses() -> None:

@@ -123,7 +123,7 @@ async def test_fetch_and_probe_over_grpc(network: LoopbackNetwork) -> None:
         ticket = holder.mint_ticket(KEPT, num_pages=7, lease_s=2.0)
         sink, transfer_id = expect(caller, 7)
         ref = TransferRef(transfer=transfer_id, request=REQUEST, sender_epoch=at.epoch, receiver_epoch=where.epoch)
-        fetch = Fetch(ticket=ticket, transfer=ref, receiver=where, held_pages=0)
+        fetch = Fetch(ticket=ticket, transfer=ref, receiver=where, held_pages=0, context_digest=b"mine")
         assert await GrpcPeers(caller._peers._dialer).at(at).fetch(fetch, timeout_s=2.0) == 7  # type: ignore[attr-defined]
         await until(lambda: source.released)
         assert len(sink.pages) == 7

@@ -20,6 +20,18 @@ def office(seed: int = 1) -> tuple[TicketOffice, ManualClock]:
     return TicketOffice(ME, clock=clock, entropy=SeededEntropy(seed)), clock
 
 
+def test_a_withdrawn_ticket_is_not_valid_and_does_not_expire_later() -> None:
+    tickets, clock = office()
+    ticket = tickets.mint(RequestId("req-1"), num_pages=3, lease_s=5.0)
+    other = tickets.mint(RequestId("req-2"), num_pages=3, lease_s=5.0)
+    tickets.withdraw(RequestId("req-1"))
+    with pytest.raises(Fenced):
+        tickets.redeem(ticket, TRANSFER)
+    tickets.redeem(other, TRANSFER)
+    clock.advance(6.0)
+    assert tickets.expire() == ()
+
+
 def test_a_ticket_is_good_for_one_transfer_however_often_it_is_shown() -> None:
     tickets, _ = office()
     ticket = tickets.mint(RequestId("req-1"), num_pages=3, lease_s=5.0)

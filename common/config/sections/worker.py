@@ -229,3 +229,19 @@ class TransferSection:
         minimum=0.1,
         maximum=600,
     )
+    max_kept: int = knob(
+        64,
+        owner="services/prefill",
+        unit="requests",
+        reason="prompts whose pages wait for a Fetch: a decode batch's worth, more would only outlive their leases",
+        minimum=1,
+        maximum=4096,
+    )
+    kept_share: float = knob(
+        0.5,
+        owner="services/prefill",
+        unit="share of all pages",
+        reason="pages that wait for a Fetch; the other half stays for prompts being read, whoever forgets to come",
+        minimum=0.01,
+        maximum=0.95,
+    )

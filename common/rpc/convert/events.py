@@ -8,12 +8,14 @@ from common.core.events import (
     PrefillDone,
     PromptScored,
     StationReached,
+    TicketIssued,
     TokensEmitted,
     WorkEvent,
     WorkFailed,
 )
 from common.core.ids import RequestId, TokenId
 from common.rpc.convert.fields import FINISHES, ROLES, finish_from_wire, refuse, require, role_from_wire
+from common.rpc.convert.kv import ticket_from_wire, ticket_to_wire
 from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
 from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_wire, worker_to_wire
 from protos.baton.v1 import worker_pb2
@@ -59,6 +61,8 @@ def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
                     computed_tokens=event.computed_tokens,
                 )
             )
+        case TicketIssued():
+            wire.ticket.ticket.CopyFrom(ticket_to_wire(event.ticket))
         case WorkFailed():
             wire.failed.CopyFrom(
                 worker_pb2.FailedEvent(
@@ -102,6 +106,9 @@ def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
                 cached_tokens=done.cached_tokens,
                 computed_tokens=done.computed_tokens,
             )
+        case "ticket":
+            ticket = ticket_from_wire(message.ticket.ticket)
+            return TicketIssued(request=request, attempt=attempt, ticket=ticket)
         case "failed":
             failed = message.failed
             return WorkFailed(

@@ -2,6 +2,7 @@
 
 from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId
+from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
 from common.rpc.convert.fields import require
 from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
@@ -18,7 +19,6 @@ from common.transfer.messages import (
     PageRun,
     Pair,
     ProbeReport,
-    Ticket,
     TransferRef,
 )
 from protos.baton.v1 import kv_pb2, types_pb2
@@ -239,6 +239,7 @@ def fetch_to_wire(fetch: Fetch) -> kv_pb2.FetchRequest:
         transfer=transfer_to_wire(fetch.transfer),
         receiver=worker_to_wire(fetch.receiver),
         held_pages=fetch.held_pages,
+        context_digest=fetch.context_digest,
     )
 
 
@@ -248,6 +249,7 @@ def fetch_from_wire(message: kv_pb2.FetchRequest) -> Fetch:
         transfer=transfer_from_wire(message.transfer),
         receiver=worker_from_wire(message.receiver),
         held_pages=message.held_pages,
+        context_digest=message.context_digest,
     )
 
 

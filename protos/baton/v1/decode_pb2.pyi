@@ -3,6 +3,7 @@
 isort:skip_file
 Writing tokens. Served by decode workers, called by routers."""
 
+from protos.baton.v1 import kv_pb2 as _kv_pb2
 from protos.baton.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -22,16 +23,22 @@ class ReserveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORK_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def work(self) -> _types_pb2.Work: ...
+    @_builtins.property
+    def ticket(self) -> _kv_pb2.Ticket:
+        """Pages that a prefill worker keeps already: fetched from there at once. Absent: a prefill worker will be told."""
+
     def __init__(
         self,
         *,
         work: _types_pb2.Work | None = ...,
+        ticket: _kv_pb2.Ticket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -530,7 +530,10 @@ class FetchRequest(_message.Message):
     TRANSFER_FIELD_NUMBER: _builtins.int
     RECEIVER_FIELD_NUMBER: _builtins.int
     HELD_PAGES_FIELD_NUMBER: _builtins.int
+    CONTEXT_DIGEST_FIELD_NUMBER: _builtins.int
     held_pages: _builtins.int
+    context_digest: _builtins.bytes
+    """Digest of the context that the reservation is for: the holder pushes the pages of no other."""
     @_builtins.property
     def ticket(self) -> Global___Ticket: ...
     @_builtins.property
@@ -544,10 +547,11 @@ class FetchRequest(_message.Message):
         transfer: Global___TransferRef | None = ...,
         receiver: _types_pb2.WorkerRef | None = ...,
         held_pages: _builtins.int = ...,
+        context_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receiver", b"receiver", "ticket", b"ticket", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_pages", b"held_pages", "receiver", b"receiver", "ticket", b"ticket", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_digest", b"context_digest", "held_pages", b"held_pages", "receiver", b"receiver", "ticket", b"ticket", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ class PrefillRequest(_message.Message):
     def work(self) -> _types_pb2.Work: ...
     @_builtins.property
     def destination(self) -> Global___Destination:
-        """Where the pages go. Absent: pages are kept under a lease for Fetch, and the response carries a ticket later."""
+        """Where the pages go. Absent: they are kept under a lease, and WorkEvent.ticket is the right to fetch them."""
 
     def __init__(
         self,

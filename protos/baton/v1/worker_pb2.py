@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.baton.v1 import kv_pb2 as baton_dot_v1_dot_kv__pb2
 from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/worker.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"7\n\x10SubscribeRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\"\x93\x01\n\x11SubscribeResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12#\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x13.baton.v1.WorkEvent\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\"\xa0\x02\n\tWorkEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\'\n\x06tokens\x18\x03 \x01(\x0b\x32\x15.baton.v1.TokensEventH\x00\x12\x32\n\x0cprefill_done\x18\x04 \x01(\x0b\x32\x1a.baton.v1.PrefillDoneEventH\x00\x12\'\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x15.baton.v1.FailedEventH\x00\x12)\n\x07station\x18\x06 \x01(\x0b\x32\x16.baton.v1.StationEventH\x00\x12\x34\n\rprompt_scored\x18\x07 \x01(\x0b\x32\x1b.baton.v1.PromptScoredEventH\x00\x42\x07\n\x05\x65vent\"\xd1\x01\n\x0bTokensEvent\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\r\x12\x15\n\ttoken_ids\x18\x03 \x03(\rB\x02\x10\x01\x12-\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x16.baton.v1.FinishReason\x12\x1a\n\rstop_token_id\x18\x05 \x01(\rH\x00\x88\x01\x01\x12)\n\x08logprobs\x18\x06 \x03(\x0b\x32\x17.baton.v1.TokenLogprobsB\x10\n\x0e_stop_token_id\"V\n\x11PromptScoredEvent\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\r\x12)\n\x08logprobs\x18\x02 \x03(\x0b\x32\x17.baton.v1.TokenLogprobs\"Y\n\x10PrefillDoneEvent\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x17\n\x0f\x63omputed_tokens\x18\x03 \x01(\r\"h\n\x0b\x46\x61iledEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1c\n\x04role\x18\x03 \x01(\x0e\x32\x0e.baton.v1.Role\x12\x1a\n\x12reservation_stands\x18\x04 \x01(\x08\"\x8b\x01\n\x0cStationEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x30\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32!.baton.v1.StationEvent.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"]\n\x11\x43\x61ncelWorkRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.baton.v1.CancelItem\"V\n\nCancelItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x07\x63hoices\x18\x04 \x03(\rB\x02\x10\x01\"\x14\n\x12\x43\x61ncelWorkResponse\"\x12\n\x10GetStatusRequest\"\x9d\x02\n\x11GetStatusResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12$\n\x06layout\x18\x03 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\r\n\x05state\x18\x05 \x01(\t\x12;\n\x08\x63ounters\x18\x06 \x03(\x0b\x32).baton.v1.GetStatusResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\" \n\x0c\x44rainRequest\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\")\n\rDrainResponse\x12\x18\n\x10\x61\x63tive_sequences\x18\x01 \x01(\r\"\x8d\x03\n\nLoadReport\x12\x18\n\x10waiting_requests\x18\x01 \x01(\r\x12\x19\n\x11running_sequences\x18\x02 \x01(\r\x12\x16\n\x0ewaiting_tokens\x18\x03 \x01(\x04\x12\x13\n\x0btotal_pages\x18\x04 \x01(\r\x12\x12\n\nfree_pages\x18\x05 \x01(\r\x12\x16\n\x0epromised_pages\x18\x06 \x01(\r\x12\x18\n\x10referenced_pages\x18\x07 \x01(\r\x12\x14\n\x0c\x63\x61\x63hed_pages\x18\x08 \x01(\r\x12\x1b\n\x13outstanding_exports\x18\t \x01(\r\x12\x14\n\x0cstep_seconds\x18\n \x01(\x01\x12\x12\n\nstep_batch\x18\x0b \x01(\r\x12\x19\n\x11tokens_per_second\x18\x0c \x01(\x01\x12\r\n\x05steps\x18\r \x01(\x04\x12!\n\x04\x63ost\x18\x0e \x01(\x0b\x32\x13.baton.v1.CostModel\x12\x15\n\rmax_sequences\x18\x0f \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x10 \x01(\x04\"\xd8\x01\n\tCostModel\x12\x0e\n\x06step_s\x18\x01 \x01(\x01\x12\x16\n\x0e\x65xtend_token_s\x18\x02 \x01(\x01\x12\x15\n\rextend_pair_s\x18\x03 \x01(\x01\x12\x14\n\x0c\x64\x65\x63ode_row_s\x18\x04 \x01(\x01\x12\x18\n\x10\x64\x65\x63ode_context_s\x18\x05 \x01(\x01\x12\x12\n\ntransfer_s\x18\x06 \x01(\x01\x12\x17\n\x0ftransfer_byte_s\x18\x07 \x01(\x01\x12\x11\n\tnum_steps\x18\x08 \x01(\x04\x12\r\n\x05\x61ge_s\x18\t \x01(\x01\x12\r\n\x05\x65rror\x18\n \x01(\x01\x32\xa0\x02\n\rWorkerService\x12\x46\n\tSubscribe\x12\x1a.baton.v1.SubscribeRequest\x1a\x1b.baton.v1.SubscribeResponse0\x01\x12G\n\nCancelWork\x12\x1b.baton.v1.CancelWorkRequest\x1a\x1c.baton.v1.CancelWorkResponse\x12\x44\n\tGetStatus\x12\x1a.baton.v1.GetStatusRequest\x1a\x1b.baton.v1.GetStatusResponse\x12\x38\n\x05\x44rain\x12\x16.baton.v1.DrainRequest\x1a\x17.baton.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/worker.proto\x12\x08\x62\x61ton.v1\x1a\x11\x62\x61ton/v1/kv.proto\x1a\x14\x62\x61ton/v1/types.proto\"7\n\x10SubscribeRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\"\x93\x01\n\x11SubscribeResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12#\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x13.baton.v1.WorkEvent\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\"\xc9\x02\n\tWorkEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\'\n\x06tokens\x18\x03 \x01(\x0b\x32\x15.baton.v1.TokensEventH\x00\x12\x32\n\x0cprefill_done\x18\x04 \x01(\x0b\x32\x1a.baton.v1.PrefillDoneEventH\x00\x12\'\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x15.baton.v1.FailedEventH\x00\x12)\n\x07station\x18\x06 \x01(\x0b\x32\x16.baton.v1.StationEventH\x00\x12\x34\n\rprompt_scored\x18\x07 \x01(\x0b\x32\x1b.baton.v1.PromptScoredEventH\x00\x12\'\n\x06ticket\x18\x08 \x01(\x0b\x32\x15.baton.v1.TicketEventH\x00\x42\x07\n\x05\x65vent\"\xd1\x01\n\x0bTokensEvent\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\r\x12\x15\n\ttoken_ids\x18\x03 \x03(\rB\x02\x10\x01\x12-\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x16.baton.v1.FinishReason\x12\x1a\n\rstop_token_id\x18\x05 \x01(\rH\x00\x88\x01\x01\x12)\n\x08logprobs\x18\x06 \x03(\x0b\x32\x17.baton.v1.TokenLogprobsB\x10\n\x0e_stop_token_id\"V\n\x11PromptScoredEvent\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\r\x12)\n\x08logprobs\x18\x02 \x03(\x0b\x32\x17.baton.v1.TokenLogprobs\"/\n\x0bTicketEvent\x12 \n\x06ticket\x18\x01 \x01(\x0b\x32\x10.baton.v1.Ticket\"Y\n\x10PrefillDoneEvent\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x17\n\x0f\x63omputed_tokens\x18\x03 \x01(\r\"h\n\x0b\x46\x61iledEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1c\n\x04role\x18\x03 \x01(\x0e\x32\x0e.baton.v1.Role\x12\x1a\n\x12reservation_stands\x18\x04 \x01(\x08\"\x8b\x01\n\x0cStationEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x30\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32!.baton.v1.StationEvent.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"]\n\x11\x43\x61ncelWorkRequest\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.baton.v1.CancelItem\"V\n\nCancelItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x07\x63hoices\x18\x04 \x03(\rB\x02\x10\x01\"\x14\n\x12\x43\x61ncelWorkResponse\"\x12\n\x10GetStatusRequest\"\x9d\x02\n\x11GetStatusResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12$\n\x06layout\x18\x03 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\r\n\x05state\x18\x05 \x01(\t\x12;\n\x08\x63ounters\x18\x06 \x03(\x0b\x32).baton.v1.GetStatusResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\" \n\x0c\x44rainRequest\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\")\n\rDrainResponse\x12\x18\n\x10\x61\x63tive_sequences\x18\x01 \x01(\r\"\x8d\x03\n\nLoadReport\x12\x18\n\x10waiting_requests\x18\x01 \x01(\r\x12\x19\n\x11running_sequences\x18\x02 \x01(\r\x12\x16\n\x0ewaiting_tokens\x18\x03 \x01(\x04\x12\x13\n\x0btotal_pages\x18\x04 \x01(\r\x12\x12\n\nfree_pages\x18\x05 \x01(\r\x12\x16\n\x0epromised_pages\x18\x06 \x01(\r\x12\x18\n\x10referenced_pages\x18\x07 \x01(\r\x12\x14\n\x0c\x63\x61\x63hed_pages\x18\x08 \x01(\r\x12\x1b\n\x13outstanding_exports\x18\t \x01(\r\x12\x14\n\x0cstep_seconds\x18\n \x01(\x01\x12\x12\n\nstep_batch\x18\x0b \x01(\r\x12\x19\n\x11tokens_per_second\x18\x0c \x01(\x01\x12\r\n\x05steps\x18\r \x01(\x04\x12!\n\x04\x63ost\x18\x0e \x01(\x0b\x32\x13.baton.v1.CostModel\x12\x15\n\rmax_sequences\x18\x0f \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x10 \x01(\x04\"\xd8\x01\n\tCostModel\x12\x0e\n\x06step_s\x18\x01 \x01(\x01\x12\x16\n\x0e\x65xtend_token_s\x18\x02 \x01(\x01\x12\x15\n\rextend_pair_s\x18\x03 \x01(\x01\x12\x14\n\x0c\x64\x65\x63ode_row_s\x18\x04 \x01(\x01\x12\x18\n\x10\x64\x65\x63ode_context_s\x18\x05 \x01(\x01\x12\x12\n\ntransfer_s\x18\x06 \x01(\x01\x12\x17\n\x0ftransfer_byte_s\x18\x07 \x01(\x01\x12\x11\n\tnum_steps\x18\x08 \x01(\x04\x12\r\n\x05\x61ge_s\x18\t \x01(\x01\x12\r\n\x05\x65rror\x18\n \x01(\x01\x32\xa0\x02\n\rWorkerService\x12\x46\n\tSubscribe\x12\x1a.baton.v1.SubscribeRequest\x1a\x1b.baton.v1.SubscribeResponse0\x01\x12G\n\nCancelWork\x12\x1b.baton.v1.CancelWorkRequest\x1a\x1c.baton.v1.CancelWorkResponse\x12\x44\n\tGetStatus\x12\x1a.baton.v1.GetStatusRequest\x1a\x1b.baton.v1.GetStatusResponse\x12\x38\n\x05\x44rain\x12\x16.baton.v1.DrainRequest\x1a\x17.baton.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,44 +41,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELITEM'].fields_by_name['choices']._serialized_options = b'\020\001'
   _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._loaded_options = None
   _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_options = b'8\001'
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=57
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=112
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=115
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=262
-  _globals['_WORKEVENT']._serialized_start=265
-  _globals['_WORKEVENT']._serialized_end=553
-  _globals['_TOKENSEVENT']._serialized_start=556
-  _globals['_TOKENSEVENT']._serialized_end=765
-  _globals['_PROMPTSCOREDEVENT']._serialized_start=767
-  _globals['_PROMPTSCOREDEVENT']._serialized_end=853
-  _globals['_PREFILLDONEEVENT']._serialized_start=855
-  _globals['_PREFILLDONEEVENT']._serialized_end=944
-  _globals['_FAILEDEVENT']._serialized_start=946
-  _globals['_FAILEDEVENT']._serialized_end=1050
-  _globals['_STATIONEVENT']._serialized_start=1053
-  _globals['_STATIONEVENT']._serialized_end=1192
-  _globals['_STATIONEVENT_FACTSENTRY']._serialized_start=1148
-  _globals['_STATIONEVENT_FACTSENTRY']._serialized_end=1192
-  _globals['_CANCELWORKREQUEST']._serialized_start=1194
-  _globals['_CANCELWORKREQUEST']._serialized_end=1287
-  _globals['_CANCELITEM']._serialized_start=1289
-  _globals['_CANCELITEM']._serialized_end=1375
-  _globals['_CANCELWORKRESPONSE']._serialized_start=1377
-  _globals['_CANCELWORKRESPONSE']._serialized_end=1397
-  _globals['_GETSTATUSREQUEST']._serialized_start=1399
-  _globals['_GETSTATUSREQUEST']._serialized_end=1417
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1420
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1705
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=1658
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=1705
-  _globals['_DRAINREQUEST']._serialized_start=1707
-  _globals['_DRAINREQUEST']._serialized_end=1739
-  _globals['_DRAINRESPONSE']._serialized_start=1741
-  _globals['_DRAINRESPONSE']._serialized_end=1782
-  _globals['_LOADREPORT']._serialized_start=1785
-  _globals['_LOADREPORT']._serialized_end=2182
-  _globals['_COSTMODEL']._serialized_start=2185
-  _globals['_COSTMODEL']._serialized_end=2401
-  _globals['_WORKERSERVICE']._serialized_start=2404
-  _globals['_WORKERSERVICE']._serialized_end=2692
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=76
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=131
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=134
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=281
+  _globals['_WORKEVENT']._serialized_start=284
+  _globals['_WORKEVENT']._serialized_end=613
+  _globals['_TOKENSEVENT']._serialized_start=616
+  _globals['_TOKENSEVENT']._serialized_end=825
+  _globals['_PROMPTSCOREDEVENT']._serialized_start=827
+  _globals['_PROMPTSCOREDEVENT']._serialized_end=913
+  _globals['_TICKETEVENT']._serialized_start=915
+  _globals['_TICKETEVENT']._serialized_end=962
+  _globals['_PREFILLDONEEVENT']._serialized_start=964
+  _globals['_PREFILLDONEEVENT']._serialized_end=1053
+  _globals['_FAILEDEVENT']._serialized_start=1055
+  _globals['_FAILEDEVENT']._serialized_end=1159
+  _globals['_STATIONEVENT']._serialized_start=1162
+  _globals['_STATIONEVENT']._serialized_end=1301
+  _globals['_STATIONEVENT_FACTSENTRY']._serialized_start=1257
+  _globals['_STATIONEVENT_FACTSENTRY']._serialized_end=1301
+  _globals['_CANCELWORKREQUEST']._serialized_start=1303
+  _globals['_CANCELWORKREQUEST']._serialized_end=1396
+  _globals['_CANCELITEM']._serialized_start=1398
+  _globals['_CANCELITEM']._serialized_end=1484
+  _globals['_CANCELWORKRESPONSE']._serialized_start=1486
+  _globals['_CANCELWORKRESPONSE']._serialized_end=1506
+  _globals['_GETSTATUSREQUEST']._serialized_start=1508
+  _globals['_GETSTATUSREQUEST']._serialized_end=1526
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1529
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1814
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=1767
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=1814
+  _globals['_DRAINREQUEST']._serialized_start=1816
+  _globals['_DRAINREQUEST']._serialized_end=1848
+  _globals['_DRAINRESPONSE']._serialized_start=1850
+  _globals['_DRAINRESPONSE']._serialized_end=1891
+  _globals['_LOADREPORT']._serialized_start=1894
+  _globals['_LOADREPORT']._serialized_end=2291
+  _globals['_COSTMODEL']._serialized_start=2294
+  _globals['_COSTMODEL']._serialized_end=2510
+  _globals['_WORKERSERVICE']._serialized_start=2513
+  _globals['_WORKERSERVICE']._serialized_end=2801
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 What every worker is, whatever it computes: its events, its cancellation, its state, its drain. Called by routers."""
 
+from protos.baton.v1 import kv_pb2 as _kv_pb2
 from protos.baton.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -84,6 +85,7 @@ class WorkEvent(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     STATION_FIELD_NUMBER: _builtins.int
     PROMPT_SCORED_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     @_builtins.property
@@ -96,6 +98,8 @@ class WorkEvent(_message.Message):
     def station(self) -> Global___StationEvent: ...
     @_builtins.property
     def prompt_scored(self) -> Global___PromptScoredEvent: ...
+    @_builtins.property
+    def ticket(self) -> Global___TicketEvent: ...
     def __init__(
         self,
         *,
@@ -106,12 +110,13 @@ class WorkEvent(_message.Message):
         failed: Global___FailedEvent | None = ...,
         station: Global___StationEvent | None = ...,
         prompt_scored: Global___PromptScoredEvent | None = ...,
+        ticket: Global___TicketEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "station", b"station", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "station", b"station", "ticket", b"ticket", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "request_id", b"request_id", "station", b"station", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "request_id", b"request_id", "station", b"station", "ticket", b"ticket", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tokens", "prefill_done", "failed", "station", "prompt_scored"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tokens", "prefill_done", "failed", "station", "prompt_scored", "ticket"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -183,6 +188,28 @@ class PromptScoredEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromptScoredEvent: _TypeAlias = PromptScoredEvent  # noqa: Y015
+
+@_typing.final
+class TicketEvent(_message.Message):
+    """The pages of a prompt without a destination are kept: this ticket has them pushed, once, until its lease ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ticket(self) -> _kv_pb2.Ticket: ...
+    def __init__(
+        self,
+        *,
+        ticket: _kv_pb2.Ticket | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TicketEvent: _TypeAlias = TicketEvent  # noqa: Y015
 
 @_typing.final
 class PrefillDoneEvent(_message.Message):
