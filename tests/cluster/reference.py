@@ -8,6 +8,7 @@ from common.core.request import TokenSampling, Work
 from common.engine.batch import Batch
 from common.engine.executor import Executor
 from common.engine.plan import BatchPlan, Extend
+from common.engine.rule import TokenRule
 from common.engine.sim import SimExecutor
 from common.kv.cache import PageCache
 from common.kv.pool import PagePool
@@ -28,14 +29,14 @@ class Reference:
         self._eos_ids = eos_ids
         self._storage: PageStorage = executor.storage
 
-    def answer(self, ask: Ask) -> list[list[int]]:
-        """Token ids by choice."""
+    def answer(self, ask: Ask, rule: TokenRule | None = None) -> list[list[int]]:
+        """Token ids by choice. `rule`: of a constraint, before the first token."""
         layout = self._storage.layout
         cache = PageCache(PagePool(self._storage.num_pages), PrefixIndex(), page_size=layout.page_size)
         batch = Batch(cache=cache, executor=self._executor, layout=layout, eos_ids=self._eos_ids)
         work = _work(ask)
         output: dict[int, list[int]] = {choice.index: [] for choice in work.choices}
-        alive: list[SequenceId] = [batch.add(work, arrived=0.0)]
+        alive: list[SequenceId] = [batch.add(work, arrived=0.0, rule=rule)]
         batch.begin(alive[0])
         while alive:
             extend = tuple(Extend(sequence=each, num_tokens=batch[each].num_pending) for each in alive)
