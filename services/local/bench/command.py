@@ -42,6 +42,8 @@ Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Append every sam
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw medians and ranges as PNG.")]
 Lengths = Annotated[list[int] | None, typer.Option(min=2, metavar="N", help="Prompt tokens; repeatable.")]
 
+Every = Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Between arrivals, per 1,024 of their tokens.")]
+
 BOTH = (Place.ENGINE, Place.RELAY)
 
 
@@ -86,7 +88,7 @@ def interference(
     model: Model = None,
     on: On = None,
     prompt: Lengths = None,
-    every: Annotated[float | None, typer.Option(metavar="SECONDS", help="[1 s per 1,024 tokens]")] = None,
+    every: Every = 1.0,
     seconds: Annotated[float, typer.Option(min=5.0, help="Of each of the two windows.")] = 60.0,
     rounds: Rounds = 1,
     attempts: Attempts = 3,
@@ -143,6 +145,7 @@ def compare(
     select: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A peer; repeatable; else all.")] = None,
     on: Annotated[list[Place] | None, typer.Option(help="Baton's ways; repeatable. [all but engine]")] = None,
     workload: Annotated[list[str] | None, typer.Option(metavar="NAME", help="speed, interference or prefix.")] = None,
+    every: Every = 1.0,
     seconds: Annotated[float, typer.Option(min=5.0, help="Of each window of interference.")] = 20.0,
     rounds: Rounds = 3,
     attempts: Attempts = 3,
@@ -158,7 +161,7 @@ def compare(
     places = on or (Place.RELAY, Place.REPLICAS, Place.COLOCATED)
     workloads: list[Workload] = []
     for kind in workload or ("speed", "interference", "prefix"):
-        workloads += _workloads(kind, seconds)
+        workloads += _workloads(kind, every, seconds)
     lane = _lane()
 
     async def measure() -> None:
@@ -184,21 +187,21 @@ def report(
     run(again())
 
 
-def _workloads(kind: str, seconds: float) -> list[Workload]:
+def _workloads(kind: str, every: float, seconds: float) -> list[Workload]:
     match kind:
         case "speed":
             prefills = [PrefillSpeed(prompt_tokens=length) for length in (512, 2048)]
             return [*prefills, *(DecodeSpeed(num_streams=number) for number in (1, 8, 32))]
         case "interference":
-            return _interferences((1024, 2048), None, seconds)
+            return _interferences((1024, 2048), every, seconds)
         case "prefix":
             return [PrefixReuse()]
         case _:
             raise typer.BadParameter(f"{kind} is none of speed, interference, prefix", param_hint="--workload")
 
 
-def _interferences(lengths: tuple[int, ...], every: float | None, seconds: float) -> list[Workload]:
-    return [Interference(arrival_tokens=length, every_s=every or length / 1024, window_s=seconds) for length in lengths]
+def _interferences(lengths: tuple[int, ...], every: float, seconds: float) -> list[Workload]:
+    return [Interference(arrival_tokens=length, every_s=every * length / 1024, window_s=seconds) for length in lengths]
 
 
 def _wish(
