@@ -108,7 +108,8 @@ class Api:
         await exchange.reply({"prompt": text})
 
     async def embeddings(self, exchange: Exchange, caller: Caller) -> None:
-        del exchange, caller
+        del caller
+        await exchange.body()  # an answer before the request was read whole is lost with the connection
         raise Unsupported(message="embeddings are not served: the model writes text")
 
     async def health(self, exchange: Exchange, caller: Caller) -> None:
