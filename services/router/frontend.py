@@ -15,7 +15,7 @@ from services.router.dispatch import Dispatcher
 from services.router.frontend_messages import asked_from_wire, chat_from_wire, resumed
 from services.router.intake import Intake
 from services.router.language import Language
-from services.router.reply import Context, Reply, flush
+from services.router.reply import Context, Reply, flush, missed_the_end
 from services.router.request import Request
 from services.router.resumption import Resumption
 from services.router.validate import check_ids, refusal
@@ -61,9 +61,11 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(reply.write())
                 await journey.run()
-                await flush(writer)
+                is_told = await flush(writer)
         if journey.error is not None:
             raise journey.error
+        if not is_told:
+            raise missed_the_end(wanted.id)
 
     async def _serve_resumable(self, wanted: Request, context: Context, allowed_s: float) -> None:
         """The journey is not this call's: it goes on when the client is lost."""

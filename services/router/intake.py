@@ -12,7 +12,7 @@ from services.router.asked import Asked, AskedSampling
 from services.router.constraints import Constraints
 from services.router.language import Language
 from services.router.request import Request, TextRules, mint_choices
-from services.router.validate import PRIORITIES, ModelFacts, check, check_length, check_scores
+from services.router.validate import PRIORITIES, ModelFacts, check, check_ids, check_length, check_scores
 
 DEFAULT_MAX_TOKENS = 256
 """Chosen and documented: an answer of a screen, where the client sets no bound and the context has room for it."""
@@ -59,6 +59,8 @@ class Intake:
         check(asked, model=self.model, limits=self._limits)
         constraint = await self._constraints.check(asked)
         prompt = await self._tokens(asked)
+        if asked.token_ids is None:  # a tokenizer may know tokens that the model does not have
+            check_ids("prompt", prompt, self.model)
         check_length(len(prompt), asked.sampling.max_tokens, model=self.model, limits=self._limits)
         check_scores(len(prompt), asked.sampling.prompt_logprobs)
         bad_words = await self._bad_words(asked.sampling)

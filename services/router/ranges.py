@@ -101,7 +101,7 @@ def _lengths(sampling: AskedSampling, limits: RouterSection) -> Found:
         yield _violation("sampling.min_tokens", f"{min_tokens} is over max_tokens {max_tokens}")
     if n is not None and not 1 <= n <= limits.max_n:
         yield _violation("sampling.n", f"{n} is not between 1 and {limits.max_n}")
-    elif (n or 1) > 1 and (n or 1) * (max_tokens or 1) > MAX_OUTPUT_TOKENS:
+    elif (n or 1) > 1 and (n or 1) * (max_tokens or min_tokens or 1) > MAX_OUTPUT_TOKENS:
         yield _violation("sampling.n", f"n x max_tokens is over the budget of {MAX_OUTPUT_TOKENS} tokens")
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from common.core.errors import BatonError
+from common.core.errors import BatonError, Reason, Refused
+from common.core.ids import RequestId
 from common.rpc.deadline import DEADLINE_KEY
 from services.router.delta import Delta
 from services.router.frontend_messages import (
@@ -95,8 +96,18 @@ class Reply:
         return response
 
 
-async def flush(writer: asyncio.Task[None]) -> None:
-    """Waits until the client has taken what it has not read yet; not for one that does not read."""
+async def flush(writer: asyncio.Task[None]) -> bool:
+    """Waits until the client has taken what it has not read yet. False for one that does not read: it lacks the end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(FLUSH_S):
             await writer
+    return not writer.cancelled()
+
+
+def missed_the_end(request: RequestId) -> Refused:
+    """A stream without its last deltas may not look like one that is whole."""
+    return Refused(
+        message=f"{request}: the client did not read its last tokens for {FLUSH_S:.0f} s",
+        reason=Reason.SLOW_READER,
+        quota_subject="stream buffer",
+    )

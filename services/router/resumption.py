@@ -22,7 +22,7 @@ from services.router.dispatch import Dispatcher
 from services.router.intake import DEFAULT_TENANT
 from services.router.journey import Journey
 from services.router.replay import Replay
-from services.router.reply import FLUSH_S
+from services.router.reply import FLUSH_S, missed_the_end
 from services.router.request import Request
 
 MAX_EXPIRED = 4096
@@ -84,7 +84,8 @@ class Held:
     async def attend(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Writes until the request is over and the client has everything. Inside `reading`.
 
-        Raises the error that ended the request, or Fenced when another call took this one's place.
+        Raises the error that ended the request, Fenced when another call took this one's place, or Refused when the
+        client stopped reading before it had the last response.
         """
         self._check_alone()
         self._writer = writer = asyncio.create_task(write())
@@ -103,6 +104,8 @@ class Held:
             writer.result()
         if self.journey.error is not None:
             raise self.journey.error
+        if writer.cancelled():
+            raise missed_the_end(self.request.id)
 
     def _check_alone(self) -> None:
         if self._num_readers > 1:

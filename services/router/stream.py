@@ -84,7 +84,7 @@ class RequestStream:
         self._scores += event.logprobs[known - event.first_position :]
 
     def scores_from(self, position: int, count: int) -> tuple[TokenLogprobs, ...]:
-        """At most `count` log probabilities of the prompt that are known, from `position` on; positions count from 1."""
+        """At most `count` known log probabilities of the prompt, from `position` on; positions count from 1."""
         return tuple(self._scores[position - 1 : position - 1 + count])
 
     @property
@@ -113,6 +113,10 @@ class RequestStream:
     @property
     def is_full(self) -> bool:
         return not self._has_room.is_set()
+
+    @property
+    def _is_half_full(self) -> bool:
+        return 2 * self._buffered_tokens > self._max_tokens or 2 * self._buffered_bytes > MAX_BUFFERED_BYTES
 
     async def wait_room(self) -> None:
         """Until the reader has taken half of what was buffered. The caller bounds the wait."""
@@ -163,7 +167,7 @@ class RequestStream:
         return delta
 
     def _told(self, ready: Ready) -> tuple[TokenLogprobs, ...]:
-        """Log probabilities of ready tokens, where they were asked for. Raises InternalError when a worker told none."""
+        """Log probabilities of ready tokens, where asked for. Raises InternalError where a worker told none."""
         if self._request.sampling.logprobs is None:
             return ()
         told = tuple(each for each in ready.logprobs if each is not None)
@@ -184,7 +188,7 @@ class RequestStream:
         parts, line.unread = line.unread, []
         self._buffered_tokens -= sum(len(part.tokens) for part in parts)
         self._buffered_bytes -= sum(part.cost_bytes for part in parts)
-        if 2 * self._buffered_tokens <= self._max_tokens and 2 * self._buffered_bytes <= MAX_BUFFERED_BYTES:
+        if not self._is_half_full:
             self._has_room.set()
         line.has_sent = True
         if self._replay is not None:
@@ -193,10 +197,10 @@ class RequestStream:
 
     def _is_worth_sending(self, line: _Line) -> bool:
         """Not an empty message; not fewer tokens than the client wants to gather, but the first at once; and all there
-        is at the end."""
+        is at the end, or when not much more can be kept: the work would wait for a reader that waits for the work."""
         if not line.unread:
             return False
-        if self._is_closed or line.unread[-1].finish is not None:
+        if self._is_closed or self._is_half_full or line.unread[-1].finish is not None:
             return True
         rules = self._request.text
         has_content = rules.return_token_ids or any(part.text for part in line.unread)

@@ -2,6 +2,7 @@
 boundary on the in-memory network, with the demo model's tokenizer and played workers."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from common.observe import catalogue
 from common.rpc.client import call, stream
 from protos.baton.v1 import cluster_pb2, generation_pb2, types_pb2
 from tests.router.cast import true_token
-from tests.router.door import IDS, TOKENIZER, Door, at_the_door
+from tests.router.door import IDS, MODEL, TOKENIZER, Door, at_the_door
 
 
 def test_a_request_streams_exactly_and_ends_with_usage_and_stations() -> None:
@@ -204,5 +205,17 @@ def test_the_model_is_described() -> None:
             4096,
             [1],
         )
+
+    at_the_door(act)
+
+
+def test_a_text_whose_tokens_the_model_does_not_have_is_refused_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer may know more tokens than the model: no worker should have to find out."""
+    monkeypatch.setattr("tests.router.door.MODEL", replace(MODEL, vocab_size=300))
+
+    async def act(door: Door) -> None:
+        error = await door.error_of(text="The baton passes from hand to hand.")
+        assert isinstance(error, InvalidRequest)
+        assert error.violations[0].field.startswith("prompt[")
 
     at_the_door(act)

@@ -2,7 +2,7 @@
 network and virtual time; the real network is in tests/cluster."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from common.core.errors import BatonError, Cancelled, Fenced, InvalidRequest, NotFound, Reason
 from common.rpc.client import call, stream
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
+from services.router.delta import Delta
+from services.router.reply import Reply
 from tests.router.cast import true_token
 from tests.router.door import IDS, WINDOW_S, Door, at_the_door
 from tests.sim.transport import memory_connect
@@ -195,3 +197,28 @@ def test_two_choices_are_resumed_each_from_its_own_index() -> None:
 
 def _fields(request: generation_pb2.GenerateRequest) -> dict[str, Any]:
     return {field.name: value for field, value in request.ListFields()}
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_client_that_does_not_read_the_end_is_not_told_that_all_is_well(
+    monkeypatch: pytest.MonkeyPatch, resumable: bool
+) -> None:
+    """A stream that lacks its last tokens ends with an error: OK would say that it is whole."""
+    write = Reply._write_deltas
+
+    async def stuck(self: Reply, deltas: Sequence[Delta]) -> None:
+        if any(delta.finish is not None for delta in deltas):
+            await asyncio.Event().wait()
+        await write(self, deltas)
+
+    monkeypatch.setattr(Reply, "_write_deltas", stuck)
+
+    async def act(door: Door) -> None:
+        request = wish()
+        request.resumable = resumable
+        with pytest.raises(BatonError) as caught:
+            async with stream(door.clients.Generate, request, peer="router", timeout_s=30) as responses:
+                _ = [response async for response in responses]
+        assert caught.value.reason is Reason.SLOW_READER
+
+    at_the_door(act)

@@ -116,6 +116,17 @@ def test_a_full_buffer_says_so_and_has_room_again_at_half() -> None:
     assert not source.is_full
 
 
+@pytest.mark.parametrize("rules", [{"stream_interval": 9}, {"return_token_ids": False}])
+def test_a_buffer_is_read_before_it_is_full_whatever_the_reader_waits_for(rules: dict[str, object]) -> None:
+    """Work pauses at a full buffer until it is read: a reader that waits for more tokens, or text, waited for ever."""
+    source = stream(stops=("0 1 2 3 4 5 6 7 8 9",), max_tokens=4, **rules)
+    for index in range(9):
+        source.accept(emitted(index, index))
+        assert not source.is_full
+        if index % 3 == 2:
+            assert sum(len(delta.tokens) for delta in read(source) or ()) == 3
+
+
 def test_a_repeat_is_counted_and_a_difference_too() -> None:
     source = stream()
     source.accept(emitted(0, 5, 6))

@@ -165,6 +165,7 @@ def test_min_tokens_over_max_tokens_is_refused() -> None:
 
 def test_n_does_not_multiply_the_output_without_bound() -> None:
     assert fields_of(sampled(n=8, max_tokens=10_000)) == ["sampling.n"]
+    assert fields_of(sampled(n=8, min_tokens=10_000)) == ["sampling.n"]
 
 
 @pytest.mark.parametrize(
