@@ -69,8 +69,10 @@ def _keep_allowed(logits_SV: Tensor, rows: list[tuple[int, Shaping]]) -> None:
 
 
 def _ban(logits_SV: Tensor, rows: list[tuple[int, tuple[TokenId, ...]]]) -> None:
-    if rows:
-        pairs = [row * logits_SV.shape[1] + token for row, tokens in rows for token in tokens]
+    """Ids that the model does not have cannot come anyway: a tokenizer, or a list of ends, may know more of them."""
+    width = logits_SV.shape[1]
+    pairs = [row * width + token for row, tokens in rows for token in tokens if token < width]
+    if pairs:
         logits_SV.view(-1)[torch.tensor(pairs, device=logits_SV.device)] = float("-inf")
 
 

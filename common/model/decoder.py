@@ -56,6 +56,8 @@ class Decoder:
         """
         x_TC = self._embed(tokens.tokens_T)
         stack = self._stack
+        if int(tokens.positions_T.max()) >= self.max_context:  # native code reads the tables of rotations unasked
+            raise IndexError(f"position {int(tokens.positions_T.max())} of a context of {self.max_context}")
         if stack is not None and isinstance(tokens.rows, NativeRows) and stack.can_run(kv_PL2KSD):
             stack.run_(x_TC, kv_PL2KSD, tokens.rows)
             return self._bend(stack.logits(x_TC, tokens.wanted_R))

@@ -52,6 +52,11 @@ class Fields:
         """A positive finite number, or None when it is absent or null."""
         return self.number(key) if key in self else None
 
+    def is_zero(self, key: str) -> bool:
+        """Whether a 0 stands there, with or without a fraction."""
+        value = self._look(key)
+        return type(value) in (int, float) and value == 0
+
     def numbers(self, key: str) -> tuple[float, ...]:
         """A list of positive finite numbers."""
         values = self._list(key)

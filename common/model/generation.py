@@ -19,13 +19,16 @@ class GenerationDefaults:
 
 
 def generation_defaults(config: Mapping[str, object], generation: Mapping[str, object]) -> GenerationDefaults:
-    """Read generation_config.json; end tokens fall back to config.json. Raises StartupError for wrong types."""
+    """Read generation_config.json; end tokens fall back to config.json. Raises StartupError for wrong types.
+
+    A temperature of 0 is greedy, a top_k of 0 no limit, as in requests.
+    """
     fields = Fields(generation, GENERATION_FILE)
     eos_ids = fields.ids("eos_token_id") or Fields(config, CONFIG_FILE).ids("eos_token_id")
     samples = fields.flag("do_sample", True)
     return GenerationDefaults(
         eos_ids=tuple(TokenId(token) for token in eos_ids),
-        temperature=(fields.number("temperature") if "temperature" in fields else None) if samples else 0.0,
-        top_p=fields.number("top_p") if samples and "top_p" in fields else None,
-        top_k=fields.size("top_k") if samples and "top_k" in fields else None,
+        temperature=fields.optional_number("temperature") if samples and not fields.is_zero("temperature") else 0.0,
+        top_p=fields.optional_number("top_p") if samples else None,
+        top_k=fields.optional_size("top_k") if samples and not fields.is_zero("top_k") else None,
     )

@@ -80,8 +80,11 @@ def source_digest(variant: Variant) -> str:
 
 def library_folders() -> tuple[Path, ...]:
     """Where libraries may lie, the preferred one first."""
-    own = CHECKOUT / "build" / "native"
-    return (own, USER_CACHE.expanduser()) if (CHECKOUT / "pyproject.toml").exists() else (USER_CACHE.expanduser(),)
+    own = (CHECKOUT / "build" / "native",) if (CHECKOUT / "pyproject.toml").exists() else ()
+    try:
+        return (*own, USER_CACHE.expanduser())
+    except RuntimeError:  # a user without a home, as containers like to have
+        return own
 
 
 def find_library(variant: Variant) -> Path | None:
@@ -104,8 +107,11 @@ def build(variant: Variant) -> Path:
     if compiler is None:
         raise CompileFailed(f"none of {', '.join(COMPILERS)} is on the path")
     folder = _writable_folder()
-    with _locked(folder):
-        return find_library(variant) or _compile(compiler, variant, folder)
+    try:
+        with _locked(folder):
+            return find_library(variant) or _compile(compiler, variant, folder)
+    except OSError as error:  # a lock that is somebody else's, a disk that is full
+        raise CompileFailed(f"{folder}: {error}") from error
 
 
 def _compile(compiler: Compiler, variant: Variant, folder: Path) -> Path:
@@ -139,7 +145,7 @@ def _writable_folder() -> Path:
             continue
         if os.access(folder, os.W_OK):
             return folder
-    raise CompileFailed(f"none of {', '.join(map(str, library_folders()))} can be written to")
+    raise CompileFailed(f"none of {', '.join(map(str, library_folders())) or 'no folders'} can be written to")
 
 
 @contextmanager

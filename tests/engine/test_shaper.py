@@ -12,6 +12,7 @@ from common.core.request import TokenSampling
 from common.core.shaping import Shaping
 from common.core.step import Sample
 from common.engine.bans import Bans
+from common.engine.rule import leaves_any
 from common.engine.sampler import draw_tokens
 from common.engine.shaper import shape_logits
 
@@ -132,3 +133,20 @@ def test_min_tokens_bans_what_would_end_the_choice_until_it_is_reached() -> None
 def test_bans_give_way_where_nothing_allowed_would_be_left() -> None:
     sampling = TokenSampling(allowed_ids=(TokenId(0),), min_tokens=3)
     assert Bans(sampling, eos_ids=(TokenId(0),)).after([TokenId(1)], num_output=0) == ()
+
+
+def test_a_banned_id_that_the_model_does_not_have_bans_nothing_in_another_row() -> None:
+    """Ends of generation_config.json and words of a tokenizer may lie beyond the model's vocabulary."""
+    samples = [
+        Sample(seed=row, position=1, sampling=TokenSampling(), banned=(TokenId(3), TokenId(VOCAB + 2)))
+        for row in range(2)
+    ]
+    shaped_SV = shape_logits(torch.zeros(2, VOCAB), samples)
+    assert (shaped_SV == -math.inf).nonzero().tolist() == [[0, 3], [1, 3]]
+
+
+def test_whether_a_mask_leaves_a_token_is_counted_once_for_each() -> None:
+    mask = bytes([0b0000_1010, 0b1])  # 1, 3 and 8
+    assert leaves_any(mask, [1, 3, 1, 3, 2])  # type: ignore[list-item]
+    assert leaves_any(mask, [1, 8, 500])  # type: ignore[list-item]
+    assert not leaves_any(mask, [1, 3, 8, 9])  # type: ignore[list-item]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from common.core.ids import PageId, SequenceId, TokenId
+from common.core.ids import PageId, RequestId, SequenceId, TokenId
 from common.core.request import TokenSampling
 from common.core.step import PageCopy, Sample, Step
 from tests.engine.torch_rig import GREEDY, SHAPE, TorchRig, Walker
@@ -151,6 +151,13 @@ def test_a_poisoned_row_fails_alone(poison) -> None:
     assert [len(drawn) for drawn in result.drawn] == [1, 0, 1, 1]
     expected = [finished(n, num_tokens=1)[0].tokens[-1] for n in (1, 17, 40)]
     assert [result.drawn[0][0], result.drawn[2][0], result.drawn[3][0]] == expected
+
+
+def test_a_position_beyond_the_context_is_an_error_and_not_a_read_beyond_the_tables() -> None:
+    rig = TorchRig()
+    walker = poison_context(rig)
+    rig.storage.kv_PL2HSD.zero_()  # its older tokens are no poison
+    assert rig.step(rig.row(walker)).failed == (SequenceId(RequestId("poison")),)
 
 
 def test_a_poisoned_row_alone_in_its_step_fails() -> None:

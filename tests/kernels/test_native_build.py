@@ -96,3 +96,18 @@ def test_native_is_an_error_only_where_it_was_asked_for_by_name(monkeypatch: pyt
     assert dispatch.native() is None
     with pytest.raises(dispatch.NoNativeOperators, match="nothing here"):
         dispatch.choose(dispatch.Kernels.NATIVE)
+
+
+def test_a_user_without_a_home_has_only_the_checkout(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(build, "USER_CACHE", Path("~nobody-of-this-name/cache"))
+    assert build.library_folders() == (build.CHECKOUT / "build" / "native",)
+    monkeypatch.setattr(build, "CHECKOUT", Path("/nowhere"))
+    assert build.find_library(PORTABLE) is None
+
+
+@needs_compiler
+@pytest.mark.usefixtures("one_small_source")
+def test_a_folder_that_cannot_be_locked_is_a_reason_not_a_crash(empty_cache: Path):
+    (empty_cache / ".lock").mkdir()
+    with pytest.raises(build.CompileFailed, match="lock"):
+        build.build(PORTABLE)

@@ -110,6 +110,12 @@ def test_sampling_defaults_are_the_authors_own() -> None:
     assert generation_defaults({}, {"do_sample": False, "temperature": 0.7}).temperature == 0.0
 
 
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_zero_of_the_authors_is_what_it_is_in_a_request(zero: float) -> None:
+    said = generation_defaults({}, {"temperature": zero, "top_k": zero})
+    assert (said.temperature, said.top_k) == (0.0, None)
+
+
 @pytest.mark.parametrize("eos", ["</s>", [1, "2"], -1, True], ids=str)
 def test_end_tokens_of_a_wrong_type_are_refused(eos: object) -> None:
     with pytest.raises(StartupError, match="eos_token_id"):
