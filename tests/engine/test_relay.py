@@ -1,5 +1,7 @@
 """Prefill core to decode core by hand: promises, landing, adoption, cancellation, failure, pages."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from common.core.errors import Cancelled, Reason, Refused
 from common.core.events import PrefillDone, WorkFailed
 from common.core.ids import RequestId, TokenId
+from common.core.request import Priority
 from common.core.step import Draw
 from services.decode.desk import Frame
 from services.decode.reservations import Opening
@@ -194,7 +197,8 @@ def test_pages_run_out_and_everybody_finishes_all_the_same() -> None:
     """Four times what fits: preemption is forced, nobody is lost, every answer is exact."""
     relay = Relay()
     relay.decode = make_decode(relay.clock, num_pages=24, overcommit=4.0)
-    given = [work(f"r{number}", prompt(9, start=number), max_tokens=40) for number in range(7)]
+    plain = [work(f"r{number}", prompt(9, start=number), max_tokens=40) for number in range(7)]
+    given = [replace(each, priority=Priority.INTERACTIVE) for each in plain]  # no class above it to leave room for
     for each in given:
         relay.send(each)
     relay.run(max_turns=5000)
@@ -203,6 +207,18 @@ def test_pages_run_out_and_everybody_finishes_all_the_same() -> None:
     assert relay.decode.core.counters.preemptions > 0
     assert relay.decode.core.counters.recomputed_tokens > 0
     assert relay.decode.rig.cache.counters().evictions > 0
+    relay.check_idle()
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_a_request_as_large_as_the_worker_is_served_when_nobody_else_is_there(priority: Priority) -> None:
+    """What a class leaves to those above it is not withheld from the only request."""
+    relay = Relay()
+    relay.decode = make_decode(relay.clock, num_pages=24, overcommit=1.0, max_sequences=1)
+    whole = work("whole", prompt(9), max_tokens=24 * PAGE_SIZE - 9)
+    relay.send(replace(whole, priority=priority))
+    relay.run(max_turns=5000)
+    assert relay.output("whole") == generate(whole)[0]
     relay.check_idle()
 
 
