@@ -1,0 +1,49 @@
+{{/* Where the model comes from: scheme, folder seen by the processes, and the volume behind it. */}}
+
+{{- define "baton.model.scheme" -}}
+{{- regexFind "^[a-z0-9]+" .Values.model.uri -}}
+{{- end -}}
+
+{{- define "baton.model.rest" -}}
+{{- regexReplaceAll "^[a-z0-9]+://" .Values.model.uri "" -}}
+{{- end -}}
+
+{{- define "baton.model.isFetched" -}}
+{{- if has (include "baton.model.scheme" .) (list "hf" "s3") -}}true{{- end -}}
+{{- end -}}
+
+{{- define "baton.model.path" -}}
+{{- $scheme := include "baton.model.scheme" . -}}
+{{- $rest := include "baton.model.rest" . -}}
+{{- if eq $scheme "file" -}}{{ $rest }}
+{{- else if eq $scheme "pvc" -}}{{ printf "/models/%s" (join "/" (rest (splitList "/" $rest))) | trimSuffix "/" }}
+{{- else if eq $scheme "image" -}}/models
+{{- else -}}/models/{{ base $rest }}
+{{- end -}}
+{{- end -}}
+
+{{/* Changes with the uri: another model is another claim and another Job. */}}
+{{- define "baton.model.claim" -}}
+{{ include "baton.fullname" . }}-model-{{ sha256sum .Values.model.uri | trunc 8 }}
+{{- end -}}
+
+{{- define "baton.model.volume" -}}
+{{- $scheme := include "baton.model.scheme" . -}}
+{{- $rest := include "baton.model.rest" . -}}
+{{- if ne $scheme "file" }}
+- name: model
+  {{- if eq $scheme "image" }}
+  image:
+    reference: {{ $rest | quote }}
+    pullPolicy: IfNotPresent
+  {{- else if eq $scheme "pvc" }}
+  persistentVolumeClaim:
+    claimName: {{ first (splitList "/" $rest) | quote }}
+    readOnly: true
+  {{- else }}
+  persistentVolumeClaim:
+    claimName: {{ include "baton.model.claim" . }}
+    readOnly: true
+  {{- end }}
+{{- end }}
+{{- end -}}

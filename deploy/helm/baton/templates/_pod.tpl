@@ -1,0 +1,212 @@
+{{/* The pod of a role. */}}
+
+{{- define "baton.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "baton.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "baton.env" -}}
+{{- $isWorker := has .role (list "prefill" "decode") -}}
+- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+- {name: BATON_LISTEN__HOST, value: $(POD_IP)}
+- {name: BATON_LISTEN__PORT, value: {{ include "baton.port" .role | quote }}}
+- {name: BATON_LISTEN__METRICS_PORT, value: "9400"}
+- {name: BATON_CLUSTER__TLS_CERT_FILE, value: /etc/baton/tls/tls.crt}
+- {name: BATON_CLUSTER__TLS_KEY_FILE, value: /etc/baton/tls/tls.key}
+- {name: BATON_CLUSTER__TLS_CA_FILE, value: /etc/baton/tls/ca.crt}
+{{- if eq .role "gateway" }}
+- {name: BATON_GATEWAY__ROUTERS, value: {{ printf "dns:///%s-router-headless.%s.svc:7450" (include "baton.fullname" .root) .root.Release.Namespace | quote }}}
+{{- with .root.Values.gateway.existingSecret }}
+- {name: BATON_GATEWAY__CREDENTIALS_FILE, value: /etc/baton/credentials/credentials}
+{{- end }}
+{{- else }}
+- {name: BATON_MODEL__PATH, value: {{ include "baton.model.path" .root | quote }}}
+- {name: BATON_CLUSTER__SECRET_FILE, value: /etc/baton/secret/secret}
+- name: BATON_CLUSTER__REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root }}, key: {{ ternary "worker-url" "router-url" $isWorker }}}}
+{{- end }}
+{{- if $isWorker }}
+- {name: BATON_TRANSFER__HOST, value: $(POD_IP)}
+{{- end }}
+{{- with (index .root.Values .role).extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "baton.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: shm, mountPath: /dev/shm}
+- {name: config, mountPath: /etc/baton/config, readOnly: true}
+- {name: tls, mountPath: /etc/baton/tls, readOnly: true}
+{{- if ne .role "gateway" }}
+- {name: secret, mountPath: /etc/baton/secret, readOnly: true}
+{{- if ne (include "baton.model.scheme" .root) "file" }}
+- {name: model, mountPath: /models, readOnly: true}
+{{- end }}
+{{- else if .root.Values.gateway.existingSecret }}
+- {name: credentials, mountPath: /etc/baton/credentials, readOnly: true}
+{{- end }}
+{{- with (index .root.Values .role).extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "baton.volumes" -}}
+{{- $block := index .root.Values .role -}}
+- {name: tmp, emptyDir: {sizeLimit: {{ $block.tmpSize }}}}
+- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $block.shmSize }}}}
+- {name: config, configMap: {name: {{ include "baton.role.name" . }}}}
+- {name: tls, secret: {secretName: {{ include "baton.tlsSecret" . }}, defaultMode: 0440}}
+{{- if ne .role "gateway" }}
+- {name: secret, secret: {secretName: {{ include "baton.secretName" .root }}, defaultMode: 0440}}
+{{- include "baton.model.volume" .root }}
+{{- else if .root.Values.gateway.existingSecret }}
+- {name: credentials, secret: {secretName: {{ .root.Values.gateway.existingSecret }}, defaultMode: 0440}}
+{{- end }}
+{{- with $block.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Liveness is progress of the loops and depends on nobody else: a Redis outage must not restart the fleet. */}}
+{{- define "baton.probes" -}}
+startupProbe:
+  httpGet: {path: {{ ternary "/readyz" "/healthz" (has .role (list "prefill" "decode")) }}, port: metrics}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: {{ div (index .root.Values .role).startupSeconds 5 | int }}
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 2
+livenessProbe:
+  httpGet: {path: /healthz, port: metrics}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+{{- end -}}
+
+{{- define "baton.resources" -}}
+{{- $block := index .root.Values .role -}}
+{{- $resources := deepCopy $block.resources -}}
+{{- if $block.gpu.enabled -}}
+{{- $_ := set $resources "limits" (mergeOverwrite (default (dict) $resources.limits) (dict $block.gpu.resource $block.gpu.count)) -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end -}}
+
+{{- define "baton.container" -}}
+{{- $block := index .root.Values .role -}}
+{{- $image := include "baton.role.image" . | fromJson -}}
+- name: {{ .role }}
+  image: {{ include "baton.image" (dict "root" .root "image" $image) | quote }}
+  imagePullPolicy: {{ $image.pullPolicy }}
+  command: [python, -m, services.{{ .role }}]
+  args:
+    - --name=$(POD_NAME)
+    - --config=/etc/baton/config/baton.toml
+    {{- with $block.extraArgs }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  env: {{- include "baton.env" . | nindent 4 }}
+  {{- with $block.extraEnvFrom }}
+  envFrom: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports:
+    - {name: {{ ternary "http" "grpc" (eq .role "gateway") }}, containerPort: {{ include "baton.port" .role }}, protocol: TCP}
+    - {name: metrics, containerPort: 9400, protocol: TCP}
+  {{- include "baton.probes" . | nindent 2 }}
+  {{- if $block.preStopSeconds }}
+  lifecycle:
+    preStop:
+      exec: {command: [sleep, {{ $block.preStopSeconds | quote }}]}
+  {{- end }}
+  resources: {{- include "baton.resources" . | nindent 4 }}
+  securityContext: {{- include "baton.containerSecurity" . | nindent 4 }}
+  volumeMounts: {{- include "baton.mounts" . | nindent 4 }}
+{{- end -}}
+
+{{- define "baton.waitForModel" -}}
+{{- $image := include "baton.role.image" . | fromJson -}}
+- name: wait-for-model
+  image: {{ include "baton.image" (dict "root" .root "image" $image) | quote }}
+  imagePullPolicy: {{ $image.pullPolicy }}
+  command: [sh, -c, 'until test -e {{ include "baton.model.path" .root }}/.complete; do sleep 2; done']
+  resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+  securityContext: {{- include "baton.containerSecurity" . | nindent 4 }}
+  volumeMounts:
+    - {name: model, mountPath: /models, readOnly: true}
+{{- end -}}
+
+{{- define "baton.pod" -}}
+{{- $block := index .root.Values .role -}}
+{{- $waits := and (ne .role "gateway") (include "baton.model.isFetched" .root) -}}
+serviceAccountName: {{ include "baton.serviceAccount" . }}
+automountServiceAccountToken: false
+# Service links would look like misspelled settings: BATON_ROUTER_PORT.
+enableServiceLinks: false
+# preStop, then drain, then a moment for last words.
+terminationGracePeriodSeconds: {{ add $block.preStopSeconds .root.Values.drainSeconds 15 }}
+securityContext: {{- include "baton.podSecurity" . | nindent 2 }}
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if or $waits $block.initContainers }}
+initContainers:
+  {{- if $waits }}
+  {{- include "baton.waitForModel" . | nindent 2 }}
+  {{- end }}
+  {{- with $block.initContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+containers:
+  {{- include "baton.container" . | nindent 2 }}
+  {{- with $block.sidecars }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+volumes: {{- include "baton.volumes" . | nindent 2 }}
+{{- with $block.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if or $block.gpu.enabled $block.tolerations }}
+tolerations:
+  {{- if $block.gpu.enabled }}
+  - {key: {{ $block.gpu.resource }}, operator: Exists, effect: NoSchedule}
+  {{- end }}
+  {{- with $block.tolerations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- with $block.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+  {{- if $block.topologySpreadConstraints }}
+  {{- toYaml $block.topologySpreadConstraints | nindent 2 }}
+  {{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "baton.role.selector" . | nindent 8 }}
+  {{- end }}
+{{- range $key := list "priorityClassName" "schedulerName" "runtimeClassName" }}
+{{- with index $block $key }}
+{{ $key }}: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}

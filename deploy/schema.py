@@ -1,0 +1,136 @@
+"""values.schema.json: the shape of values.yaml, strict, with the configuration's own limits inside."""
+
+from typing import Any, assert_never
+
+from common.config.schema import KEYS, SECTIONS, Key, Kind
+
+Schema = dict[str, Any]
+
+OWNED = frozenset(
+    {
+        *("cluster.name", "cluster.secret_file", "cluster.redis_url", "cluster.redis_login"),
+        *("cluster.tls_cert_file", "cluster.tls_key_file", "cluster.tls_ca_file", "cluster.insecure_loopback"),
+        *("listen.host", "listen.port", "listen.advertise", "listen.metrics_port"),
+        *("model.path", "transfer.host", "liveness.drain_s", "gateway.routers", "gateway.credentials_file"),
+    }
+)
+"""Settings that the chart makes itself: in `config` they would contradict it."""
+
+FREE = frozenset(
+    {
+        *("commonLabels", "annotations", "labels", "podAnnotations", "podLabels", "nodeSelector", "affinity"),
+        *("resources", "strategy"),
+    }
+)
+"""Kubernetes' own shapes, handed through."""
+
+CHOICES = {
+    "tls.mode": ["helm", "certManager", "existingSecrets"],
+    "autoscaling.mode": ["none", "hpa"],
+    "workload.kind": ["Deployment"],
+    "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
+    "pullPolicy": ["Always", "IfNotPresent", "Never"],
+}
+PATTERNS = {
+    "model.uri": "^(file:///.+|pvc://[a-z0-9.-]+(/.+)?|image://.+|hf://[^/]+/[^/]+|s3://.+)$",
+    "clusterName": "^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "digest": "^$|^sha256:[0-9a-f]{64}$",
+    "kvUsage": r"^(0\.[0-9]+|1)$",
+    "admissionSeconds": r"^[0-9]+(\.[0-9]+)?$",
+}
+
+
+def values_schema(values: Schema) -> Schema:
+    """The schema of a document like `values`: every key is known, every type is that of its default."""
+    found = _of("", values)
+    config = {"$ref": "#/definitions/config"}
+    found["properties"]["config"] = config
+    for role in ("router", "prefill", "decode", "gateway"):
+        found["properties"][role]["properties"]["config"] = config
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart baton. Made by deploy/generate.py.",
+        **found,
+        "definitions": {"config": config_schema()},
+    }
+
+
+def config_schema() -> Schema:
+    """What `config` may hold, section by section: common/config's keys with their limits."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            section: {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    key.name: _knob(key) for key in KEYS.values() if key.section == section and key.path not in OWNED
+                },
+            }
+            for section in SECTIONS
+            if section != "local"
+        },
+    }
+
+
+def _knob(key: Key) -> Schema:
+    knob = key.knob
+    unit = f" ({knob.unit})" if knob.unit else ""
+    found: Schema = {"description": f"{knob.reason}{unit}", **_kind(key.kind)}
+    if knob.minimum is not None:
+        found["minimum"] = knob.minimum
+    if knob.maximum is not None:
+        found["maximum"] = knob.maximum
+    if knob.choices:
+        found["enum"] = list(knob.choices)
+    if knob.pattern:
+        found["pattern"] = f"^({knob.pattern})$"
+    return found
+
+
+def _kind(kind: Kind) -> Schema:
+    match kind:
+        case Kind.BOOLEAN:
+            return {"type": "boolean"}
+        case Kind.INTEGER:
+            return {"type": "integer"}
+        case Kind.NUMBER:
+            return {"type": "number"}
+        case Kind.TEXT:
+            return {"type": "string"}
+        case _:
+            assert_never(kind)
+
+
+def _of(path: str, value: object) -> Schema:
+    name = path.rpartition(".")[2]
+    tail = ".".join(path.split(".")[-2:])
+    if name in FREE:
+        return {"type": "object"}
+    if name in ("minAvailable", "maxUnavailable"):
+        return {"type": ["integer", "string", "null"]}
+    match value:
+        case dict():
+            below = {key: _of(f"{path}.{key}".strip("."), child) for key, child in value.items()}
+            if not path:
+                below["global"]["additionalProperties"] = True  # charts that hold this one may put theirs there
+            return {"type": "object", "additionalProperties": False, "properties": below}
+        case list():
+            return {"type": "array"}
+        case bool():
+            return {"type": "boolean"}
+        case int():
+            return {"type": "integer", "minimum": 0}
+        case str():
+            return {"type": "string", **_words(name, tail)}
+        case _:
+            raise TypeError(f"{path}: no schema for {value!r}")
+
+
+def _words(name: str, tail: str) -> Schema:
+    if choices := CHOICES.get(tail) or CHOICES.get(name):
+        return {"enum": choices}
+    if pattern := PATTERNS.get(tail) or PATTERNS.get(name):
+        return {"pattern": pattern}
+    return {}

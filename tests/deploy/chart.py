@@ -1,0 +1,59 @@
+"""The chart as tests see it: rendered by the real helm, parsed, and asked for objects."""
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.architecture.source import ROOT
+from tests.deploy.test_images import tool
+
+CHART = ROOT / "deploy/helm/baton"
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+EVERYTHING = (
+    "autoscaling.mode=hpa",
+    "monitoring.podMonitor.enabled=true",
+    "monitoring.serviceMonitor.enabled=true",
+    "monitoring.prometheusRule.enabled=true",
+    "monitoring.dashboards.enabled=true",
+    "model.uri=hf://org/name",
+)
+Manifest = dict[str, Any]
+
+
+def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([tool("helm"), *arguments], check=False, capture_output=True, text=True, timeout=60)
+
+
+def template(*settings: str, values: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    files = ["--values", str(values)] if values else []
+    return helm("template", "demo", str(CHART), "--namespace", "ns", "--kube-version", "1.33.0", *flags, *files)
+
+
+@cache
+def render(*settings: str, values: Path | None = None) -> tuple[Manifest, ...]:
+    """All objects; what helm says when it refuses is the failure."""
+    done = template(*settings, values=values)
+    assert done.returncode == 0, done.stderr
+    return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
+
+
+def refusal(*settings: str) -> str:
+    """What helm says about values that it does not take."""
+    done = template(*settings)
+    assert done.returncode != 0, "accepted"
+    return done.stderr
+
+
+def objects(kind: str, manifests: tuple[Manifest, ...]) -> dict[str, Manifest]:
+    return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
+
+
+def rules() -> Manifest:
+    """The PrometheusRule's spec of the release `demo` in `ns`: what promtool reads."""
+    (rule,) = objects("PrometheusRule", render(*EVERYTHING)).values()
+    return json.loads(json.dumps(rule["spec"]))
