@@ -14,7 +14,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from common.core.errors import Fenced, InternalError, NotFound, Reason
-from common.core.ids import RequestId
+from common.core.ids import RequestId, TenantId
 from common.observe.logging import get_log
 from common.text.choice import ChoiceText
 from services.router.delta import Delta
@@ -27,6 +27,9 @@ from services.router.request import Request
 
 MAX_EXPIRED = 4096
 """Chosen: so many ids are known to have expired; of older ones nothing is known."""
+
+Name = tuple[TenantId, RequestId]
+"""Tenants choose ids without knowing of each other: one may not take another's place."""
 
 _LOG = get_log("router")
 
@@ -131,8 +134,8 @@ class Resumption:
         self._window_s = window_s
         self._request_bytes = request_bytes
         self._total_bytes = total_bytes
-        self._held: OrderedDict[RequestId, Held] = OrderedDict()
-        self._expired: OrderedDict[RequestId, str] = OrderedDict()
+        self._held: OrderedDict[Name, Held] = OrderedDict()
+        self._expired: OrderedDict[Name, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self.num_bytes = 0
 
@@ -145,10 +148,11 @@ class Resumption:
         with ExitStack() as stack:
             journey = stack.enter_context(self._dispatcher.enter(request, texts, replay=replay))
             place = stack.pop_all()
-        if (former := self._held.pop(request.id, None)) is not None:
+        name = (request.tenant, request.id)
+        if (former := self._held.pop(name, None)) is not None:
             former.close()
-        self._expired.pop(request.id, None)
-        held = self._held[request.id] = Held(journey, replay, window_s=self._window_s, on_expired=self._expire)
+        self._expired.pop(name, None)
+        held = self._held[name] = Held(journey, replay, window_s=self._window_s, on_expired=self._expire)
         task = asyncio.get_running_loop().create_task(held.live(place), name=f"journey {request.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -156,11 +160,11 @@ class Resumption:
 
     def find(self, request_id: str, tenant: str) -> Held:
         """Raises NotFound: RESUME_EXPIRED for one that was resumable until lately; another tenant's is not known."""
-        name, owner = RequestId(request_id), tenant or DEFAULT_TENANT
+        name = (TenantId(tenant or DEFAULT_TENANT), RequestId(request_id))
         held = self._held.get(name)
-        if held is not None and held.request.tenant == owner:
+        if held is not None:
             return held
-        if held is None and self._expired.get(name) == owner:
+        if name in self._expired:
             raise NotFound(
                 message=f"request {request_id[:128]} could be resumed for {self._window_s:g} s",
                 reason=Reason.RESUME_EXPIRED,
@@ -178,11 +182,11 @@ class Resumption:
         self._held.clear()
 
     def _expire(self, held: Held) -> None:
-        name = held.request.id
+        name = (held.request.tenant, held.request.id)
         held.close()
         if self._held.get(name) is held:
             del self._held[name]
-            self._expired[name] = held.request.tenant
+            self._expired[name] = None
             while len(self._expired) > MAX_EXPIRED:
                 self._expired.popitem(last=False)
 

@@ -136,6 +136,19 @@ def test_others_requests_and_wrong_indexes_are_refused() -> None:
     at_the_door(act)
 
 
+def test_a_stranger_who_uses_the_same_id_takes_nothing_away() -> None:
+    async def act(door: Door) -> None:
+        had = await read_some(door, wish(), 5)
+        await asyncio.sleep(2.0)  # it ended: the id may be used again
+        strangers = wish(max_tokens=2)
+        strangers.tenant = "stranger"
+        await read_some(door, strangers, 2)
+        tokens, _responses = await rest_of(door, len(had))
+        assert had + tokens == TRUE
+
+    at_the_door(act)
+
+
 def test_a_request_that_did_not_ask_for_it_ends_with_its_call() -> None:
     async def act(door: Door) -> None:
         request = wish()
