@@ -10,14 +10,21 @@ import yaml
 from deploy.dashboards import DASHBOARDS
 from deploy.rules import adapter_rules, rule_groups
 from deploy.schema import values_schema
+from deploy.table import table
 
 CHART = Path(__file__).parent / "helm" / "baton"
+TABLE = "## Values\n\n"
+"""What follows it in the README is generated."""
+
 NOTE = "# Made by deploy/generate.py. NAMESPACE, RELEASE and RUNBOOK are filled in by the chart.\n"
 
 
 def generated() -> Iterator[tuple[Path, str]]:
     """Every generated file with what it should hold."""
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    text = (CHART / "values.yaml").read_text()
+    values = yaml.safe_load(text)
+    readme = (CHART / "README.md").read_text()
+    yield CHART / "README.md", readme.partition(TABLE)[0] + TABLE + table(text, values)
     yield CHART / "values.schema.json", _json(values_schema(values))
     yield CHART / "rules" / "rules.yaml", NOTE + _yaml(rule_groups())
     yield CHART / "rules" / "adapter.yaml", _yaml(adapter_rules())
