@@ -21,7 +21,7 @@ INLINE_CHARS = 4096
 """Chosen: under a millisecond of tokenizing. Longer text is tokenized off the event loop."""
 
 TURN_CHARS = 64
-"""Chosen: what rendering one chat message costs, in characters of tokenizing."""
+"""Chosen: what rendering one chat message, or another short text, costs, in characters of tokenizing."""
 
 DEFAULT_TENANT = TenantId("default")
 
@@ -117,11 +117,15 @@ class Intake:
 
     async def _bad_words(self, wanted: AskedSampling) -> tuple[tuple[TokenId, ...], ...]:
         """Ids of what may not be written. A word is banned at the beginning of a text and after a space."""
-        found = {tuple(map(TokenId, ids)): None for ids in wanted.bad_token_sequences}
-        for word in wanted.bad_words:
-            for text in (word, f" {word.lstrip()}"):
-                found[await self.tokenize(text, add_special=False)] = None
-        return tuple(word for word in found if word)
+        texts = [text for word in wanted.bad_words for text in (word, f" {word.lstrip()}")]
+
+        def spelled() -> list[tuple[TokenId, ...]]:
+            return [self._language.encode(text, add_special=False) for text in texts]
+
+        is_short = sum(TURN_CHARS + len(text) for text in texts) <= INLINE_CHARS
+        words = spelled() if is_short else await self._offload.run(spelled)
+        ids = (tuple(map(TokenId, each)) for each in wanted.bad_token_sequences)
+        return tuple(word for word in dict.fromkeys((*ids, *words)) if word)
 
     def _sampling(
         self, wanted: AskedSampling, num_prompt: int, bad_words: tuple[tuple[TokenId, ...], ...]
