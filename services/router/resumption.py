@@ -17,7 +17,7 @@ from common.core.errors import Fenced, InternalError, NotFound, Reason
 from common.core.ids import RequestId, TenantId
 from common.observe.logging import get_log
 from common.text.choice import ChoiceText
-from services.router.delta import Delta
+from services.router.delta import SCORE_COST_BYTES, TOKEN_COST_BYTES, Delta
 from services.router.dispatch import Dispatcher
 from services.router.intake import DEFAULT_TENANT
 from services.router.journey import Journey
@@ -42,6 +42,8 @@ class Held:
     ) -> None:
         self.journey = journey
         self.replay = replay
+        self.rest_bytes = 0
+        """What an ended request still holds beside its replay. Writer: Resumption."""
         self._window_s = window_s
         self._on_expired = on_expired
         self._is_over = asyncio.Event()
@@ -53,6 +55,11 @@ class Held:
     @property
     def request(self) -> Request:
         return self.journey.request
+
+    @property
+    def is_over(self) -> bool:
+        """Its journey ended; it is kept for its client alone."""
+        return self._is_over.is_set()
 
     async def live(self, place: ExitStack) -> None:
         """The journey from beginning to end, whoever reads. Gives its place in the dispatcher back."""
@@ -150,12 +157,13 @@ class Resumption:
             place = stack.pop_all()
         name = (request.tenant, request.id)
         if (former := self._held.pop(name, None)) is not None:
-            former.close()
+            self._drop(former)
         self._expired.pop(name, None)
         held = self._held[name] = Held(journey, replay, window_s=self._window_s, on_expired=self._expire)
         task = asyncio.get_running_loop().create_task(held.live(place), name=f"journey {request.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _ended: self._count_rest(held))
         return held
 
     def find(self, request_id: str, tenant: str) -> Held:
@@ -183,16 +191,34 @@ class Resumption:
 
     def _expire(self, held: Held) -> None:
         name = (held.request.tenant, held.request.id)
-        held.close()
         if self._held.get(name) is held:
             del self._held[name]
             self._expired[name] = None
             while len(self._expired) > MAX_EXPIRED:
                 self._expired.popitem(last=False)
+        self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        held.close()
+        self.num_bytes -= held.rest_bytes
+        held.rest_bytes = 0
+
+    def _count_rest(self, held: Held) -> None:
+        """The prompt and its log probabilities of a request that ended are kept for its client alone, so they count."""
+        request = held.request
+        if self._held.get((request.tenant, request.id)) is held:
+            num_scores = 0 if request.sampling.prompt_logprobs is None else 2 + request.sampling.prompt_logprobs
+            held.rest_bytes = len(request.prompt) * (TOKEN_COST_BYTES + num_scores * SCORE_COST_BYTES)
+            self._grow(held.rest_bytes)
 
     def _grow(self, num_bytes: int) -> None:
-        """Over the bound the oldest requests can be resumed from their present end only."""
+        """Over the bound the oldest requests expire, or can be resumed from their present end only while they run."""
         self.num_bytes += num_bytes
+        if num_bytes <= 0:
+            return
         oldest = iter(tuple(self._held.values()))
         while self.num_bytes > self._total_bytes and (held := next(oldest, None)) is not None:
-            held.replay.clear()
+            if held.is_over:
+                self._expire(held)
+            else:
+                held.replay.clear()

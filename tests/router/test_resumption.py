@@ -136,6 +136,27 @@ def test_others_requests_and_wrong_indexes_are_refused() -> None:
     at_the_door(act)
 
 
+def test_ended_requests_are_kept_within_the_bound_of_all() -> None:
+    """Not their answers alone: each holds its prompt, and perhaps the prompt's log probabilities."""
+
+    async def act(door: Door) -> None:
+        bound = door.resumption._total_bytes = 8000
+        for number in range(12):
+            request = wish(max_tokens=10)
+            request.request_id = "mine" if number == 11 else f"other-{number}"
+            had = await read_some(door, request, 10)
+            await asyncio.sleep(0.1)
+        assert 0 < door.resumption.num_bytes <= bound
+        assert 1 <= len(door.resumption) < 12
+        tokens, _responses = await rest_of(door, len(had))
+        assert (had, tokens) == ([true_token(0, index) for index in range(10)], [])
+        with pytest.raises(NotFound) as caught:
+            door.resumption.find("other-0", "")
+        assert caught.value.reason is Reason.RESUME_EXPIRED
+
+    at_the_door(act)
+
+
 def test_a_stranger_who_uses_the_same_id_takes_nothing_away() -> None:
     async def act(door: Door) -> None:
         had = await read_some(door, wish(), 5)
