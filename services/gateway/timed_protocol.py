@@ -6,12 +6,40 @@ import asyncio
 import sys
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.core.errors import BatonError, MalformedMessage, Reason, Refused
 from services.gateway.errors import error_body
 
 _PHRASES = {408: "Request Timeout", 413: "Content Too Large", 431: "Request Header Fields Too Large"}
+
+
+MAX_HEAD_BYTES = 16 << 10
+STALL_S = 30.0
+"""Chosen: how long a client may read less than a buffer of 64 KiB, as long as a router bears it."""
+
+FREE_CHUNKS = 1024
+MIN_CHUNK_BYTES = 256
+"""Chosen: of a body's chunks on average, after the first FREE_CHUNKS. Each costs 20 us: 40,000 fit into one read."""
+
+
+class _CountedChunks(h11.Connection):
+    """h11, which has no limit on how many chunks a body comes in."""
+
+    _num_chunks = 0
+    _num_bytes = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._num_chunks = self._num_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._num_chunks += event.chunk_start
+            self._num_bytes += len(event.data)
+            if self._num_chunks > FREE_CHUNKS + self._num_bytes // MIN_CHUNK_BYTES:
+                raise h11.RemoteProtocolError("too many small chunks", error_status_hint=413)
+        return event
 
 
 def timed(head_s: float) -> type[H11Protocol]:
@@ -24,6 +52,23 @@ class TimedProtocol(H11Protocol):
 
     head_s = 10.0
     _timer: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _CountedChunks(h11.SERVER, self.config.h11_max_incomplete_event_size or MAX_HEAD_BYTES)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is written to; one that does not read at all is cut off."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALL_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        super().resume_writing()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -39,6 +84,8 @@ class TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._stall is not None:
+            self._stall.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:

@@ -108,6 +108,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "safetensors": ("common/model/weights", "models/"),
     "starlette": ("services/gateway/",),
     "uvicorn": ("services/gateway/",),
+    "h11": ("services/gateway/timed_protocol",),
     "jwt": ("services/gateway/credentials.py",),
     "pydantic": ("services/gateway/schema/",),
     "typer": ("services/local/",),
