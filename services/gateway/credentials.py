@@ -7,7 +7,7 @@ never by the token. The file, TOML:
     id = "team-a"
     secret_sha256 = "9f86d08..."      # printf %s SECRET | sha256sum
     tenant = "team-a"
-    models = ["demo"]                 # absent: every model
+    models = ["demo"]                 # absent: every model; empty: none
     priority = "standard"             # the most urgent class allowed; absent: interactive
     cache = "key"                     # "tenant" (default): shared within the tenant; "key": for this key alone
 
@@ -30,7 +30,7 @@ from typing import Any, Protocol
 import jwt
 
 from common.core.errors import StartupError
-from services.gateway.callers import ANYBODY, CEILINGS, Caller, unauthenticated
+from services.gateway.callers import ANYBODY, CEILINGS, SEPARATOR, Caller, unauthenticated
 
 ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
 LEEWAY_S = 5
@@ -126,10 +126,9 @@ class _Tokens:
                 leeway=LEEWAY_S,
                 options={"require": ["exp", "aud", "iss"]},
             )
-            return _caller(
-                {"tenant": claims.get("tenant") or claims.get("sub"), **_granted(claims)}, name=key.key_id or ""
-            )
-        except (jwt.PyJWTError, KeyError, ValueError, TypeError) as error:
+            tenant, who = claims.get("tenant") or claims.get("sub"), f"{key.key_id}/{claims.get('sub', '')}"
+            return _caller({"tenant": tenant, **_granted(claims)}, name=who)
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise unauthenticated() from error
 
 
@@ -149,9 +148,12 @@ def _caller(said: Mapping[str, Any], *, name: str) -> Caller:
     cache = said.get("cache", "tenant")
     if cache not in ("tenant", "key") or not isinstance(said["tenant"], str) or not said["tenant"]:
         raise ValueError(f"{name!r}: tenant is a name, cache is tenant or key")
+    models = said.get("models")
+    if SEPARATOR in name or not (models is None or isinstance(models, list)):
+        raise ValueError(f"{name!r}: models is a list of names; a name has no control characters")
     return Caller(
         tenant=said["tenant"],
-        models=frozenset(map(str, said.get("models", ()))),
+        models=None if models is None else frozenset(map(str, models)),
         ceiling=CEILINGS[said.get("priority", "interactive")],
         cache_salt=name if cache == "key" else "",
     )

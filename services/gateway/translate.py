@@ -23,7 +23,6 @@ PRIORITIES = {
 ROLES = {"developer": "system"}
 """Roles under other names; the others are called alike."""
 
-MAX_BIASES = 1024
 COMPLETION_TOKENS = 16
 """What OpenAI's completions endpoint writes where max_tokens is absent."""
 
@@ -85,10 +84,8 @@ def _request(body: SamplingBody) -> generation_pb2.GenerateRequest:
 def _violations(body: SamplingBody) -> Iterator[FieldViolation]:
     if isinstance(body.priority, str) and body.priority not in PRIORITIES:
         yield violation("priority", f"must be one of {', '.join(PRIORITIES)}, or a number as vLLM has it")
-    if len(body.logit_bias or {}) > MAX_BIASES:
-        yield violation("logit_bias", f"{len(body.logit_bias or {})} entries, at most {MAX_BIASES}")
-    for token in list(body.logit_bias or {})[:MAX_BIASES]:
-        if not (token.isascii() and token.isdigit() and int(token) < 2**32):
+    for token in body.logit_bias or {}:
+        if not (len(token) <= 10 and token.isascii() and token.isdigit() and int(token) < 2**32):
             yield violation("logit_bias", f"{token[:40]!r} is no token id")
             return
 
@@ -97,16 +94,15 @@ def priority_of(value: int | str | None) -> types_pb2.Priority.ValueType:
     """By name, or by number: below 0 is served earlier, above 0 later."""
     if isinstance(value, str):
         return PRIORITIES[value]
-    number = value or 0
-    if number == 0:
-        return types_pb2.PRIORITY_STANDARD
-    return types_pb2.PRIORITY_INTERACTIVE if number < 0 else types_pb2.PRIORITY_BATCH
+    if not value:
+        return types_pb2.PRIORITY_UNSPECIFIED  # the credential's usual class
+    return types_pb2.PRIORITY_INTERACTIVE if value < 0 else types_pb2.PRIORITY_BATCH
 
 
 def sampling_params(body: SamplingBody) -> types_pb2.SamplingParams:
     """Only what the client said. top_p 0 keeps the likeliest token alone, which is what its senders mean by it."""
     params = types_pb2.SamplingParams(
-        stop=[stop for stop in body.stop or () if stop],
+        stop=body.stop or (),
         stop_token_ids=body.stop_token_ids or (),
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items() if bias},
         allowed_token_ids=body.allowed_token_ids or (),

@@ -1,5 +1,6 @@
 """Who is let in, and as whom."""
 
+import base64
 import hashlib
 import json
 import time
@@ -9,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from common.core.errors import StartupError
-from protos.baton.v1 import types_pb2
+from common.core.errors import InvalidRequest, StartupError
+from protos.baton.v1 import generation_pb2, types_pb2
+from services.gateway.callers import Caller
 from services.gateway.credentials import Credentials
 from tests.gateway.house import HELLO, gateway
 
@@ -66,7 +68,7 @@ async def test_a_key_decides_the_tenant_whatever_the_request_says(credentials):
         answer = await house.post("/v1/completions", {**BODY, "cache_salt": "s"}, headers=bearer("a.open sesame"))
         asked = house.router.asked[0]
     assert answer.status == 200
-    assert (asked.tenant, asked.cache_salt) == ("team-a", "a:s")
+    assert (asked.tenant, asked.cache_salt) == ("team-a", "a\x1fs")
 
 
 async def test_a_token_decides_the_tenant_too(credentials, signer):
@@ -95,6 +97,9 @@ async def test_every_way_to_be_nobody_gives_the_same_answer(credentials, signer)
         bearer(token(signer, kid="two")),
         bearer(token(signer, algorithm="none")),
         bearer(token(signer, tenant="", sub=None)),
+        bearer(token(signer, models="tiny")),
+        bearer(f"{base64.urlsafe_b64encode(b'[' * 5000).decode().rstrip('=')}.e30.e30"),
+        [*bearer("a.open sesame"), *bearer("b.open sesame")],
     ]
     async with gateway(HELLO, door=credentials) as house:
         answers = [await house.post("/v1/completions", BODY, headers=headers) for headers in bad]
@@ -145,3 +150,37 @@ def test_a_file_that_cannot_be_meant_stops_the_start(tmp_path, text):
     (tmp_path / "credentials.toml").write_text(text)
     with pytest.raises(StartupError):
         Credentials.load(tmp_path / "credentials.toml")
+
+
+async def test_an_empty_list_of_models_grants_none(credentials, signer):
+    async with gateway(HELLO, door=credentials) as house:
+        answer = await house.post("/v1/completions", BODY, headers=bearer(token(signer, models=[])))
+    assert answer.status == 403
+
+
+async def test_who_says_no_class_gets_the_most_urgent_that_is_granted_but_not_above_standard(credentials, signer):
+    low = bearer(token(signer, priority="batch"))
+    async with gateway(HELLO, door=credentials) as house:
+        assert (await house.post("/v1/completions", BODY, headers=low)).status == 200
+        assert (await house.post("/v1/completions", {**BODY, "priority": 0}, headers=low)).status == 200
+        assert (await house.post("/v1/completions", {**BODY, "priority": -5}, headers=low)).status == 403
+        assert (await house.post("/v1/completions", BODY, headers=bearer(token(signer)))).status == 200
+        asked = [request.priority for request in house.router.asked]
+    assert asked == [types_pb2.PRIORITY_BATCH, types_pb2.PRIORITY_BATCH, types_pb2.PRIORITY_STANDARD]
+
+
+def test_no_request_can_spell_the_salt_of_another_credential():
+    salts = set()
+    for own, asked in (("a", "b:c"), ("a:b", "c"), ("a", ""), ("", "a:"), ("", "a"), ("", "")):
+        request = generation_pb2.GenerateRequest(cache_salt=asked)
+        Caller(tenant="t", cache_salt=own).sign(request, model="tiny")
+        salts.add(request.cache_salt)
+    assert len(salts) == 6
+    with pytest.raises(InvalidRequest):
+        Caller(tenant="t").sign(generation_pb2.GenerateRequest(cache_salt="a\x1f"), model="tiny")
+
+
+def test_the_model_that_was_allowed_is_the_one_that_must_serve():
+    request = generation_pb2.GenerateRequest()
+    Caller(models=frozenset({"tiny"})).sign(request, model="tiny")
+    assert request.model == "tiny"

@@ -9,6 +9,10 @@ from services.gateway.schema.structure import ResponseFormat, StructuredOutputs
 
 MAX_CHOICES = 128
 MAX_TOP_K = 2**31 - 1
+MAX_BIASES = 1024
+MAX_ENTRIES = 1024
+MAX_IDS = 65_536
+"""Of one list, far above what a router takes and says: a million wrong entries would hold up everybody's events."""
 
 
 def as_list(value: Any) -> Any:
@@ -16,7 +20,16 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Strings = Annotated[list[str], BeforeValidator(as_list)]
+def few_biases(value: Any) -> Any:
+    """Counted before they are looked at: pydantic would tell what is wrong with each."""
+    if isinstance(value, dict) and len(value) > MAX_BIASES:
+        raise ValueError(f"{len(value)} entries, at most {MAX_BIASES}")
+    return value
+
+
+Texts = Annotated[list[str], Field(max_length=MAX_ENTRIES)]
+Strings = Annotated[Texts, BeforeValidator(as_list)]
+Ids = Annotated[list[Id], Field(max_length=MAX_IDS, fail_fast=True)]
 
 
 class StreamOptions(Body):
@@ -40,16 +53,16 @@ class SamplingBody(Body):
     min_p: float | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Strings | None = None
-    stop_token_ids: list[Id] | None = None
+    stop_token_ids: Ids | None = None
     max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     min_tokens: Count | None = None
     ignore_eos: bool | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    allowed_token_ids: list[Id] | None = None
-    bad_words: list[str] | None = None
+    logit_bias: Annotated[dict[str, float] | None, BeforeValidator(few_biases)] = None
+    allowed_token_ids: Ids | None = None
+    bad_words: Texts | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
     prompt_logprobs: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
@@ -60,7 +73,7 @@ class SamplingBody(Body):
     response_format: ResponseFormat | None = None
     guided_json: dict[str, Any] | str | None = None
     guided_regex: str | None = None
-    guided_choice: list[str] | None = None
+    guided_choice: Annotated[list[str], Field(fail_fast=True)] | None = None
     guided_grammar: str | None = None
     structured_outputs: StructuredOutputs | None = None
     # Known, and without effect on what is written.
