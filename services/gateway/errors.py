@@ -29,6 +29,7 @@ _TYPES = {
 _FIELDS = (
     ("sampling.", ""),
     ("chat.messages", "messages"),
+    ("chat.tools", "tools"),
     ("token_ids.ids", "prompt"),
     ("text", "prompt"),
 )

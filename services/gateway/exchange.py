@@ -153,5 +153,5 @@ def number_header(headers: Headers, name: str) -> float | None:
 
 
 def as_text(value: Any) -> str:
-    """For a header: printable ASCII, bounded."""
-    return "".join(char for char in str(value)[:256] if 32 <= ord(char) < 127)
+    """For a header: printable ASCII, bounded, and no space at its ends, which HTTP does not have."""
+    return "".join(char for char in str(value)[:256] if 32 <= ord(char) < 127).strip()

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from common.config.sections.gateway import GatewaySection
 from common.core.clock import Clock
-from common.core.errors import BatonError, InternalError, InvalidRequest, NotFound, Reason
+from common.core.errors import BatonError, InternalError, InvalidRequest, MalformedMessage, NotFound, Reason
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
@@ -99,8 +99,11 @@ class _Handler:
     async def _answered(self, exchange: Exchange) -> None:
         try:
             check_head(exchange)
-            caller = self._door.admit(exchange.asked.get("authorization", ""))
+            named = exchange.asked.getlist("authorization")
+            caller = self._door.admit(named[0] if len(named) == 1 else "")  # of two, a proxy may have checked the other
             await self._serve(exchange, caller)
+        except ClientLeft:
+            raise
         except BatonError as error:
             await exchange.fail(error)
         except Exception as error:  # the boundary: whatever it is, the client gets no traceback
@@ -125,15 +128,18 @@ class _Handler:
 
 
 def check_head(exchange: Exchange) -> None:
-    """h11 bounds a head that is incomplete; this one came whole. Raises Refused."""
+    """h11 bounds a head that is incomplete; this one came whole. Raises Refused, MalformedMessage."""
     if exchange.head_bytes > MAX_HEAD_BYTES or len(exchange.asked) > MAX_HEADERS:
         raise head_too_large(MAX_HEAD_BYTES, MAX_HEADERS)
+    if "content-length" in exchange.asked and "transfer-encoding" in exchange.asked:
+        message = "content-length and transfer-encoding contradict each other: send one of them"
+        raise MalformedMessage(message=message)  # proxies that believe the other one would see another request's begin
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:
     """404 and 405 in the same shape as everything else."""
     assert isinstance(error, HTTPException)
-    what = f"{request.method} {as_text(request.url.path)}"
+    what = f"{as_text(request.method)} {as_text(request.scope['path'])}"  # request.url believes the Host header
     told: BatonError = NotFound(message=f"{what} is not served here", reason=Reason.UNSUPPORTED)
     if error.status_code != 404:
         told = InvalidRequest(message=f"{what}: {error.detail}", reason=Reason.UNSUPPORTED)

@@ -1,12 +1,14 @@
 """What HTTP clients may not send, and what it costs: a status and a field, nothing else."""
 
 import asyncio
+import json
 
 import pytest
 
 from common.core.errors import FieldViolation, InvalidRequest
-from tests.gateway.house import HELLO, gateway
-from tests.gateway.wire import exchange
+from services.gateway import timed_protocol
+from tests.gateway.house import HELLO, gateway, say
+from tests.gateway.wire import exchange, parse
 
 PATH = "/v1/completions"
 
@@ -42,6 +44,15 @@ BODIES = {
     b'{"prompt": "x", "priority": "urgent"}': "priority",
     b'{"prompt": "x", "stop": [1]}': "stop[0]",
     b'{"prompt": "x", "suffix": "y"}': "body",
+    b'{"prompt": "\\ud800"}': "body",
+    b'{"prompt": "x", "vibe": ' + b"[" * 1000 + b"]" * 1000 + b"}": "body",
+    b'{"prompt": "x", "stop": [' + b",".join([b'"s"'] * 1025) + b"]}": "stop",
+    b'{"prompt": "x", "stop": [' + b",".join([b"1"] * 1025) + b"]}": "stop",
+    b'{"prompt": "x", "bad_words": [' + b",".join([b"1"] * 1025) + b"]}": "bad_words",
+    b'{"prompt": "x", "allowed_token_ids": [' + b",".join([b'"x"'] * 9999) + b"]}": "allowed_token_ids[0]",
+    json.dumps({"prompt": "x", "logit_bias": {str(token): 1 for token in range(1025)}}).encode(): "logit_bias",
+    json.dumps({"prompt": "x", "logit_bias": {"9" * 5000: 1}}).encode(): "logit_bias",
+    b'{"prompt": "x", "logit_bias": {"1": 1e999}}': "logit_bias.1",
 }
 
 
@@ -152,3 +163,108 @@ async def test_while_bad_input_comes_others_are_served():
             assert (await house.post(PATH, {"prompt": "hi"})).status == 200
         answers = await asyncio.gather(*slow)
     assert {answer.status for answer in answers} == {408}
+
+
+async def test_a_million_violations_are_counted_and_not_told_one_by_one():
+    messages = [{}] * 5000
+    async with gateway(HELLO) as house:
+        answer = await house.post("/v1/chat/completions", {"messages": messages})
+        assert not house.router.asked
+    assert answer.status == 400
+    assert len(answer.body) < 2000
+
+
+@pytest.mark.parametrize("count", [129, 1000])
+async def test_too_many_tools_are_refused_before_the_router(count):
+    tool = {"type": "function", "function": {"name": "add"}}
+    body = {"messages": [{"role": "user", "content": "x"}], "tools": [tool] * count}
+    async with gateway(HELLO, habits={"tool_format": "hermes"}) as house:
+        answer = await house.post("/v1/chat/completions", body)
+        assert not house.router.asked
+    assert (answer.status, answer.error["param"]) == (400, "tools")
+
+
+async def test_the_routers_word_on_tools_names_the_field_of_http():
+    violations = (FieldViolation(field="chat.tools[0].function.name", description="1 to 64 letters"),)
+    refused = InvalidRequest(message="invalid: chat.tools[0].function.name", violations=violations)
+    async with gateway((refused,)) as house:
+        answer = await house.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})
+    assert (answer.status, answer.error["param"]) == (400, "tools[0].function.name")
+
+
+async def test_an_empty_stop_string_is_the_routers_to_refuse():
+    async with gateway(HELLO) as house:
+        await house.post(PATH, {"prompt": "x", "stop": [""]})
+        assert list(house.router.asked[0].sampling.stop) == [""]
+
+
+@pytest.mark.parametrize("name", [" ", "x" * 255 + " y", "\u00e9"])
+async def test_a_name_that_no_header_can_hold_does_not_cost_the_answer(name):
+    async with gateway(HELLO) as house:
+        answer = await house.post(PATH, {"prompt": "hi", name: 1})
+    assert answer.status == 200
+
+
+async def test_a_long_request_id_is_cut_where_a_header_may_end():
+    async with gateway(HELLO) as house:
+        answer = await house.post(PATH, {"prompt": "hi"}, headers=[f"x-request-id: {'x' * 255} y"])
+    assert (answer.status, answer.headers["x-request-id"]) == (200, "x" * 255)
+
+
+@pytest.mark.parametrize("host", ["[", "a/v1/models?", "x:y:z", "/", "[::1", "a@b#c", ""])
+async def test_a_host_header_decides_nothing(host):
+    async with gateway(HELLO) as house:
+        for path, status in (("/nothing", 404), ("/v1/models", 200), ("/v1/completions", 405)):
+            request = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+            answer = await exchange(house.address, request.encode())
+            assert answer.status == status, (path, answer.body)
+            assert status == 200 or path in answer.error["message"]
+
+
+CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n" % PATH.encode()
+
+
+async def test_two_lengths_of_one_body_are_refused():
+    async with gateway(HELLO) as house:
+        answer = await exchange(house.address, CHUNKED + b"content-length: 5\r\n\r\n0\r\n\r\n")
+        assert not house.router.asked
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+
+
+async def test_a_body_in_small_chunks_is_served_and_one_in_a_myriad_of_them_is_not():
+    body = b'{"prompt": "hi"}'
+    few = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    async with gateway(HELLO) as house:
+        assert (await exchange(house.address, CHUNKED + b"\r\n" + few)).status == 200
+        answer = await exchange(house.address, CHUNKED + b"\r\n" + b"6\r\nxxxxxx\r\n" * 2000)
+    assert answer.status == 413
+
+
+async def test_old_clients_and_those_that_wait_for_a_continue_are_served():
+    body = b'{"prompt": "hi"}'
+    head = b"POST %b HTTP/1.%d\r\nhost: x\r\nconnection: close\r\ncontent-length: 16\r\n%b\r\n"
+    async with gateway(HELLO) as house:
+        old = await exchange(house.address, head % (PATH.encode(), 0, b"") + body)
+        host, _, port = house.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head % (PATH.encode(), 1, b"expect: 100-continue\r\n"))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        waited = parse(await reader.read(-1))
+        writer.close()
+    assert (old.status, waited.status) == (200, 200)
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(monkeypatch):
+    monkeypatch.setattr(timed_protocol, "STALL_S", 0.1)
+    flood = [say("x" * 60_000, first=index) for index in range(400)]
+    async with gateway(flood) as house:
+        host, _, port = house.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+        body = b'{"prompt": "hi", "stream": true}'
+        writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (PATH.encode(), len(body), body))
+        async with asyncio.timeout(5):
+            while b'status="499"' not in (await house.get("/metrics")).body:
+                await asyncio.sleep(0.05)
+        assert not reader.at_eof()
+        writer.close()

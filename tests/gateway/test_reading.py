@@ -88,3 +88,17 @@ def test_a_call_may_follow_a_thought() -> None:
     text = "<think>I need it</think>\n<tool_call>" + json.dumps({"name": "add", "arguments": {"a": 1, "b": [2]}})
     reader = ThoughtReader(tool_reader(ToolFormat.HERMES, NAMES))
     assert read(reader, text + "</tool_call>", [9, 40]) == [Thought("I need it"), ADD]
+
+
+@pytest.mark.parametrize("name", ['["add"]', "{}", "null", "1"])
+def test_a_call_whose_name_is_no_text_is_content(name):
+    text = f'<tool_call>{{"name": {name}, "arguments": {{}}}}</tool_call>'
+    reader = tool_reader(ToolFormat.HERMES, NAMES)
+    assert joined([*reader.push(text), *reader.finish()]) == [Content(text)]
+
+
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud800"}', '"\\ud800"'])
+def test_arguments_with_half_a_character_do_not_break_the_answer(arguments):
+    text = f'<tool_call>{{"name": "add", "arguments": {arguments}}}</tool_call>'
+    reader = tool_reader(ToolFormat.HERMES, NAMES)
+    assert joined([*reader.push(text), *reader.finish()]) == [Content(text)]

@@ -133,7 +133,7 @@ def _complete(text: str, names: frozenset[str]) -> tuple[Call, ...]:
     calls: list[Call] = []
     try:
         calls.extend(_call(item, names) for item in _items(text.strip()))
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError, RecursionError):  # half a surrogate pair is a ValueError too
         return ()
     return tuple(calls)
 
@@ -165,9 +165,11 @@ def _call(item: Any, names: frozenset[str]) -> Call:
     item = function if isinstance(function, dict) else item
     name = item["name"]
     arguments = item.get("arguments", item.get("parameters", {}))
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ValueError(name)
-    return Call(name, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
+    told = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    told.encode()
+    return Call(name, told)
 
 
 def _content(text: str) -> list[Piece]:

@@ -8,6 +8,8 @@ from services.gateway.schema.body import Body
 from services.gateway.schema.sampling import SamplingBody
 
 MAX_MESSAGES = 10_000
+MAX_TOOLS = 128
+"""What a router takes."""
 
 
 def read_content(value: Any) -> Any:
@@ -82,7 +84,7 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | None, BeforeValidator(read_content)] = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
     tool_call_id: str | None = None
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ class ChatBody(SamplingBody):
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Tool] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
