@@ -54,6 +54,8 @@ def rope_from(
         theta, share = own.number("rope_theta", theta), own.number("partial_rotary_factor", share)
         if turns_all and share != 1.0:
             raise own.wrong("partial_rotary_factor", f"is {share:g}; every channel is turned in this family")
+    if theta <= 1.0:
+        raise (own or fields).wrong("rope_theta", f"is {theta:g}; more than 1 is needed")
     rope = Rope(theta=theta, scaling=None, share=share)
     num_turned = rope.num_turned(head_dim)
     if num_turned % 2 or not 0 < num_turned <= head_dim:
@@ -138,4 +140,7 @@ def _long_scaling(own: Fields, fields: Fields, num_turned: int) -> LongScaling:
 def _original_positions(own: Fields, fields: Fields) -> int:
     """The context a model was first trained on. The config's own field goes first, as in the library it is made for."""
     nested = own.size("original_max_position_embeddings", fields.size("max_position_embeddings"))
-    return fields.size("original_max_position_embeddings", nested)
+    original = fields.size("original_max_position_embeddings", nested)
+    if original < 2:
+        raise fields.wrong("original_max_position_embeddings", f"is {original}; at least 2 is needed")
+    return original

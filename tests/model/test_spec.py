@@ -69,6 +69,15 @@ def test_rope_scaling_is_read_in_both_spellings(changes: dict[str, object], rope
         ({"rope_theta": float("nan")}, "rope_theta"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "architectures"),
+        ({"rope_theta": 1.0, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_theta"),
+        (
+            {
+                "original_max_position_embeddings": 1,
+                "rope_scaling": {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 8},
+            },
+            "original_max_position_embeddings",
+        ),
     ],
     ids=str,
 )

@@ -82,7 +82,7 @@ other one must be null or neutral, so that no config is half understood."""
 def model_spec(config: Mapping[str, object]) -> ModelSpec:
     """The spec of a config. Raises StartupError for an architecture, a field or a value that is not known, by name."""
     architectures = config.get("architectures")
-    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in FAMILIES:
+    if not isinstance(architectures, list) or len(architectures) != 1 or str(architectures[0]) not in FAMILIES:
         raise load_failed(
             f"{CONFIG_FILE}: architectures is {architectures!r:.80}; known ones are {', '.join(sorted(FAMILIES))}"
         )
