@@ -20,6 +20,7 @@ class DeadlinePolicy:
         default_factory=lambda: frozenset(
             {
                 "/baton.v1.WorkerService/Subscribe",
+                "/vllm.grpc.engine.VllmEngine/SubscribeKvEvents",
                 "/grpc.health.v1.Health/Watch",
                 "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
             }

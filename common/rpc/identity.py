@@ -40,6 +40,7 @@ ALLOWED: Mapping[str, frozenset[Caller]] = MappingProxyType(
         "baton.v1.DecodeService": frozenset({Caller.ROUTER}),
         "baton.v1.WorkerService": frozenset({Caller.ROUTER, Caller.OPERATOR}),
         "baton.v1.KvService": frozenset({Caller.WORKER}),
+        "vllm.grpc.engine.VllmEngine": frozenset({Caller.GATEWAY}),
         "grpc.health.v1.Health": ANYBODY,
         "grpc.reflection.v1alpha.ServerReflection": ANYBODY,
     }

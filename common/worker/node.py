@@ -14,6 +14,8 @@ from common.config.config import Config
 from common.core.errors import BatonError, InternalError
 from common.core.events import WorkEvent
 from common.core.ids import RouterRef, WorkerRef
+from common.core.request import Work
+from common.core.ticket import Ticket
 from common.core.worker import LoadReport, Role
 from common.directory.guard import Guard
 from common.directory.registration import Registration
@@ -41,6 +43,7 @@ from common.worker.outside import Outside
 from common.worker.presence import Presence
 from common.worker.servicer import WorkerCore, WorkerServicer, worker_service
 from common.worker.subscriptions import SubscriptionLimits, Subscriptions
+from common.worker.vllm.door import VllmDoor, open_door
 from protos.baton.v1 import kv_pb2_grpc
 
 Event = TypeVar("Event")
@@ -59,6 +62,11 @@ class RoleSide(WorkerCore, Protocol[Event_contra]):
         ...
 
     def router_lost(self, router: RouterRef) -> None: ...
+
+    async def place(self, work: Work, ticket: Ticket | None) -> None:
+        """Work of a placer in this very process. Prefill keeps the pages; decode fetches the ticket's, or reads the
+        prompt itself. Raises as the role's own service does."""
+        ...
 
     async def wait_idle(self) -> None:
         """Until nothing that the core does not know of is under way."""
@@ -133,6 +141,7 @@ class WorkerNode(Generic[Event]):
             guard, settings, clock=outside.clock, worker=me, describe=self.presence.describe
         )
         self._role: RoleSide[Event] | None = None
+        self._vllm: VllmDoor | None = None
 
     async def serve(
         self, role: RoleSide[Event], bind: Bind, *, stop: asyncio.Event, on_ready: Callable[[], None]
@@ -163,6 +172,7 @@ class WorkerNode(Generic[Event]):
             group.create_task(role.run(background), name="role")
             heart = group.create_task(self.registration.run(), name="registration")
             fence = group.create_task(self._stop_when_superseded(), name="fence")
+            listening = None if self._vllm is None else group.create_task(self._vllm.listener.run(), name="vllm")
             on_ready()
             await self._stop.wait()  # bounded: the process serves until it is told to stop
             await self._drain(self._config.liveness.drain_s)
@@ -170,6 +180,8 @@ class WorkerNode(Generic[Event]):
             await self.registration.leave()
             await heart
             background.set()
+            if listening is not None:
+                listening.cancel()
             self.subscriptions.close()
             await server.stop(0.5)
 
@@ -221,7 +233,18 @@ class WorkerNode(Generic[Event]):
     def _services(self, role: RoleSide[Event]) -> list[Service]:
         servicer = WorkerServicer(role, self.subscriptions, self.presence, clock=self._outside.clock)
         kv = partial(kv_pb2_grpc.add_KvServiceServicer_to_server, KvServicer(self.endpoint))
-        return [*role.services(), worker_service(servicer), Service(name=SERVICE_NAME, add=kv)]
+        services = [*role.services(), worker_service(servicer), Service(name=SERVICE_NAME, add=kv)]
+        if self._config.listen.vllm:
+            self._vllm = open_door(
+                self._config,
+                role,
+                presence=self.presence,
+                subscriptions=self.subscriptions,
+                clock=self._outside.clock,
+                entropy=self._outside.entropy,
+            )
+            services.append(Service(name=self._vllm.name, add=self._vllm.add))
+        return services
 
     def tell(self, router: RouterRef, event: WorkEvent) -> None:
         """One event for one router, outside of a step's batch."""

@@ -7,6 +7,8 @@ from typing import assert_never
 
 from common.core.clock import Clock
 from common.core.ids import RouterRef
+from common.core.request import Work
+from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
 from common.rpc.server import Service
 from common.worker.node import WorkerNode
@@ -68,6 +70,14 @@ class DecodeRole:
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))
+
+    async def place(self, work: Work, ticket: Ticket | None) -> None:
+        rule = await self._rules.prepare(work)
+        if ticket is None:
+            await self._node.turns.call(lambda: self._core.start_local(work, rule))
+            return
+        promise = await self._node.turns.call(lambda: self._core.reserve(work, rule))
+        await self._fetching.begin(work, promise, ticket)
 
     async def counters(self) -> Mapping[str, float]:
         return self._node.counters()

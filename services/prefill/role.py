@@ -7,6 +7,8 @@ from typing import assert_never
 
 from common.core.clock import Clock
 from common.core.ids import RequestId, RouterRef
+from common.core.request import Work
+from common.core.ticket import Ticket
 from common.rpc.server import Service
 from common.worker.node import WorkerNode
 from common.worker.rules import Rules
@@ -70,6 +72,11 @@ class PrefillRole:
 
     def router_lost(self, router: RouterRef) -> None:
         self._node.turns.post(partial(self._core.cancel_router, router))
+
+    async def place(self, work: Work, ticket: Ticket | None) -> None:
+        assert ticket is None, f"{work.request} has its pages already"
+        rule = await self._rules.prepare(work)
+        await self._node.turns.call(lambda: self._core.submit(work, None, rule))
 
     async def counters(self) -> Mapping[str, float]:
         return self._node.counters()

@@ -83,6 +83,11 @@ class ListenSection:
         minimum=0,
         maximum=65535,
     )
+    vllm: bool = knob(
+        False,
+        owner="common/worker/vllm",
+        reason="workers also serve vllm.grpc.engine.VllmEngine, for gateways that speak it; needs smg-grpc-proto",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
