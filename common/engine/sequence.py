@@ -38,7 +38,7 @@ class Sequence:
     prompt_scores: list[TokenLogprobs] = field(default_factory=list)
     """Of the prompt's tokens from the second on, as far as they are read."""
     wants_scores: bool = False
-    """Whether such are asked for and still missing: cached pages have no logits. Kept, not derived: asked every step."""
+    """Whether such are asked for and still missing: cached pages have no logits. Kept: asked every step."""
 
     @property
     def id(self) -> SequenceId:
