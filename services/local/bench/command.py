@@ -1,6 +1,6 @@
 """The flags of `baton bench`: parsed here, carried out next door."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,9 +182,15 @@ def report(
         lines = [dict(line) for file in files for line in read_results(file)]
         show(lines, console)
         if plot is not None:
-            draw(summarise(lines), plot, subtitle=", ".join(file.stem for file in files))
+            draw(summarise(lines), plot, subtitle=_conditions(lines))
 
     run(again())
+
+
+def _conditions(lines: Sequence[Mapping[str, object]]) -> str:
+    """Of the first run among these lines."""
+    found = next((line for line in lines if line.get("kind") == "conditions"), {})
+    return ", ".join(str(found.get(name, "?")) for name in ("model", "machine", "date", "commit"))
 
 
 def _workloads(kind: str, every: float, seconds: float) -> list[Workload]:

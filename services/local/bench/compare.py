@@ -54,7 +54,7 @@ async def invited(guests: Guests, wish: Wish, lane: Lane) -> AsyncIterator[Seque
                 lane.say(f"{spec.name} is left out: {error.message}")
                 continue
             peer.pause()
-            contenders.append(PeerContender(peer, shape=shape, clock=lane.clock, command=spec.command))
+            contenders.append(PeerContender(peer, shape=shape, clock=lane.clock))
         yield contenders
 
 

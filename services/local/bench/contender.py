@@ -92,15 +92,14 @@ class ClusterContender:
 class PeerContender:
     """A peer that runs all the time, and is stopped by a signal while it is not its turn."""
 
-    def __init__(self, peer: Peer, *, shape: ModelShape, clock: Clock, command: str) -> None:
+    def __init__(self, peer: Peer, *, shape: ModelShape, clock: Clock) -> None:
         self.name = peer.spec.name
         self._peer = peer
-        self._command = command
         self._is_warm = False
         self._target = HttpTarget(peer.server, model=peer.spec.model, shape=shape, body=peer.spec.body, clock=clock)
 
     def describe(self) -> str:
-        return self._command
+        return self._peer.describe()
 
     @asynccontextmanager
     async def awake(self) -> AsyncIterator[Awake]:

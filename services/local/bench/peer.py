@@ -18,6 +18,8 @@ from services.local.bench.event_stream import Server, is_healthy
 READY_S = 600.0
 """Chosen: a first start may compile its model for minutes."""
 
+TELLING = ("vllm", "openvino", "torch", "transformers", "llama")
+
 LOOK_EVERY_S = 0.5
 GRACE_S = 15.0
 
@@ -79,6 +81,16 @@ def _spec(name: str, entry: Mapping[str, object]) -> PeerSpec:
     )
 
 
+def versions_in(program: Path) -> Mapping[str, str]:
+    """What a peer's virtual environment holds of the packages that matter to its speed: name -> version."""
+    found = {}
+    for folder in sorted(program.parent.parent.glob("lib/python*/site-packages/*.dist-info")):
+        name, _, version = folder.name.removesuffix(".dist-info").partition("-")
+        if name.lower().startswith(TELLING):
+            found[name] = version
+    return found
+
+
 def why_missing(spec: PeerSpec, places: Places) -> str | None:
     """What this machine lacks to start a peer; None: nothing."""
     program = Path(shlex.split(places.fill(spec.command, port=0, threads=0))[0])
@@ -92,14 +104,22 @@ def why_missing(spec: PeerSpec, places: Places) -> str | None:
 class Peer:
     """A running peer. Made by `running_peer`; paused whenever its block says so."""
 
-    def __init__(self, spec: PeerSpec, server: Server, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(
+        self, spec: PeerSpec, server: Server, process: asyncio.subprocess.Process, log: Path, program: Path
+    ) -> None:
         self.spec = spec
+        self._program = program
         self.server = server
         self._process = process
         self._log = log
 
     def pids(self) -> list[int]:
         return [self._process.pid]
+
+    def describe(self) -> str:
+        """For the results: how it was started, and from what."""
+        versions = " ".join(f"{name} {version}" for name, version in versions_in(self._program).items())
+        return f"{self.spec.command} ({versions})"
 
     async def wait_ready(self) -> None:
         """Raises StartupError when it ends, or is not healthy in time."""
@@ -167,7 +187,7 @@ async def running_peer(
             stderr=output,
             process_group=group,
         )
-    peer = Peer(spec, Server(name=spec.name, port=port), process, log)
+    peer = Peer(spec, Server(name=spec.name, port=port), process, log, Path(command[0]))
     try:
         await peer.wait_ready()
         yield peer

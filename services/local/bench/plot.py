@@ -55,7 +55,7 @@ def draw(summaries: Sequence[Summary], file: Path, *, subtitle: str) -> None:
             heights = [summary.median for _, summary in shown]
             errors = [[s.median - s.low for _, s in shown], [s.high - s.median for _, s in shown]]
             bars = axes.bar(spots, heights, width, yerr=errors, label=contender, color=f"C{place}", capsize=2)
-            axes.bar_label(bars, fmt="%.3g", fontsize=7)
+            axes.bar_label(bars, fmt="%.4g", fontsize=7)
         axes.set_xticks(range(len(groups)), groups)
         axes.set_title(TITLES[figure], fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)

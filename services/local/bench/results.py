@@ -10,9 +10,6 @@ from typing import TextIO
 from common.core.errors import FieldViolation, InvalidRequest
 from services.local.bench.sample import Conditions, Sample
 
-MIN_CLEAN = 2
-"""With so many clean samples the spoiled ones are left out of a summary."""
-
 
 class ResultsFile:
     """Appends as it happens, so that a run that is cut short keeps what it has. None: nowhere."""
@@ -47,7 +44,10 @@ class Summary:
 
 
 def summarise(lines: Iterable[Mapping[str, object]]) -> tuple[Summary, ...]:
-    """Every figure that was measured at least once, in the order in which it first appeared."""
+    """Every figure that was measured at least once, in the order in which it first appeared.
+
+    Spoiled samples count only where there is no clean one.
+    """
     runs: dict[tuple[str, str], list[Mapping[str, object]]] = {}
     for line in lines:
         if line.get("kind") == "sample" and not line.get("error"):
@@ -55,7 +55,7 @@ def summarise(lines: Iterable[Mapping[str, object]]) -> tuple[Summary, ...]:
     found = []
     for (workload, contender), samples in runs.items():
         clean = [sample for sample in samples if sample["is_clean"]]
-        counted = clean if len(clean) >= MIN_CLEAN else samples
+        counted = clean or samples
         for figure, values in _by_figure(counted).items():
             found.append(
                 Summary(
