@@ -21,6 +21,9 @@ from services.gateway.schema.completion import CompletionBody
 from services.gateway.schema.text import DetokenizeBody, TokenizeBody
 from services.gateway.translate import chat_messages, chat_request, completion_requests
 
+MODEL_S = 5.0
+"""Chosen: how long a router's word on its model holds; asking costs a millisecond."""
+
 TIMEOUT_HEADER = "baton-timeout-s"
 """How long a request may take, in seconds; absent: the router's default."""
 PAGE = Path(__file__).with_name("page.html")
@@ -29,7 +32,7 @@ ID_HEADER = "baton-request-id"
 
 
 class Api:
-    """Stateless between requests, but for the model's name, which does not change while routers live."""
+    """Stateless between requests, but for the model, which is known for a few seconds."""
 
     def __init__(
         self, routers: Routers, *, clock: Clock, entropy: Entropy, metrics: Metrics, version: str, is_strict: bool
@@ -41,10 +44,13 @@ class Api:
         self._version = version
         self._is_strict = is_strict
         self._model: Model | None = None
+        self._asked_at = 0.0
 
     async def model(self) -> Model:
-        """Of the routers, asked once."""
-        if self._model is None:
+        """Of the routers, asked anew every MODEL_S: they may come back with another one. Raises Unavailable."""
+        now = self._clock.monotonic()
+        if self._model is None or now - self._asked_at > MODEL_S:
+            self._asked_at = now  # first, so that one of many asks
             self._model = await self._routers.model()
         return self._model
 
@@ -90,7 +96,7 @@ class Api:
     async def tokenize(self, exchange: Exchange, caller: Caller) -> None:
         del caller
         body = TokenizeBody.read(await exchange.body())
-        request = generation_pb2.TokenizeRequest(add_special_tokens=body.add_special_tokens)
+        request = generation_pb2.TokenizeRequest(add_special_tokens=body.add_special_tokens is not False)
         if body.messages is not None:
             request.chat.CopyFrom(chat_messages(body.messages))
         else:
@@ -103,7 +109,7 @@ class Api:
         del caller
         body = DetokenizeBody.read(await exchange.body())
         text = await self._routers.detokenize(
-            generation_pb2.DetokenizeRequest(token_ids=body.tokens, skip_special_tokens=body.skip_special_tokens)
+            generation_pb2.DetokenizeRequest(token_ids=body.tokens, skip_special_tokens=bool(body.skip_special_tokens))
         )
         await exchange.reply({"prompt": text})
 

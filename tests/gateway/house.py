@@ -36,6 +36,7 @@ class ScriptedRouter(generation_pb2_grpc.GenerationServiceServicer):
 
     script: Sequence[Step] = ()
     habits: Mapping[str, object] = field(default_factory=dict)
+    name: str = "tiny"
     asked: list[generation_pb2.GenerateRequest] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,7 +56,7 @@ class ScriptedRouter(generation_pb2_grpc.GenerationServiceServicer):
             raise
 
     async def GetModel(self, request, context):
-        return generation_pb2.GetModelResponse(name="tiny", context_length=64, vocab_size=100, **self.habits)
+        return generation_pb2.GetModelResponse(name=self.name, context_length=64, vocab_size=100, **self.habits)
 
     async def Tokenize(self, request, context):
         return generation_pb2.TokenizeResponse(token_ids=[len(request.text), len(request.chat.messages)])

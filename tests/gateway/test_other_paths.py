@@ -5,6 +5,7 @@ import pytest
 from common.core.errors import Unavailable
 from common.rpc.client import grpc_connect
 from common.rpc.options import Surface
+from services.gateway import api
 from services.gateway.routers import Routers
 from tests.gateway.house import HELLO, gateway, usage
 
@@ -73,3 +74,14 @@ async def test_a_waterfall_comes_with_the_last_chunk_where_it_was_asked_for():
     assert streamed.chunks[-1]["waterfall"] == [station]
     assert streamed.chunks[-1]["choices"] == []
     assert whole.json["waterfall"] == [station]
+
+
+async def test_a_router_that_comes_back_with_another_model_is_believed(monkeypatch):
+    monkeypatch.setattr(api, "MODEL_S", 0.0)
+    async with gateway(HELLO) as house:
+        before = await house.post("/v1/completions", {"prompt": "hi"})
+        house.router.name = "other"
+        after = await house.post("/v1/completions", {"prompt": "hi"})
+        asked = [request.model for request in house.router.asked]
+    assert (before.json["model"], after.json["model"]) == ("tiny", "other")
+    assert asked == ["tiny", "other"]

@@ -14,7 +14,7 @@ class TokenizeBody(Body):
     model: str | None = None
     prompt: str | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
-    add_special_tokens: bool = True
+    add_special_tokens: bool | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -28,4 +28,4 @@ class DetokenizeBody(Body):
 
     model: str | None = None
     tokens: list[Id]
-    skip_special_tokens: bool = False
+    skip_special_tokens: bool | None = None
