@@ -23,6 +23,9 @@ PRIORITIES = {
 ROLES = {"developer": "system"}
 """Roles under other names; the others are called alike."""
 
+MAX_REPEATED_BYTES = 8 << 20
+"""Chosen: each prompt is a request of its own, with all the other fields; four bodies' worth of them."""
+
 COMPLETION_TOKENS = 16
 """What OpenAI's completions endpoint writes where max_tokens is absent."""
 
@@ -38,6 +41,9 @@ def completion_requests(body: CompletionBody) -> list[generation_pb2.GenerateReq
         shared.sampling.logprobs = body.logprobs
         if body.echo and body.prompt_logprobs is None:
             shared.sampling.prompt_logprobs = body.logprobs
+    if (size := shared.ByteSize() * len(body.prompt)) > MAX_REPEATED_BYTES and len(body.prompt) > 1:
+        told = f"{len(body.prompt)} prompts repeat {size} bytes of the other fields, at most {MAX_REPEATED_BYTES}"
+        raise invalid([violation("prompt", told)])
     return [_with_prompt(shared, prompt) for prompt in body.prompt]
 
 

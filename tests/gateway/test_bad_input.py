@@ -7,6 +7,9 @@ import pytest
 
 from common.core.errors import FieldViolation, InvalidRequest
 from services.gateway import timed_protocol
+from services.gateway.schema.chat import ChatBody
+from services.gateway.schema.completion import CompletionBody
+from services.gateway.schema.text import DetokenizeBody, TokenizeBody
 from tests.gateway.house import HELLO, gateway, say
 from tests.gateway.wire import exchange, parse
 
@@ -268,3 +271,31 @@ async def test_a_client_that_reads_nothing_is_cut_off(monkeypatch):
                 await asyncio.sleep(0.05)
         assert not reader.at_eof()
         writer.close()
+
+
+async def test_prompts_do_not_multiply_what_the_other_fields_hold():
+    body = {"prompt": ["x"] * 128, "bad_words": ["y" * 1000] * 100}
+    async with gateway(HELLO, max_body_bytes=1 << 20) as house:
+        answer = await house.post(PATH, body)
+        assert not house.router.asked
+    assert (answer.status, answer.error["param"]) == (400, "prompt")
+
+
+async def test_functions_of_old_are_refused_and_say_what_to_send():
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    async with gateway(HELLO) as house:
+        old = await house.post("/v1/chat/completions", {**body, "functions": [{"name": "add"}]})
+        null = await house.post("/v1/chat/completions", {**body, "functions": None, "function_call": None})
+    assert (old.status, null.status) == (400, 200)
+    assert "tools" in old.error["message"]
+
+
+async def test_null_means_absent_for_every_optional_field():
+    chat = {**dict.fromkeys(ChatBody.model_fields), "messages": [{"role": "user", "content": "x"}]}
+    async with gateway(HELLO) as house:
+        assert (await house.post(PATH, {**dict.fromkeys(CompletionBody.model_fields), "prompt": "x"})).status == 200
+        assert (await house.post("/v1/chat/completions", chat)).status == 200
+        text = {**dict.fromkeys(TokenizeBody.model_fields), "prompt": "x"}
+        assert (await house.post("/tokenize", text)).status == 200
+        ids = {**dict.fromkeys(DetokenizeBody.model_fields), "tokens": [1]}
+        assert (await house.post("/detokenize", ids)).status == 200

@@ -108,9 +108,13 @@ class ChatBody(SamplingBody):
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: TemplateSwitches | None = None
+    functions: list[Any] | None = None
+    """Before there were tools. Read so that it can be refused: without them the model would answer something else."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.functions:
+            raise ValueError("functions is an older spelling that is not served: send tools")
         names = {tool.function.name for tool in self.tools or ()}
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             raise ValueError("tool_choice names a tool that is not among the tools")
