@@ -15,6 +15,12 @@ from tests.sim.play import play
 from tests.sim.stories import SLOW_LANDING, leave, leave_amid_landing, leave_unheard, replace_amid_placement
 from tests.sim.storm import storm
 
+# A broken world may end in its first moment, amid what it was about to begin.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 MAX_STORMS = 40
 """Measured: mutants that any storm may meet are found within 25."""
 
