@@ -57,9 +57,13 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
             return
         with self._dispatcher.enter(wanted, self._language.texts(wanted)) as journey:
             reply = Reply(journey, context, self._language)
-            await reply.begin(allowed_s)
+
+            async def write() -> None:  # beside the journey: one that was entered is run, and so counted, to its end
+                await reply.begin(allowed_s)
+                await reply.write()
+
             async with asyncio.TaskGroup() as group:
-                writer = group.create_task(reply.write())
+                writer = group.create_task(write())
                 await journey.run()
                 is_told = await flush(writer)
         if journey.error is not None:
