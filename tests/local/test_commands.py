@@ -36,9 +36,10 @@ def routers(cluster: Up) -> list[str]:
 
 def test_starting_tells_a_line_per_service_with_its_addresses(cluster: Up) -> None:
     ready = {line.split()[2]: line.split() for line in cluster.lines if " ready " in line}
-    assert set(ready) == {"valkey", "prefill-0", "decode-0", "router-0", "router-1"}
+    assert set(ready) == {"valkey", "prefill-0", "decode-0", "router-0", "router-1", "gateway-0"}
     assert all(words[-1].endswith("/metrics") for name, words in ready.items() if name != "valkey")
     assert widest("\n".join(cluster.lines)) <= 80
+    assert any(line.strip().startswith("http  http://127.0.0.1:") for line in cluster.lines)
 
 
 def test_nothing_secret_is_visible_and_everything_listens_on_loopback(cluster: Up) -> None:
