@@ -20,6 +20,8 @@ from tests.cluster.reference import sim_reference
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
 MAX_SEQUENCES = 8
+STANDARD_SEQUENCES = MAX_SEQUENCES - 1
+"""Standard work leaves a place to interactive requests."""
 HOUSE = {"settings": (*SLOW_SIM, f"engine.max_sequences={MAX_SEQUENCES}")}
 SEED = 6201
 PAGES = 10
@@ -140,7 +142,7 @@ async def test_a_request_whose_worker_died_leaves_before_it_found_another(cluste
 
 async def test_a_request_that_waits_in_the_queue_leaves_it(cluster: House) -> None:
     """F6: queued. Decode is full; the one that waits costs no worker anything."""
-    crowd = prompts(MAX_SEQUENCES, length=8, max_tokens=100, seed=SEED + 1002)
+    crowd = prompts(STANDARD_SEQUENCES, length=8, max_tokens=100, seed=SEED + 1002)
     running = asyncio.create_task(cluster.ask_all(crowd))
     await cluster.until(lambda: is_full(cluster))
     computed = await counter(cluster, Kind.PREFILL, "prompt_tokens")
@@ -175,7 +177,7 @@ async def test_work_of_a_client_that_vanished_stops(cluster: House, phase: str, 
     """F16: killed, the kernel says so at once; frozen, only the unanswered ping tells."""
     tokens = 100 * PAGE_SIZE if phase == "mid-prefill" else 8
     computed = await counter(cluster, Kind.PREFILL, "computed_tokens")
-    async with client_process(cluster, num_tokens=tokens) as client:
+    async with client_process(cluster, num_tokens=tokens, first=int(number)) as client:
 
         async def is_there() -> bool:
             if phase == "mid-prefill":
@@ -206,9 +208,11 @@ async def leaving(cluster: House, ask: Ask) -> AsyncIterator[tuple[Told, Callabl
 
 
 @asynccontextmanager
-async def client_process(cluster: House, *, num_tokens: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def client_process(
+    cluster: House, *, num_tokens: int, first: int = 0
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`baton generate` in a process of its own; gone after the block."""
-    prompt = ",".join(str(token % 500) for token in range(num_tokens))
+    prompt = ",".join(str(token % 500) for token in range(first, first + num_tokens))  # another `first`: nothing cached
     command = (sys.executable, "-m", "services.local", "generate", prompt, "--tokens", "--ignore-eos")
     client = await asyncio.create_subprocess_exec(
         *command,
@@ -252,7 +256,7 @@ async def is_idle(cluster: House) -> bool:
 
 
 async def is_full(cluster: House) -> bool:
-    return await running_on(cluster, Kind.DECODE) == MAX_SEQUENCES
+    return await running_on(cluster, Kind.DECODE) == STANDARD_SEQUENCES
 
 
 async def is_queued(cluster: House, count: int) -> bool:
