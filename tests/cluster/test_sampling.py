@@ -33,7 +33,12 @@ NUM_PAGES = 64
 HOUSE = {
     "prefill": 2,
     "decode": 2,
-    "settings": (f"model.path={MODEL}", f"engine.num_pages={NUM_PAGES}", "router.resume_window_s=3"),
+    "settings": (
+        f"model.path={MODEL}",
+        f"engine.num_pages={NUM_PAGES}",
+        "router.resume_window_s=3",
+        "router.local_prompt_tokens=64",
+    ),
 }
 PARAMS = types_pb2.SamplingParams(
     temperature=0.9,
