@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,11 @@ def _nothing_left_running() -> Iterator[None]:
 
 def _children() -> set[str]:
     """Process ids of this process's children; those that wait to be reaped count, they were forgotten too."""
-    return {child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()}
+    found: set[str] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # that thread has ended since it was listed
+            found.update(file.read_text().split())
+    return found
 
 
 def _threads() -> set[threading.Thread]:

@@ -7,6 +7,7 @@ from services.router.decisions.entry import Entry, Question
 from services.router.decisions.log import DecisionLog
 from services.router.fleet import Fleet
 from services.router.policy import Decision, PolicySettings, choose, choose_prefill
+from services.router.view import FleetView
 
 
 class Chooser:
@@ -21,37 +22,40 @@ class Chooser:
         """Where a new placement goes. None: nobody can take it now."""
         view = self._fleet.view()
         decision = choose(facts, view, self._settings)
-        if self._log is not None and self._log.is_open:
-            self._log.note(
-                Entry(
-                    request=_asked_for(work),
-                    attempt=work.attempt,
-                    at=self._log.wall(),
-                    question=Question.ROUTE,
-                    facts=facts,
-                    view=view,
-                    decision=decision,
-                )
-            )
+        self._note(Question.ROUTE, work, facts, view, decision=decision)
         return decision
 
     def reader(self, work: Work, facts: Facts) -> WorkerRef | None:
         """Who else may read the prompt for a promise that stands. None: nobody that has not failed it."""
         view = self._fleet.view()
         reader = choose_prefill(facts, view, self._settings)
-        if self._log is not None and self._log.is_open:
-            self._log.note(
-                Entry(
-                    request=_asked_for(work),
-                    attempt=work.attempt,
-                    at=self._log.wall(),
-                    question=Question.READER,
-                    facts=facts,
-                    view=view,
-                    reader=reader,
-                )
-            )
+        self._note(Question.READER, work, facts, view, reader=reader)
         return reader
+
+    def _note(
+        self,
+        question: Question,
+        work: Work,
+        facts: Facts,
+        view: FleetView,
+        *,
+        decision: Decision | None = None,
+        reader: WorkerRef | None = None,
+    ) -> None:
+        if self._log is None or not self._log.is_open:
+            return
+        self._log.note(
+            Entry(
+                request=_asked_for(work),
+                attempt=work.attempt,
+                at=self._log.wall(),
+                question=question,
+                facts=facts,
+                view=view,
+                decision=decision,
+                reader=reader,
+            )
+        )
 
 
 def _asked_for(work: Work) -> RequestId:

@@ -179,9 +179,9 @@ def check(answer: Answer, expected: Expected) -> None:
     assert offsets[-1] <= len(choice.text)
 
 
-async def test_all_options_at_once_on_both_routes(cluster: House, alone: Alone) -> None:
-    """Short prompts are read on decode, long ones elsewhere. Preemption comes where pages run short, not in every run;
-    that it changes nothing is shown in tests/engine and printed here."""
+async def test_all_options_at_once_on_both_routes_and_preempted(cluster: House, alone: Alone) -> None:
+    """Twelve answers of up to 260 tokens in 2 x 1,024 slots: short prompts are read on decode, long ones elsewhere, and
+    pages run out on the way."""
     asks = [ask(f"all-{number}", prompt(20 if number % 2 else 100, number), seed=number) for number in range(12)]
     answers = await asyncio.gather(*(send(cluster, request) for request in asks))
     for request, answer in zip(asks, answers, strict=True):
@@ -192,6 +192,7 @@ async def test_all_options_at_once_on_both_routes(cluster: House, alone: Alone) 
     }
     print(f"seeds 0 to 11: {totals}")
     assert totals["promises_filled"] > 0
+    assert totals["preemptions"] > 0
 
 
 async def test_the_same_after_the_death_of_a_decode_worker(cluster: House, alone: Alone) -> None:
