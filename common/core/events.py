@@ -61,6 +61,25 @@ class TicketIssued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandedChoice:
+    """What a worker that gives a choice away keeps of it: `ticket` is the right to the pages of all tokens but the last
+    of `num_tokens` output tokens, None where they must be computed again."""
+
+    choice: int
+    num_tokens: int
+    ticket: Ticket | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """The worker writes this attempt no more. Names every choice that had not ended; their tokens came before."""
+
+    request: RequestId
+    attempt: int
+    choices: tuple[HandedChoice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFailed:
     """This attempt is over on this worker. `reservation_stands`: decode still holds the promised pages."""
 
@@ -94,7 +113,7 @@ def weight_of(event: "WorkEvent") -> int:
     return 1 + sum(2 + len(own.top_ids) for own in event.logprobs) // SCORES_OF_WEIGHT
 
 
-WorkEvent = TokensEmitted | PromptScored | PrefillDone | TicketIssued | WorkFailed | StationReached
+WorkEvent = TokensEmitted | PromptScored | PrefillDone | TicketIssued | HandedOver | WorkFailed | StationReached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,8 @@ class LoadReport:
     """Sequences that may be here at once, waiting and promised ones included; 0: not told."""
     context_tokens: int = 0
     """Context of the running sequences, which a decode step reads."""
+    drain_left_s: float | None = None
+    """Seconds until a draining worker cuts what is left; None while it does not drain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.errors import InvalidRequest, Reason
 from common.core.events import (
     EventMessage,
+    HandedChoice,
+    HandedOver,
     PrefillDone,
     PromptScored,
     StationReached,
@@ -108,7 +110,19 @@ def loads(draw: st.DrawFn) -> LoadReport:
         cost=draw(st.none() | costs),
         max_sequences=draw(small),
         context_tokens=draw(small),
+        drain_left_s=draw(st.none() | floats32),
     )
+
+
+tickets = st.builds(
+    Ticket,
+    holder=st.builds(WorkerRef, worker=names.map(WorkerId), epoch=epochs, address=names),
+    request=names,
+    num_pages=small,
+    lease_s=st.integers(0, 1 << 20).map(lambda ms: ms / 1000),
+    nonce=st.binary(max_size=16),
+    signature=st.binary(max_size=32),
+)
 
 
 events: st.SearchStrategy[WorkEvent] = st.one_of(
@@ -150,15 +164,15 @@ events: st.SearchStrategy[WorkEvent] = st.one_of(
         TicketIssued,
         request=names,
         attempt=st.integers(1, 9),
-        ticket=st.builds(
-            Ticket,
-            holder=st.builds(WorkerRef, worker=names.map(WorkerId), epoch=epochs, address=names),
-            request=names,
-            num_pages=small,
-            lease_s=st.integers(0, 1 << 20).map(lambda ms: ms / 1000),
-            nonce=st.binary(max_size=16),
-            signature=st.binary(max_size=32),
-        ),
+        ticket=tickets,
+    ),
+    st.builds(
+        HandedOver,
+        request=names,
+        attempt=st.integers(1, 9),
+        choices=st.lists(
+            st.builds(HandedChoice, choice=small, num_tokens=small, ticket=st.none() | tickets), max_size=3
+        ).map(tuple),
     ),
     st.builds(
         WorkFailed,

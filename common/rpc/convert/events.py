@@ -5,6 +5,8 @@ from typing import assert_never
 from common.core.errors import Reason
 from common.core.events import (
     EventMessage,
+    HandedChoice,
+    HandedOver,
     PrefillDone,
     PromptScored,
     StationReached,
@@ -63,6 +65,9 @@ def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
             )
         case TicketIssued():
             wire.ticket.ticket.CopyFrom(ticket_to_wire(event.ticket))
+        case HandedOver():
+            wire.handed_over.choices.extend(map(_handed_to_wire, event.choices))
+            wire.handed_over.SetInParent()
         case WorkFailed():
             wire.failed.CopyFrom(
                 worker_pb2.FailedEvent(
@@ -109,6 +114,9 @@ def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
         case "ticket":
             ticket = ticket_from_wire(message.ticket.ticket)
             return TicketIssued(request=request, attempt=attempt, ticket=ticket)
+        case "handed_over":
+            choices = tuple(map(_handed_from_wire, message.handed_over.choices))
+            return HandedOver(request=request, attempt=attempt, choices=choices)
         case "failed":
             failed = message.failed
             return WorkFailed(
@@ -125,6 +133,16 @@ def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
             return StationReached(request=request, attempt=attempt, name=station.name, at=at, facts=dict(station.facts))
         case _:
             raise refuse("event", "a kind of event that this release does not know")
+
+
+def _handed_to_wire(handed: HandedChoice) -> worker_pb2.HandedOverChoice:
+    ticket = None if handed.ticket is None else ticket_to_wire(handed.ticket)
+    return worker_pb2.HandedOverChoice(choice=handed.choice, num_tokens=handed.num_tokens, ticket=ticket)
+
+
+def _handed_from_wire(message: worker_pb2.HandedOverChoice) -> HandedChoice:
+    ticket = ticket_from_wire(message.ticket) if message.HasField("ticket") else None
+    return HandedChoice(choice=message.choice, num_tokens=message.num_tokens, ticket=ticket)
 
 
 def _tokens_to_wire(event: TokensEmitted) -> worker_pb2.TokensEvent:

@@ -38,6 +38,7 @@ def load_to_wire(load: LoadReport) -> worker_pb2.LoadReport:
         cost=None if load.cost is None else cost_to_wire(load.cost),
         max_sequences=load.max_sequences,
         context_tokens=load.context_tokens,
+        drain_left_s=load.drain_left_s,
     )
 
 
@@ -45,8 +46,8 @@ def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
     """Raises InvalidRequest: a report whose pages do not sum, or whose rates are no numbers, is not believed."""
     parts = message.free_pages + message.promised_pages + message.referenced_pages + message.cached_pages
     require(parts == message.total_pages, "load.total_pages", f"states sum to {parts}, not to {message.total_pages}")
-    for name, value in (("step_seconds", message.step_seconds), ("tokens_per_second", message.tokens_per_second)):
-        require(0 <= value < math.inf, f"load.{name}", "must be finite and not negative")
+    for name in ("step_seconds", "tokens_per_second", "drain_left_s"):
+        require(0 <= getattr(message, name) < math.inf, f"load.{name}", "must be finite and not negative")
     return LoadReport(
         pages=PageCounts(
             total=message.total_pages,
@@ -66,6 +67,7 @@ def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
         cost=cost_from_wire(message.cost) if message.HasField("cost") else None,
         max_sequences=message.max_sequences,
         context_tokens=message.context_tokens,
+        drain_left_s=message.drain_left_s if message.HasField("drain_left_s") else None,
     )
 
 

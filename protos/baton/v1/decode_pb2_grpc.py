@@ -49,6 +49,11 @@ class DecodeServiceStub:
                 request_serializer=baton_dot_v1_dot_decode__pb2.StartLocalRequest.SerializeToString,
                 response_deserializer=baton_dot_v1_dot_decode__pb2.StartLocalResponse.FromString,
                 _registered_method=True)
+        self.HandOver = channel.unary_unary(
+                '/baton.v1.DecodeService/HandOver',
+                request_serializer=baton_dot_v1_dot_decode__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=baton_dot_v1_dot_decode__pb2.HandOverResponse.FromString,
+                _registered_method=True)
 
 
 class DecodeServiceServicer:
@@ -75,6 +80,14 @@ class DecodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandOver(self, request, context):
+        """Stops writing a request and keeps its pages under tickets, for another decode worker to fetch. What there is of each
+        choice arrives as WorkEvent.handed_over, behind its last token. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +105,11 @@ def add_DecodeServiceServicer_to_server(servicer, server):
                     servicer.StartLocal,
                     request_deserializer=baton_dot_v1_dot_decode__pb2.StartLocalRequest.FromString,
                     response_serializer=baton_dot_v1_dot_decode__pb2.StartLocalResponse.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=baton_dot_v1_dot_decode__pb2.HandOverRequest.FromString,
+                    response_serializer=baton_dot_v1_dot_decode__pb2.HandOverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +193,33 @@ class DecodeService:
             '/baton.v1.DecodeService/StartLocal',
             baton_dot_v1_dot_decode__pb2.StartLocalRequest.SerializeToString,
             baton_dot_v1_dot_decode__pb2.StartLocalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baton.v1.DecodeService/HandOver',
+            baton_dot_v1_dot_decode__pb2.HandOverRequest.SerializeToString,
+            baton_dot_v1_dot_decode__pb2.HandOverResponse.FromString,
             options,
             channel_credentials,
             insecure,

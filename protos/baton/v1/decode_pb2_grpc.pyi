@@ -37,6 +37,10 @@ class DecodeServiceStub:
     """Points a standing promise at another prefill attempt; frames of earlier attempts are refused from then on."""
     StartLocal: _grpc.UnaryUnaryMultiCallable[_decode_pb2.StartLocalRequest, _decode_pb2.StartLocalResponse]
     """Reads the prompt on this worker and decodes it: the local route, sent here on purpose."""
+    HandOver: _grpc.UnaryUnaryMultiCallable[_decode_pb2.HandOverRequest, _decode_pb2.HandOverResponse]
+    """Stops writing a request and keeps its pages under tickets, for another decode worker to fetch. What there is of each
+    choice arrives as WorkEvent.handed_over, behind its last token. Idempotent.
+    """
 
 @_typing.type_check_only
 class DecodeServiceAsyncStub(DecodeServiceStub):
@@ -47,6 +51,10 @@ class DecodeServiceAsyncStub(DecodeServiceStub):
     """Points a standing promise at another prefill attempt; frames of earlier attempts are refused from then on."""
     StartLocal: _aio.UnaryUnaryMultiCallable[_decode_pb2.StartLocalRequest, _decode_pb2.StartLocalResponse]  # type: ignore[assignment]
     """Reads the prompt on this worker and decodes it: the local route, sent here on purpose."""
+    HandOver: _aio.UnaryUnaryMultiCallable[_decode_pb2.HandOverRequest, _decode_pb2.HandOverResponse]  # type: ignore[assignment]
+    """Stops writing a request and keeps its pages under tickets, for another decode worker to fetch. What there is of each
+    choice arrives as WorkEvent.handed_over, behind its last token. Idempotent.
+    """
 
 class DecodeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +80,15 @@ class DecodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decode_pb2.StartLocalResponse, _abc.Awaitable[_decode_pb2.StartLocalResponse]]:
         """Reads the prompt on this worker and decodes it: the local route, sent here on purpose."""
+
+    @_abc_1.abstractmethod
+    def HandOver(
+        self,
+        request: _decode_pb2.HandOverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decode_pb2.HandOverResponse, _abc.Awaitable[_decode_pb2.HandOverResponse]]:
+        """Stops writing a request and keeps its pages under tickets, for another decode worker to fetch. What there is of each
+        choice arrives as WorkEvent.handed_over, behind its last token. Idempotent.
+        """
 
 def add_DecodeServiceServicer_to_server(servicer: DecodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

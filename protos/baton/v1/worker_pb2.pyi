@@ -86,6 +86,7 @@ class WorkEvent(_message.Message):
     STATION_FIELD_NUMBER: _builtins.int
     PROMPT_SCORED_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    HANDED_OVER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     @_builtins.property
@@ -100,6 +101,8 @@ class WorkEvent(_message.Message):
     def prompt_scored(self) -> Global___PromptScoredEvent: ...
     @_builtins.property
     def ticket(self) -> Global___TicketEvent: ...
+    @_builtins.property
+    def handed_over(self) -> Global___HandedOverEvent: ...
     def __init__(
         self,
         *,
@@ -111,12 +114,13 @@ class WorkEvent(_message.Message):
         station: Global___StationEvent | None = ...,
         prompt_scored: Global___PromptScoredEvent | None = ...,
         ticket: Global___TicketEvent | None = ...,
+        handed_over: Global___HandedOverEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "station", b"station", "ticket", b"ticket", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "handed_over", b"handed_over", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "station", b"station", "ticket", b"ticket", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "failed", b"failed", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "request_id", b"request_id", "station", b"station", "ticket", b"ticket", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "failed", b"failed", "handed_over", b"handed_over", "prefill_done", b"prefill_done", "prompt_scored", b"prompt_scored", "request_id", b"request_id", "station", b"station", "ticket", b"ticket", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tokens", "prefill_done", "failed", "station", "prompt_scored", "ticket"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["tokens", "prefill_done", "failed", "station", "prompt_scored", "ticket", "handed_over"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -210,6 +214,57 @@ class TicketEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TicketEvent: _TypeAlias = TicketEvent  # noqa: Y015
+
+@_typing.final
+class HandedOverEvent(_message.Message):
+    """The worker writes the attempt no more, because it was asked to hand it over: every choice that had not ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandedOverChoice]: ...
+    def __init__(
+        self,
+        *,
+        choices: _abc.Iterable[Global___HandedOverChoice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandedOverEvent: _TypeAlias = HandedOverEvent  # noqa: Y015
+
+@_typing.final
+class HandedOverChoice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    NUM_TOKENS_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    choice: _builtins.int
+    num_tokens: _builtins.int
+    """Output tokens that this worker has told of the choice, earlier attempts' included. All came before this event."""
+    @_builtins.property
+    def ticket(self) -> _kv_pb2.Ticket:
+        """Has the pages of the context pushed that ends before the last of these tokens. Absent: to be computed again."""
+
+    def __init__(
+        self,
+        *,
+        choice: _builtins.int = ...,
+        num_tokens: _builtins.int = ...,
+        ticket: _kv_pb2.Ticket | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "num_tokens", b"num_tokens", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandedOverChoice: _TypeAlias = HandedOverChoice  # noqa: Y015
 
 @_typing.final
 class PrefillDoneEvent(_message.Message):
@@ -516,6 +571,7 @@ class LoadReport(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     MAX_SEQUENCES_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    DRAIN_LEFT_S_FIELD_NUMBER: _builtins.int
     waiting_requests: _builtins.int
     running_sequences: _builtins.int
     waiting_tokens: _builtins.int
@@ -534,6 +590,8 @@ class LoadReport(_message.Message):
     """Sequences that may be here at once, waiting and promised ones included. 0: not told."""
     context_tokens: _builtins.int
     """Context of the running sequences, which a decode step reads."""
+    drain_left_s: _builtins.float
+    """Present while the worker drains: seconds until it cuts what is left."""
     @_builtins.property
     def cost(self) -> Global___CostModel:
         """Absent: this worker has fitted none."""
@@ -557,12 +615,15 @@ class LoadReport(_message.Message):
         cost: Global___CostModel | None = ...,
         max_sequences: _builtins.int = ...,
         context_tokens: _builtins.int = ...,
+        drain_left_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cost", b"cost", "drain_left_s", b"drain_left_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "drain_left_s", b"drain_left_s", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__drain_left_s: _TypeAlias = _typing.Literal["drain_left_s"]  # noqa: Y015
+    _WhichOneofArgType__drain_left_s: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drain_left_s) -> _WhichOneofReturnType__drain_left_s | None: ...
 
 Global___LoadReport: _TypeAlias = LoadReport  # noqa: Y015
 
