@@ -24,11 +24,52 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What two processes must share to share memory. Equal facts are a hint, opening the memory is the proof."""
+
+    boot_id: str
+    network_namespace: int
+    user: int
+
+    def difference(self, there: "HostFacts | None") -> str:
+        """Why the other process is not on this host, readable; empty when it may be."""
+        if there is None:
+            return "the other end does not say where it runs"
+        if there.boot_id != self.boot_id:
+            return "the other end runs on another machine"
+        if there.network_namespace != self.network_namespace:
+            return "the other end runs in another network namespace, as every pod does"
+        if there.user != self.user:
+            return f"the other end runs as user {there.user}, this one as {self.user}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Meet:
-    """First word of a pair: the sender's page geometry and the fingerprint of its hash and digest schemes."""
+    """First word of a pair: the sender's page geometry, the fingerprint of its hash and digest schemes, its host."""
 
     layout: PageLayout
     scheme: bytes
+    host: HostFacts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceMemory:
+    """Memory of a GPU that another process of the same host can map: a raw cudaIpcMemHandle."""
+
+    device_uuid: bytes
+    ipc_handle: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameHostInvitation:
+    """Where the receiver of a same_host pair waits, and the ring that it hands to whoever shows the token."""
+
+    socket_name: bytes
+    token: bytes
+    num_slots: int
+    slot_bytes: int
+    device: DeviceMemory | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """kv.proto and back: every value survives, and what does not describe a possible thing is refused by its field."""
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -7,11 +9,13 @@ from hypothesis import given
 from common.core.errors import InvalidRequest, Mismatch, Reason
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId, WorkerId, WorkerRef
 from common.core.ticket import Ticket
-from common.rpc.convert import kv
+from common.rpc.convert import kv, same_host
 from common.transfer.messages import (
+    DeviceMemory,
     Fetch,
     Finale,
     FirstToken,
+    HostFacts,
     Meet,
     Met,
     Offer,
@@ -20,6 +24,7 @@ from common.transfer.messages import (
     PageRun,
     Pair,
     ProbeReport,
+    SameHostInvitation,
     TransferRef,
 )
 from protos.baton.v1 import kv_pb2
@@ -42,6 +47,16 @@ transfers = st.builds(
     request=names.map(RequestId),
     sender_epoch=epochs,
     receiver_epoch=epochs,
+)
+hosts = st.builds(HostFacts, boot_id=names, network_namespace=st.integers(0, 2**64 - 1), user=small)
+invitations = st.builds(
+    SameHostInvitation,
+    socket_name=st.binary(min_size=1, max_size=100),
+    token=st.binary(min_size=32, max_size=32),
+    num_slots=st.integers(1, 1024),
+    slot_bytes=st.integers(1, 2**40),
+    device=st.none()
+    | st.builds(DeviceMemory, device_uuid=st.binary(max_size=16), ipc_handle=st.binary(min_size=64, max_size=64)),
 )
 finales = st.builds(
     Finale,
@@ -152,3 +167,30 @@ def test_a_digest_key_of_another_length_is_refused() -> None:
 def test_a_reason_of_a_newer_peer_is_internal() -> None:
     assert kv.reason_from_wire("SOMETHING_NEW") is Reason.INTERNAL
     assert kv.reason_from_wire("") is None
+
+
+@given(hosts)
+def test_a_meeting_says_where_the_sender_runs(host: HostFacts) -> None:
+    meet = Meet(layout=LAYOUT, scheme=b"s" * 8, host=host)
+    assert kv.meet_from_wire(kv.meet_to_wire(meet)) == meet
+    assert kv.meet_from_wire(kv.meet_to_wire(replace(meet, host=None))).host is None
+
+
+@given(invitations)
+def test_an_invitation_survives_the_store(invitation: SameHostInvitation) -> None:
+    assert same_host.invitation_from_bytes(same_host.invitation_to_bytes(invitation)) == invitation
+
+
+@given(st.binary(max_size=80))
+def test_bytes_that_are_no_invitation_are_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        same_host.invitation_from_bytes(data)
+
+
+def test_a_host_names_what_differs() -> None:
+    here = HostFacts(boot_id="b", network_namespace=1, user=1000)
+    assert here.difference(here) == ""
+    assert "another machine" in here.difference(replace(here, boot_id="c"))
+    assert "network namespace" in here.difference(replace(here, network_namespace=2))
+    assert "user 0" in here.difference(replace(here, user=0))
+    assert "does not say" in here.difference(None)

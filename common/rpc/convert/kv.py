@@ -11,6 +11,7 @@ from common.transfer.messages import (
     Fetch,
     Finale,
     FirstToken,
+    HostFacts,
     Meet,
     Met,
     Offer,
@@ -56,11 +57,23 @@ def pair_from_wire(message: kv_pb2.Pair) -> Pair:
 
 
 def meet_to_wire(meet: Meet) -> kv_pb2.Meet:
-    return kv_pb2.Meet(layout=layout_to_wire(meet.layout, meet.scheme))
+    message = kv_pb2.Meet(layout=layout_to_wire(meet.layout, meet.scheme))
+    if meet.host is not None:
+        host = meet.host
+        facts = kv_pb2.HostFacts(boot_id=host.boot_id, network_namespace=host.network_namespace, user=host.user)
+        message.host.CopyFrom(facts)
+    return message
 
 
 def meet_from_wire(message: kv_pb2.Meet) -> Meet:
-    return Meet(layout=layout_from_wire(message.layout), scheme=message.layout.scheme_fingerprint)
+    host = message.host
+    _require_short(host.boot_id, "meet.host.boot_id")
+    facts = HostFacts(boot_id=host.boot_id, network_namespace=host.network_namespace, user=host.user)
+    return Meet(
+        layout=layout_from_wire(message.layout),
+        scheme=message.layout.scheme_fingerprint,
+        host=facts if message.HasField("host") else None,
+    )
 
 
 def layout_to_wire(layout: PageLayout, scheme: bytes) -> types_pb2.PageLayout:

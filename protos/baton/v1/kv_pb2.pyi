@@ -117,20 +117,114 @@ class Meet(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LAYOUT_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def layout(self) -> _types_pb2.PageLayout: ...
+    @_builtins.property
+    def host(self) -> Global___HostFacts:
+        """Where the sender runs: channels that need a common host compare it with their own."""
+
     def __init__(
         self,
         *,
         layout: _types_pb2.PageLayout | None = ...,
+        host: Global___HostFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "layout", b"layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "layout", b"layout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Meet: _TypeAlias = Meet  # noqa: Y015
+
+@_typing.final
+class HostFacts(_message.Message):
+    """What two processes must share to share memory. Equal facts are a hint; that memory can really be opened is the proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    NETWORK_NAMESPACE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    boot_id: _builtins.str
+    network_namespace: _builtins.int
+    user: _builtins.int
+    def __init__(
+        self,
+        *,
+        boot_id: _builtins.str = ...,
+        network_namespace: _builtins.int = ...,
+        user: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "network_namespace", b"network_namespace", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostFacts: _TypeAlias = HostFacts  # noqa: Y015
+
+@_typing.final
+class SameHostInvitation(_message.Message):
+    """A value in the rendezvous store of a same_host pair: where the receiver waits, and the ring that it will hand over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_NAME_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NUM_SLOTS_FIELD_NUMBER: _builtins.int
+    SLOT_BYTES_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    socket_name: _builtins.bytes
+    """Abstract socket, unguessable. Only who shows the token gets the ring."""
+    token: _builtins.bytes
+    num_slots: _builtins.int
+    slot_bytes: _builtins.int
+    @_builtins.property
+    def device(self) -> Global___DeviceMemory:
+        """Absent: host memory, whose descriptor follows over the socket."""
+
+    def __init__(
+        self,
+        *,
+        socket_name: _builtins.bytes = ...,
+        token: _builtins.bytes = ...,
+        num_slots: _builtins.int = ...,
+        slot_bytes: _builtins.int = ...,
+        device: Global___DeviceMemory | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "num_slots", b"num_slots", "slot_bytes", b"slot_bytes", "socket_name", b"socket_name", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SameHostInvitation: _TypeAlias = SameHostInvitation  # noqa: Y015
+
+@_typing.final
+class DeviceMemory(_message.Message):
+    """A cudaIpcMemHandle and what it opens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_UUID_FIELD_NUMBER: _builtins.int
+    IPC_HANDLE_FIELD_NUMBER: _builtins.int
+    device_uuid: _builtins.bytes
+    ipc_handle: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        device_uuid: _builtins.bytes = ...,
+        ipc_handle: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_uuid", b"device_uuid", "ipc_handle", b"ipc_handle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceMemory: _TypeAlias = DeviceMemory  # noqa: Y015
 
 @_typing.final
 class StoreSet(_message.Message):
