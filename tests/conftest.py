@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before grpc is: its fork handlers wake its poller in a child that is about to become another program.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Before triton is: where there is no GPU, its kernels run in its interpreter.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shared machine may stall any single example, so time is no verdict. A failure prints the blob that repeats it.
 settings.register_profile("baton", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

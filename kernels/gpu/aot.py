@@ -1,0 +1,129 @@
+"""Compile every kernel for every architecture, on a machine without a GPU.
+
+    python -m kernels.gpu.aot [--arch 90]... [--only attention]
+
+Prints registers, shared memory and spilled bytes as the assembler that comes with triton reports them, and ends with 1
+when a kernel does not compile, spills, or wants more shared memory than a block may have. Not in the interpreter:
+TRITON_INTERPRET must be unset.
+"""
+
+import argparse
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernels.gpu.specimen import OLDEST, Specimen
+
+OPERATORS = ("attention_merge",)
+"""Modules of this room that have SPECIMENS."""
+
+SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
+"""What one block may have, per architecture: 163 and 227 KiB (CUDA programming guide, compute capabilities)."""
+
+ALIGNMENT = [["tt.divisibility", 16]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the assembler says of one kernel. `registers` are of one thread."""
+
+    name: str
+    architecture: int
+    registers: int
+    shared_bytes: int
+    spilled_bytes: int
+    code_bytes: int
+
+
+def specimens(only: str = "") -> Iterator[Specimen]:
+    """Of every operator whose module name contains `only`."""
+    for operator in OPERATORS:
+        if only in operator:
+            yield from import_module(f"kernels.gpu.{operator}").SPECIMENS
+
+
+def build(specimen: Specimen, architecture: int) -> Report:
+    """Compile one kernel. Raises triton's CompilationError, or PTXASError from the assembler."""
+    names = specimen.kernel.arg_names
+    source = ASTSource(
+        specimen.kernel,
+        signature={name: specimen.types.get(name, "constexpr") for name in names},
+        constexprs=dict(specimen.constants),
+        attrs={
+            (place,): ALIGNMENT
+            for place, name in enumerate(names)
+            if specimen.types.get(name, "").startswith("*") or name in specimen.divisible
+        },
+    )
+    options = {
+        "num_warps": specimen.num_warps,
+        "num_stages": specimen.num_stages,
+        "enable_fp_fusion": specimen.has_fused_products,
+    }
+    log = io.StringIO()
+    with triton.knobs.nvidia.scope(), triton.knobs.compilation.scope(), redirect_stdout(log):
+        triton.knobs.nvidia.dump_ptxas_log = True
+        triton.knobs.compilation.always_compile = True
+        made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    said = log.getvalue()
+    spilled = sum(int(count) for count in re.findall(r"(\d+) bytes spill", said))
+    registers = re.search(r"Used (\d+) registers", said)
+    assert registers is not None, f"no report from the assembler: {said}"
+    return Report(
+        name=specimen.name,
+        architecture=architecture,
+        registers=int(registers[1]),
+        shared_bytes=made.metadata.shared,
+        spilled_bytes=spilled,
+        code_bytes=len(made.asm["cubin"]),
+    )
+
+
+def faults(specimen: Specimen, report: Report) -> list[str]:
+    """Why this kernel may not be served; nothing when it may."""
+    found = []
+    if report.spilled_bytes > specimen.max_spilled_bytes:
+        found.append(f"spills {report.spilled_bytes} bytes, {specimen.max_spilled_bytes} are allowed")
+    if report.shared_bytes > SHARED_BYTES[report.architecture]:
+        found.append(f"wants {report.shared_bytes} bytes of shared memory of {SHARED_BYTES[report.architecture]}")
+    return found
+
+
+def line(report: Report) -> str:
+    """A report as it is printed."""
+    return (
+        f"sm_{report.architecture:3}  {report.name:50}  {report.registers:3} registers  "
+        f"{report.shared_bytes:6} B shared  {report.spilled_bytes:4} B spilled"
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m kernels.gpu.aot", description="Compile every GPU kernel.")
+    parser.add_argument(
+        "--arch", type=int, action="append", choices=sorted(SHARED_BYTES), help="80, 90, 100; repeatable"
+    )
+    parser.add_argument("--only", default="", help="part of an operator's name")
+    given = parser.parse_args(arguments)
+    failed = 0
+    for architecture in given.arch or sorted(SHARED_BYTES):
+        for specimen in specimens(given.only):
+            if architecture < max(specimen.oldest, OLDEST):
+                continue
+            report = build(specimen, architecture)
+            wrong = faults(specimen, report)
+            failed += bool(wrong)
+            sys.stdout.write(f"{line(report)}  {'; '.join(wrong) or 'ok'}\n")
+            sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
