@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from common.config.sections.admission import AdmissionSection
 from common.config.sections.cluster import ClusterSection, ListenSection, LivenessSection, LocalSection
 from common.config.sections.gateway import GatewaySection
+from common.config.sections.planner import MetricsApiSection, PlannerSection
 from common.config.sections.router import RouterSection
 from common.config.sections.worker import EngineSection, ModelSection, TransferSection
 
@@ -32,6 +33,8 @@ class Config:
     admission: AdmissionSection = field(default_factory=AdmissionSection)
     router: RouterSection = field(default_factory=RouterSection)
     gateway: GatewaySection = field(default_factory=GatewaySection)
+    planner: PlannerSection = field(default_factory=PlannerSection)
+    metrics_api: MetricsApiSection = field(default_factory=MetricsApiSection)
     local: LocalSection = field(default_factory=LocalSection)
     origins: tuple[Origin, ...] = ()
     """Of the values that are not defaults."""

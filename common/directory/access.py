@@ -12,6 +12,7 @@ class RedisUser(StrEnum):
 
     WORKER = "worker"
     ROUTER = "router"
+    PLANNER = "planner"
 
     @property
     def login(self) -> str:
@@ -23,6 +24,7 @@ _TRANSACTION = "+multi +exec +discard +watch +unwatch"
 _COMMANDS = {
     RedisUser.WORKER: f"{_CONNECTION} {_TRANSACTION} +get +set +del +pexpire +sadd +srem +xadd",
     RedisUser.ROUTER: f"{_CONNECTION} {_TRANSACTION} +mget +smembers +xrange +xrevrange +set +del +pexpire +sadd +srem",
+    RedisUser.PLANNER: f"{_CONNECTION} +mget +smembers",
 }
 
 
@@ -37,6 +39,8 @@ def _patterns(user: RedisUser, keys: Keys) -> str:
                 f"%R~{prefix}worker:* %R~{prefix}owned:* %R~{keys.workers} %R~{keys.events} "
                 f"~{prefix}queue:* ~{keys.routers}"
             )
+        case RedisUser.PLANNER:
+            return f"%R~{prefix}worker:* %R~{keys.workers} %R~{prefix}queue:* %R~{keys.routers}"
 
 
 def acl_lines(cluster: str, passwords: Mapping[RedisUser, str]) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ ROUTER = frozenset({ProcessRole.ROUTER})
 PREFILL = frozenset({ProcessRole.PREFILL})
 DECODE = frozenset({ProcessRole.DECODE})
 GATEWAY = frozenset({ProcessRole.GATEWAY})
+PLANNER = frozenset({ProcessRole.PLANNER})
 WORKERS = PREFILL | DECODE
-ALL = ROUTER | WORKERS | GATEWAY
+ALL = ROUTER | WORKERS | GATEWAY | PLANNER
 
 TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 40, 80)
 ITL_BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5)
@@ -32,7 +33,7 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 TARGET = closed("target", Role)
 PRIORITY = closed("priority", Priority)
 REASON = closed("reason", Reason)
-CHANNEL = closed("channel", ("gloo", "loopback", "nccl"))
+CHANNEL = closed("channel", ("same_host", "nccl", "gloo", "loopback"))
 DIRECTION = closed("direction", ("sent", "received"))
 
 
@@ -195,6 +196,48 @@ WAITING_REQUESTS = _gauge("waiting_requests", "Requests accepted by this worker 
 WAITING_TOKENS = _gauge("waiting_tokens", "Prompt tokens this worker still has to compute.", WORKERS, unit="tokens")
 RUNNING_SEQUENCES = _gauge("running_sequences", "Sequences in the running batch.", WORKERS)
 SUBSCRIPTIONS = _gauge("subscriptions", "Routers that listen to this worker's events.", WORKERS)
+
+# Scaling: what the planner wants, and what it knows.
+PLANNER_DESIRED = _gauge(
+    "planner_desired_replicas",
+    "Workers that there should be, by role: what autoscalers read. Absent before the first decision.",
+    PLANNER,
+    TARGET,
+)
+PLANNER_WORKERS = _gauge(
+    "planner_workers",
+    "Workers that the planner sees, by role and whether they take work.",
+    PLANNER,
+    TARGET,
+    closed("state", ("ready", "starting", "draining")),
+)
+PLANNER_LOAD = _gauge(
+    "planner_load_ratio",
+    "Of what the ready workers can do, how much is asked now: seconds of reading, or places on decode.",
+    PLANNER,
+    TARGET,
+    unit="ratio",
+)
+PLANNER_BLIND = _gauge(
+    "planner_blind", "1 while a signal is missing: nothing is scaled down. Alert on this one.", PLANNER
+)
+PLANNER_CHANGES = _counter(
+    "planner_changes_total", "Changes of what is wanted.", PLANNER, TARGET, closed("direction", ("up", "down"))
+)
+PLANNER_PATCHES = _counter(
+    "planner_patches_total",
+    "Scales that the planner set itself, by how that went.",
+    PLANNER,
+    closed("outcome", ("done", "refused", "failed")),
+)
+PLANNER_LEADS = _gauge("planner_leads", "1 while this planner holds the Lease and so may set scales.", PLANNER)
+SCALER_QUESTIONS = _counter(
+    "scaler_questions_total",
+    "Questions of autoscalers, by the way they came and whether there was an answer.",
+    PLANNER,
+    closed("way", ("keda", "metrics_api")),
+    closed("answer", ("value", "unknown")),
+)
 
 # Pages.
 PAGES = _gauge(

@@ -17,6 +17,7 @@ class Condition(StrEnum):
     TOKEN_GENERATED = "token_generated"  # noqa: S105 - a name, not a password
     WORKERS_SEEN = "workers_seen"
     LISTENING = "listening"
+    DECIDED = "decided"
 
 
 class LoopProgress:

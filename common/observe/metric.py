@@ -20,6 +20,7 @@ class ProcessRole(StrEnum):
     PREFILL = "prefill"
     DECODE = "decode"
     GATEWAY = "gateway"
+    PLANNER = "planner"
 
 
 OTHER = "other"

@@ -154,7 +154,7 @@ def test_a_pod_is_restricted_and_has_the_time_that_its_drain_takes(role):
 def test_the_rights_in_redis_are_those_of_the_code():
     manifests = objects("Secret", render("clusterName=blue"))
     urls = manifests["demo-baton-redis-urls"]["stringData"]
-    passwords = {RedisUser.WORKER: urls["worker"], RedisUser.ROUTER: urls["router"]}
+    passwords = {user: urls[user.value] for user in RedisUser}
     assert manifests["demo-baton-redis-acl"]["stringData"]["users.acl"].strip() == "\n".join(
         acl_lines("blue", passwords)
     )

@@ -1,0 +1,168 @@
+"""Composition root of a planner process: configuration in, decisions out."""
+
+import asyncio
+import json
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config.config import Config
+from common.config.secret import read_secret
+from common.core.clock import SystemClock
+from common.core.errors import StartupError
+from common.directory.access import RedisUser
+from common.directory.connect import connect
+from common.directory.guard import Guard
+from common.directory.settings import DirectorySettings
+from common.directory.sighting import Lookout
+from common.observe.announce import Announcement, Phase, announce
+from common.observe.health import Condition, LoopProgress, Readiness
+from common.observe.http import HealthServer, Page, Show, standard_pages
+from common.observe.lag import LoopLag
+from common.observe.logging import LogFormat, configure_logging, get_log
+from common.observe.metric import ProcessRole
+from common.observe.process import ProcessGauges
+from common.observe.registry import Metrics
+from services.planner.loop import Planner
+from services.planner.metrics_api import MetricsApi
+from services.planner.metrics_server import FrontProxy, metrics_server
+from services.planner.outlook import Outlook
+from services.planner.settings import PlannerSettings
+from services.planner.signals import Watch
+
+VERSION = "0.1.0"
+
+_LOG = get_log("planner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _House:
+    """What the parts of this process share."""
+
+    config: Config
+    clock: SystemClock
+    metrics: Metrics
+    outlook: Outlook
+
+
+async def run_planner(config: Config, name: str) -> None:
+    """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
+    configure_logging(log_format=LogFormat.JSON, process=name)
+    announce(Announcement(name=name, phase=Phase.LOADING, detail="looking at the directory"))
+    metrics, clock = Metrics(ProcessRole.PLANNER), SystemClock()
+    gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
+    readiness = Readiness((Condition.LISTENING, Condition.DECIDED))
+    stop = _stop_on_signals(name, readiness)
+    outlook = Outlook(clock, interval_s=config.planner.interval_s)
+    house = _House(config=config, clock=clock, metrics=metrics, outlook=outlook)
+    planner = _planner(house)
+
+    def refresh() -> None:
+        gauges.refresh()
+        lag.refresh()
+
+    progress = LoopProgress(clock, lambda: planner.turns, stall_s=max(15.0, 10 * config.planner.interval_s))
+    pages = {**standard_pages(metrics, progress, readiness, refresh=refresh), "/decisions": _decisions(outlook)}
+    async with AsyncExitStack() as stack:
+        health = await stack.enter_async_context(
+            HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port)
+        )
+        stack.enter_context(lag)
+        address = await _open(house, stack)
+        readiness.meet(Condition.LISTENING)
+        async with asyncio.TaskGroup() as group:
+            servants = [group.create_task(planner.run(), name="planner")]
+            decided = group.create_task(_wait_decided(outlook, readiness), name="first decision")
+            decided.add_done_callback(
+                lambda task: None if task.cancelled() else _welcome(name, address, health.address)
+            )
+            await stop.wait()  # bounded: by a signal
+            for task in (decided, *servants):
+                task.cancel()
+    _LOG.info("planner_stopped", planner=name)
+
+
+def _planner(house: _House) -> Planner:
+    config = house.config
+    directory = DirectorySettings.of(config.cluster, config.liveness)
+    secret = read_secret(config.cluster)
+    store = connect(config.cluster, config.liveness, user=RedisUser.PLANNER, secret=secret)
+    guard = Guard(store, directory, clock=house.clock, metrics=house.metrics, log=_LOG)
+    return Planner(
+        lookout=Lookout(guard, directory),
+        watch=Watch(start_s=config.planner.start_s),
+        outlook=house.outlook,
+        settings=PlannerSettings.of(config.planner),
+        metrics=house.metrics,
+        clock=house.clock,
+    )
+
+
+async def _open(house: _House, stack: AsyncExitStack) -> str:
+    """The ways to ask that are switched on. Returns the first one's address."""
+    config = house.config
+    addresses = []
+    if config.metrics_api.enabled:
+        api = MetricsApi(
+            house.outlook,
+            namespace=config.planner.namespace,
+            release=config.planner.release,
+            metrics=house.metrics,
+            clock=house.clock,
+        )
+        server = metrics_server(
+            api.site(),
+            host=config.listen.host,
+            port=config.metrics_api.port,
+            cert_file=config.metrics_api.cert_file,
+            key_file=config.metrics_api.key_file,
+            front=await _front_proxy(config),
+        )
+        addresses.append(await stack.enter_async_context(server))
+    return addresses[0] if addresses else ""
+
+
+async def _front_proxy(config: Config) -> FrontProxy:
+    """Who may ask for metrics."""
+    section = config.metrics_api
+    names = frozenset(filter(None, (name.strip() for name in section.front_names.split(","))))
+    try:
+        authority = await asyncio.to_thread(Path(section.front_ca_file).read_text, encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(message=f"metrics_api.front_ca_file cannot be read: {error}") from error
+    return FrontProxy(authority=authority, names=names)
+
+
+def _decisions(outlook: Outlook) -> Show:
+    async def show() -> Page:
+        return Page(body=json.dumps(list(outlook.decisions)).encode() + b"\n")
+
+    return show
+
+
+async def _wait_decided(outlook: Outlook, readiness: Readiness) -> None:
+    """Until there is something to tell."""
+    while outlook.state.decode is None:
+        await outlook.wait_change(1.0)
+    readiness.meet(Condition.DECIDED)
+
+
+def _welcome(name: str, address: str, metrics: str) -> None:
+    announce(Announcement(name=name, phase=Phase.READY, address=address, metrics=metrics, detail="deciding"))
+    _LOG.info("planner_ready", planner=name, address=address)
+
+
+def _stop_on_signals(name: str, readiness: Readiness) -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def leave() -> None:
+        if not stop.is_set():
+            readiness.drain()
+            announce(Announcement(name=name, phase=Phase.DRAINING, detail="leaving"))
+            stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+    return stop

@@ -1,0 +1,57 @@
+"""What the operator wants of `decide`, out of the configuration."""
+
+from dataclasses import dataclass
+
+from common.config.sections.planner import PlannerSection
+from common.core.worker import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Workers of one role: at least, at most."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerSettings:
+    """Seconds and shares; what each is for is said at its knob in common/config/sections/planner.py."""
+
+    prefill: Bounds = Bounds(least=1, most=8)
+    decode: Bounds = Bounds(least=1, most=8)
+    interval_s: float = 1.0
+    window_s: float = 900.0
+    hold_s: float = 300.0
+    idle_s: float = 600.0
+    miss_share: float = 0.01
+    ttft_s: float = 2.0
+    itl_s: float = 0.1
+    admission_s: float = 1.0
+    load_target: float = 0.85
+    hpa_tolerance: float = 0.1
+
+    @classmethod
+    def of(cls, section: PlannerSection) -> "PlannerSettings":
+        return cls(
+            prefill=Bounds(least=section.min_prefill, most=section.max_prefill),
+            decode=Bounds(least=section.min_decode, most=section.max_decode),
+            interval_s=section.interval_s,
+            window_s=section.window_s,
+            hold_s=section.hold_s,
+            idle_s=section.idle_s,
+            miss_share=section.miss_share,
+            ttft_s=section.ttft_s,
+            itl_s=section.itl_s,
+            admission_s=section.admission_s,
+            load_target=section.load_target,
+            hpa_tolerance=section.hpa_tolerance,
+        )
+
+    def bounds(self, role: Role) -> Bounds:
+        return self.prefill if role is Role.PREFILL else self.decode
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether the pair may go to no workers at all. One without the other serves nobody."""
+        return self.prefill.least == self.decode.least == 0

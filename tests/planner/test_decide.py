@@ -1,0 +1,166 @@
+"""Goal: up for what is needed, down only for what is proven, nothing on what is not known. Method: loads by hand."""
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from common.core.queue import Cause
+from common.core.worker import Role
+from services.planner.decide import Why
+from services.planner.load import Crew
+from services.planner.settings import Bounds
+from tests.planner.loads import COST, SETTINGS, load, walk, wanted
+
+QUIET = load()
+BUSY = load(read_s=3.0)
+
+
+def test_a_load_step_is_answered_at_the_second_look() -> None:
+    """The bar: two metric periods. The first look has nothing to compare with."""
+    found = wanted(walk([load(read_s=0.3), load(read_s=0.3), BUSY, BUSY]))
+    assert found[1][0] == 1
+    assert found[2][0] > 1
+    assert found[3][0] >= 3
+
+
+def test_a_backlog_counts_when_it_comes_and_not_again_while_it_is_read() -> None:
+    burst = [load(backlog_s=10.0), *(load(backlog_s=10.0 - n, read_s=1.0) for n in range(1, 10))]
+    found = list(walk([QUIET, *burst, QUIET]))
+    arrived = sum(slot.reading_s for slot in found[-1].state.slots)
+    assert arrived == pytest.approx(10.0, rel=0.15)
+
+
+def test_the_same_load_gives_the_same_number_for_ever() -> None:
+    found = wanted(walk([load(read_s=2.1, sequences=35)] * 400))
+    assert len(set(found[130:])) == 1
+
+
+def test_one_worker_fewer_needs_hold_s_of_proof_and_then_the_window_must_forget() -> None:
+    found = wanted(walk([BUSY] * 60 + [load(read_s=0.4)] * 300))
+    prefill = [each[0] for each in found]
+    peak, last = max(prefill), prefill[-1]
+    assert (peak, last) == (4, 1)
+    first_down = next(index for index in range(60, len(prefill)) if prefill[index] < peak)
+    assert first_down >= 60 + SETTINGS.hold_s
+    changes = [after - before for before, after in pairwise(prefill[60:]) if after != before]
+    assert all(change < 0 for change in changes)
+
+
+def test_a_load_that_swings_within_the_band_changes_nothing() -> None:
+    """Between what N - 1 would hold with half of the allowance and what N holds with all of it."""
+    rng = random.Random(7)
+    swinging = [load(read_s=2.2 + rng.uniform(-0.3, 0.3), sequences=14 + rng.randrange(3)) for _ in range(600)]
+    prefill, decode = zip(*wanted(walk(swinging))[60:], strict=True)
+    assert len(set(prefill)) == 1
+    assert len(set(decode)) == 1
+
+
+def test_a_missing_signal_changes_nothing_and_starts_the_wait_for_fewer_anew() -> None:
+    idle = load(read_s=0.1)
+    settings = replace(SETTINGS, window_s=20.0)
+    seen = [BUSY] * 30 + [idle] * 80
+    blind = [each for pair in zip([idle] * 80, [None] * 80, strict=True) for each in pair]
+    lowered, held = wanted(walk(seen, settings)), wanted(walk([BUSY] * 30 + blind, settings))
+    assert lowered[-1][0] < 4
+    assert held[-1][0] == 4
+
+
+def test_blindness_from_the_start_decides_nothing() -> None:
+    (first,) = walk([None])
+    assert first.prefill is None
+    assert first.of(Role.DECODE) is None
+
+
+def test_the_first_look_keeps_what_there_is() -> None:
+    (first,) = walk([load(prefill=Crew(ready=2, starting=1), decode=Crew(ready=5))])
+    assert wanted([first]) == [(3, 5)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_more_load_never_asks_for_fewer(seed: int) -> None:
+    """Monotone: the same history with every look heavier by a factor never gets fewer workers."""
+    rng = random.Random(seed)
+    factor = rng.randrange(2, 5)
+    light = [(rng.expovariate(1.0), rng.randrange(40)) for _ in range(80)]
+    heavy = [(read * factor, sequences * factor) for read, sequences in light]
+
+    def needs(history: list[tuple[float, int]]) -> list[tuple[int, int]]:
+        looks = walk(load(read_s=read, sequences=sequences) for read, sequences in history)
+        return [(each.prefill.need or 0, each.decode.need or 0) for each in looks if each.prefill and each.decode]
+
+    for few, many in zip(needs(light), needs(heavy), strict=True):
+        assert few[0] <= many[0], f"seed {seed}"
+        assert few[1] <= many[1], f"seed {seed}"
+
+
+def test_reading_that_waits_for_decode_does_not_grow_prefill() -> None:
+    """Prompts that waited when they came are not a new need at every look."""
+    stuck = load(backlog_s=4.0, sequences=60, queued=40, admission_s=5.0, causes=frozenset({Cause.DECODE_FULL}))
+    found = wanted(walk([QUIET, *[stuck] * 60]))
+    assert found[-1][0] <= 3
+    assert found[-1][1] == 7
+
+
+def test_decode_that_turns_requests_away_is_short_whatever_its_pages_say() -> None:
+    full = load(sequences=3, queued=1, admission_s=3.0, causes=frozenset({Cause.DECODE_FULL}), decode=Crew(ready=2))
+    assert wanted(walk([QUIET, *[full] * 20]))[-1][1] >= 3
+
+
+def test_decode_follows_pages_as_well_as_sequences() -> None:
+    assert wanted(walk([load(sequences=2, pages_used=300, pages_each=100)] * 3))[-1][1] == 4
+
+
+def test_workers_that_are_cold_do_not_make_the_fleet_look_slow() -> None:
+    """Nobody warm tells a cost: the last one that was known holds."""
+    found = wanted(walk([load(read_s=0.5)] * 5 + [load(read_s=0.5, cost=None, prefill=Crew(starting=1))] * 30))
+    assert set(found) == {(1, 1)}
+
+
+def test_the_pair_goes_to_none_together_and_wakes_together() -> None:
+    settings = replace(SETTINGS, prefill=Bounds(least=0, most=8), decode=Bounds(least=0, most=8))
+    asleep = [load(prefill=Crew(), decode=Crew())] * 3
+    waiting = load(sequences=1, queued=1, prefill=Crew(), decode=Crew())
+    found = list(walk([load(read_s=0.2, sequences=1)] * 5 + [QUIET] * 70 + asleep + [waiting] * 2, settings))
+    pairs = wanted(found)
+    assert pairs[60] == (1, 1)
+    assert pairs[74] == (0, 0)
+    assert pairs[-1] == (1, 1)
+    assert found[-2].decode is not None
+    assert found[-2].decode.why is Why.WOKEN
+    assert all((prefill == 0) == (decode == 0) for prefill, decode in pairs)
+
+
+def test_nobody_goes_to_none_unless_both_may() -> None:
+    settings = replace(SETTINGS, decode=Bounds(least=0, most=8))
+    assert wanted(walk([QUIET] * 100, settings))[-1] == (1, 1)
+
+
+def test_a_step_up_is_large_enough_for_an_hpa_to_notice() -> None:
+    settings = replace(SETTINGS, prefill=Bounds(least=20, most=40), hpa_tolerance=0.1)
+    found = wanted(walk([load(read_s=1.0)] * 3 + [load(read_s=19.0)] * 9, settings))
+    assert found[2][0] == 20
+    assert found[-1][0] > 22
+
+
+def test_a_verdict_tells_what_fewer_would_have_missed() -> None:
+    verdict = list(walk([load(read_s=0.3)] * 3 + [BUSY] * 10))[-1].prefill
+    assert verdict is not None
+    fewer = {trial.workers: trial.missed for trial in verdict.trials}
+    assert fewer[verdict.desired - 1] > SETTINGS.miss_share
+    assert fewer[verdict.desired] <= SETTINGS.miss_share
+
+
+def test_bounds_hold_whatever_comes() -> None:
+    rng = random.Random(3)
+    loads = [load(read_s=rng.uniform(0, 50), sequences=rng.randrange(500)) for _ in range(60)]
+    for prefill, decode in wanted(walk(loads)):
+        assert 1 <= prefill <= 8
+        assert 1 <= decode <= 8
+
+
+def test_state_does_not_grow_without_bound() -> None:
+    last = list(walk([load(read_s=1.0)] * 400))[-1]
+    assert len(last.state.slots) <= SETTINGS.window_s / SETTINGS.interval_s
+    assert COST.num_steps == last.state.gauge.reading_cost.num_steps
