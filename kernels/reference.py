@@ -28,6 +28,22 @@ def rms_norm(x_TC: Tensor, weight_C: Tensor, epsilon: float) -> Tensor:
     return normal_TC.to(x_TC.dtype) * weight_C
 
 
+def add_norm(
+    stream_TC: Tensor,
+    weight_C: Tensor | None,
+    epsilon: float,
+    *,
+    added_TC: Tensor | None = None,
+    post_C: Tensor | None = None,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The stream with what a half layer adds to it, normalised before where there is `post_C`; and its norm."""
+    if added_TC is not None:
+        added_TC = added_TC if post_C is None else rms_norm(added_TC, post_C, epsilon)
+        stream_TC = stream_TC + scale * added_TC
+    return stream_TC, stream_TC if weight_C is None else rms_norm(stream_TC, weight_C, epsilon)
+
+
 def rotary(x_THD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
     """Turn channel pairs (i, i + D/2) of every head by the token's angle i; E = D/2."""
     left, right = x_THD.chunk(2, dim=-1)
@@ -80,6 +96,22 @@ def kv_store(kv_PL2KSD: Tensor, layer: int, pages_T: Tensor, offsets_T: Tensor, 
     for token, (page, offset) in enumerate(zip(pages_T.tolist(), offsets_T.tolist(), strict=True)):
         kv_PL2KSD[page, layer, 0, :, offset] = k_TKD[token]
         kv_PL2KSD[page, layer, 1, :, offset] = v_TKD[token]
+
+
+def page_digest(page_B: Tensor, keys: Sequence[int], index: int) -> int:
+    """(index + 1) k[0] + w[0] k[1] + w[1] k[2] + ... modulo 2^64; w are the page's little-endian 32-bit words."""
+    words: list[int] = [word % 2**32 for word in page_B.view(torch.int32).tolist()]
+    return ((index + 1) * keys[0] + sum(word * key for word, key in zip(words, keys[1:], strict=True))) % 2**64
+
+
+def page_vectors(kv_PL2KSD: Tensor, pages: Sequence[int], num_tokens: int) -> Tensor:
+    """Keys and values of a context in the order of its tokens, (L, 2, K, T, D); eight-bit ones as numbers."""
+    own_NL2KSD = kv_PL2KSD[list(pages)]
+    if is_quantized(kv_PL2KSD):
+        num_slots = own_NL2KSD.shape[4]
+        values_XSD = dequantized(own_NL2KSD.flatten(4).flatten(0, 3), num_slots)
+        own_NL2KSD = values_XSD.view(*own_NL2KSD.shape[:4], *values_XSD.shape[1:])
+    return own_NL2KSD.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)[:, :, :, :num_tokens]
 
 
 def attention(

@@ -22,7 +22,7 @@ from triton.compiler import ASTSource
 
 from kernels.gpu.specimen import OLDEST, Specimen
 
-OPERATORS = ("attention_merge",)
+OPERATORS = ("activation", "attention_merge", "norm", "page_move", "rotary_store")
 """Modules of this room that have SPECIMENS."""
 
 SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
