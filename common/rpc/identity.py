@@ -25,6 +25,7 @@ class Caller(StrEnum):
     GATEWAY = "gateway"
     OPERATOR = "operator"
     CLIENT = "client"
+    SCALER = "scaler"
 
     def name_in(self, cluster: str) -> str:
         """The DNS name that says so in a certificate."""
@@ -41,6 +42,7 @@ ALLOWED: Mapping[str, frozenset[Caller]] = MappingProxyType(
         "baton.v1.WorkerService": frozenset({Caller.ROUTER, Caller.OPERATOR}),
         "baton.v1.KvService": frozenset({Caller.WORKER}),
         "vllm.grpc.engine.VllmEngine": frozenset({Caller.GATEWAY}),
+        "externalscaler.ExternalScaler": frozenset({Caller.SCALER, Caller.OPERATOR}),
         "grpc.health.v1.Health": ANYBODY,
         "grpc.reflection.v1alpha.ServerReflection": ANYBODY,
     }

@@ -24,14 +24,22 @@ from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
+from common.rpc.bind import Bind
+from common.rpc.deadline import DeadlinePolicy
+from common.rpc.identity import read_tls
+from common.rpc.options import Surface
+from common.rpc.server import serve
 from services.planner.loop import Planner
 from services.planner.metrics_api import MetricsApi
 from services.planner.metrics_server import FrontProxy, metrics_server
 from services.planner.outlook import Outlook
+from services.planner.servicer import ENDLESS, ScalerServicer, scaler_service
 from services.planner.settings import PlannerSettings
 from services.planner.signals import Watch
 
 VERSION = "0.1.0"
+GRACE_S = 0.5
+"""Chosen: streams to KEDA end when they are told to; it asks again elsewhere."""
 
 _LOG = get_log("planner")
 
@@ -111,7 +119,7 @@ async def _open(house: _House, stack: AsyncExitStack) -> str:
             metrics=house.metrics,
             clock=house.clock,
         )
-        server = metrics_server(
+        listener = metrics_server(
             api.site(),
             host=config.listen.host,
             port=config.metrics_api.port,
@@ -119,7 +127,17 @@ async def _open(house: _House, stack: AsyncExitStack) -> str:
             key_file=config.metrics_api.key_file,
             front=await _front_proxy(config),
         )
-        addresses.append(await stack.enter_async_context(server))
+        addresses.append(await stack.enter_async_context(listener))
+    if config.planner.keda:
+        server = await serve(
+            [scaler_service(ScalerServicer(house.outlook, metrics=house.metrics, clock=house.clock))],
+            Bind(host=config.listen.host, port=config.listen.port, tls=read_tls(config.cluster)),
+            surface=Surface.CLIENT,
+            deadlines=DeadlinePolicy(endless=ENDLESS),
+            metrics=house.metrics,
+        )
+        stack.push_async_callback(server.stop, GRACE_S)
+        addresses.append(server.address)
     return addresses[0] if addresses else ""
 
 

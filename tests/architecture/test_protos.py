@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.generate import generate, stubs_of
+from protos.generate import PACKAGES, generate, stubs_of
 from tests.architecture.source import ROOT
 
 PROTOS = ROOT / "protos"
@@ -20,11 +20,12 @@ def buf(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BUF, *arguments], cwd=PROTOS, check=False, capture_output=True, text=True, timeout=60)
 
 
-def test_committed_stubs_are_what_the_generator_makes(tmp_path):
+@pytest.mark.parametrize("package", PACKAGES, ids=str)
+def test_committed_stubs_are_what_the_generator_makes(tmp_path, package):
     """Generated again into an empty folder and compared byte by byte: `make proto` mends a difference."""
-    generate(tmp_path)
+    generate(tmp_path, package)
     fresh = {path.name: path.read_text() for path in stubs_of(tmp_path)}
-    committed = {path.name: path.read_text() for path in stubs_of(PROTOS / "baton/v1")}
+    committed = {path.name: path.read_text() for path in stubs_of(PROTOS / package)}
     assert sorted(committed) == sorted(fresh)
     stale = [name for name in fresh if committed[name] != fresh[name]]
     assert not stale, f"run `make proto`: {stale}"
@@ -47,6 +48,7 @@ def test_a_breaking_change_would_be_seen(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text().replace("string worker_id = 1;", "string worker_id = 99;"))
     (tmp_path / "buf.yaml").write_text((PROTOS / "buf.yaml").read_text())
+    (tmp_path / "externalscaler").mkdir()
     result = buf("breaking", str(tmp_path), "--against", str(BASELINE))
     assert result.returncode != 0
 
