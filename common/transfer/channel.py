@@ -5,9 +5,9 @@ deadline included, kills the channel for good: later calls raise at once, and th
 """
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from common.transfer.messages import Pair
+from common.transfer.messages import HostFacts, Pair
 from common.transfer.rendezvous import RendezvousStore
 
 
@@ -34,6 +34,34 @@ class Channel(Protocol):
         ...
 
 
+class Lent(Protocol):
+    """Bytes in somebody's buffer, to be given back once: a staging buffer of ours, or memory that the sender wrote."""
+
+    @property
+    def view(self) -> memoryview:
+        """The whole buffer, writable. Slice it to what travels."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class Berth(Lent, Protocol):
+    """Room for one frame, held before its offer is accepted. On the event loop only."""
+
+    async def receive(self, frame: int, num_bytes: int, *, timeout_s: float) -> None:
+        """From here on `view` holds the frame. Raises as Channel.receive does."""
+        ...
+
+
+@runtime_checkable
+class LendingChannel(Protocol):
+    """A receiving end whose frames are read where they lie: no staging buffer of the receiver, no copy into it."""
+
+    async def reserve(self, *, timeout_s: float) -> Berth:
+        """Raises Refused while everything it can lend is lent."""
+        ...
+
+
 class ChannelFactory(Protocol):
     """One kind of channel. Both ends of a pair call `open`; they find each other through the pair's store.
 
@@ -41,5 +69,9 @@ class ChannelFactory(Protocol):
     """
 
     name: str
+
+    def misfit(self, there: HostFacts | None) -> str:
+        """Why this channel cannot reach an end at `there`, readable; empty when it is worth a try."""
+        ...
 
     async def open(self, pair: Pair, side: Side, store: RendezvousStore, *, timeout_s: float) -> Channel: ...

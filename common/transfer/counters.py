@@ -11,8 +11,8 @@ MAX_RECENT = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransferTotals:
-    """One direction's totals since start. started = done + failed + expired + in flight."""
+class ChannelTotals:
+    """What one kind of channel carried in one direction since start. started = done + failed + expired + in flight."""
 
     started: int
     done: int
@@ -22,14 +22,57 @@ class TransferTotals:
     bytes: int
     seconds: float
     failures: dict[Reason, int]
-    incidents: dict[str, int]
-    num_moves: int = 0
-    recent_moves_s: tuple[float, ...] = ()
+    num_moves: int
+    recent_moves_s: tuple[float, ...]
     """Durations of the last of `num_moves` runs, at most MAX_RECENT."""
 
     @property
     def in_flight(self) -> int:
         return self.started - self.done - self.failed - self.expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferTotals:
+    """One direction's totals since start, over all channels."""
+
+    channels: dict[str, ChannelTotals]
+    incidents: dict[str, int]
+
+    @property
+    def started(self) -> int:
+        return sum(channel.started for channel in self.channels.values())
+
+    @property
+    def done(self) -> int:
+        return sum(channel.done for channel in self.channels.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(channel.failed for channel in self.channels.values())
+
+    @property
+    def expired(self) -> int:
+        return sum(channel.expired for channel in self.channels.values())
+
+    @property
+    def in_flight(self) -> int:
+        return sum(channel.in_flight for channel in self.channels.values())
+
+    @property
+    def pages(self) -> int:
+        return sum(channel.pages for channel in self.channels.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(channel.bytes for channel in self.channels.values())
+
+    @property
+    def seconds(self) -> float:
+        return sum(channel.seconds for channel in self.channels.values())
+
+    @property
+    def num_moves(self) -> int:
+        return sum(channel.num_moves for channel in self.channels.values())
 
     def named(self, direction: str) -> dict[str, float]:
         """As `<direction>_transfers_<what>`; incidents only once they happened."""
@@ -38,12 +81,8 @@ class TransferTotals:
 
 
 @dataclass(slots=True)
-class TransferCounters:
-    """One direction. Writer: the event loop. `incidents` are counted under the fixed names used in this room:
-
-    fenced, duplicate_offer, refused_offer, digest_mismatch, dropped_run, offer_retry, link_opened, link_failed,
-    link_evicted, link_superseded, link_reopened, bug.
-    """
+class ChannelCounters:
+    """One direction of one kind of channel."""
 
     started: int = 0
     ended: Counter[OutcomeState] = field(default_factory=Counter)
@@ -51,7 +90,6 @@ class TransferCounters:
     bytes: int = 0
     seconds: float = 0.0
     failures: Counter[Reason] = field(default_factory=Counter)
-    incidents: Counter[str] = field(default_factory=Counter)
     num_moves: int = 0
     recent_moves_s: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
 
@@ -70,8 +108,8 @@ class TransferCounters:
         self.bytes += num_bytes
         self.seconds += seconds
 
-    def snapshot(self) -> TransferTotals:
-        return TransferTotals(
+    def snapshot(self) -> ChannelTotals:
+        return ChannelTotals(
             started=self.started,
             done=self.ended[OutcomeState.DONE],
             failed=self.ended[OutcomeState.FAILED],
@@ -80,7 +118,26 @@ class TransferCounters:
             bytes=self.bytes,
             seconds=self.seconds,
             failures=dict(self.failures),
-            incidents=dict(self.incidents),
             num_moves=self.num_moves,
             recent_moves_s=tuple(self.recent_moves_s),
         )
+
+
+@dataclass(slots=True)
+class TransferCounters:
+    """One direction. Writer: the event loop. `incidents` are counted under the fixed names used in this room:
+
+    fenced, duplicate_offer, refused_offer, digest_mismatch, dropped_run, offer_retry, link_opened, link_failed,
+    link_evicted, link_superseded, link_reopened, channel_passed_over, bug.
+    """
+
+    incidents: Counter[str] = field(default_factory=Counter)
+    channels: dict[str, ChannelCounters] = field(default_factory=dict)
+
+    def of(self, channel: str) -> ChannelCounters:
+        """The counters of one kind of channel: those of the menu, and so few."""
+        return self.channels.setdefault(channel, ChannelCounters())
+
+    def snapshot(self) -> TransferTotals:
+        channels = {name: counters.snapshot() for name, counters in self.channels.items()}
+        return TransferTotals(channels=channels, incidents=dict(self.incidents))

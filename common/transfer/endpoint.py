@@ -25,13 +25,13 @@ from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
 from common.kv.scheme import scheme_fingerprint
 from common.kv.staging import StagingPool
-from common.transfer.channel import ChannelFactory
 from common.transfer.counters import TransferCounters, TransferTotals
 from common.transfer.fetch import FetchDesk, PageSource
 from common.transfer.inbound import InboundTransfers
 from common.transfer.inlets import InletTable
 from common.transfer.limits import TransferLimits
 from common.transfer.links import LinkTable
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Fetch, Meet, Met, Offer, Outcome, Pair, ProbeReport, TransferRef
 from common.transfer.offload import Offload
 from common.transfer.outbound import OutboundTransfer
@@ -49,7 +49,8 @@ REAP_EVERY_S = 0.25
 class TransferSnapshot:
     """What a metrics scrape sees."""
 
-    channel: str
+    channels: tuple[str, ...]
+    """What this worker can open, best first."""
     sent: TransferTotals
     received: TransferTotals
     links: int
@@ -74,7 +75,7 @@ class KvEndpoint:
         *,
         layout: PageLayout,
         peers: Peers,
-        factory: ChannelFactory,
+        channels: ChannelMenu,
         staging: StagingPool,
         offload: Offload,
         clock: Clock,
@@ -89,7 +90,7 @@ class KvEndpoint:
         self.me = me
         self.limits = limits = limits or TransferLimits()
         self._layout = layout
-        self._factory = factory
+        self._channels = channels
         self._peers = peers
         self._offload = offload
         self._clock = clock
@@ -97,7 +98,7 @@ class KvEndpoint:
         self._sent = sent = TransferCounters()
         self._received = received = TransferCounters()
         self._scope = scope = TaskScope(received)
-        meet = Meet(layout=layout, scheme=scheme_fingerprint())
+        meet = Meet(layout=layout, scheme=scheme_fingerprint(), host=channels.host)
         self.inbound = inbound = InboundTransfers(
             me, max_run_bytes=staging.num_bytes, limits=limits, counters=received, clock=clock
         )
@@ -105,7 +106,7 @@ class KvEndpoint:
             me,
             meet=meet,
             peers=peers,
-            factory=factory,
+            channels=channels,
             limits=limits,
             counters=sent,
             scope=scope,
@@ -117,7 +118,7 @@ class KvEndpoint:
             meet=meet,
             inbound=inbound,
             max_run_bytes=staging.num_bytes,
-            factory=factory,
+            channels=channels,
             limits=limits,
             counters=received,
             scope=scope,
@@ -241,7 +242,7 @@ class KvEndpoint:
 
     def snapshot(self) -> TransferSnapshot:
         return TransferSnapshot(
-            channel=self._factory.name,
+            channels=self._channels.names,
             sent=self._sent.snapshot(),
             received=self._received.snapshot(),
             links=len(self._links),

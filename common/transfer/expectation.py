@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from common.core.ids import RequestId, TransferId
-from common.kv.staging import Staging
+from common.transfer.channel import Lent
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, Pair
 
 
@@ -33,11 +33,11 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Arrival:
-    """A verified run in a staging buffer, lent to the sink until `landed` or `dropped`."""
+    """A verified run in a buffer or where the channel put it, lent to the sink until `landed` or `dropped`."""
 
     transfer: TransferId
     run: PageRun
-    staging: Staging
+    staging: Lent
     num_bytes: int
 
     @property

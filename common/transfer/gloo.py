@@ -26,7 +26,7 @@ from torch.distributed import ProcessGroupGloo
 
 from common.core.errors import BatonError, Reason, TransferFailed
 from common.transfer.channel import Channel, Side
-from common.transfer.messages import Pair
+from common.transfer.messages import HostFacts, Pair
 from common.transfer.rendezvous import RendezvousStore
 from common.transfer.scope import outlast
 
@@ -47,6 +47,9 @@ class GlooFactory:
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         self._address = address
+
+    def misfit(self, there: HostFacts | None) -> str:
+        return ""
 
     async def open(self, pair: Pair, side: Side, store: RendezvousStore, *, timeout_s: float) -> Channel:
         bridge = _StoreBridge(store, asyncio.get_running_loop(), timeout_s=timeout_s)

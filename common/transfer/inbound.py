@@ -25,7 +25,7 @@ from collections import OrderedDict
 from common.core.clock import Clock
 from common.core.errors import Fenced, NotFound, Reason, Refused
 from common.core.ids import ReservationId, TransferId, WorkerRef
-from common.kv.staging import Staging
+from common.transfer.channel import Lent
 from common.transfer.counters import TransferCounters
 from common.transfer.expectation import Arrival, Expectation, InboundState, InboundTransfer, TransferSink
 from common.transfer.limits import TransferLimits
@@ -121,12 +121,12 @@ class InboundTransfers:
         """The offer is accepted. From the first one on the transfer counts as started."""
         if transfer.state is InboundState.EXPECTED:
             transfer.state = InboundState.RECEIVING
-            self._counters.started += 1
+            self._counters.of(offer.pair.channel).started += 1
         transfer.finale = offer.finale or transfer.finale
         transfer.moved_at = self._clock.monotonic()
         self._settle(transfer)
 
-    def hand_over(self, transfer: InboundTransfer, run: PageRun, staging: Staging, num_bytes: int) -> bool:
+    def hand_over(self, transfer: InboundTransfer, run: PageRun, staging: Lent, num_bytes: int) -> bool:
         """Verified bytes go to the sink, the finale behind the last. False: not wanted any more, keep the buffer."""
         if not transfer.is_running:
             self._counters.incidents["dropped_run"] += 1
@@ -256,7 +256,8 @@ class InboundTransfers:
         """The one place where a transfer ends."""
         assert not transfer.outcome.is_terminal, f"{transfer.id} ended twice: {transfer.outcome}, {outcome}"
         if transfer.is_running:
-            self._counters.end(outcome)
+            assert transfer.pair is not None, f"{transfer.id} runs over no pair"
+            self._counters.of(transfer.pair.channel).end(outcome)
         transfer.outcome = outcome
         transfer.state = InboundState(outcome.state.value)
         transfer.ended.set()

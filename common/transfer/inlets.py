@@ -12,6 +12,7 @@ from common.transfer.counters import TransferCounters
 from common.transfer.inbound import InboundTransfers
 from common.transfer.inlet import Inlet
 from common.transfer.limits import TransferLimits
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Meet, Met, Pair
 from common.transfer.scope import TaskScope
 
@@ -35,7 +36,7 @@ class InletTable:
         meet: Meet,
         inbound: InboundTransfers,
         max_run_bytes: int,
-        factory: ChannelFactory,
+        channels: ChannelMenu,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
@@ -46,7 +47,7 @@ class InletTable:
         self._meet = meet
         self._inbound = inbound
         self._max_run_bytes = max_run_bytes
-        self._factory = factory
+        self._channels = channels
         self._limits = limits
         self._counters = counters
         self._scope = scope
@@ -65,7 +66,7 @@ class InletTable:
         Raises Fenced (meant for, or sent by, an incarnation that is over), Mismatch (what differs, readable), Refused.
         """
         self._check_receiver(pair)
-        self._check_fit(pair, meet)
+        factory = self._check_fit(pair, meet)
         current = self._inlets.get(pair.sender.worker)
         if current is not None and current.pair == pair and not current.is_closed:
             return current.met
@@ -74,7 +75,7 @@ class InletTable:
         _put(self._last_nonces, (pair.sender.worker, pair.sender.epoch), pair.nonce)
         met = Met(digest_key=self._mint_key(), max_run_bytes=self._max_run_bytes)
         now = self._clock.monotonic()
-        inlet = Inlet(pair, met, factory=self._factory, scope=self._scope, used_at=now)
+        inlet = Inlet(pair, met, factory=factory, scope=self._scope, used_at=now)
         self._inlets[pair.sender.worker] = inlet
         inlet.open(timeout_s=self._limits.open_timeout_s)
         if victim is not None:
@@ -115,17 +116,19 @@ class InletTable:
                 f"this is {self._me.worker} epoch {self._me.epoch:016x}"
             )
 
-    def _check_fit(self, pair: Pair, meet: Meet) -> None:
+    def _check_fit(self, pair: Pair, meet: Meet) -> ChannelFactory:
         difference = self._meet.layout.difference(meet.layout)
         if not difference and meet.scheme != self._meet.scheme:
             difference = f"hash and digest scheme {self._meet.scheme.hex()[:16]} here, {meet.scheme.hex()[:16]} there"
-        if not difference and pair.channel != self._factory.name:
-            difference = f"channel {self._factory.name} here, {pair.channel} there"
-        if difference:
+        factory = self._channels.at(pair.channel)
+        if not difference:
+            difference = self._channels.misfit(pair.channel, meet.host)
+        if difference or factory is None:
             raise Mismatch(
                 message=f"{pair.sender.worker} cannot send pages to {self._me.worker}: {difference}",
                 reason=Reason.LAYOUT_MISMATCH,
             )
+        return factory
 
     def _check_sender(self, pair: Pair) -> None:
         sender = (pair.sender.worker, pair.sender.epoch)

@@ -40,6 +40,7 @@ class Link:
         channel: Channel,
         digest_key: DigestKey,
         max_run_bytes: int,
+        passed_over: str,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
@@ -48,6 +49,8 @@ class Link:
         self.pair = pair
         self.digest_key = digest_key
         self.max_run_bytes = max_run_bytes
+        self.passed_over = passed_over
+        """Why no better channel is used, readable."""
         self.users = 0
         self.used_at = clock.monotonic()
         self.is_live = True
@@ -120,7 +123,7 @@ class Link:
         await self._channel.send(offer.frame, data, timeout_s=self._limits.frame_s(offer.num_bytes))
         self.used_at = self._clock.monotonic()
         seconds = self.used_at - started
-        self._counters.moved(offer.run.num_pages, offer.num_bytes, seconds)
+        self._counters.of(self.pair.channel).moved(offer.run.num_pages, offer.num_bytes, seconds)
         return seconds
 
     async def _announce(self, offer: Offer) -> None:

@@ -5,18 +5,22 @@ from typing import Final
 
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed
+from common.core.errors import BatonError, DeadlineExceeded, Mismatch, Reason, Refused, TransferFailed
 from common.core.ids import WorkerId, WorkerRef
 from common.kv.digest import DigestKey
+from common.observe.logging import get_log
 from common.transfer.channel import ChannelFactory, Side
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Meet, Pair
 from common.transfer.peer import Peers, RemoteStore
 from common.transfer.scope import TaskScope
 
 NONCE_RANDOM_BITS: Final = 32
+
+_LOG = get_log("transfer")
 
 
 class LinkTable:
@@ -28,7 +32,7 @@ class LinkTable:
         *,
         meet: Meet,
         peers: Peers,
-        factory: ChannelFactory,
+        channels: ChannelMenu,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
@@ -38,7 +42,7 @@ class LinkTable:
         self._me = me
         self._meet = meet
         self._peers = peers
-        self._factory = factory
+        self._channels = channels
         self._limits = limits
         self._counters = counters
         self._scope = scope
@@ -96,14 +100,13 @@ class LinkTable:
 
     async def _open(self, peer: WorkerRef) -> Link:
         await self._make_room()
-        pair = Pair(sender=self._me, receiver=peer, nonce=self._next_nonce(), channel=self._factory.name)
         try:
             async with asyncio.timeout(self._limits.open_timeout_s):
-                link = await self._connect(pair)
+                link = await self._connect_best(peer)
         except (TimeoutError, DeadlineExceeded):
             # A control call's deadline is not the request's: above this room it would end the request.
             self._counters.incidents["link_failed"] += 1
-            message = f"{pair} did not open within its deadlines"
+            message = f"no link to {peer.worker} opened within its deadlines"
             raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
         except BatonError:
             self._counters.incidents["link_failed"] += 1
@@ -111,11 +114,26 @@ class LinkTable:
         old = self._links.get(peer.worker)
         self._links[peer.worker] = link
         if old is not None:
-            await old.kill(f"superseded by {pair}")
+            await old.kill(f"superseded by {link.pair}")
         self._counters.incidents["link_opened"] += 1
+        _LOG.info("link_opened", peer=peer.worker, channel=link.pair.channel, passed_over=link.passed_over)
         return link
 
-    async def _connect(self, pair: Pair) -> Link:
+    async def _connect_best(self, peer: WorkerRef) -> Link:
+        """Over the best channel that both ends can open. What the last candidate raises is the answer."""
+        *better, last = self._channels.candidates(peer)
+        for factory in better:
+            try:
+                return await self._connect(peer, factory)
+            except (Mismatch, TransferFailed) as error:
+                if error.reason is Reason.TRANSFER_TIMEOUT:  # silent, not unfit
+                    raise
+                self._channels.pass_over(peer, factory.name, error.message)
+                self._counters.incidents["channel_passed_over"] += 1
+        return await self._connect(peer, last)
+
+    async def _connect(self, receiver: WorkerRef, factory: ChannelFactory) -> Link:
+        pair = Pair(sender=self._me, receiver=receiver, nonce=self._next_nonce(), channel=factory.name)
         peer = self._peers.at(pair.receiver)
         met = None
         for tries_left in reversed(range(self._limits.control_tries)):
@@ -127,13 +145,14 @@ class LinkTable:
                     raise
         assert met is not None
         store = RemoteStore(peer, pair, control_timeout_s=self._limits.control_timeout_s)
-        channel = await self._factory.open(pair, Side.SENDER, store, timeout_s=self._limits.open_timeout_s)
+        channel = await factory.open(pair, Side.SENDER, store, timeout_s=self._limits.open_timeout_s)
         return Link(
             pair,
             peer=peer,
             channel=channel,
             digest_key=DigestKey(met.digest_key),
             max_run_bytes=met.max_run_bytes,
+            passed_over=self._channels.passed_over(receiver),
             limits=self._limits,
             counters=self._counters,
             scope=self._scope,

@@ -13,7 +13,7 @@ from common.core.entropy import Entropy
 from common.core.errors import Reason, TransferFailed
 from common.core.ids import WorkerId
 from common.transfer.channel import Channel, Side
-from common.transfer.messages import Pair
+from common.transfer.messages import HostFacts, Pair
 from common.transfer.rendezvous import RendezvousStore
 
 Value = TypeVar("Value")
@@ -51,6 +51,9 @@ class LoopbackNetwork:
         self.incidents: Counter[str] = Counter()
         self._entropy = entropy
         self._wires: dict[int, _Wire] = {}
+
+    def misfit(self, there: HostFacts | None) -> str:
+        return ""
 
     async def open(self, pair: Pair, side: Side, store: RendezvousStore, *, timeout_s: float) -> Channel:
         """Meets the other end in the store, as every channel does, so that a broken control plane is felt here too."""

@@ -188,3 +188,6 @@ class ProbeReport:
     setup_s: float
     data_s: float
     num_bytes: int
+    channel: str = ""
+    passed_over: str = ""
+    """Why no better channel is used, readable."""

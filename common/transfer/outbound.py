@@ -79,6 +79,7 @@ class OutboundTransfer:
         self._scope = scope
         self._clock = clock
         self._link: Link | None = None
+        self._channel = ""
         self._has_started = False
         self._places = asyncio.Semaphore(limits.max_queued_runs)
         self._turn = asyncio.Lock()
@@ -197,7 +198,7 @@ class OutboundTransfer:
             self._check_running()
             assert self._link is not None
             return self._link
-        self._link = link
+        self._link, self._channel = link, link.pair.channel
         return link
 
     async def _ask(self) -> None:
@@ -220,9 +221,10 @@ class OutboundTransfer:
         if self._has_started:
             return
         self._has_started = True
-        self._counters.started += 1
+        counters = self._counters.of(self._channel)
+        counters.started += 1
         if self.outcome.is_terminal:  # aborted while the first run was on its way
-            self._counters.end(self.outcome)
+            counters.end(self.outcome)
         else:
             self.state = OutboundState.SHIPPING
 
@@ -244,7 +246,7 @@ class OutboundTransfer:
         self.outcome = outcome
         self.state = OutboundState(outcome.state.value)
         if self._has_started:
-            self._counters.end(outcome)
+            self._counters.of(self._channel).end(outcome)
         if self._link is not None:
             self._links.let_go(self._link)
             self._link = None

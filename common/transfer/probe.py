@@ -62,6 +62,8 @@ class Prober:
             setup_s=opened - begun,
             data_s=data_s,
             num_bytes=run_bytes(pages, self._page_bytes),
+            channel=link.pair.channel,
+            passed_over=link.passed_over,
         )
 
     async def _send(self, link: Link, pages: PageRun) -> float:

@@ -6,8 +6,9 @@ import hmac
 from common.core.clock import Clock
 from common.core.errors import BatonError, Reason, TransferFailed, Unavailable
 from common.kv.digest import digest_pages
-from common.kv.staging import Staging, StagingPool
-from common.transfer.channel import Channel
+from common.kv.staging import StagingPool
+from common.transfer.berth import find_berth
+from common.transfer.channel import Berth
 from common.transfer.counters import TransferCounters
 from common.transfer.expectation import InboundTransfer
 from common.transfer.inbound import InboundTransfers
@@ -95,13 +96,13 @@ class Reception:
 
     async def _accept(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None) -> None:
         channel = await inlet.channel()
-        staging = await self._staging.acquire(self._limits.staging_timeout_s)
+        berth = await find_berth(channel, self._staging, timeout_s=self._limits.staging_timeout_s)
         try:
             self._check_still_wanted(inlet, transfer)
-            work = self._receive(offer, inlet, transfer, channel, staging)
+            work = self._receive(offer, inlet, transfer, berth)
             self._scope.spawn(work, name=f"receive {inlet.pair} frame {offer.frame}")
         except BaseException:
-            staging.release()
+            berth.release()
             raise
         inlet.pending += 1
         if transfer is not None:
@@ -123,19 +124,17 @@ class Reception:
         if transfer is not None and transfer.outcome.is_terminal:
             raise TransferFailed(message=f"{transfer.id} ended meanwhile: {transfer.outcome.message}")
 
-    async def _receive(
-        self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None, channel: Channel, staging: Staging
-    ) -> None:
-        """The frame's bytes, whatever has become of the transfer. The buffer goes to the sink or back."""
+    async def _receive(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None, berth: Berth) -> None:
+        """The frame's bytes, whatever has become of the transfer. The berth goes to the sink or back."""
         is_lent = False
         try:
-            data = staging.view[: offer.num_bytes]
             started = self._clock.monotonic()
-            await channel.receive(offer.frame, data, timeout_s=self._limits.receive_s(offer.num_bytes))
-            self._counters.moved(offer.run.num_pages, offer.num_bytes, self._clock.monotonic() - started)
-            is_whole = await self._verify(offer, data, inlet)
+            await berth.receive(offer.frame, offer.num_bytes, timeout_s=self._limits.receive_s(offer.num_bytes))
+            counters = self._counters.of(inlet.pair.channel)
+            counters.moved(offer.run.num_pages, offer.num_bytes, self._clock.monotonic() - started)
+            is_whole = await self._verify(offer, berth.view[: offer.num_bytes], inlet)
             if transfer is not None and is_whole:
-                is_lent = self._inbound.hand_over(transfer, offer.run, staging, offer.num_bytes)
+                is_lent = self._inbound.hand_over(transfer, offer.run, berth, offer.num_bytes)
             elif transfer is not None:
                 message = f"{offer.transfer}: pages {offer.run} do not match their digests"
                 self._inbound.fail(transfer, Reason.DIGEST_MISMATCH, message)
@@ -145,7 +144,7 @@ class Reception:
         finally:
             inlet.pending -= 1
             if not is_lent:
-                staging.release()
+                berth.release()
 
     async def _verify(self, offer: Offer, data: memoryview, inlet: Inlet) -> bool:
         """Every page's digest is the one offered: the bytes are those that left, each under its own index."""

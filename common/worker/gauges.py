@@ -10,7 +10,7 @@ from common.kv.layout import PageLayout
 from common.observe import catalogue
 from common.observe.metric import Metric, ProcessRole
 from common.observe.registry import Metrics
-from common.transfer.counters import TransferTotals
+from common.transfer.counters import ChannelTotals, TransferTotals
 from common.transfer.endpoint import TransferSnapshot
 
 COUNTERS: Mapping[str, tuple[Metric, Mapping[str, str]]] = {
@@ -26,6 +26,8 @@ COUNTERS: Mapping[str, tuple[Metric, Mapping[str, str]]] = {
     "cached_tokens": (catalogue.PROMPT_TOKENS, {"source": "cached"}),
     "local_prompt_tokens": (catalogue.PROMPT_TOKENS, {"source": "extended"}),
     "received_tokens": (catalogue.PROMPT_TOKENS, {"source": "received"}),
+    "kept": (catalogue.KEPT_SEQUENCES, {}),
+    "cut": (catalogue.DRAIN_CUTS, {}),
     "landed_bytes": (catalogue.LANDED_BYTES, {}),
     "stale_frames": (catalogue.STALE_REFUSED, {"fence": "attempt"}),
     "promises_filled": (catalogue.RESERVATIONS_ENDED, {"outcome": "filled"}),
@@ -61,7 +63,9 @@ class WorkerGauges:
         self._metrics.set(catalogue.SUBSCRIPTIONS, num_subscriptions)
         self._metrics.set(catalogue.LINKS, transfers.links + transfers.inlets)
         for direction, totals in (("sent", transfers.sent), ("received", transfers.received)):
-            self._show_transfers(totals, {"channel": transfers.channel, "direction": direction})
+            for channel, carried in totals.channels.items():
+                self._show_channel(carried, {"channel": channel, "direction": direction})
+            self._show_incidents(totals, direction)
 
     def _show_load(self, load: LoadReport) -> None:
         pages = load.pages
@@ -82,8 +86,8 @@ class WorkerGauges:
         if self._metrics.role is ProcessRole.DECODE:
             self._metrics.set(catalogue.RESERVATIONS, look.reservations)
 
-    def _show_transfers(self, totals: TransferTotals, labels: Mapping[str, str]) -> None:
-        key = labels["direction"]
+    def _show_channel(self, totals: ChannelTotals, labels: Mapping[str, str]) -> None:
+        key = (labels["direction"], labels["channel"])
         self._raise_to(catalogue.TRANSFERS_STARTED, totals.started, (key, "started"), labels)
         for outcome in ("done", "failed", "expired"):
             total = getattr(totals, outcome)
@@ -94,14 +98,16 @@ class WorkerGauges:
         for reason, count in totals.failures.items():
             reasons = {"channel": labels["channel"], "reason": reason.value}
             self._raise_to(catalogue.TRANSFER_FAILURES, count, (key, reason), reasons)
+
+    def _show_incidents(self, totals: TransferTotals, key: str) -> None:
         mismatches = totals.incidents.get("digest_mismatch", 0)
         self._raise_to(catalogue.DIGEST_FAILURES, mismatches, (key, "digest"), {})
         for incident, cause in LINK_CAUSES.items():
             self._raise_to(catalogue.LINKS_CLOSED, totals.incidents.get(incident, 0), (key, incident), {"cause": cause})
 
-    def _show_moves(self, totals: TransferTotals, labels: Mapping[str, str]) -> None:
+    def _show_moves(self, totals: ChannelTotals, labels: Mapping[str, str]) -> None:
         """Each run's duration once."""
-        key = (labels["direction"], "moves")
+        key = (labels["direction"], labels["channel"], "moves")
         num_new = totals.num_moves - int(self._told[key])
         self._told[key] = totals.num_moves
         for seconds in totals.recent_moves_s[-num_new:] if num_new else ():

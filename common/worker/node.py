@@ -116,7 +116,7 @@ class WorkerNode(Generic[Event]):
             me,
             layout=layout,
             peers=GrpcPeers(self.dialer),
-            factory=outside.channels,
+            channels=outside.channels,
             staging=self.staging,
             offload=outside.offload,
             clock=outside.clock,

@@ -11,7 +11,7 @@ from common.directory.store import Store
 from common.engine.loop import StepThread, Turns
 from common.rpc.client import Connect
 from common.rpc.server import MakeServer
-from common.transfer.channel import ChannelFactory
+from common.transfer.menu import ChannelMenu
 from common.transfer.offload import Offload
 
 
@@ -42,7 +42,7 @@ class Outside:
     connect: Connect
     make_server: MakeServer
     store: Store
-    channels: ChannelFactory
+    channels: ChannelMenu
     offload: Offload
     drive: Drive = drive_on_thread
 

@@ -22,6 +22,7 @@ from common.observe.registry import Metrics
 from common.rpc.bind import Bind
 from common.text.tokenizer import ControlTokens, Tokenizer
 from common.transfer.loopback import LoopbackNetwork
+from common.transfer.menu import ChannelMenu
 from common.transfer.offload import InlineOffload
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
@@ -138,7 +139,7 @@ class WorkerActor(Actor):
 
     async def serve(self) -> None:
         stage, assembly = self.stage, ASSEMBLIES[self.role]
-        outside = Outside(**self._doors(), channels=stage.data, drive=self._drive)
+        outside = Outside(**self._doors(), channels=ChannelMenu(stage.data), drive=self._drive)
         core: StepCore[Any] = assembly.make_core(stage.config, self.engine, outside.clock, outside.entropy)
         self.core = core
         me = WorkerRef(WorkerId(self.name), mint_epoch(outside.entropy), f"{HOST}:{self.port}")

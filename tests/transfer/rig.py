@@ -18,6 +18,7 @@ from common.transfer.expectation import Arrival, Expectation
 from common.transfer.fetch import PageSource
 from common.transfer.limits import TransferLimits
 from common.transfer.loopback import LoopbackFaults, LoopbackNetwork
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Fetch, Finale, FirstToken, Meet, Met, Offer, Outcome, PageRun, Pair, TransferRef
 from common.transfer.offload import InlineOffload, Offload
 from common.transfer.outbound import OutboundTransfer
@@ -166,7 +167,7 @@ class Rig:
             me,
             layout=layout,
             peers=DirectPeers(self, me),
-            factory=self.network,
+            channels=ChannelMenu(self.network),
             staging=StagingPool(staging, pages * PAGE),
             offload=self.offload,
             clock=self.clock,

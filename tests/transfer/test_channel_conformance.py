@@ -1,4 +1,4 @@
-"""What every channel promises, checked on each of them: gloo with real sockets, loopback in memory."""
+"""What every channel promises, checked on each of them: gloo with real sockets, shared memory, loopback in memory."""
 
 import asyncio
 import os
@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.core.entropy import SeededEntropy
+from common.core.entropy import SeededEntropy, SystemEntropy
 from common.core.errors import Reason, TransferFailed
 from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.transfer.channel import Channel, ChannelFactory, Side
 from common.transfer.gloo import GlooFactory
+from common.transfer.host import read_host
 from common.transfer.loopback import LoopbackNetwork
 from common.transfer.messages import Pair
 from common.transfer.rendezvous import PairStore
+from common.transfer.same_host.factory import SameHostFactory
 
 torch.set_num_threads(1)
 
@@ -25,9 +27,21 @@ NOTICED_S = 2.0
 """A failure on either side reaches the other within this."""
 
 
-@pytest.fixture(params=["gloo", "loopback"])
+@pytest.fixture(params=["gloo", "same_host", "loopback"])
 def factory(request: pytest.FixtureRequest) -> ChannelFactory:
-    return GlooFactory() if request.param == "gloo" else LoopbackNetwork(SeededEntropy(1))
+    match request.param:
+        case "gloo":
+            return GlooFactory()
+        case "same_host":
+            return shared_memory()
+        case _:
+            return LoopbackNetwork(SeededEntropy(1))
+
+
+def shared_memory() -> SameHostFactory:
+    host = read_host()
+    assert host is not None
+    return SameHostFactory(host, num_slots=3, slot_bytes=9 << 20, entropy=SystemEntropy())
 
 
 def make_pair(nonce: int = 1) -> Pair:

@@ -53,7 +53,7 @@ invitations = st.builds(
     SameHostInvitation,
     socket_name=st.binary(min_size=1, max_size=100),
     token=st.binary(min_size=32, max_size=32),
-    num_slots=st.integers(1, 1024),
+    num_slots=st.integers(1, 128),
     slot_bytes=st.integers(1, 2**40),
     device=st.none()
     | st.builds(DeviceMemory, device_uuid=st.binary(max_size=16), ipc_handle=st.binary(min_size=64, max_size=64)),

@@ -3,12 +3,9 @@
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pytest
 import torch
 
 from common.core.errors import Reason, TransferFailed
@@ -74,51 +71,6 @@ async def test_an_end_that_nobody_reaches_gives_up_at_its_deadline() -> None:
         assert isinstance(outcome, TransferFailed)
         assert outcome.reason is Reason.TRANSFER_TIMEOUT
     assert time.monotonic() - started < 1.5
-
-
-@pytest.mark.cluster
-async def test_real_bytes_between_two_processes() -> None:
-    """Whole endpoints over gRPC and gloo: the child promises pages, the parent ships them. Prints the bandwidth."""
-    await talk("whole")
-
-
-@pytest.mark.cluster
-@pytest.mark.parametrize("after_runs", [0, 1, 3])
-async def test_a_receiver_that_is_killed_is_noticed_within_two_seconds(after_runs: int) -> None:
-    await talk("killed", after_runs)
-
-
-async def talk(how: str, after_runs: int = 0) -> None:
-    from tests.transfer.two_processes import NUM_RUNS, sending
-
-    child = subprocess.Popen(  # noqa: ASYNC220  # starts at once; its output is read on a thread
-        [sys.executable, "-m", "tests.transfer.two_processes"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert child.stdout is not None
-        line = await asyncio.to_thread(child.stdout.readline)
-        async with sending(line.strip()) as session:
-            for number in range(after_runs if how == "killed" else NUM_RUNS):
-                await session.ship(number)
-            if how == "killed":
-                child.kill()
-                started = time.monotonic()
-                assert await session.is_failed()
-                assert time.monotonic() - started < 2.0
-                return
-            outcome = await session.finish()
-            assert outcome.state.value == "done", outcome
-            assert await asyncio.to_thread(child.stdout.readline) == "all pages right\n"
-    finally:
-        child.kill()
-        child.wait(timeout=10)
-        for stream in (child.stdin, child.stdout):
-            assert stream is not None
-            stream.close()
 
 
 async def test_a_large_frame_moves_at_memory_speed() -> None:

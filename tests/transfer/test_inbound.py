@@ -112,9 +112,21 @@ def offer(first: int, count: int, *, attempt: int = 1, end: Finale | None = None
 def nothing_changes(table: Table) -> Iterator[None]:
     """A refused offer leaves no trace but its counter."""
     transfer = table.inbound._transfers[RES]
-    before = (set(transfer.claimed), transfer.pair, transfer.state, table.counters.started, table.staging.num_free)
+    before = (
+        set(transfer.claimed),
+        transfer.pair,
+        transfer.state,
+        table.counters.snapshot().started,
+        table.staging.num_free,
+    )
     yield
-    after = (set(transfer.claimed), transfer.pair, transfer.state, table.counters.started, table.staging.num_free)
+    after = (
+        set(transfer.claimed),
+        transfer.pair,
+        transfer.state,
+        table.counters.snapshot().started,
+        table.staging.num_free,
+    )
     assert before == after
 
 

@@ -12,6 +12,7 @@ from common.kv.scheme import scheme_fingerprint
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
 from common.transfer.links import LinkTable
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Meet, Met, Pair
 from common.transfer.scope import TaskScope
 from tests.engine.rig import LAYOUT
@@ -43,7 +44,7 @@ async def test_an_opening_that_nobody_waited_for_does_not_fail_the_next() -> Non
             ME,
             meet=Meet(layout=LAYOUT, scheme=scheme_fingerprint()),
             peers=peers,  # type: ignore[arg-type]
-            factory=type("Factory", (), {"name": "none"})(),
+            channels=ChannelMenu(type("Factory", (), {"name": "none"})()),
             limits=TransferLimits(),
             counters=counters,
             scope=scope,

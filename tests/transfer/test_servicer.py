@@ -21,6 +21,7 @@ from common.rpc.server import Service, serve
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import PageSource
 from common.transfer.loopback import LoopbackNetwork
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Fetch, OutcomeState, PageRun, TransferRef
 from common.transfer.offload import InlineOffload
 from common.transfer.remote import GrpcPeers
@@ -41,7 +42,7 @@ async def served(
         me,
         layout=layout,
         peers=GrpcPeers(dialer),
-        factory=network,
+        channels=ChannelMenu(network),
         staging=StagingPool(4, 4 * PAGE),
         offload=InlineOffload(),
         clock=SystemClock(),

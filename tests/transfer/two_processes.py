@@ -1,9 +1,11 @@
 """A receiving worker in a process of its own, and the sending end of a test that talks to it.
 
-`python -m tests.transfer.two_processes` prints its address, waits for one request's pages, checks them, and says so.
+`python -m tests.transfer.two_processes CHANNEL` prints its address, waits for one request's pages, and says whether
+they are right.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,11 +26,14 @@ from common.rpc.server import Service, serve
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
 from common.transfer.gloo import GlooFactory
+from common.transfer.host import read_host
 from common.transfer.limits import TransferLimits
+from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Finale, Outcome, PageRun
 from common.transfer.offload import ThreadOffload
 from common.transfer.outbound import OutboundTransfer
 from common.transfer.remote import GrpcPeers
+from common.transfer.same_host.factory import SameHostFactory
 from common.transfer.servicer import SERVICE_NAME, KvServicer
 from protos.baton.v1.kv_pb2_grpc import add_KvServiceServicer_to_server
 
@@ -47,7 +52,7 @@ def page(index: int) -> bytes:
 
 
 @asynccontextmanager
-async def working(name: str) -> AsyncIterator[tuple[KvEndpoint, str]]:
+async def working(name: str, channel: str) -> AsyncIterator[tuple[KvEndpoint, str]]:
     """One endpoint with its listener, its dialer and its digest thread; and the address to dial it at."""
     me = WorkerRef(worker=WorkerId(name), epoch=mint_epoch(SystemEntropy()), address="")
     dialer, offload = Dialer(grpc_connect(Surface.INTERNAL)), ThreadOffload()
@@ -55,7 +60,7 @@ async def working(name: str) -> AsyncIterator[tuple[KvEndpoint, str]]:
         me,
         layout=LAYOUT,
         peers=GrpcPeers(dialer),
-        factory=GlooFactory(),
+        channels=menu(channel),
         staging=StagingPool(4, RUN_PAGES * LAYOUT.page_bytes),
         offload=offload,
         clock=SystemClock(),
@@ -69,6 +74,16 @@ async def working(name: str) -> AsyncIterator[tuple[KvEndpoint, str]]:
     await server.stop(0.5)
     await dialer.close()
     offload.close()
+
+
+def menu(channel: str) -> ChannelMenu:
+    if channel == "gloo":
+        return ChannelMenu(GlooFactory())
+    host = read_host()
+    assert host is not None
+    entropy = SystemEntropy()
+    factory = SameHostFactory(host, num_slots=4, slot_bytes=RUN_PAGES * LAYOUT.page_bytes, entropy=entropy)
+    return ChannelMenu(factory, host=host)
 
 
 class Checker:
@@ -121,11 +136,11 @@ class Session:
 
 
 @asynccontextmanager
-async def sending(line: str) -> AsyncIterator[Session]:
+async def sending(line: str, channel: str) -> AsyncIterator[Session]:
     """A sending worker in this process. `line` is what the child printed: name, epoch, host:port."""
     name, epoch, address = line.split()
     receiver = WorkerRef(worker=WorkerId(name), epoch=Epoch(int(epoch)), address=address)
-    async with working("p") as (endpoint, _):
+    async with working("p", channel) as (endpoint, _):
         session = Session(endpoint.start(TRANSFER, REQUEST, receiver))
         await session.transfer.open()
         yield session
@@ -135,9 +150,9 @@ async def sending(line: str) -> AsyncIterator[Session]:
             print(f"\n{sent.bytes >> 20} MiB: {wire:.2f} GiB/s on the wire, {whole:.2f} with offers and digests")
 
 
-async def main() -> None:
+async def main(channel: str) -> None:
     torch.set_num_threads(1)
-    async with working("d") as (endpoint, address):
+    async with working("d", channel) as (endpoint, address):
         sink = Checker(endpoint)
         expectation = Expectation(
             transfer=TRANSFER, request=REQUEST, total_pages=TOTAL, held_pages=0, page_bytes=LAYOUT.page_bytes
@@ -151,4 +166,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1]))

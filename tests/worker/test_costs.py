@@ -50,7 +50,7 @@ def test_transfers_are_learnt_from_the_growth_of_their_totals() -> None:
     for at in range(50):
         costs.stepped(stepped(1, 0.01))
         for _ in range(at % 3):
-            counters.moved(4, 1_000_000, 0.003)
+            counters.of("gloo").moved(4, 1_000_000, 0.003)
         costs.moved(counters.snapshot())
     model = costs.priced(LOAD).cost
     assert model is not None

@@ -20,7 +20,7 @@ def look(*, referenced: int, empty_slots: int, reservations: int = 0) -> Look:
 
 def transfers(sent: TransferCounters) -> TransferSnapshot:
     return TransferSnapshot(
-        channel="gloo",
+        channels=("gloo",),
         sent=sent.snapshot(),
         received=TransferCounters().snapshot(),
         links=1,
@@ -50,7 +50,7 @@ def test_each_run_of_pages_is_observed_once() -> None:
     sent = TransferCounters()
     for count in (3, 0, 2):
         for _ in range(count):
-            sent.moved(1, 256, 0.01)
+            sent.of("gloo").moved(1, 256, 0.01)
         gauges.show(look(referenced=0, empty_slots=0), transfers(sent), num_subscriptions=0)
     assert metrics.value(catalogue.TRANSFER_SECONDS, **CHANNEL) == 5
     assert metrics.value(catalogue.TRANSFER_BYTES, **CHANNEL) == 5 * 256

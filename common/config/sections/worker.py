@@ -170,10 +170,11 @@ class TransferSection:
     """How pages travel from prefill to decode."""
 
     channel: str = knob(
-        "gloo",
+        "auto",
         owner="common/transfer",
-        reason="works on every machine; loopback stays in one process and is for tests",
-        choices=("gloo", "loopback"),
+        reason="auto: for each pair of workers the best that both can open, shared memory on one host, else gloo; a name "
+        "takes that one or fails; loopback stays in one process and is for tests",
+        choices=("auto", "same_host", "gloo", "loopback"),
     )
     host: str = knob(
         "127.0.0.1",
@@ -204,6 +205,14 @@ class TransferSection:
         reason="ceiling of one run: large enough that per-frame costs vanish, small enough to overlap with compute",
         minimum=4096,
         maximum=1024 * MIB,
+    )
+    ring_slots: int = knob(
+        4,
+        owner="common/transfer",
+        unit="slots of staging_bytes per pair",
+        reason="shared memory of a same_host pair, taken as it is touched: one filling, one landing, two to spare",
+        minimum=1,
+        maximum=128,
     )
     land_bytes_per_step: int = knob(
         2 * MIB,

@@ -10,7 +10,7 @@ from protos.baton.v1 import kv_pb2
 TOKEN_BYTES = 32
 IPC_HANDLE_BYTES = 64
 """The size of a cudaIpcMemHandle_t."""
-MAX_SLOTS = 1024
+MAX_SLOTS = 128
 MAX_NAME = 100
 """Below the 107 bytes that the kernel takes for an abstract name."""
 

@@ -1,0 +1,163 @@
+"""How both ends of a same_host pair meet, and by meeting prove that they can.
+
+    receiver                                       sender
+    makes the ring, listens on an abstract name
+    store: invitation (name, token, sizes) ------> connects: only within one network namespace
+    checks user and token <----------------------- shows the token
+    hands over the ring's descriptor ------------> checks user, size, seals and header; maps it
+
+Equal host facts at the meeting are a hint that spares a try; this is the proof. Pods have a network namespace each, so
+two pods of one node do not meet here, and shall not: that would need hostIPC or hostNetwork.
+"""
+
+import asyncio
+import hmac
+import os
+import socket
+import struct
+from contextlib import ExitStack
+
+from common.core.entropy import Entropy
+from common.core.errors import InvalidRequest, Reason, TransferFailed
+from common.rpc.convert.same_host import TOKEN_BYTES, invitation_from_bytes, invitation_to_bytes
+from common.transfer.channel import Channel, Side
+from common.transfer.messages import HostFacts, Pair, SameHostInvitation
+from common.transfer.rendezvous import RendezvousStore
+from common.transfer.same_host.line import Line
+from common.transfer.same_host.receiving import ReceivingEnd
+from common.transfer.same_host.ring import adopt_ring, create_ring
+from common.transfer.same_host.sending import SendingEnd
+
+INVITATION, COMING = "same_host/invitation", "same_host/coming"
+NAME_BITS = 128
+CREDENTIALS = struct.Struct("3i")  # process, user, group: what SO_PEERCRED gives
+STRANGER_S = 0.5
+"""Chosen: how long somebody who connects may take to show a token, so that a stranger holds up nobody."""
+
+
+class SameHostFactory:
+    """Rings of `num_slots` times `slot_bytes` are made at the receiver; a sender brings nothing."""
+
+    name = "same_host"
+
+    def __init__(self, host: HostFacts, *, num_slots: int, slot_bytes: int, entropy: Entropy) -> None:
+        self._host = host
+        self._num_slots = num_slots
+        self._slot_bytes = slot_bytes
+        self._entropy = entropy
+
+    def misfit(self, there: HostFacts | None) -> str:
+        return self._host.difference(there)
+
+    async def open(self, pair: Pair, side: Side, store: RendezvousStore, *, timeout_s: float) -> Channel:
+        try:
+            async with asyncio.timeout(timeout_s):
+                if side is Side.RECEIVER:
+                    return await self._invite(pair, store, timeout_s)
+                return await self._join(pair, store, timeout_s)
+        except TimeoutError:
+            message = f"{pair} did not open within {timeout_s} s"
+            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
+        except (OSError, InvalidRequest) as error:
+            message = f"{pair}: the other end is out of this host's reach: {error}"
+            raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN) from None
+
+    async def _invite(self, pair: Pair, store: RendezvousStore, timeout_s: float) -> Channel:
+        with ExitStack() as undo:
+            ring, descriptor = create_ring(pair, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
+            undo.callback(os.close, descriptor)
+            keep = undo.enter_context(ExitStack())
+            keep.callback(ring.close)
+            token = self._entropy.bits(TOKEN_BYTES * 8).to_bytes(TOKEN_BYTES, "little")
+            name = b"\0baton/%032x" % self._entropy.bits(NAME_BITS)
+            listener = undo.enter_context(_new_socket())
+            listener.bind(name)
+            listener.listen(1)
+            invitation = SameHostInvitation(
+                socket_name=name, token=token, num_slots=self._num_slots, slot_bytes=self._slot_bytes
+            )
+            await store.put(INVITATION, invitation_to_bytes(invitation))
+            if await store.get(COMING, wait_s=timeout_s) is None:
+                raise TimeoutError
+            connection = await _accept(listener, token)
+            keep.callback(connection.close)
+            socket.send_fds(connection, [b"\1"], [descriptor])
+            end = ReceivingEnd(ring, Line(connection, pair))
+            keep.pop_all()
+            return end
+
+    async def _join(self, pair: Pair, store: RendezvousStore, timeout_s: float) -> Channel:
+        data = await store.get(INVITATION, wait_s=timeout_s)
+        if data is None:
+            raise TimeoutError
+        invitation = invitation_from_bytes(data)
+        await store.put(COMING, b"")
+        loop = asyncio.get_running_loop()
+        with ExitStack() as undo:
+            connection = _new_socket()
+            undo.callback(connection.close)
+            await loop.sock_connect(connection, invitation.socket_name)
+            _check_user(connection)
+            await loop.sock_sendall(connection, invitation.token)
+            descriptor = await _receive_descriptor(connection)
+            try:
+                ring = adopt_ring(descriptor, pair, num_slots=invitation.num_slots, slot_bytes=invitation.slot_bytes)
+            finally:
+                os.close(descriptor)
+            end = SendingEnd(ring, Line(connection, pair))
+            undo.pop_all()
+            return end
+
+
+def _new_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+async def _accept(listener: socket.socket, token: bytes) -> socket.socket:
+    """The first who shows the token. Strangers are sent away; the caller's deadline ends it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        connection, _ = await loop.sock_accept(listener)
+        try:
+            async with asyncio.timeout(STRANGER_S):
+                _check_user(connection)
+                shown = b""
+                while len(shown) < TOKEN_BYTES and (more := await loop.sock_recv(connection, TOKEN_BYTES - len(shown))):
+                    shown += more
+            if hmac.compare_digest(shown, token):
+                return connection
+        except (OSError, TimeoutError):
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            connection.close()
+
+
+def _check_user(connection: socket.socket) -> None:
+    """Raises PermissionError unless the other end runs as the same user: abstract names have no permissions."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    _, user, _ = CREDENTIALS.unpack(raw)
+    if user != os.geteuid():
+        raise PermissionError(f"it runs as user {user}")
+
+
+async def _receive_descriptor(connection: socket.socket) -> int:
+    """The one descriptor that follows. Raises ConnectionError when the other end sends us away."""
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(connection.fileno(), tell)
+    try:
+        await readable  # bounded: the deadline of the opening
+    finally:
+        loop.remove_reader(connection.fileno())
+    data, descriptors, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    if not data or len(descriptors) != 1:
+        raise ConnectionError("the ring was not handed over")
+    return descriptors[0]

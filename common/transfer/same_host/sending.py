@@ -1,0 +1,96 @@
+"""The sending end: finds a free slot, fills it, says so, and waits until the frame was taken."""
+
+import asyncio
+import heapq
+
+from common.core.errors import Reason, TransferFailed
+from common.transfer.messages import Pair
+from common.transfer.same_host.copying import copy_bytes
+from common.transfer.same_host.line import Line, Word, WordKind
+from common.transfer.same_host.ring import SharedRing, Stamp
+
+
+class SendingEnd:
+    """Writer: the event loop. `send` copies once, from the caller's buffer into the ring, and gives the buffer back."""
+
+    def __init__(self, ring: SharedRing, line: Line) -> None:
+        self._ring = ring
+        self._line = line
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        # The lowest first: a pair with little to do touches, and so takes, little memory.
+        self._free = list(range(ring.num_slots))
+        self._generations = [0] * ring.num_slots
+        self._out: dict[int, tuple[Word, asyncio.Future[None]]] = {}
+        self._freed: asyncio.Future[None] = self._loop.create_future()
+        line.listen(self._hear)
+
+    @property
+    def pair(self) -> Pair:
+        return self._line.pair
+
+    async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
+        self._line.check()
+        if len(data) > self._ring.slot_bytes:
+            message = f"{self.pair}: frame {frame} of {len(data)} bytes exceeds a slot of {self._ring.slot_bytes}"
+            self._line.end(message)
+            raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN)
+        try:
+            async with asyncio.timeout(timeout_s):
+                async with self._turn:
+                    taken = await self._put(frame, data)
+                await self._line.wait(taken)
+        except TimeoutError:
+            self._line.end(f"frame {frame} was not taken in {timeout_s} s")
+            message = f"{self.pair}: frame {frame} was not taken in {timeout_s} s"
+            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
+        except asyncio.CancelledError:
+            self._line.end(f"sending frame {frame} was cancelled")
+            raise
+
+    async def receive(self, frame: int, out: memoryview, *, timeout_s: float) -> None:
+        raise AssertionError(f"{self.pair}: this end sends")
+
+    async def close(self) -> None:
+        """A copy that is under way ends by itself, into memory that nobody reads any more."""
+        self._line.end("closed here")
+        self._ring.close()
+
+    async def _put(self, frame: int, data: memoryview) -> "asyncio.Future[None]":
+        """Fills a slot and announces it; what is resolved when the frame was taken."""
+        slot = await self._free_slot()
+        await copy_bytes(self._ring.slot(slot)[: len(data)], data)
+        self._line.check()
+        self._generations[slot] += 1
+        generation = self._generations[slot]
+        self._ring.stamp(slot, Stamp(generation=generation, frame=frame, num_bytes=len(data)))
+        word = Word(kind=WordKind.FULL, slot=slot, generation=generation, frame=frame, num_bytes=len(data))
+        taken: asyncio.Future[None] = self._loop.create_future()
+        self._out[slot] = (word, taken)
+        self._line.say(word)
+        return taken
+
+    async def _free_slot(self) -> int:
+        while not self._free:
+            self._freed = self._loop.create_future()
+            await self._line.wait(self._freed)
+        return heapq.heappop(self._free)
+
+    def _hear(self, word: Word) -> None:
+        known = self._out.get(word.slot)
+        if known is None or (known[0].generation, known[0].frame) != (word.generation, word.frame):
+            raise TransferFailed(message=f"{word.kind.name} of a slot that is not out", reason=Reason.CHANNEL_BROKEN)
+        taken = known[1]
+        match word.kind:
+            case WordKind.TAKEN:
+                if not taken.done():
+                    taken.set_result(None)
+            case WordKind.RELEASED:
+                if not taken.done():
+                    raise TransferFailed(message="a slot came back untaken", reason=Reason.CHANNEL_BROKEN)
+                del self._out[word.slot]
+                heapq.heappush(self._free, word.slot)
+                if not self._freed.done():
+                    self._freed.set_result(None)
+            case WordKind.FULL:
+                raise TransferFailed(message="the receiving end sends", reason=Reason.CHANNEL_BROKEN)
