@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from common.core.errors import BatonError
 from protos.baton.v1 import generation_pb2, types_pb2
+from services.gateway.places import Places
 from services.gateway.routers import Routers
 
 QUEUED = 64
@@ -42,7 +43,12 @@ class Answer:
     """Iterate `pieces` once; `tally` is complete afterwards."""
 
     def __init__(
-        self, routers: Routers, requests: Sequence[generation_pb2.GenerateRequest], *, timeout_s: float | None
+        self,
+        routers: Routers,
+        requests: Sequence[generation_pb2.GenerateRequest],
+        *,
+        places: Places,
+        timeout_s: float | None,
     ) -> None:
         self.tally = Tally()
         self.waterfall: list[dict[str, object]] = []
@@ -51,6 +57,7 @@ class Answer:
         self.num_choices = len(requests) * self.choices_per_prompt
         self._routers = routers
         self._requests = requests
+        self._places = places
         self._timeout_s = timeout_s
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
@@ -63,28 +70,34 @@ class Answer:
 
     async def _one(self, prompt: int) -> AsyncGenerator[Piece, None]:
         shift = prompt * self.choices_per_prompt
-        async with aclosing(self._routers.generate(self._requests[prompt], timeout_s=self._timeout_s)) as responses:
+        responses = self._routers.generate(self._requests[prompt], timeout_s=self._timeout_s)
+        async with self._places.one(), aclosing(responses):
             async for response in responses:
-                for delta in response.deltas:
-                    delta.choice += shift
+                if shift:
+                    for delta in response.deltas:
+                        delta.choice += shift
                 yield Piece(prompt, response)
 
     async def _together(self) -> AsyncGenerator[Piece, None]:
         queue: asyncio.Queue[Piece | BatonError | None] = asyncio.Queue(QUEUED)
+        waiting = iter(range(len(self._requests)))
 
-        async def pump(prompt: int) -> None:
+        async def pump() -> None:
             try:
-                async for piece in self._one(prompt):
-                    await queue.put(piece)
+                for prompt in waiting:  # shared: each takes the next
+                    async with aclosing(self._one(prompt)) as pieces:
+                        async for piece in pieces:
+                            await queue.put(piece)
                 await queue.put(None)
             except BatonError as error:
                 await queue.put(error)
 
-        pumps = [asyncio.create_task(pump(prompt), name=f"prompt {prompt}") for prompt in range(len(self._requests))]
+        num_pumps = min(len(self._requests), self._places.per_exchange)
+        pumps = [asyncio.create_task(pump(), name=f"prompts {number}") for number in range(num_pumps)]
         try:
             num_open = len(pumps)
             while num_open:
-                match await queue.get():  # bounded: each pump ends with its call's deadline
+                match await queue.get():  # bounded: each pump's calls end with their deadlines
                     case None:
                         num_open -= 1
                     case BatonError() as error:
@@ -97,10 +110,12 @@ class Answer:
             await asyncio.gather(*pumps, return_exceptions=True)  # bounded: cancelled above
 
     def _count(self, response: generation_pb2.GenerateResponse) -> None:
-        self.waterfall += [_shown(station) for station in response.stations]
-        self.tally.prompt_tokens += response.prompt_tokens
-        self.tally.completion_tokens += sum(delta.num_tokens for delta in response.deltas)
-        self.tally.cached_tokens += response.usage.cached_tokens
+        tally = self.tally
+        tally.prompt_tokens += response.prompt_tokens
+        tally.completion_tokens += sum([delta.num_tokens for delta in response.deltas])
+        if response.HasField("usage"):  # the last one
+            tally.cached_tokens += response.usage.cached_tokens
+            self.waterfall += [_shown(station) for station in response.stations]
 
 
 def _shown(station: types_pb2.Station) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The endpoints: what each path does with an exchange."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from services.gateway.answer import Answer
 from services.gateway.callers import Caller
 from services.gateway.exchange import Exchange, as_text, number_header
 from services.gateway.frame import Frame
+from services.gateway.intake import Intake
+from services.gateway.places import Places
 from services.gateway.routers import Model, Routers
 from services.gateway.schema.body import Body
 from services.gateway.schema.chat import ChatBody
@@ -26,6 +28,16 @@ MODEL_S = 5.0
 
 TIMEOUT_HEADER = "baton-timeout-s"
 """How long a request may take, in seconds; absent: the router's default."""
+UNSERVED = {
+    "/v1/responses": "responses are not served: send the conversation to /v1/chat/completions",
+    "/v1/embeddings": "embeddings are not served: the model writes text",
+    "/v1/rerank": "reranking is not served: the model writes text",
+    "/v1/score": "scoring is not served: /v1/completions gives log probabilities of a prompt",
+    "/v1/moderations": "moderation is not served: the model writes text",
+    "/v1/audio/speech": "speech is not served: the model writes text",
+    "/v1/audio/transcriptions": "audio is not served: the model reads text",
+    "/v1/images/generations": "images are not served: the model writes text",
+}
 PAGE = Path(__file__).with_name("page.html")
 IGNORED_HEADER = "baton-ignored-fields"
 ID_HEADER = "baton-request-id"
@@ -35,7 +47,15 @@ class Api:
     """Stateless between requests, but for the model, which is known for a few seconds."""
 
     def __init__(
-        self, routers: Routers, *, clock: Clock, entropy: Entropy, metrics: Metrics, version: str, is_strict: bool
+        self,
+        routers: Routers,
+        *,
+        places: Places,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        version: str,
+        is_strict: bool,
     ) -> None:
         self._routers = routers
         self._clock = clock
@@ -43,6 +63,8 @@ class Api:
         self._metrics = metrics
         self._version = version
         self._is_strict = is_strict
+        self._intake = Intake()
+        self._places = places
         self._model: Model | None = None
         self._asked_at = 0.0
 
@@ -55,30 +77,37 @@ class Api:
         return self._model
 
     async def complete(self, exchange: Exchange, caller: Caller) -> None:
-        body = CompletionBody.read(await exchange.body())
+        raw = await exchange.body()
+        body = await self._intake.read(CompletionBody, raw)
         self._note_unknown(exchange, body)
         frame = await self._frame(exchange, "cmpl", body, completions.KIND, completions.KIND)
+        async with self._intake.turn(raw):
+            requests = completion_requests(body)
         async with exchange.watched():
-            answer = self._answer(exchange, caller, frame, completion_requests(body))
+            answer = self._answer(exchange, caller, frame, requests)
             shapes = completions.Completions(body, answer, frame)
             if not body.stream:
                 await exchange.reply(await shapes.whole())
                 return
-            async with aclosing(shapes.chunks()) as chunks:
-                await exchange.stream(chunks)
+            async with aclosing(shapes.events()) as events:
+                await exchange.stream(events)
 
     async def chat(self, exchange: Exchange, caller: Caller) -> None:
-        body = ChatBody.read(await exchange.body())
+        raw = await exchange.body()
+        body = await self._intake.read(ChatBody, raw)
         self._note_unknown(exchange, body)
         frame = await self._frame(exchange, "chatcmpl", body, chat.KIND, chat.CHUNK_KIND)
+        model = await self.model()
+        async with self._intake.turn(raw):
+            request = chat_request(body, model)
         async with exchange.watched():
-            answer = self._answer(exchange, caller, frame, [chat_request(body, await self.model())])
-            shapes = chat.Chat(body, answer, frame, await self.model(), mint_id=self._mint_call)
+            answer = self._answer(exchange, caller, frame, [request])
+            shapes = chat.Chat(body, answer, frame, model, mint_id=self._mint_call)
             if not body.stream:
                 await exchange.reply(await shapes.whole())
                 return
-            async with aclosing(shapes.chunks()) as chunks:
-                await exchange.stream(chunks)
+            async with aclosing(shapes.events()) as events:
+                await exchange.stream(events)
 
     async def models(self, exchange: Exchange, caller: Caller) -> None:
         """The one model, where this caller may use it."""
@@ -87,7 +116,7 @@ class Api:
         await exchange.reply({"object": "list", "data": shown})
 
     async def one_model(self, exchange: Exchange, caller: Caller) -> None:
-        wanted = exchange.path.removeprefix("/v1/models/")
+        wanted = exchange.path.removeprefix("/v1/models/").removesuffix("/")
         model = await self.model()
         if wanted != model.name or not caller.may_use(model.name):
             raise NotFound(message=f"model {as_text(wanted)!r} is not served here", reason=Reason.MODEL_NOT_FOUND)
@@ -95,7 +124,7 @@ class Api:
 
     async def tokenize(self, exchange: Exchange, caller: Caller) -> None:
         del caller
-        body = TokenizeBody.read(await exchange.body())
+        body = await self._intake.read(TokenizeBody, await exchange.body())
         request = generation_pb2.TokenizeRequest(add_special_tokens=body.add_special_tokens is not False)
         if body.messages is not None:
             request.chat.CopyFrom(chat_messages(body.messages))
@@ -107,16 +136,24 @@ class Api:
 
     async def detokenize(self, exchange: Exchange, caller: Caller) -> None:
         del caller
-        body = DetokenizeBody.read(await exchange.body())
+        body = await self._intake.read(DetokenizeBody, await exchange.body())
         text = await self._routers.detokenize(
             generation_pb2.DetokenizeRequest(token_ids=body.tokens, skip_special_tokens=bool(body.skip_special_tokens))
         )
         await exchange.reply({"prompt": text})
 
-    async def embeddings(self, exchange: Exchange, caller: Caller) -> None:
-        del caller
-        await exchange.body()  # an answer before the request was read whole is lost with the connection
-        raise Unsupported(message="embeddings are not served: the model writes text")
+    def unserved(self) -> dict[str, Callable[[Exchange, Caller], Awaitable[None]]]:
+        """Paths that clients of this kind know, and that are answered with why they are not served."""
+
+        def refuse(why: str) -> Callable[[Exchange, Caller], Awaitable[None]]:
+            async def serve(exchange: Exchange, caller: Caller) -> None:
+                del caller
+                await exchange.body()  # read whole, so that the connection can be used again
+                raise Unsupported(message=why)
+
+            return serve
+
+        return {path: refuse(why) for path, why in UNSERVED.items()}
 
     async def health(self, exchange: Exchange, caller: Caller) -> None:
         """Well when a router answers. Raises Unavailable otherwise."""
@@ -166,7 +203,9 @@ class Api:
         for number, request in enumerate(requests):
             request.request_id = frame.id if len(requests) == 1 else f"{frame.id}.{number}"
             caller.sign(request, model=frame.model)
-        return Answer(self._routers, requests, timeout_s=number_header(exchange.asked, TIMEOUT_HEADER))
+        return Answer(
+            self._routers, requests, places=self._places, timeout_s=number_header(exchange.asked, TIMEOUT_HEADER)
+        )
 
     def _mint_call(self) -> str:
         return mint_name(self._entropy, "call")

@@ -21,6 +21,7 @@ from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from services.gateway.api import Api
 from services.gateway.credentials import Credentials, OpenDoor
+from services.gateway.places import Places
 from services.gateway.routers import Routers
 from services.gateway.server import http_server
 from services.gateway.site import make_site
@@ -43,6 +44,7 @@ async def run_gateway(config: Config, name: str) -> None:
     routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster)))
     api = Api(
         routers,
+        places=Places(config.gateway.max_calls, per_exchange=config.gateway.max_calls_per_request),
         clock=clock,
         entropy=SystemEntropy(),
         metrics=metrics,

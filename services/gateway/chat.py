@@ -7,6 +7,7 @@ from typing import Any
 
 from protos.baton.v1 import generation_pb2
 from services.gateway.answer import Answer
+from services.gateway.events import Chunks
 from services.gateway.frame import Frame
 from services.gateway.logprobs import as_objects
 from services.gateway.routers import Model
@@ -57,36 +58,33 @@ class Chat:
     async def whole(self) -> dict[str, Any]:
         """One object with every choice."""
         messages = [_Message() for _ in self._turns]
-        async with aclosing(self._deltas()) as deltas:
-            async for delta in deltas:
-                message = messages[delta.choice]
-                for part in self._turns[delta.choice].read(delta):
-                    message.add(part)
-                message.token_ids += delta.token_ids
-                message.logprobs += self._scores(delta)
-        shown = [self._choice(index, message) for index, message in enumerate(messages)]
-        return self._frame.whole(shown, self._answer)
-
-    async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The first chunk of each choice says whose turn it is, its last one why it ended."""
-        tally = self._answer.tally
-        greeted: set[int] = set()
-        async with aclosing(self._deltas()) as deltas:
-            async for delta in deltas:
-                if delta.choice not in greeted:
-                    greeted.add(delta.choice)
-                    opening = {"role": "assistant", "content": ""}
-                    yield self._frame.chunk([_part(delta.choice, opening)], tally)
-                for part in self._parts(delta):
-                    yield self._frame.chunk([part], tally)
-        if self._frame.wants_last:
-            yield self._frame.last(self._answer)
-
-    async def _deltas(self) -> AsyncGenerator[generation_pb2.ChoiceDelta, None]:
         async with aclosing(self._answer.pieces()) as pieces:
             async for piece in pieces:
                 for delta in piece.response.deltas:
-                    yield delta
+                    message = messages[delta.choice]
+                    for part in self._turns[delta.choice].read(delta):
+                        message.add(part)
+                    message.token_ids += delta.token_ids
+                    message.logprobs += self._scores(delta)
+        shown = [self._choice(index, message) for index, message in enumerate(messages)]
+        return self._frame.whole(shown, self._answer)
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The first of each choice says whose turn it is, its last one why it ended. Those of one message together."""
+        chunks = Chunks(self._frame, self._answer)
+        greeted: set[int] = set()
+        async with aclosing(self._answer.pieces()) as pieces:
+            async for piece in pieces:
+                parts: list[dict[str, Any]] = []
+                for delta in piece.response.deltas:
+                    if delta.choice not in greeted:
+                        greeted.add(delta.choice)
+                        parts.append(_part(delta.choice, {"role": "assistant", "content": ""}))
+                    parts += self._parts(delta)
+                if parts:
+                    yield chunks.of(parts)
+        if last := chunks.last():
+            yield last
 
     def _parts(self, delta: generation_pb2.ChoiceDelta) -> list[dict[str, Any]]:
         """What one message of the router becomes. Empty where it only adds to what is held back."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from protos.baton.v1 import generation_pb2
 from services.gateway.answer import Answer, Piece
+from services.gateway.events import Chunks
 from services.gateway.finish import finish_reason, stop_reason
 from services.gateway.frame import Frame
 from services.gateway.logprobs import append, as_lists
@@ -52,14 +53,15 @@ class Completions:
         shown = [self._shown(index, choice) for index, choice in enumerate(choices)]
         return self._frame.whole(shown, self._answer)
 
-    async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """One object per choice and message."""
-        tally = self._answer.tally
-        async for parts in self._chunks():
-            for part in parts:
-                yield self._frame.chunk([part], tally)
-        if self._frame.wants_last:
-            yield self._frame.last(self._answer)
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """One per choice and message; those of one message together."""
+        chunks = Chunks(self._frame, self._answer)
+        async with aclosing(self._chunks()) as messages:
+            async for parts in messages:
+                if parts:
+                    yield chunks.of(parts)
+        if last := chunks.last():
+            yield last
 
     async def _chunks(self) -> AsyncGenerator[list[dict[str, Any]], None]:
         async with aclosing(self._answer.pieces()) as pieces:

@@ -11,6 +11,8 @@ CLIENT_CLOSED = 499
 """Nobody reads it: for the log and the metrics."""
 
 HEAD_FACT = "head"
+IS_LATE = {"body": "late"}
+"""Marks the error of a client that did not send all of its request in time."""
 
 _STATUS = {
     Reason.MESSAGE_TOO_LARGE: 413,
@@ -40,6 +42,8 @@ def status_of(error: BatonError) -> int:
     """By the reason first: it tells apart what shares a class."""
     if error.facts.get(HEAD_FACT):
         return 431
+    if IS_LATE.items() <= error.facts.items():
+        return 408
     return _STATUS.get(error.reason, error.http_status)
 
 

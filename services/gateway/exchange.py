@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from common.core.errors import BatonError, DeadlineExceeded, MalformedMessage, Reason
-from services.gateway.errors import error_body, error_headers, error_object, status_of, too_large
-from services.gateway.events import DONE, HEADERS, Chunk, event
+from common.core.errors import BatonError, MalformedMessage, Reason, Refused
+from services.gateway.errors import IS_LATE, error_body, error_headers, error_object, status_of, too_large
+from services.gateway.events import DONE, HEADERS, event
+from services.gateway.timed_protocol import LINGER_BYTES, LINGER_S
 
 JSON_TYPE = "application/json"
 
@@ -25,6 +26,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int, body_s: float) -> None:
         self.asked = Headers(scope=scope)
+        self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[str, str] = {}
         self.head_bytes = sum(len(name) + len(text) + 4 for name, text in scope["headers"])
@@ -39,7 +41,7 @@ class Exchange:
         self._body_s = body_s
 
     async def body(self) -> bytes:
-        """All of it, once. Raises Refused when it is too large, DeadlineExceeded when it does not come, ClientLeft."""
+        """All of it, once. Raises Refused when it is too large or does not come, MalformedMessage, ClientLeft."""
         told = self.asked.get("content-length", "")
         if told.isdigit() and int(told) > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
@@ -56,7 +58,7 @@ class Exchange:
                     parts.append(part)
         except TimeoutError as error:
             message = f"the body did not arrive within {self._body_s:g} s"
-            raise DeadlineExceeded(message=message, reason=Reason.DEADLINE_EXCEEDED) from error
+            raise Refused(message=message, reason=Reason.DEADLINE_EXCEEDED, facts=dict(IS_LATE)) from error
         return b"".join(parts)
 
     @asynccontextmanager
@@ -85,33 +87,51 @@ class Exchange:
     async def reply(self, value: object, *, status: int = 200) -> None:
         await self._answer(status, json.dumps(value, ensure_ascii=False).encode(), {"content-type": JSON_TYPE})
 
-    async def fail(self, error: BatonError) -> None:
-        """The error with its status, where nothing was answered yet."""
+    async def fail(self, error: BatonError, *, status: int | None = None) -> None:
+        """The error with its own status or another, where nothing was answered yet."""
         self.failure = error
-        await self._answer(status_of(error), error_body(error), {"content-type": JSON_TYPE, **error_headers(error)})
+        headers = {"content-type": JSON_TYPE, **error_headers(error)}
+        await self._answer(status or status_of(error), error_body(error), headers)
+
+    async def nothing(self) -> None:
+        """All is said in the headers."""
+        await self._answer(204, b"", {})
 
     async def page(self, body: bytes, content_type: str) -> None:
         await self._answer(200, body, {"content-type": content_type})
 
-    async def stream(self, chunks: AsyncIterator[Chunk]) -> None:
-        """Chunks as events. An error before the first leaves as itself and keeps its status; a later one becomes the
-        last event, and no [DONE] follows it."""
-        first = await anext(chunks)
+    async def stream(self, events: AsyncIterator[bytes]) -> None:
+        """Events as they come. An error before the first leaves as itself and keeps its status; a later one becomes
+        the last event, and no [DONE] follows it."""
+        first = await anext(events, b"")
         await self._begin(200, HEADERS)
         ending = DONE
         try:
-            await self._more(event(first))
-            async for chunk in chunks:
-                await self._more(event(chunk))
+            await self._more(first)
+            async for each in events:
+                await self._more(each)
         except BatonError as error:
             self.failure = error
             ending = event(error_object(error))
-        await self._more(ending)
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send({"type": "http.response.body", "body": ending, "more_body": False})
 
     async def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        await self._begin(status, {**headers, "content-length": str(len(body))})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._begin(status, {**headers, "content-length": str(len(body))} if status != 204 else headers)
+        is_more = not self._is_read and "expect" not in self.asked  # who waits for leave to send will not send now
+        await self._send({"type": "http.response.body", "body": body, "more_body": is_more})
+        if is_more:
+            await self._drop_rest()
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _drop_rest(self) -> None:
+        """Some of what the client still sends: see LINGER_BYTES."""
+        num_dropped = 0
+        with suppress(TimeoutError, ClientLeft):
+            async with asyncio.timeout(LINGER_S):
+                async for part in self._parts():
+                    num_dropped += len(part)
+                    if num_dropped > LINGER_BYTES:
+                        return
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
         self.status = status

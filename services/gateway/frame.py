@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.gateway.answer import Answer, Tally
+from services.gateway.answer import Answer
 from services.gateway.schema.sampling import StreamOptions
 
 
@@ -30,25 +30,23 @@ class Frame:
         """In a chunk of its own at the end: only where asked for, because some clients fall over it."""
         return bool(self.options and self.options.include_usage)
 
+    @property
+    def wants_running_usage(self) -> bool:
+        """In every chunk, as it is by then."""
+        return bool(self.options and self.options.continuous_usage_stats)
+
     def whole(self, choices: Sequence[dict[str, Any]], answer: Answer) -> dict[str, Any]:
-        whole = {**self._head(self.kind), "choices": list(choices), "usage": answer.tally.usage()}
+        whole = {**self.head(self.kind), "choices": list(choices), "usage": answer.tally.usage()}
         if self.wants_waterfall:
             whole["waterfall"] = answer.waterfall
         return whole
 
-    def chunk(self, choices: Sequence[dict[str, Any]], tally: Tally) -> dict[str, Any]:
-        chunk = {**self._head(self.chunk_kind), "choices": list(choices)}
-        if self.options and self.options.continuous_usage_stats:
-            chunk["usage"] = tally.usage()
-        elif self.wants_usage:
-            chunk["usage"] = None
-        return chunk
-
     def last(self, answer: Answer) -> dict[str, Any]:
-        last = {**self._head(self.chunk_kind), "choices": [], "usage": answer.tally.usage()}
+        last = {**self.head(self.chunk_kind), "choices": [], "usage": answer.tally.usage()}
         if self.wants_waterfall:
             last["waterfall"] = answer.waterfall
         return last
 
-    def _head(self, kind: str) -> dict[str, Any]:
+    def head(self, kind: str) -> dict[str, Any]:
+        """What every object begins with."""
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

@@ -27,14 +27,13 @@ async def http_server(
     listener = _listen(host, port)
     config = uvicorn.Config(
         site,
-        http=timed(limits.head_s),
+        http=timed(limits),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=limits.max_connections,
         timeout_keep_alive=round(limits.keep_alive_s),
         timeout_graceful_shutdown=max(1, round(drain_s)),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,

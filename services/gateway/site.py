@@ -1,12 +1,7 @@
-"""The paths, and what stands around every endpoint: one error shape, one log line, one count."""
+"""The paths, and what stands around every endpoint: who is let in, one error shape, one log line, one count."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from common.config.sections.gateway import GatewaySection
@@ -17,109 +12,130 @@ from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from services.gateway.api import Api
 from services.gateway.callers import Caller
-from services.gateway.credentials import Door, OpenDoor
-from services.gateway.errors import CLIENT_CLOSED, error_body, head_too_large
+from services.gateway.credentials import Door
+from services.gateway.errors import CLIENT_CLOSED, head_too_large
 from services.gateway.exchange import ClientLeft, Exchange, as_text
+from services.gateway.origins import Origins
 
 Endpoint = Callable[[Exchange, Caller], Awaitable[None]]
+Methods = Mapping[str, Endpoint]
 
-PUBLIC = frozenset({"/", "/health"})
+PUBLIC = frozenset({"/", "/health", "/ping"})
 """Paths for everybody: they tell nothing about anybody. All others need a credential where there are credentials."""
+
+NO_PATH = "other"
+"""What stands in metrics for paths that are not served: their names are the clients' to choose."""
 
 REQUEST_ID_HEADER = "x-request-id"
 """The client's own name for an exchange: comes back as it was, and is in the log."""
 
 MAX_HEAD_BYTES = 16 << 10
 MAX_HEADERS = 100
+ONE_MODEL = "/v1/models/"
 
 _LOG = get_log("gateway")
 
 
-def make_site(api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock) -> Starlette:
+def make_site(api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock) -> "Site":
+    """With every endpoint."""
+    paths: dict[str, Methods] = {
+        "/v1/completions": {"POST": api.complete},
+        "/v1/chat/completions": {"POST": api.chat},
+        "/v1/models": {"GET": api.models},
+        ONE_MODEL: {"GET": api.one_model},
+        "/tokenize": {"POST": api.tokenize},
+        "/detokenize": {"POST": api.detokenize},
+        "/": {"GET": api.page},
+        "/health": {"GET": api.health},
+        "/ping": {"GET": api.health, "POST": api.health},
+        "/version": {"GET": api.version},
+        "/metrics": {"GET": api.metrics},
+    }
+    paths |= {path: {"POST": serve} for path, serve in api.unserved().items()}
+    return Site(paths, door=door, limits=limits, metrics=metrics, clock=clock)
+
+
+class Site:
     """The ASGI application."""
-    endpoints: tuple[tuple[str, str, Endpoint], ...] = (
-        ("POST", "/v1/completions", api.complete),
-        ("POST", "/v1/chat/completions", api.chat),
-        ("POST", "/v1/embeddings", api.embeddings),
-        ("GET", "/v1/models", api.models),
-        ("GET", "/v1/models/{name:path}", api.one_model),
-        ("POST", "/tokenize", api.tokenize),
-        ("POST", "/detokenize", api.detokenize),
-        ("GET", "/", api.page),
-        ("GET", "/health", api.health),
-        ("GET", "/version", api.version),
-        ("GET", "/metrics", api.metrics),
-    )
-    routes = [
-        Route(
-            path,
-            _Handler(
-                path,
-                serve,
-                door=OpenDoor() if path in PUBLIC else door,
-                limits=limits,
-                metrics=metrics,
-                clock=clock,
-            ),
-            methods=[method],
-        )
-        for method, path, serve in endpoints
-    ]
-    site = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_path})
-    site.router.redirect_slashes = False  # a redirect would repeat whatever the Host header claims
-    return site
-
-
-class _Handler:
-    """One path as an ASGI application."""
 
     def __init__(
-        self, path: str, serve: Endpoint, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock
+        self, paths: Mapping[str, Methods], *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock
     ) -> None:
-        self._path = path
-        self._serve = serve
+        self._paths = paths
         self._door = door
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
+        self._origins = Origins.read(limits.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
         exchange = Exchange(scope, receive, send, max_body_bytes=limits.max_body_bytes, body_s=limits.head_s)
         if name := as_text(exchange.asked.get(REQUEST_ID_HEADER, "")):
             exchange.headers[REQUEST_ID_HEADER] = name
+        path = self._path(exchange.path)
         began = self._clock.monotonic()
         try:
-            await self._answered(exchange)
+            await self._answered(exchange, path)
         except ClientLeft:
             exchange.status = CLIENT_CLOSED
         finally:
-            self._note(exchange, self._clock.monotonic() - began)
+            self._note(exchange, path, self._clock.monotonic() - began)
 
-    async def _answered(self, exchange: Exchange) -> None:
+    def _path(self, asked: str) -> str:
+        """The path served. One slash too many at the end is nobody's intention."""
+        path = asked if asked == "/" else asked.removesuffix("/")
+        if path.startswith(ONE_MODEL):
+            return ONE_MODEL
+        return path if path in self._paths else NO_PATH
+
+    async def _answered(self, exchange: Exchange, path: str) -> None:
         try:
             check_head(exchange)
-            named = exchange.asked.getlist("authorization")
-            caller = self._door.admit(named[0] if len(named) == 1 else "")  # of two, a proxy may have checked the other
-            await self._serve(exchange, caller)
+            if self._origins.note(exchange):
+                await exchange.nothing()
+                return
+            await self._served(exchange, path, Caller() if path in PUBLIC else self._admit(exchange))
         except ClientLeft:
             raise
         except BatonError as error:
             await exchange.fail(error)
         except Exception as error:  # the boundary: whatever it is, the client gets no traceback
-            _LOG.error("endpoint_failed", path=self._path, error=repr(error))
+            _LOG.error("endpoint_failed", path=path, error=repr(error))
             if exchange.status:
                 raise
             await exchange.fail(InternalError(message="the gateway failed: see its log under this request id"))
 
-    def _note(self, exchange: Exchange, seconds: float) -> None:
+    def _admit(self, exchange: Exchange) -> Caller:
+        """Raises InvalidRequest (UNAUTHENTICATED)."""
+        named = exchange.asked.getlist("authorization")
+        return self._door.admit(named[0] if len(named) == 1 else "")  # of two, a proxy may have checked the other
+
+    async def _served(self, exchange: Exchange, path: str, caller: Caller) -> None:
+        """Raises NotFound, and whatever the endpoint raises."""
+        what = f"{as_text(exchange.method)} {as_text(exchange.path)}"
+        if path not in self._paths:
+            raise NotFound(message=f"{what} is not served here", reason=Reason.UNSUPPORTED)
+        methods = self._paths[path]
+        serve = methods.get("GET" if exchange.method == "HEAD" else exchange.method)
+        if serve is not None:
+            await serve(exchange, caller)
+            return
+        exchange.headers["allow"] = ", ".join([*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])])
+        if exchange.method == "OPTIONS":
+            await exchange.nothing()
+            return
+        told = InvalidRequest(message=f"{what}: not a method of this path", reason=Reason.UNSUPPORTED)
+        await exchange.fail(told, status=405)
+
+    def _note(self, exchange: Exchange, path: str, seconds: float) -> None:
         code = exchange.failure.reason.value if exchange.failure else ""
-        self._metrics.add(catalogue.HTTP_REQUESTS, path=self._path, status=str(exchange.status))
-        self._metrics.observe(catalogue.HTTP_SECONDS, seconds, path=self._path)
+        self._metrics.add(catalogue.HTTP_REQUESTS, path=path, status=str(exchange.status))
+        self._metrics.observe(catalogue.HTTP_SECONDS, seconds, path=path)
         if exchange.failure is not None or exchange.status >= 500:
             _LOG.info(
                 "http_request_failed",
-                path=self._path,
+                path=path,
                 status=exchange.status,
                 reason=code,
                 request=exchange.headers.get("baton-request-id", ""),
@@ -134,14 +150,3 @@ def check_head(exchange: Exchange) -> None:
     if "content-length" in exchange.asked and "transfer-encoding" in exchange.asked:
         message = "content-length and transfer-encoding contradict each other: send one of them"
         raise MalformedMessage(message=message)  # proxies that believe the other one would see another request's begin
-
-
-async def _no_such_path(request: Request, error: Exception) -> Response:
-    """404 and 405 in the same shape as everything else."""
-    assert isinstance(error, HTTPException)
-    what = f"{as_text(request.method)} {as_text(request.scope['path'])}"  # request.url believes the Host header
-    told: BatonError = NotFound(message=f"{what} is not served here", reason=Reason.UNSUPPORTED)
-    if error.status_code != 404:
-        told = InvalidRequest(message=f"{what}: {error.detail}", reason=Reason.UNSUPPORTED)
-    headers = {**(error.headers or {}), "content-type": "application/json"}
-    return Response(error_body(told), status_code=error.status_code, headers=headers)

@@ -112,7 +112,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "safetensors": ("common/model/weights", "models/"),
     "starlette": ("services/gateway/", "services/planner/metrics_api.py", "services/planner/metrics_server.py"),
     "uvicorn": ("services/gateway/", "services/planner/metrics_server.py"),
-    "h11": ("services/gateway/timed_protocol",),
+    "h11": ("services/gateway/timed_protocol", "services/gateway/framing.py"),
     "jwt": ("services/gateway/credentials.py",),
     "pydantic": ("services/gateway/schema/",),
     "typer": ("services/local/",),

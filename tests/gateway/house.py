@@ -19,6 +19,7 @@ from common.rpc.server import Service, serve
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
 from services.gateway.api import Api
 from services.gateway.credentials import Door, OpenDoor
+from services.gateway.places import Places
 from services.gateway.routers import Routers
 from services.gateway.server import http_server
 from services.gateway.site import make_site
@@ -97,6 +98,7 @@ async def gateway(
     metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
     api = Api(
         routers,
+        places=Places(section.max_calls, per_exchange=section.max_calls_per_request),
         clock=clock,
         entropy=SeededEntropy(1),
         metrics=metrics,

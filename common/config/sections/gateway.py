@@ -39,6 +39,22 @@ class GatewaySection:
         minimum=1,
         maximum=1_000_000,
     )
+    max_calls: int = knob(
+        960,
+        owner="services/gateway",
+        unit="calls to routers",
+        reason="a router takes 1,024 at a time from one connection, questions about its health among them",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_calls_per_request: int = knob(
+        8,
+        owner="services/gateway",
+        unit="calls to routers",
+        reason="a body may hold 128 prompts; more of them at a time would pass everybody else's one",
+        minimum=1,
+        maximum=128,
+    )
     head_s: float = knob(
         10.0,
         owner="services/gateway",
@@ -54,6 +70,12 @@ class GatewaySection:
         reason="longer than the 60 s of common load balancers, so that they close idle connections, not we",
         minimum=1,
         maximum=3600,
+    )
+    allowed_origins: str = knob(
+        "",
+        owner="services/gateway",
+        unit="origins, with commas",
+        reason="whose pages a browser lets ask this server, * for all; empty: only the page that it serves itself",
     )
     strict: bool = knob(
         False,

@@ -1,0 +1,40 @@
+"""Pages of other origins: which of them a browser may let ask this server (the Fetch standard's CORS protocol)."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from services.gateway.exchange import Exchange
+
+ANY = "*"
+KEPT_S = "600"
+"""How long a browser may remember an answer to its question."""
+
+SHOWN = "baton-request-id, baton-ignored-fields, retry-after, x-request-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Nobody's, unless the operator named them."""
+
+    named: frozenset[str]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """From a list with commas, or `*`."""
+        return cls(frozenset(part.strip() for part in text.split(",") if part.strip()))
+
+    def note(self, exchange: Exchange) -> bool:
+        """Says in the answer's headers what a browser may do. Whether that was all that was asked: a browser asks
+        before it sends, and without the credential."""
+        origin = exchange.asked.get("origin", "")
+        if not origin or not (ANY in self.named or origin in self.named):
+            return False
+        exchange.headers["access-control-allow-origin"] = ANY if ANY in self.named else origin
+        exchange.headers["vary"] = "origin"
+        if exchange.method != "OPTIONS" or "access-control-request-method" not in exchange.asked:
+            exchange.headers["access-control-expose-headers"] = SHOWN
+            return False
+        exchange.headers["access-control-allow-methods"] = "GET, HEAD, POST, OPTIONS"
+        exchange.headers["access-control-allow-headers"] = "authorization, content-type, baton-timeout-s, x-request-id"
+        exchange.headers["access-control-max-age"] = KEPT_S
+        return True

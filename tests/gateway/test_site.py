@@ -1,0 +1,64 @@
+"""What HTTP clients and browsers take for granted: HEAD, OPTIONS, a slash at the end, other origins, known paths."""
+
+import pytest
+
+from tests.gateway.house import HELLO, gateway
+from tests.gateway.wire import ask
+
+
+async def test_a_slash_at_the_end_changes_nothing():
+    async with gateway(HELLO) as house:
+        assert (await house.post("/v1/completions/", {"prompt": "x"})).status == 200
+        assert (await house.get("/v1/models/")).json["object"] in ("list", "model")
+        assert (await house.get("/v1/models/tiny/")).json["id"] == "tiny"
+
+
+async def test_head_is_get_without_a_body():
+    async with gateway(HELLO) as house:
+        told = await ask(house.address, "HEAD", "/v1/models")
+    assert (told.status, told.body) == (200, b"")
+    assert int(told.headers["content-length"]) > 0
+
+
+async def test_options_tells_the_methods():
+    async with gateway(HELLO) as house:
+        told = await ask(house.address, "OPTIONS", "/v1/models")
+        assert (told.status, told.headers["allow"]) == (204, "GET, OPTIONS, HEAD")
+        assert (await ask(house.address, "OPTIONS", "/v1/nothing")).status == 404
+
+
+ASKED = ["origin: https://chat.example", "access-control-request-method: POST"]
+
+
+@pytest.mark.parametrize(("allowed", "told"), [("*", "*"), ("https://chat.example", "https://chat.example")])
+async def test_a_page_of_an_origin_that_was_named_may_ask(allowed, told):
+    async with gateway(HELLO, allowed_origins=allowed) as house:
+        before = await ask(house.address, "OPTIONS", "/v1/chat/completions", headers=ASKED)
+        after = await house.post("/v1/completions", {"prompt": "x", "stream": True}, headers=ASKED[:1])
+    assert (before.status, before.headers["access-control-allow-origin"]) == (204, told)
+    assert "authorization" in before.headers["access-control-allow-headers"]
+    assert (after.status, after.headers["access-control-allow-origin"]) == (200, told)
+
+
+@pytest.mark.parametrize("allowed", ["", "https://other.example"])
+async def test_a_page_of_any_other_origin_is_told_nothing(allowed):
+    async with gateway(HELLO, allowed_origins=allowed) as house:
+        before = await ask(house.address, "OPTIONS", "/v1/chat/completions", headers=ASKED)
+    assert "access-control-allow-origin" not in before.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1/audio/speech"])
+async def test_what_is_known_and_not_served_is_501_and_says_why(path):
+    async with gateway(HELLO) as house:
+        told = await house.post(path, {"input": "x"})
+    assert (told.status, told.error["code"]) == (501, "unsupported")
+    assert "not served" in told.error["message"]
+
+
+async def test_names_of_paths_that_are_not_served_do_not_become_metrics():
+    async with gateway(HELLO) as house:
+        await house.get("/secret/name")
+        shown = (await house.get("/metrics")).body
+        assert (await house.get("/ping")).status == 200
+    assert b"secret" not in shown
+    assert b'path="other"' in shown
