@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -18,10 +18,11 @@ def host_memory(num_bytes: int) -> memoryview:
 class Staging:
     """One borrowed buffer. Whoever holds it gives it back once, also by leaving a `with` block."""
 
-    __slots__ = ("_buffer", "_pool")
+    __slots__ = ("_buffer", "_holder", "_pool")
 
-    def __init__(self, pool: "StagingPool", buffer: memoryview) -> None:
+    def __init__(self, pool: "StagingPool", buffer: memoryview, holder: str = "") -> None:
         self._pool = pool
+        self._holder = holder
         self._buffer: memoryview | None = buffer
 
     @property
@@ -33,7 +34,7 @@ class Staging:
     def release(self) -> None:
         """Give the buffer back. Any thread may call."""
         buffer, self._buffer = self.view, None
-        self._pool._give_back(buffer)
+        self._pool._give_back(buffer, self._holder)
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +55,9 @@ class StagingPool:
     """`count` buffers of `num_bytes` each, made once and reused. Safe to use from any thread.
 
     Waiters are served in order of arrival. At most `max_waiters` wait; more are refused.
+
+    A holder that names itself has a fair share: it gets a buffer only while it holds fewer than are free. Alone it
+    takes half of them, the next one half of the rest, and so on: whoever never gives back leaves something to others.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class StagingPool:
         self._max_waiters = max_waiters
         self._lock = threading.Lock()
         self._free = [make_buffer(num_bytes) for _ in range(count)]
+        self._held: Counter[str] = Counter()
         self._waiters: deque[_Waiter] = deque()
 
     @property
@@ -81,10 +86,14 @@ class StagingPool:
     def num_waiting(self) -> int:
         return len(self._waiters)
 
-    def acquire_nowait(self) -> Staging | None:
-        """A buffer, or None when all are out."""
+    def acquire_nowait(self, holder: str = "") -> Staging | None:
+        """A buffer, or None when all are out, or when `holder` has its share of them. Without a name: no share."""
         with self._lock:
-            return Staging(self, self._free.pop()) if self._free else None
+            if not self._free or (holder and self._held[holder] >= len(self._free)):
+                return None
+            if holder:
+                self._held[holder] += 1
+            return Staging(self, self._free.pop(), holder)
 
     async def acquire(self, deadline_s: float) -> Staging:
         """A buffer, waiting at most `deadline_s` seconds for one. Raises Refused when none came back in time."""
@@ -113,9 +122,13 @@ class StagingPool:
         if waiter.future.done() and not waiter.future.cancelled():
             waiter.future.result().release()
 
-    def _give_back(self, buffer: memoryview) -> None:
+    def _give_back(self, buffer: memoryview, holder: str) -> None:
         """Hand the buffer to whoever waited longest, or put it with the free ones."""
         with self._lock:
+            if holder:
+                self._held[holder] -= 1
+                if not self._held[holder]:
+                    del self._held[holder]
             while self._waiters:
                 waiter = self._waiters.popleft()
                 try:

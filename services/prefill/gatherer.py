@@ -52,10 +52,15 @@ class Gatherer:
             self._teller.say(self._run_ready(prompt, nothing, None))
 
     def gather(self, prompt: Prompt, pages: Sequence[PageRef]) -> bool:
-        """Fill staging with ready runs while there is some. Never waits: what finds none stays queued."""
+        """Fill staging with ready runs while there is some. Never waits: what finds none stays queued.
+
+        A decode worker that is slow to take its pages holds its share of the staging, not all of it.
+        """
+        assert prompt.destination is not None, f"{prompt.sequence} has no destination"
+        holder = str(prompt.destination.worker.worker)
         gathered = False
         while prompt.ready:
-            staging = self._staging.acquire_nowait()
+            staging = self._staging.acquire_nowait(holder)
             if staging is None:
                 self._counters.staging_waits += 1
                 return gathered

@@ -38,6 +38,39 @@ def test_there_are_as_many_buffers_as_said_and_each_has_its_size() -> None:
     assert bytes(take(pool).view) == b"1" * 64  # reused, not made anew
 
 
+def held(pool: StagingPool, holder: str) -> list[Staging]:
+    """All that `holder` is given."""
+    taken = []
+    while (staging := pool.acquire_nowait(holder)) is not None:
+        taken.append(staging)
+    return taken
+
+
+def test_a_holder_has_a_fair_share_and_leaves_something_to_those_behind_it() -> None:
+    pool = StagingPool(8, 8)
+    first, second, third, fourth = (held(pool, name) for name in "abcd")
+    assert [len(each) for each in (first, second, third, fourth)] == [4, 2, 1, 1]
+    assert held(pool, "e") == []
+    second[0].release()
+    assert held(pool, "a") == [], "who holds much waits"
+    assert len(held(pool, "e")) == 1, "who holds nothing does not"
+
+
+def test_a_share_grows_again_as_others_give_back() -> None:
+    pool = StagingPool(4, 8)
+    first, second = held(pool, "a"), held(pool, "b")
+    assert (len(first), len(second)) == (2, 1)
+    for staging in first:
+        staging.release()
+    assert len(held(pool, "b")) == 1
+    assert pool.num_free == 2
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_the_smallest_pool_still_serves_a_single_holder(count: int) -> None:
+    assert len(held(StagingPool(count, 8), "a")) == (count + 1) // 2
+
+
 def test_a_with_block_gives_the_buffer_back() -> None:
     pool = StagingPool(1, 8)
     with take(pool) as staging:

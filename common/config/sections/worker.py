@@ -172,8 +172,8 @@ class TransferSection:
     channel: str = knob(
         "auto",
         owner="common/transfer",
-        reason="auto: for each pair of workers the best that both can open, shared memory on one host, else gloo; a name "
-        "takes that one or fails; loopback stays in one process and is for tests",
+        reason="auto: for each pair of workers the best that both can open, shared memory on one host, else gloo; "
+        "a name takes that one or fails; loopback stays in one process and is for tests",
         choices=("auto", "same_host", "gloo", "loopback"),
     )
     host: str = knob(
@@ -191,10 +191,11 @@ class TransferSection:
         maximum=600,
     )
     staging_count: int = knob(
-        4,
+        8,
         owner="common/transfer",
-        unit="buffers",
-        reason="one filling, one in flight, one landing, one spare",
+        unit="buffers, taken as they are touched",
+        reason="a decode worker may hold half of those that are left: one filling, one in flight and two to spare "
+        "for the first, and something for each of those behind it",
         minimum=2,
         maximum=1024,
     )
