@@ -11,7 +11,7 @@ from common.rpc.client import call, grpc_connect
 from common.rpc.convert.worker import worker_from_wire, worker_to_wire
 from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, kv_pb2, kv_pb2_grpc, types_pb2
-from services.local.finding import Finding, fault, well
+from services.local.finding import Finding, fault, note, well
 
 PROBE_BYTES = 4 << 20
 PROBE_S = 10.0
@@ -47,24 +47,27 @@ def link_findings(links: Sequence[Link]) -> list[Finding]:
     ]
     if broken or not links:
         return broken
-    return [well("links", f"{len(links)} of {len(links)} carry pages, every byte verified")]
+    whole = well("links", f"{len(links)} of {len(links)} carry pages, every byte verified")
+    reasons = {link.report.passed_over for link in links if link.report is not None and link.report.passed_over}
+    return [whole, *(note("channels", reason) for reason in sorted(reasons))]
 
 
 def link_table(links: Sequence[Link]) -> Table:
-    """A row per pair: control round trip, first use (meeting included), data rate."""
+    """A row per pair: what carries it, control round trip, first use (meeting included), data rate."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("pages from > to", no_wrap=True)
+    table.add_column("over", no_wrap=True)
     for name in ("control", "set-up", "4 MiB in", "rate"):
         table.add_column(name, justify="right", no_wrap=True)
     for link in links:
         pair = f"{link.sender.worker} > {link.receiver.worker}"
         if link.report is None:
-            table.add_row(pair, "[red]broken[/]", "", "", "")
+            table.add_row(pair, "", "[red]broken[/]", "", "", "")
             continue
         report = link.report
         rate = report.num_bytes / max(report.data_seconds, 1e-9) / (1 << 30)
         times = (report.control_seconds, report.setup_seconds, report.data_seconds)
-        table.add_row(pair, *(f"{seconds * 1000:.1f} ms" for seconds in times), f"{rate:.2f} GiB/s")
+        table.add_row(pair, report.channel, *(f"{seconds * 1000:.1f} ms" for seconds in times), f"{rate:.2f} GiB/s")
     return table
 
 

@@ -161,13 +161,14 @@ class Rig:
         staging: int = 4,
         pages: int = 4,
         source: PageSource | None = None,
+        channels: ChannelMenu | None = None,
     ) -> KvEndpoint:
         me = WorkerRef(worker=WorkerId(name), epoch=Epoch(self.entropy.bits(63) + 1), address=f"{name}:1")
         end = KvEndpoint(
             me,
             layout=layout,
             peers=DirectPeers(self, me),
-            channels=ChannelMenu(self.network),
+            channels=channels or ChannelMenu(self.network),
             staging=StagingPool(staging, pages * PAGE),
             offload=self.offload,
             clock=self.clock,

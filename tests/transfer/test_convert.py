@@ -121,7 +121,9 @@ def test_a_meeting_and_a_probe_survive() -> None:
     meet, met = Meet(layout=LAYOUT, scheme=b"scheme"), Met(digest_key=bytes(32), max_run_bytes=4096)
     assert kv.meet_from_wire(kv.meet_to_wire(meet)) == meet
     assert kv.met_from_wire(kv.met_to_wire(met)) == met
-    report = ProbeReport(control_s=0.001, setup_s=0.02, data_s=0.5, num_bytes=1 << 20)
+    report = ProbeReport(
+        control_s=0.001, setup_s=0.02, data_s=0.5, num_bytes=1 << 20, channel="gloo", passed_over="another machine"
+    )
     assert kv.probe_from_wire(kv.probe_to_wire(report)) == report
 
 

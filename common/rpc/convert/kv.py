@@ -272,6 +272,8 @@ def probe_to_wire(report: ProbeReport) -> kv_pb2.ProbeResponse:
         setup_seconds=report.setup_s,
         data_seconds=report.data_s,
         num_bytes=report.num_bytes,
+        channel=report.channel,
+        passed_over=report.passed_over[:MAX_TEXT],
     )
 
 
@@ -281,6 +283,8 @@ def probe_from_wire(message: kv_pb2.ProbeResponse) -> ProbeReport:
         setup_s=message.setup_seconds,
         data_s=message.data_seconds,
         num_bytes=message.num_bytes,
+        channel=message.channel,
+        passed_over=message.passed_over,
     )
 
 

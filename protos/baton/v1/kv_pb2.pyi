@@ -701,10 +701,15 @@ class ProbeResponse(_message.Message):
     SETUP_SECONDS_FIELD_NUMBER: _builtins.int
     DATA_SECONDS_FIELD_NUMBER: _builtins.int
     NUM_BYTES_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     control_seconds: _builtins.float
     setup_seconds: _builtins.float
     data_seconds: _builtins.float
     num_bytes: _builtins.int
+    channel: _builtins.str
+    """What carried the bytes, and why nothing better did."""
+    passed_over: _builtins.str
     def __init__(
         self,
         *,
@@ -712,10 +717,12 @@ class ProbeResponse(_message.Message):
         setup_seconds: _builtins.float = ...,
         data_seconds: _builtins.float = ...,
         num_bytes: _builtins.int = ...,
+        channel: _builtins.str = ...,
+        passed_over: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_seconds", b"control_seconds", "data_seconds", b"data_seconds", "num_bytes", b"num_bytes", "setup_seconds", b"setup_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "control_seconds", b"control_seconds", "data_seconds", b"data_seconds", "num_bytes", b"num_bytes", "passed_over", b"passed_over", "setup_seconds", b"setup_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
