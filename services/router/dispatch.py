@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from common.core.entropy import Entropy
 from common.core.errors import AlreadyExists, BatonError, NotFound, Reason, Refused, Unavailable
-from common.core.ids import RequestId, RouterRef
+from common.core.ids import RequestId, RouterRef, TenantId
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
@@ -85,13 +85,16 @@ class Dispatcher:
         kind = catalogue.REQUESTS_REFUSED if isinstance(error, Refused) else catalogue.REQUESTS_FAILED
         self._metrics.add(kind, reason=error.reason)
 
-    def cancel(self, request: RequestId) -> None:
-        """Idempotent: a request that has ended is fine. Raises NotFound for one that this router never served, or
-        served too long ago to remember."""
+    def cancel(self, request: RequestId, tenant: TenantId) -> None:
+        """Idempotent: a request that has ended is fine. Raises NotFound for one that this router never served, served
+        too long ago to remember, or serves for another tenant."""
+        record = self._recent.find(request)
         if (journey := self._journeys.get(request)) is not None:
+            record = journey.record
+        if record is None or record.request.tenant != tenant:
+            raise NotFound(message=f"request {request[:128]} is not known here", reason=Reason.REQUEST_NOT_FOUND)
+        if journey is not None:
             journey.cancel()
-        elif self._recent.find(request) is None:
-            raise NotFound(message=f"request {request} is not known here", reason=Reason.REQUEST_NOT_FOUND)
 
     async def run(self) -> None:
         """Gives turns to waiting requests whenever the fleet changed, until cancelled."""

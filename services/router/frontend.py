@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from common.core.clock import Clock
 from common.core.errors import BatonError
-from common.core.ids import RequestId, TokenId
+from common.core.ids import RequestId, TenantId, TokenId
 from common.rpc.deadline import remaining_s
 from common.rpc.options import LIMITS, Surface
 from common.rpc.server import Service
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
 from services.router.dispatch import Dispatcher
 from services.router.frontend_messages import asked_from_wire, chat_from_wire, resumed
-from services.router.intake import Intake
+from services.router.intake import DEFAULT_TENANT, Intake
 from services.router.language import Language
 from services.router.reply import Context, Reply, flush, missed_the_end
 from services.router.request import Request
@@ -82,7 +82,7 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
     async def CancelRequest(
         self, request: generation_pb2.CancelRequestRequest, context: object
     ) -> generation_pb2.CancelRequestResponse:
-        self._dispatcher.cancel(RequestId(request.request_id))
+        self._dispatcher.cancel(RequestId(request.request_id), TenantId(request.tenant or DEFAULT_TENANT))
         return generation_pb2.CancelRequestResponse()
 
     async def Resume(self, request: generation_pb2.ResumeRequest, context: Context) -> None:  # type: ignore[override]

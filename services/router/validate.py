@@ -145,5 +145,5 @@ def _chat(asked: Asked) -> Found:
     for index, message in enumerate(messages[:MAX_MESSAGES]):
         if message.role not in ROLES:
             yield _violation(f"chat.messages[{index}].role", f"must be one of {', '.join(ROLES)}")
-        if not message.content.strip() and not message.tool_calls and message.role != "tool":
+        if not message.content.strip() and message.role not in ("tool", "assistant"):  # who may have called, or thought
             yield _violation(f"chat.messages[{index}].content", "is empty or only whitespace")

@@ -17,7 +17,7 @@ from common.core.errors import (
     Unavailable,
 )
 from common.core.events import TokensEmitted, WorkFailed
-from common.core.ids import RequestId, TokenId
+from common.core.ids import RequestId, TenantId, TokenId
 from common.core.request import FinishReason
 from common.core.worker import Role, WorkerState
 from tests.router.build import request
@@ -25,6 +25,7 @@ from tests.router.cast import Script
 from tests.router.house import SUSPECT_S, House, play
 
 LONG = 100
+TENANT = TenantId("default")
 """A prompt that goes to prefill; the default of 8 tokens stays on decode."""
 
 
@@ -352,9 +353,9 @@ def test_a_cancel_reaches_every_worker_at_every_point(after_ms: int, how: str) -
         asked = asyncio.create_task(house.ask(request("req", prompt=LONG, max_tokens=20)))
         await asyncio.sleep(after_ms / 1000 + 1e-6)
         if how == "request_id":
-            house.dispatcher.cancel(RequestId("req"))
+            house.dispatcher.cancel(RequestId("req"), TENANT)
             assert isinstance((await asked).error, Cancelled)
-            house.dispatcher.cancel(RequestId("req"))
+            house.dispatcher.cancel(RequestId("req"), TENANT)
         else:
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -372,7 +373,7 @@ def test_a_cancel_while_the_client_still_reads_a_finished_answer_changes_nothing
         asked = asyncio.create_task(house.ask(wanted, read_every_s=1.0))
         await asyncio.sleep(0.5)
         assert house.dispatcher.num_active == 1, "all is computed, the reader is not through"
-        house.dispatcher.cancel(RequestId("req"))
+        house.dispatcher.cancel(RequestId("req"), TENANT)
         await house.dispatcher.drain(0.1)
         assert (await asked).is_exact(wanted)
 
@@ -382,7 +383,7 @@ def test_a_cancel_while_the_client_still_reads_a_finished_answer_changes_nothing
 def test_cancelling_the_unknown_is_not_found() -> None:
     async def story(house: House) -> None:
         with pytest.raises(NotFound):
-            house.dispatcher.cancel(RequestId("nobody"))
+            house.dispatcher.cancel(RequestId("nobody"), TENANT)
 
     play(story)
 
@@ -391,7 +392,7 @@ def test_a_cancel_while_queued_costs_no_worker_anything() -> None:
     async def story(house: House) -> None:
         asked = asyncio.create_task(house.ask(request()))
         await asyncio.sleep(0.1)
-        house.dispatcher.cancel(RequestId("req"))
+        house.dispatcher.cancel(RequestId("req"), TENANT)
         assert isinstance((await asked).error, Cancelled)
         await enter(house)
         await asyncio.sleep(1)

@@ -149,6 +149,11 @@ def test_cancel_by_id_ends_the_stream_and_is_idempotent() -> None:
         await asyncio.sleep(0.1)
         again = await door.error_of(request_id="mine", token_ids=IDS)
         assert isinstance(again, AlreadyExists)
+        stranger = generation_pb2.CancelRequestRequest(request_id="mine", tenant="somebody else")
+        with pytest.raises(NotFound):
+            await call(door.clients.CancelRequest, stranger, peer="router", timeout_s=5)
+        await asyncio.sleep(0.1)
+        assert not running.done()
         for _ in range(2):
             await call(door.clients.CancelRequest, cancel, peer="router", timeout_s=5)
             await asyncio.sleep(0.1)
