@@ -67,6 +67,7 @@ class Api:
         self._places = places
         self._model: Model | None = None
         self._asked_at = 0.0
+        self._began = int(clock.wall())
 
     async def model(self) -> Model:
         """Of the routers, asked anew every MODEL_S: they may come back with another one. Raises Unavailable."""
@@ -178,8 +179,10 @@ class Api:
         return {
             "id": model.name,
             "object": "model",
-            "created": int(self._clock.wall()),
+            "created": self._began,
             "owned_by": "baton",
+            "root": model.name,
+            "parent": None,
             "max_model_len": model.context_length,
         }
 

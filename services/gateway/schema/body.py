@@ -23,6 +23,9 @@ MAX_COUNTED = 1000
 _ARM = re.compile(r"[a-z]+\[.*|(str|int|float|bool|dict|list|none)$")
 """A part of pydantic's location that names an arm of a union, not a field."""
 
+_NAMED = re.compile(r"`([a-z_]+)`: ")
+"""How a check of several fields begins its sentence: with the one to change."""
+
 B = TypeVar("B", bound="Body")
 
 
@@ -62,21 +65,24 @@ def violation(field: str, description: str) -> FieldViolation:
 def _violations(errors: Sequence[Mapping[str, Any]]) -> Iterator[FieldViolation]:
     seen: set[str] = set()
     for error in errors[:MAX_VIOLATIONS]:
-        field = _path(error["loc"])
+        field, told = _path(error["loc"]), _sentence(str(error["msg"]))
+        if (named := _NAMED.match(told)) is not None:  # of several fields together, which pydantic cannot place
+            field, told = (f"{field}.{named[1]}" if field else named[1]), told[named.end() :]
+        field = field or "body"
         if field not in seen:
             seen.add(field)
-            yield FieldViolation(field=field, description=_sentence(str(error["msg"])))
+            yield FieldViolation(field=field, description=told)
 
 
 def _path(location: Sequence[str | int]) -> str:
-    """`messages[3].content`; `body` for the document itself."""
+    """`messages[3].content`; empty for the document itself."""
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not _ARM.match(part):
             path += f".{part}" if path else part
-    return path[:200] or "body"
+    return path[:200]
 
 
 def _sentence(message: str) -> str:

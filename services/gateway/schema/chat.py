@@ -1,6 +1,6 @@
 """POST /v1/chat/completions."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,6 +10,18 @@ from services.gateway.schema.sampling import SamplingBody
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 128
 """What a router takes."""
+
+
+ToolChoice = Literal["none", "auto", "required"]
+
+
+def read_choice(value: Any) -> Any:
+    """pydantic would tell what each of the forms lacks."""
+    is_named = isinstance(value, dict) and value.get("type") == "function" and isinstance(value.get("function"), dict)
+    if value is None or is_named or (isinstance(value, str) and value in get_args(ToolChoice)):
+        return value
+    words = ", ".join(get_args(ToolChoice))
+    raise ValueError(f'must be one of {words}, or {{"type": "function", "function": {{"name": ...}}}}')
 
 
 def read_content(value: Any) -> Any:
@@ -86,13 +98,15 @@ class Message(Body):
     name: str | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    """What was thought before: clients send answers back as they got them. Templates leave old thoughts out."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.tool_calls and self.role != "assistant":
-            raise ValueError(f"tool_calls belong to the assistant, not to {self.role}")
-        if self.content is None and not self.tool_calls:
-            raise ValueError("content is missing")
+            raise ValueError(f"`tool_calls`: belong to the assistant, not to {self.role}")
+        if self.content is None and self.role != "assistant":  # who may have called a tool, or only thought
+            raise ValueError("`content`: is missing")
         return self
 
 
@@ -104,7 +118,7 @@ class ChatBody(SamplingBody):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Annotated[ToolChoice | NamedTool | None, BeforeValidator(read_choice)] = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: TemplateSwitches | None = None
@@ -114,12 +128,12 @@ class ChatBody(SamplingBody):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.functions:
-            raise ValueError("functions is an older spelling that is not served: send tools")
+            raise ValueError("`functions`: an older spelling that is not served: send tools")
         names = {tool.function.name for tool in self.tools or ()}
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
-            raise ValueError("tool_choice names a tool that is not among the tools")
+            raise ValueError("`tool_choice`: names a tool that is not among the tools")
         if self.tool_choice == "required" and not names:
-            raise ValueError("tool_choice is required, and there are no tools")
+            raise ValueError("`tool_choice`: required, and there are no tools")
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
+            raise ValueError("`top_logprobs`: needs logprobs: true")
         return self

@@ -13,6 +13,11 @@ Prompt = str | tuple[int, ...]
 """Text, or token ids."""
 
 
+def read_number(value: Any) -> Any:
+    """`false` is how clients of the chat form switch them off."""
+    return None if value is False else value
+
+
 def read_prompts(value: Any) -> list[Prompt]:
     """A text, a list of texts, a list of ids, or a list of lists of ids."""
     if isinstance(value, str):
@@ -53,7 +58,7 @@ class CompletionBody(SamplingBody):
 
     prompt: Annotated[list[Any], BeforeValidator(read_prompts), AfterValidator(_not_empty)]
     echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=20)] | None, BeforeValidator(read_number)] = None
     best_of: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     suffix: str | None = None
     add_special_tokens: bool | None = None
@@ -61,7 +66,7 @@ class CompletionBody(SamplingBody):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.best_of not in (None, self.n or 1):
-            raise ValueError(f"best_of {self.best_of} is served only where it equals n ({self.n or 1})")
+            raise ValueError(f"`best_of`: {self.best_of} is served only where it equals n ({self.n or 1})")
         if self.suffix:
-            raise ValueError("suffix is not served: leave it out")
+            raise ValueError("`suffix`: is not served: leave it out")
         return self

@@ -19,7 +19,7 @@ class TokenizeBody(Body):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("exactly one of prompt and messages is needed")
+            raise ValueError("`prompt`: exactly one of prompt and messages is needed")
         return self
 
 
