@@ -1,6 +1,7 @@
 """The receiving end: takes announced frames in order, and lends their slots to whoever verifies and lands the bytes."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from common.core.errors import Reason, Refused, TransferFailed
@@ -87,10 +88,14 @@ class ReceivingEnd:
         """The slot may be filled again. After the end of the pair nobody will."""
         assert self._lent.get(word.slot) == word, f"{self.pair}: slot {word.slot} came back twice"
         del self._lent[word.slot]
-        if not self._line.is_ended:
-            self._line.say(
-                Word(kind=WordKind.RELEASED, slot=word.slot, generation=word.generation, frame=word.frame, num_bytes=0)
-            )
+        released = Word(
+            kind=WordKind.RELEASED, slot=word.slot, generation=word.generation, frame=word.frame, num_bytes=0
+        )
+        # Whoever gives back has landed its bytes: that the pair has ended meanwhile is no failure of theirs.
+        with suppress(TransferFailed):
+            self._line.say(released)
+        if self._line.is_ended and not self._lent:
+            self._ring.close()
 
     def leave_berth(self) -> None:
         self._berths.release()
