@@ -110,6 +110,7 @@ class Standing:
             sent_pages=self.sent_pages,
             sent_sequences=self.sent_sequences,
             pending_tokens=sum(assignment.tokens for assignment in self.assignments),
+            pending_prompts=sum(assignment.tokens > 0 for assignment in self.assignments),
             recent_tokens=self.recent_tokens,
             recent_at=self.recent_at,
             pool=self.member.pool,

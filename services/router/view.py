@@ -15,7 +15,8 @@ class WorkerView:
     """One incarnation. `is_eligible`: ready, heard from lately, not draining. Its report lags; the local part does not.
 
     `sent_tokens`, `sent_pages` and `sent_sequences` were placed here by this router since the last report;
-    `pending_tokens` are prompt tokens of this router's requests that the worker has not read yet, however old.
+    `pending_tokens` are prompt tokens of this router's requests that the worker has not read yet, however old, and
+    `pending_prompts` the requests that they belong to.
     """
 
     worker: WorkerRef
@@ -31,6 +32,7 @@ class WorkerView:
     sent_pages: int = 0
     sent_sequences: int = 0
     pending_tokens: int = 0
+    pending_prompts: int = 0
     recent_tokens: float = 0.0
     """Uncached prompt tokens that this router placed here lately, fading with RECENT_S, as of `recent_at`."""
     recent_at: float = 0.0
@@ -43,6 +45,19 @@ class WorkerView:
     def backlog_tokens(self) -> int:
         """Prompt tokens ahead of a new request."""
         return max(self.load.waiting_tokens + self.sent_tokens, self.pending_tokens)
+
+    @property
+    def backlog_prompts(self) -> int:
+        """Prompts that those tokens belong to: as many as are known, and of others' as many as ours are long."""
+        if not self.pending_tokens:
+            return self.load.waiting_requests
+        ours = math.ceil(self.pending_prompts * self.backlog_tokens / self.pending_tokens)
+        return max(self.load.waiting_requests, ours)
+
+    @property
+    def num_answers(self) -> int:
+        """Sequences that a step writes for: prompts that are not read yet do not slow it down."""
+        return max(self.num_sequences - self.backlog_prompts, 0)
 
     @property
     def num_sequences(self) -> int:

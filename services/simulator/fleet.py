@@ -42,6 +42,7 @@ class _Standing:
     sent_pages: int = 0
     sent_sequences: int = 0
     pending_tokens: int = 0
+    pending_prompts: int = 0
     recent_tokens: float = 0.0
     recent_at: float = 0.0
     refused_at: float = float("-inf")
@@ -83,12 +84,14 @@ class SeenFleet:
         standing.recent_tokens = tokens + standing.recent_tokens * math.exp((standing.recent_at - now) / RECENT_S)
         standing.recent_at = now
         standing.pending_tokens += tokens
+        standing.pending_prompts += tokens > 0
         standing.view = None
 
     def note_read(self, worker: WorkerRef, tokens: int) -> None:
         """The prompt behind these tokens is read."""
         standing = self._standings[worker.worker]
         standing.pending_tokens -= tokens
+        standing.pending_prompts -= tokens > 0
         standing.view = None
 
     def release(self, worker: WorkerRef) -> None:
@@ -121,6 +124,7 @@ class SeenFleet:
                 sent_pages=standing.sent_pages,
                 sent_sequences=standing.sent_sequences,
                 pending_tokens=standing.pending_tokens,
+                pending_prompts=standing.pending_prompts,
                 recent_tokens=standing.recent_tokens,
                 recent_at=standing.recent_at,
                 is_dual=standing.is_dual,

@@ -148,3 +148,38 @@ def test_a_worker_that_does_both_reads_for_others_but_not_for_itself_remotely() 
 def test_a_silent_worker_is_suspected() -> None:
     quiet = view("d0", Role.DECODE, silent_s=1.9)
     assert decide(facts(20), quiet, view("d1", Role.DECODE, running=2)).route.decode.worker == "d1"
+
+
+def test_a_prompt_that_nobody_holds_joins_the_shortest_queue_and_a_held_one_waits_a_while_for_its_holder() -> None:
+    d0 = view("d0", Role.DECODE, running=8)
+    late = view("p0", Role.PREFILL, pending_tokens=10_000, pending_prompts=10)
+    free = view("p1", Role.PREFILL)
+    queue = {str(each.route): each.terms for each in decide(facts(4000), d0, late, free).candidates}
+    assert queue["p0>d0"]["late"] > 0
+    assert str(decide(facts(4000), d0, late, free).route) == "p1>d0"
+    held = decide(facts(4000, hits={WorkerId("p0"): 3900}), d0, late, free)
+    assert {str(each.route): each.terms for each in held.candidates}["p0>d0"]["late"] == 0
+    assert str(held.route) == "p0>d0"
+
+
+def test_many_short_prompts_ahead_are_not_taken_for_one_long_one() -> None:
+    """Attention makes a long prompt dearer than short ones of as many tokens together."""
+    pairs = replace(FITTED, extend_pair_s=1e-6)
+
+    def queue_s(num_prompts: int) -> float:
+        busy = view("p0", Role.PREFILL, cost=pairs, pending_tokens=20_000, pending_prompts=num_prompts)
+        decision = decide(facts(2000), view("d0", Role.DECODE), busy, settings=PolicySettings(routes=Routes.REMOTE))
+        return decision.chosen.terms["queue"]
+
+    assert queue_s(20) < queue_s(1) / 3
+
+
+def test_answers_that_will_be_over_when_a_prompt_gets_its_turn_do_not_speak_against_a_worker() -> None:
+    def neighbours(**fields: object) -> float:
+        busy = view("d0", Role.DECODE, running=40, **fields)
+        few = view("d1", Role.DECODE, running=2, pending_tokens=900_000, pending_prompts=100, in_flight=110)
+        local = PolicySettings(routes=Routes.LOCAL)
+        candidates = decide(facts(2000), busy, few, settings=local).candidates
+        return next(each.terms["neighbours"] for each in candidates if each.route.decode.worker == "d0")
+
+    assert neighbours(pending_tokens=100_000, pending_prompts=20) < neighbours() / 1.5

@@ -20,7 +20,7 @@ def choose(facts: Facts, view: FleetView, settings: PolicySettings) -> Decision 
         return None
     writings = {worker.worker: write_on(worker, scene) for worker in scene.writers}
     able = {worker.worker: worker for worker in (*scene.readers, *scene.writers)}
-    readings = with_lateness({ref: read_on(worker, scene) for ref, worker in able.items()}, settings)
+    readings = with_lateness({ref: read_on(worker, scene) for ref, worker in able.items()}, scene)
     locals_ = _best_locals(scene, readings, writings)
     remotes = _best_remotes(scene, readings, writings)
     allowed = _allowed(scene, locals_, remotes)

@@ -1,12 +1,12 @@
 """What it costs to let a worker read the prompt."""
 
+import math
 from dataclasses import dataclass
 
 from common.core.cost.model import CostModel, LocalExtend
 from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.policy.scene import Scene
-from services.router.policy.settings import PolicySettings
 from services.router.view import WorkerView
 
 
@@ -49,7 +49,7 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
         "others": settings.others_weight
         * scene.congestion
         * cost.extend_seconds(facts.context_tokens - cached, cached),
-        "neighbours": settings.damage_weight * own.added_s * (num_answers(worker) + 1 if _writes(worker) else 0),
+        "neighbours": settings.damage_weight * own.added_s * _answers_then(worker, queue_s, scene),
         "balance": settings.balance_weight * cost.extend_token_s * recent,
         **scene.shared_s(worker),
     }
@@ -64,17 +64,27 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
     )
 
 
-def with_lateness(readings: dict[WorkerRef, Reading], settings: PolicySettings) -> dict[WorkerRef, Reading]:
+def with_lateness(readings: dict[WorkerRef, Reading], scene: Scene) -> dict[WorkerRef, Reading]:
     """Queues much longer than the shortest one cost more than their seconds: a hit is not worth any wait."""
+    patience_s = scene.settings.patience_s * scene.hit_share
     least_s = min((reading.queue_s for reading in readings.values()), default=0.0)
     for reading in readings.values():
-        reading.terms["late"] = max(0.0, reading.queue_s - least_s - settings.patience_s)
+        reading.terms["late"] = max(0.0, reading.queue_s - least_s - patience_s)
     return readings
 
 
 def num_answers(worker: WorkerView) -> int:
     """Sequences whose steps a prompt would join."""
-    return worker.num_sequences if _writes(worker) else 0
+    return worker.num_answers if _writes(worker) else 0
+
+
+def _answers_then(worker: WorkerView, queue_s: float, scene: Scene) -> float:
+    """Answers that the prompt will hold up when its turn comes, and one more: an idle decode worker will have some.
+    Those of now fade, others come as everywhere."""
+    if not _writes(worker):
+        return 0.0
+    usual = scene.usual_answers
+    return 1.0 + usual + (num_answers(worker) - usual) * math.exp(-queue_s / scene.settings.answers_fade_s)
 
 
 def _writes(worker: WorkerView) -> bool:
@@ -86,7 +96,7 @@ def _queue_s(worker: WorkerView, scene: Scene) -> float:
     tokens = worker.backlog_tokens
     if not tokens:
         return 0.0
-    num_prompts = max(1, worker.load.waiting_requests)
+    num_prompts = max(1, worker.backlog_prompts)
     each = _extend(worker, -(-tokens // num_prompts), 0, scene)
     return each.seconds * num_prompts
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from common.core.cost.model import CostModel
 from common.core.ids import WorkerId, WorkerRef
@@ -30,6 +31,10 @@ class Scene:
     oldest_s: Mapping[Role, float]
     best_holder: WorkerId | None
     congestion: float
+    usual_answers: float
+    """Mean over the decode workers."""
+    hit_share: float
+    """Of the prompt, what its best holder has."""
 
     @property
     def expected_tokens(self) -> int:
@@ -76,6 +81,8 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         least_recent=least,
         oldest_s=oldest,
         congestion=_congestion(workers, priced, view),
+        usual_answers=fmean([worker.num_answers for worker in workers if worker.role is Role.DECODE] or [0]),
+        hit_share=_most_held(facts, workers) / max(facts.context_tokens, 1),
         best_holder=_best_holder(facts, workers) if view.can_fetch else None,
     )
 
@@ -111,6 +118,10 @@ def _congestion(workers: Sequence[WorkerView], priced: Mapping[WorkerRef, Price]
     busy_s = sum(priced[each.worker][0].extend_token_s * each.recent(view.now) for each in readers)
     rho = min(busy_s / (len(readers) * RECENT_S), MAX_RHO)
     return 1.0 / (1.0 - rho)
+
+
+def _most_held(facts: Facts, workers: Sequence[WorkerView]) -> int:
+    return max((facts.cached_tokens(worker.worker.worker) for worker in workers), default=0)
 
 
 def _best_holder(facts: Facts, workers: Sequence[WorkerView]) -> WorkerId | None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from common.core.request import Priority
 
-POLICY_VERSION = "cost-1"
+POLICY_VERSION = "cost-2"
 """Changes whenever the same inputs may give another decision."""
 
 
@@ -32,11 +32,14 @@ class PolicySettings:
     damage_weight: float = 0.25
     """A second by which a running answer is delayed. It is spread over many tokens, so it hurts less than a second
     before the first token; an idle decode worker is about to have answers, so one more is counted than there are."""
+    answers_fade_s: float = 0.5
+    """A prompt meets a worker's own answers only if its turn comes soon; after a longer queue, as many as are usual."""
     queue_weight: float = 0.4
     """A second behind others. Less than a second of reading, because a queue passes by itself, and a prefix that is
     read twice takes room from another."""
     patience_s: float = 2.0
-    """Waiting that a cached prefix is worth at most: what a queue exceeds the shortest one by more, counts in full."""
+    """Waiting that a prompt which is cached whole is worth, and one that is cached in part its share of it: what a
+    queue exceeds the shortest one by more, counts in full. Prompts that nobody holds join the shortest queue."""
     others_weight: float = 4.0
     """A second of reading, for all who come later; grows as 1 / (1 - rho) with the share of time that reading takes.
     From replaying conversations: with less, hits fall below 95 % of those of one shared cache, and nobody is faster."""
