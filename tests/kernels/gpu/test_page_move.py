@@ -42,7 +42,7 @@ def test_gathered_pages_have_the_digests_that_the_cpu_computes(
     stream = KEY.stream(page_bytes // WORD_BYTES + 1).tolist()
     assert words == [reference.page_digest(pages_PB[page], stream, 3 + n) for n, page in enumerate(pages_N.tolist())]
     if count:
-        view = memoryview(pages_PB[pages_N].numpy()).cast("B")
+        view = memoryview(pages_PB[pages_N].numpy().tobytes())
         expected = digest_pages(view, page_bytes, KEY, first_index=3)
         assert [word.to_bytes(8, "little") for word in words] == list(expected)
 
