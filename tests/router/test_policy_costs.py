@@ -152,7 +152,7 @@ def test_a_silent_worker_is_suspected() -> None:
 
 def test_a_prompt_that_nobody_holds_joins_the_shortest_queue_and_a_held_one_waits_a_while_for_its_holder() -> None:
     d0 = view("d0", Role.DECODE, running=8)
-    late = view("p0", Role.PREFILL, pending_tokens=10_000, pending_prompts=10)
+    late = view("p0", Role.PREFILL, pending_tokens=5_000, pending_prompts=10)
     free = view("p1", Role.PREFILL)
     queue = {str(each.route): each.terms for each in decide(facts(4000), d0, late, free).candidates}
     assert queue["p0>d0"]["late"] > 0
@@ -175,8 +175,8 @@ def test_many_short_prompts_ahead_are_not_taken_for_one_long_one() -> None:
 
 
 def test_answers_that_will_be_over_when_a_prompt_gets_its_turn_do_not_speak_against_a_worker() -> None:
-    def neighbours(**fields: object) -> float:
-        busy = view("d0", Role.DECODE, running=40, **fields)
+    def neighbours(**fields: int) -> float:
+        busy = view("d0", Role.DECODE, running=40, **fields)  # type: ignore[arg-type]
         few = view("d1", Role.DECODE, running=2, pending_tokens=900_000, pending_prompts=100, in_flight=110)
         local = PolicySettings(routes=Routes.LOCAL)
         candidates = decide(facts(2000), busy, few, settings=local).candidates
