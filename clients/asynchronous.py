@@ -53,7 +53,7 @@ class AsyncBaton:
                     if not request.resumable or not progress.may_resume(error.code().name):
                         raise as_call_error(error) from error
                 await asyncio.sleep(RESUME_PAUSE_S)
-                left = deadline - asyncio.get_running_loop().time()
+                left = max(deadline - asyncio.get_running_loop().time(), 0.0)
                 call = self.stub.Resume(progress.resume(request.tenant), timeout=left, wait_for_ready=True)
         finally:
             call.cancel()

@@ -37,9 +37,10 @@ class Baton:
     def generate(
         self, request: generation_pb2.GenerateRequest, *, timeout_s: float = 600.0
     ) -> Iterator[generation_pb2.GenerateResponse]:
-        """As AsyncBaton.generate; a resumed stream gets `timeout_s` anew."""
+        """As AsyncBaton.generate."""
         progress = Progress(request.request_id if request.resumable else "")
-        call: Any = self.stub.Generate(request, timeout=timeout_s)
+        first: Any = self.stub.Generate(request, timeout=timeout_s)
+        call = first
         try:
             while True:
                 try:
@@ -51,7 +52,8 @@ class Baton:
                     if not request.resumable or not progress.may_resume(told.code):
                         raise told from error
                 threading.Event().wait(RESUME_PAUSE_S)
-                call = self.stub.Resume(progress.resume(request.tenant), timeout=timeout_s, wait_for_ready=True)
+                left = first.time_remaining()
+                call = self.stub.Resume(progress.resume(request.tenant), timeout=left, wait_for_ready=True)
         finally:
             call.cancel()
 

@@ -31,7 +31,11 @@ Show = Callable[[], Awaitable[Page]]
 
 
 class HealthServer:
-    """Serves pages by path. An async context manager: listening inside, closed and its connections ended outside."""
+    """Serves pages by path. An async context manager: listening inside, closed and its connections ended outside.
+
+    Of MAX_CONNECTIONS the oldest that has not asked yet gives way to a new one: nobody who only connects keeps a
+    question for our health out.
+    """
 
     def __init__(self, pages: Mapping[str, Show], *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._pages = dict(pages)
@@ -39,6 +43,8 @@ class HealthServer:
         self._wanted_port = port
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}
+        """Connections that have not asked yet, the oldest first."""
 
     @property
     def port(self) -> int:
@@ -67,15 +73,28 @@ class HealthServer:
         task = asyncio.current_task()
         assert task is not None
         try:
-            if len(self._connections) < MAX_CONNECTIONS:
+            if self._has_room():
                 self._connections.add(task)
+                self._silent[task] = None
                 async with asyncio.timeout(DEADLINE_S):
                     await self._serve(reader, writer)
         except (TimeoutError, ConnectionError):
             writer.transport.abort()
         finally:
             self._connections.discard(task)
+            self._silent.pop(task, None)
             writer.close()
+
+    def _has_room(self) -> bool:
+        if len(self._connections) < MAX_CONNECTIONS:
+            return True
+        if not self._silent:
+            return False
+        oldest = next(iter(self._silent))
+        del self._silent[oldest]
+        self._connections.discard(oldest)
+        oldest.cancel()
+        return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -84,6 +103,9 @@ class HealthServer:
             return
         except asyncio.LimitOverrunError:
             head = b""
+        task = asyncio.current_task()
+        assert task is not None
+        self._silent.pop(task, None)
         method, page = await self._answer(head)
         writer.write(_encode(page, with_body=method != "HEAD"))
         await writer.drain()

@@ -13,6 +13,7 @@ from services.local.answer import Answer
 from services.local.client import RouterClient
 from services.local.generate import receipt
 from services.local.interrupt import Interrupt
+from services.local.printable import printable
 
 HELP = """[dim]/new        forget the conversation
 /system TEXT  begin anew under this instruction
@@ -60,7 +61,8 @@ class Chat:
         """Until the person leaves. An error ends the answer, not the sitting."""
         self._talk.begin(system)
         model = await self._client.model()
-        self._console.print(f"{model.name}, context {model.context_length:,} tokens", style="bold")
+        name = printable(model.name)
+        self._console.print(f"{name}, context {model.context_length:,} tokens", style="bold", markup=False)
         self._console.print(HELP, highlight=False)
         while (text := await self._next()) is not None:
             if text.startswith("/"):
@@ -93,13 +95,13 @@ class Chat:
         async def write() -> None:
             request = self._talk.request(text, self._max_tokens)
             async for response in self._client.generate(request, timeout_s=timeout_s):
-                piece = answer.take(response)
+                piece = printable(answer.take(response))
                 self._console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
 
         try:
             is_stopped = await Interrupt(lambda: self._console.print(" [dim]stopped[/]", end="")).guard(write())
         except BatonError as error:
-            self._console.print(f"\n{error.message}", style="red", markup=False, highlight=False)
+            self._console.print(f"\n{printable(error.message)}", style="red", markup=False, highlight=False)
             return
         self._console.print()
         if 0 in answer.choices:

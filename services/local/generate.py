@@ -11,6 +11,7 @@ from common.core.request import Priority
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.local.answer import Answer
 from services.local.client import RouterClient
+from services.local.printable import printable
 from services.local.prompt import put_prompt
 from services.local.sampling import set_fields
 
@@ -63,7 +64,7 @@ async def run(
         async for response in client.generate(request, timeout_s=timeout_s):
             text = answer.take(response)
             if text and not as_json:
-                sys.stdout.write(text)
+                sys.stdout.write(_shown(text))
                 sys.stdout.flush()
     finally:
         if answer.choices and not as_json:
@@ -71,9 +72,14 @@ async def run(
     if as_json:
         sys.stdout.write(json.dumps(answer.as_json(), ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("".join(_other_choices(answer)))
+        sys.stdout.write(_shown("".join(_other_choices(answer))))
     sys.stdout.flush()
     return answer
+
+
+def _shown(text: str) -> str:
+    """Into a pipe or a file as it is."""
+    return printable(text) if sys.stdout.isatty() else text
 
 
 def receipt(answer: Answer) -> str:

@@ -122,3 +122,31 @@ async def test_errors_carry_reason_fields_and_when_to_retry():
 def test_only_calls_without_side_effects_are_retried():
     methods = {name["method"] for config in SERVICE_CONFIG["methodConfig"] for name in config["name"]}
     assert methods == {"GetModel", "Tokenize", "Detokenize"}
+
+
+async def test_one_deadline_holds_over_all_resumes():
+    """A server that breaks every call after a token, slowly: the stream ends when its time is over, not when resumes
+    have had it anew."""
+
+    class Slow(BreakingRouter):
+        async def _from(self, first, context):
+            await asyncio.sleep(0.3)
+            async for response in super()._from(first, context):
+                yield response
+
+    router = Slow(per_call=1)
+    async with listening(router) as target:
+        request = generation_pb2.GenerateRequest(request_id="mine", resumable=True)
+
+        def read() -> None:
+            with Baton(target) as baton:
+                list(baton.generate(request, timeout_s=1.0))
+
+        with pytest.raises(BatonCallError) as told:
+            await asyncio.to_thread(read)
+        assert told.value.code == "DEADLINE_EXCEEDED"
+        assert len(router.resumes) <= 4
+        with pytest.raises(BatonCallError) as told:
+            async with AsyncBaton(target) as baton:
+                [_ async for _ in baton.generate(request, timeout_s=1.0)]
+        assert told.value.code == "DEADLINE_EXCEEDED"

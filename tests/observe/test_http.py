@@ -110,3 +110,17 @@ def test_silent_connections_are_bounded_and_cut_off(monkeypatch: pytest.MonkeyPa
         assert (await service.get("/healthz")).startswith(b"HTTP/1.1 200")
 
     with_service(body)
+
+
+def test_idle_connections_do_not_keep_a_question_waiting() -> None:
+    async def body(service: Service) -> None:
+        idle = [
+            await asyncio.open_connection("127.0.0.1", service.server.port) for _ in range(3 * http.MAX_CONNECTIONS)
+        ]
+        async with asyncio.timeout(2.0):  # far below the deadline of an idle one
+            for _ in range(3):
+                assert (await service.get("/healthz")).startswith(b"HTTP/1.1 200")
+        for _reader, writer in idle:
+            writer.close()
+
+    with_service(body)
