@@ -26,7 +26,8 @@ from tests.rpc.test_identity import ask
 
 GOLDEN = ROOT / "tests/deploy/golden"
 CASES = [pytest.param((), None, id="defaults"), pytest.param(EVERYTHING, None, id="everything")]
-CASES += [pytest.param((), path, id=path.stem) for path in EXAMPLES]
+KIND = ROOT / "deploy/kind/values.yaml"
+CASES += [pytest.param((), path, id=path.stem) for path in EXAMPLES] + [pytest.param((), KIND, id="kind")]
 FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/")
 """Kinds of others: their schemas do not come with Kubernetes."""
 
@@ -36,7 +37,7 @@ def test_generated_files_are_fresh():
     assert not stale, "run python -m deploy.generate"
 
 
-@pytest.mark.parametrize("values", [None, *EXAMPLES], ids=lambda path: path.stem if path else "defaults")
+@pytest.mark.parametrize("values", [None, *EXAMPLES, KIND], ids=lambda path: path.stem if path else "defaults")
 def test_lint_is_strict_and_silent(values):
     files = ["--values", str(values)] if values else []
     done = helm("lint", "--strict", str(CHART), *files)

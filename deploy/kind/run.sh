@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Builds the images, makes a kind cluster, and takes the chart through its life there: install, a real answer, policies,
+# upgrade, rollback, uninstall. Needs docker, kind 0.24 or newer (its network plugin enforces policies), kubectl and helm.
+#
+#   deploy/kind/run.sh            everything, then the cluster is deleted
+#   KEEP=1 deploy/kind/run.sh     stops after the answer and leaves the cluster to you
+#
+#   KIND_CLUSTER      its name; baton
+#   KIND_NODE_IMAGE   another version of Kubernetes than kind's own
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+cluster=${KIND_CLUSTER:-baton}
+release=baton
+namespace=inference
+context=(--kubeconfig "$(mktemp)")
+helm=(helm "${context[@]}" --namespace "$namespace")
+kubectl=(kubectl "${context[@]}" --namespace "$namespace")
+
+cleanup() {
+    local status=$?
+    if [ "$status" != 0 ]; then
+        "${kubectl[@]}" get pods --output wide || true
+        "${kubectl[@]}" get events --sort-by=.lastTimestamp | tail -30 || true
+        "${kubectl[@]}" logs --selector "app.kubernetes.io/instance=$release" --prefix --tail 30 || true
+    fi
+    [ -n "${KEEP:-}" ] || kind delete cluster --name "$cluster"
+}
+
+rolled_out() {
+    local role
+    for role in redis prefill decode router gateway; do
+        "${kubectl[@]}" rollout status "deployment/$release-$role" --timeout 5m
+    done
+}
+
+# What a NetworkPolicy should stop: a connection from a pod that is none of ours, within three seconds.
+refused() {
+    if "${kubectl[@]}" exec stranger -- python -c "import socket; socket.create_connection(('$1', $2), 3)" 2>/dev/null; then
+        echo "a stranger reached $1:$2" >&2
+        exit 1
+    fi
+    echo "a stranger cannot reach $1:$2"
+}
+
+docker build --file deploy/docker/Dockerfile --target router --tag baton-router:kind .
+docker build --file deploy/docker/Dockerfile --target worker-cpu --tag baton-worker-cpu:kind .
+kind create cluster --name "$cluster" --config deploy/kind/cluster.yaml --wait 3m "${context[@]}" \
+    ${KIND_NODE_IMAGE:+--image "$KIND_NODE_IMAGE"}
+trap cleanup EXIT
+kind load docker-image --name "$cluster" baton-router:kind baton-worker-cpu:kind
+
+"${kubectl[@]}" create namespace "$namespace"
+# The strictest of Kubernetes' own profiles: a pod of the chart that asks for more does not start.
+"${kubectl[@]}" label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted
+"${helm[@]}" install "$release" deploy/helm/baton --values deploy/kind/values.yaml --wait --timeout 5m
+"${helm[@]}" test "$release"
+[ -z "${KEEP:-}" ] || exit 0
+
+"${kubectl[@]}" apply --filename - <<'POD'
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger}
+spec:
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: stranger
+      image: baton-router:kind
+      imagePullPolicy: Never
+      command: [sleep, "3600"]
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+POD
+"${kubectl[@]}" wait --for condition=Ready pod/stranger --timeout 1m
+refused "$release-redis" 6379
+for role in prefill decode; do
+    refused "$("${kubectl[@]}" get pods --selector "app.kubernetes.io/component=$role" --output 'jsonpath={.items[0].status.podIP}')" 7460
+done
+
+"${helm[@]}" upgrade "$release" deploy/helm/baton --values deploy/kind/values.yaml --set config.engine.page_size=32
+rolled_out
+"${helm[@]}" test "$release"
+"${helm[@]}" rollback "$release"
+rolled_out
+"${helm[@]}" test "$release"
+"${helm[@]}" uninstall "$release" --wait
