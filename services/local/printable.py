@@ -8,5 +8,5 @@ _DROPPED = {code: None for code in (*range(0x20), *range(0x7F, 0xA0), *_TURNS) i
 
 
 def printable(text: str) -> str:
-    """Without control characters but line breaks and tabs: no sequence can move a cursor, set a title or a clipboard."""
+    """Without control characters but line breaks and tabs: nothing moves a cursor, sets a title or a clipboard."""
     return text.translate(_DROPPED)

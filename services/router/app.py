@@ -26,7 +26,7 @@ from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
 from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
-from common.text.grammar.inspector import ChildInspector
+from common.text.grammar.inspector import ChildInspector, Inspector
 from common.text.tokenizer import Tokenizer
 from common.transfer.offload import ThreadOffload
 from services.router.node import Outside, RouterNode
@@ -93,7 +93,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
 
     pages = standard_pages(metrics, None, readiness, refresh=refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
-        process = _Process(name, node, readiness, http.address)
+        process = _Process(name, node, readiness, http.address, inspector)
         with lag:
             async with asyncio.TaskGroup() as group:
                 welcome = group.create_task(process.welcome(), name="welcome")
@@ -109,11 +109,14 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
 class _Process:
     """What this process says about itself: phases to its supervisor, conditions to /readyz."""
 
-    def __init__(self, name: str, node: RouterNode, readiness: Readiness, metrics_address: str) -> None:
+    def __init__(
+        self, name: str, node: RouterNode, readiness: Readiness, metrics_address: str, inspector: Inspector
+    ) -> None:
         self._name = name
         self._node = node
         self._readiness = readiness
         self._metrics_address = metrics_address
+        self._inspector = inspector
         self._address = ""
         self._listens = asyncio.Event()
         self.stop = asyncio.Event()
@@ -130,6 +133,7 @@ class _Process:
     async def welcome(self) -> None:
         """Ready once a request could be served."""
         await self._listens.wait()  # bounded: ends with the TaskGroup
+        await self._inspector.warm()  # bounded: by its own deadline
         await self._node.fleet.wait_present()
         self._readiness.meet(Condition.WORKERS_SEEN)
         workers = self._node.fleet.view()

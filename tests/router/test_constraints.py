@@ -9,6 +9,7 @@ from common.core.clock import SystemClock
 from common.core.constraint import Constraint, ConstraintKind
 from common.core.errors import InvalidRequest
 from common.text.grammar.inspector import MAX_VERDICTS, ChildInspector, InlineInspector, Verdicts
+from common.text.grammar.trouble import ConstraintTrouble
 from protos.baton.v1 import types_pb2
 from services.router.asked import Asked, AskedSampling
 from services.router.constraints import Constraints
@@ -89,6 +90,40 @@ async def test_a_question_that_ends_the_child_is_refused_and_the_next_one_answer
         watcher.cancel()
         await inspector.close()
     print(f"the event loop waited {worst * 1000:.0f} ms at most")
+
+
+async def test_after_a_warm_start_no_question_waits_for_a_process_to_start() -> None:
+    """Goal: B24, an answer within 300 ms, one bomb after the other. Method: the question after each bomb, against
+    the time that starting a process takes here, so that a slow machine says the same as a quick one."""
+    inspector = ChildInspector()
+    try:
+        began = CLOCK.monotonic()
+        await inspector.warm()
+        start_s = CLOCK.monotonic() - began
+        taken = []
+        for number in range(6):
+            bomb = Constraint(kind=ConstraintKind.REGEX, source=".*" * (10_000 + number))
+            with pytest.raises(ConstraintTrouble):
+                await inspector.check(bomb)
+            began = CLOCK.monotonic()
+            await inspector.check(Constraint(kind=ConstraintKind.REGEX, source="a" * (number + 1)))
+            taken.append(CLOCK.monotonic() - began)
+    finally:
+        await inspector.close()
+    print(f"start {start_s * 1e3:.0f} ms, then", *(f"{each * 1e3:.0f}" for each in taken))
+    assert sorted(taken)[len(taken) // 2] < start_s / 2
+
+
+async def test_an_inspector_that_was_killed_is_started_again() -> None:
+    inspector = ChildInspector()
+    try:
+        await inspector.warm()
+        assert inspector._child is not None
+        inspector._child.kill()
+        await inspector._child.wait()
+        await inspector.check(Constraint(kind=ConstraintKind.REGEX, source="a"))
+    finally:
+        await inspector.close()
 
 
 def test_verdicts_are_bounded() -> None:

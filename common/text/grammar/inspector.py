@@ -41,6 +41,10 @@ class Inspector(Protocol):
         """Raises ConstraintTrouble; Refused or Unavailable where it could not be told."""
         ...
 
+    async def warm(self) -> None:
+        """Get ready for the first question, which would have to wait otherwise."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -80,19 +84,23 @@ class InlineInspector:
             self._compiler = Compiler(byte_vocabulary())
         self._compiler.walk(constraint)
 
+    async def warm(self) -> None:
+        return
+
     async def close(self) -> None:
         return
 
 
 class ChildInspector:
-    """In a child that is started at the first question, and again after one that ended it. Writer: the event loop."""
+    """In a child that forks for every question: what ends a fork answers "too complex", and the next question waits for
+    nothing. Writer: the event loop.
+    """
 
     def __init__(self) -> None:
         self._verdicts = Verdicts()
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._child: Process | None = None
-        self._next: asyncio.Task[Process] | None = None
 
     async def check(self, constraint: Constraint) -> None:
         why = self._verdicts.find(constraint)
@@ -102,12 +110,14 @@ class ChildInspector:
         if why:
             raise ConstraintTrouble(why)
 
+    async def warm(self) -> None:
+        """Whether or not it succeeds: a router without an inspector serves all other requests."""
+        async with self._turn:  # bounded: every holder waits with a deadline
+            with suppress(TimeoutError, OSError):
+                await self._standing()
+
     async def close(self) -> None:
         async with self._turn:  # bounded: every holder waits with a deadline
-            if self._next is not None:
-                with suppress(TimeoutError, OSError):
-                    self._child = await self._next
-                self._next = None
             await self._end()
 
     async def _ask_in_turn(self, constraint: Constraint) -> str:
@@ -116,12 +126,12 @@ class ChildInspector:
         self._waiting += 1
         try:
             async with self._turn:  # bounded: every holder waits with a deadline
-                return self._verdicts.find(constraint) or await self._ask(constraint)
+                known = self._verdicts.find(constraint)
+                return await self._ask(constraint) if known is None else known
         finally:
             self._waiting -= 1
 
     async def _ask(self, constraint: Constraint) -> str:
-        """The child's answer. A child that dies over a question answers it: too complex."""
         is_whole = False
         try:
             child = await self._standing()
@@ -129,24 +139,21 @@ class ChildInspector:
             assert child.stdin is not None
             child.stdin.write(json.dumps(asked).encode() + b"\n")
             why = await _answer(child, WALL_S)
-            is_whole = why is not None
-            return "takes too much time or memory to compile" if why is None else why
+            is_whole = True
         except (TimeoutError, OSError) as error:
             raise Unavailable(message="the constraint could not be inspected: try again") from error
         finally:
-            if not is_whole:
+            if not is_whole:  # its answer may still come, and would be taken for another question's
                 await self._end()
-                self._next = asyncio.create_task(_start(), name="inspector")  # the next question need not wait for it
+        return "takes too much time or memory to compile" if why is None else why
 
     async def _standing(self) -> Process:
         """A child that waits for a question. Raises TimeoutError, OSError."""
         if self._child is None or self._child.returncode is not None:
-            coming, self._next = self._next or asyncio.create_task(_start(), name="inspector"), None
-            self._child = await coming
+            self._child = await _start()
         return self._child
 
     async def _end(self) -> None:
-        """One that its limits end needs a moment; a signal in that moment would take its status from the loop."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -168,19 +175,21 @@ async def _start() -> Process:
     )
     is_ready = False
     try:
-        is_ready = await _answer(child, START_S) is not None
+        await _answer(child, START_S)
+        is_ready = True
     finally:
         if not is_ready:
             with suppress(ProcessLookupError):
                 child.kill()
-    if not is_ready:
-        raise ChildProcessError("the inspector did not start")
     return child
 
 
 async def _answer(child: Process, timeout_s: float) -> str | None:
-    """One line, or None where the child ended. Raises TimeoutError."""
+    """One line; None where limits were met. Raises TimeoutError, and OSError where the child ended."""
     assert child.stdout is not None
     async with asyncio.timeout(timeout_s):
         line = await child.stdout.readline()
-    return str(json.loads(line)) if line.endswith(b"\n") else None
+    if not line.endswith(b"\n"):
+        raise ChildProcessError("the inspector ended")
+    why = json.loads(line)
+    return None if why is None else str(why)
