@@ -109,6 +109,19 @@ COST_SOURCES = _counter(
 )
 DECISIONS_LOST = _counter("decisions_lost_total", "Decisions that the decision log could not keep.", ROUTER)
 RETRIES = _counter("retries_total", "Placements after the first, by what ended the one before.", ROUTER, REASON)
+CHOICES_MOVED = _counter(
+    "choices_moved_total",
+    "Choices that left a worker that drains: with the pages of their tokens, or to be read again elsewhere.",
+    ROUTER,
+    closed("outcome", ("pages", "recomputed")),
+)
+MOVE_GAP_SECONDS = _histogram(
+    "move_gap_seconds",
+    "From a moved choice's last token on the worker it left to its first one elsewhere.",
+    ROUTER,
+    ITL_BUCKETS,
+    closed("outcome", ("pages", "recomputed")),
+)
 CHOICES_FINISHED = _counter(
     "choices_finished_total", "Choices that ended, by finish reason.", ROUTER, closed("reason", FinishReason)
 )
@@ -285,6 +298,13 @@ STEP_ROWS = _histogram("step_rows", "Rows of one step: the batch size.", WORKERS
 STEP_TOKENS = _histogram("step_tokens", "Tokens of one step.", WORKERS, TOKEN_BUCKETS, unit="tokens")
 PREEMPTIONS = _counter("preemptions_total", "Sequences sent back to be recomputed because pages ran out.", WORKERS)
 ABORTS = _counter("aborts_total", "Sequences removed before they finished.", WORKERS)
+KEPT_SEQUENCES = _counter(
+    "kept_sequences_total", "Sequences whose pages were kept here for another worker to fetch.", WORKERS
+)
+DRAIN_CUTS = _counter(
+    "drain_cuts_total", "Works that were left, and given up, when a drain's time was over.", WORKERS | ROUTER
+)
+DRAINING = _gauge("draining", "1 while this process refuses new work and waits for what it has.", ALL)
 POISONED = _counter("poisoned_rows_total", "Rows that drew no token: NaN or an impossible id.", WORKERS)
 
 # The travel of pages. started = done + failed + expired + in flight, on both sides.

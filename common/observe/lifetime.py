@@ -31,6 +31,7 @@ class Station(StrEnum):
     VERIFIED = "verified"
     RUNNING = "running"
     PREEMPTED = "preempted"
+    MOVED = "moved"
     RETRIED = "retried"
     FINISHED = "finished"
 

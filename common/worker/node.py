@@ -1,12 +1,13 @@
 """Everything a worker process is besides its role: step loop, transfers, streams to routers, directory, listener, end.
 
-boot -> serving (announced, READY) -> draining (asked, superseded, or the step loop failed) -> gone
+boot -> serving (announced, READY) -> draining (asked, superseded, or the step loop failed: drain.py) -> gone
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ from common.engine.loop import StepCore, Turns
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.layout import PageLayout
 from common.kv.staging import StagingPool
+from common.observe import catalogue
 from common.observe.health import Readiness
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
@@ -38,6 +40,7 @@ from common.transfer.remote import GrpcPeers
 from common.transfer.servicer import SERVICE_NAME, KvServicer
 from common.worker.bridge import EventBridge
 from common.worker.costs import WorkerCosts
+from common.worker.drain import Drain, Leaver
 from common.worker.gauges import WorkerGauges
 from common.worker.outside import Outside
 from common.worker.presence import Presence
@@ -52,7 +55,7 @@ Event_contra = TypeVar("Event_contra", contravariant=True)
 _LOG = get_log("worker")
 
 
-class RoleSide(WorkerCore, Protocol[Event_contra]):
+class RoleSide(WorkerCore, Leaver, Protocol[Event_contra]):
     """What prefill and decode add to a node, on the event loop."""
 
     def services(self) -> Sequence[Service]: ...
@@ -66,10 +69,6 @@ class RoleSide(WorkerCore, Protocol[Event_contra]):
     async def place(self, work: Work, ticket: Ticket | None) -> None:
         """Work of a placer in this very process. Prefill keeps the pages; decode fetches the ticket's, or reads the
         prompt itself. Raises as the role's own service does."""
-        ...
-
-    async def wait_idle(self) -> None:
-        """Until nothing that the core does not know of is under way."""
         ...
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -92,10 +91,11 @@ class WorkerNode(Generic[Event]):
         metrics: Metrics,
         readiness: Readiness | None = None,
         metrics_address: str = "",
+        hurry: asyncio.Event | None = None,
     ) -> None:
+        """`hurry` cuts a drain short."""
         self.me = me
         self._config = config
-        self._core = core
         self._outside = outside
         self._metrics = metrics
         self._readiness = readiness
@@ -104,10 +104,16 @@ class WorkerNode(Generic[Event]):
         self._costs = WorkerCosts(metrics, outside.clock)
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
-        self._told = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         bridge = EventBridge[Event](self._loop, self._take_or_stop)
         self.turns: Turns[Event] = Turns(core, deliver=bridge.carry)
+        self._ending = Drain(
+            self.turns,
+            look=core.look,
+            heartbeat_s=config.liveness.heartbeat_s,
+            hurry=hurry or asyncio.Event(),
+            clock=outside.clock,
+        )
         self._driver = outside.drive(self.turns, self._fail, f"steps {me.worker}")
         self.dialer = Dialer(outside.connect)
         transfer = config.transfer
@@ -192,37 +198,16 @@ class WorkerNode(Generic[Event]):
         self._stop.set()
 
     async def _drain(self, grace_s: float) -> int:
-        """No new work; what runs may finish. Returns the sequences that are left."""
+        """No new work; what runs may finish or be handed over. Returns the sequences that had to be cut."""
+        self._ending.begin(grace_s)
         self.presence.begin_drain()
         if self._readiness is not None:
             self._readiness.drain()
         if self._server is not None:
             await self._server.set_serving(False)
         await self.registration.beat()
-        try:
-            async with asyncio.timeout(grace_s if self._failure is None else 0.0):
-                await self._wait_idle()
-        except TimeoutError:
-            left = self.turns.look.load.running_sequences
-            _LOG.warning("drain_cut_short", sequences=left)
-            return left
-        return 0
-
-    async def _wait_idle(self) -> None:
-        """Until nothing waits, runs or is promised. Asked on the step loop, behind all work that was accepted before.
-
-        Most ends tell of themselves; a cancelled sequence leaves without a word and is missed at the next heartbeat.
-        """
-        while True:
-            self._told.clear()
-            look = await self.turns.call(self._core.look)
-            if look.is_idle:
-                break
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.liveness.heartbeat_s):
-                    await self._told.wait()
-        assert self._role is not None
-        await self._role.wait_idle()
+        assert self._role is not None, "nobody drains before it serves"
+        return await self._ending.run(self._role, is_failing=self._failure is not None)
 
     async def drain(self, grace_s: float) -> int:
         """Drain RPC: the same, and then the process ends."""
@@ -254,8 +239,9 @@ class WorkerNode(Generic[Event]):
         return self.turns.look
 
     def _load(self) -> LoadReport:
-        """As of the core's last turn, with what its steps cost."""
-        return self._costs.priced(self.turns.look.load)
+        """As of the core's last turn, with what its steps cost, and how long a drain still lasts."""
+        load, left_s = self._costs.priced(self.turns.look.load), self._ending.left_s
+        return load if left_s is None else replace(load, drain_left_s=left_s)
 
     def _beat_load(self) -> LoadReport:
         """The same once per heartbeat, when transfers are learnt from."""
@@ -268,6 +254,7 @@ class WorkerNode(Generic[Event]):
 
     def refresh_metrics(self) -> None:
         """Before a scrape."""
+        self._metrics.set(catalogue.DRAINING, self._ending.left_s is not None)
         self._gauges.show(self.turns.look, self.endpoint.snapshot(), num_subscriptions=self.subscriptions.num_live)
         self._costs.show()
 
@@ -279,7 +266,8 @@ class WorkerNode(Generic[Event]):
             self._fail(error)
 
     def _take(self, events: tuple[Event, ...]) -> None:
-        """Everything one or several turns said: the role hears its part, each router gets one message."""
+        """Everything one or several turns said: the role hears its part, each router gets one message. What the role
+        tells of an event comes behind what the core told before it."""
         assert self._role is not None
         outgoing: defaultdict[RouterRef, list[WorkEvent]] = defaultdict(list)
         for event in events:
@@ -292,9 +280,11 @@ class WorkerNode(Generic[Event]):
                 case Owned():
                     self.registration.publish(event.changes)
                 case _:
+                    self.subscriptions.publish(outgoing)
+                    outgoing.clear()
                     self._role.take(event)
         self.subscriptions.publish(outgoing)
-        self._told.set()
+        self._ending.told.set()
 
     def _router_lost(self, router: RouterRef) -> None:
         if self._role is not None:

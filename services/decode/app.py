@@ -13,12 +13,14 @@ from common.engine.telling import Teller
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import RoleSide, WorkerNode
+from common.worker.retention import Retention, RetentionLimits
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
 from services.decode.counters import DecodeCounters
+from services.decode.departures import Departures
 from services.decode.desk import PromiseDesk
 from services.decode.landing import LandingStrip
-from services.decode.messages import DecodeEvent, Landed
+from services.decode.messages import DecodeEvent, RoleEvent
 from services.decode.role import DecodeRole
 from services.decode.runner import Runner
 from services.decode.scheduler import DecodeLimits
@@ -66,7 +68,7 @@ def compose(
     mint: Callable[[], ReservationId],
 ) -> DecodeCore:
     """The core from its parts, with every number given."""
-    counters, teller = DecodeCounters(), Teller[Landed](Role.DECODE, clock)
+    counters, teller = DecodeCounters(), Teller[RoleEvent](Role.DECODE, clock)
     desk = PromiseDesk(
         cache=engine.cache,
         layout=engine.layout,
@@ -80,9 +82,22 @@ def compose(
     runner = Runner(
         batch=engine.batch, cache=engine.cache, limits=limits, budget=budget, teller=teller, counters=counters
     )
+    # What is handed over was running here: it needs no more room than it had.
+    most = RetentionLimits(max_requests=limits.max_sequences, max_pages=engine.storage.num_pages)
+    retention = Retention(cache=engine.cache, storage=engine.storage, limits=most, tell=teller.say, counters=counters)
+    departures = Departures(
+        batch=engine.batch,
+        runner=runner,
+        retention=retention,
+        layout=engine.layout,
+        teller=teller,
+        counters=counters,
+    )
     return DecodeCore(
         desk=desk,
         runner=runner,
+        departures=departures,
+        retention=retention,
         cache=engine.cache,
         layout=engine.layout,
         teller=teller,
@@ -97,7 +112,14 @@ def make_side(
     node: WorkerNode[DecodeEvent], core: StepCore[DecodeEvent], config: Config, engine: Engine, clock: Clock
 ) -> RoleSide[DecodeEvent]:
     """Decode's side of the node."""
-    side = DecodeRole(node=node, core=cast(DecodeCore, core), layout=engine.layout, rules=engine.rules, clock=clock)
+    side = DecodeRole(
+        node=node,
+        core=cast(DecodeCore, core),
+        layout=engine.layout,
+        rules=engine.rules,
+        lease_s=config.transfer.ticket_s,
+        clock=clock,
+    )
     return cast(RoleSide[DecodeEvent], side)
 
 

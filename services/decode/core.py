@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from common.core.clock import Clock
-from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded
+from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason
 from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport
@@ -19,9 +19,12 @@ from common.engine.telling import Owned, Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
+from common.transfer.messages import PageRun
+from common.worker.retention import Retention
 from services.decode.counters import DecodeCounters
+from services.decode.departures import Departures, name_of
 from services.decode.desk import Frame, PromiseDesk, no_pages
-from services.decode.messages import DecodeEvent, Landed
+from services.decode.messages import DecodeEvent, RoleEvent
 from services.decode.reservations import Opening, Promise
 from services.decode.runner import Runner
 
@@ -37,9 +40,11 @@ class DecodeCore:
         *,
         desk: PromiseDesk,
         runner: Runner,
+        departures: Departures,
+        retention: Retention,
         cache: PageCache,
         layout: PageLayout,
-        teller: Teller[Landed],
+        teller: Teller[RoleEvent],
         counters: DecodeCounters,
         overcommit: float,
         max_sequences: int,
@@ -47,6 +52,8 @@ class DecodeCore:
     ) -> None:
         self._desk = desk
         self._runner = runner
+        self._departures = departures
+        self._retention = retention
         self._cache = cache
         self._layout = layout
         self._teller = teller
@@ -102,7 +109,9 @@ class DecodeCore:
 
     def end_choices(self, request: RequestId, attempt: int, choices: tuple[int, ...]) -> None:
         """Stop writing some choices of a request whose others go on: their text is complete."""
+        names = {name_of(request, choice) for choice in choices}
         self.counters.aborted += self._runner.end_choices(request, attempt, choices)
+        self.counters.aborted += self._retention.give_up(lambda name, work: name in names and work.attempt <= attempt)
 
     def cancel_router(self, router: RouterRef) -> None:
         """The router is gone: nobody reads its tokens."""
@@ -110,6 +119,27 @@ class DecodeCore:
 
     def _give_up(self, is_meant: Callable[[Work], bool]) -> None:
         self.counters.aborted += self._desk.give_up(is_meant) + self._runner.give_up(is_meant)
+        self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
+
+    # Leaving
+
+    def hand_over(self, request: RequestId, attempt: int) -> int:
+        """Stop writing a request for another decode worker to go on with: see departures.py. Idempotent."""
+        return self._departures.hand_over(request, attempt)
+
+    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+        """Copy kept pages out. Raises Fenced when they are gone."""
+        self._retention.gather(name, attempt, run, view)
+
+    def release_kept(self, name: RequestId, attempt: int) -> None:
+        """Kept pages were fetched, or nobody came for them. Idempotent."""
+        self._retention.release(name, attempt)
+
+    def cut(self) -> None:
+        """The drain is over: what is left is told to be, so that routers need not find out by silence."""
+        why = "the worker leaves"
+        self.counters.cut += self._desk.fail_all(Reason.DRAINING, why) + self._runner.fail_all(Reason.DRAINING, why)
+        self.counters.cut += self._retention.give_up(lambda _name, _work: True)
 
     # Admission
 
@@ -156,6 +186,7 @@ class DecodeCore:
         now = self._clock.monotonic()
         self._desk.expire(now)
         self._runner.expire(now)
+        self._retention.give_up(lambda _name, work: now >= work.deadline)
         landed = self._desk.land_slice()
         kept = self._desk.take_kept()
         for reservation in kept:

@@ -24,4 +24,13 @@ class DecodeCounters:
     refused_tokens: int = 0
     """First tokens that a constraint does not let come: an older attempt's, or a fault. Their work failed here."""
     aborted: int = 0
+    kept: int = 0
+    """Sequences that were handed over with their pages."""
+    handed_bare: int = 0
+    """Sequences that were handed over without: they were waiting, or still reading."""
+    refused_keeps: int = 0
+    gathered_bytes: int = 0
+    """Of pages on their way to another decode worker."""
+    cut: int = 0
+    """Works that were left when a drain's time was over."""
     finished: int = 0

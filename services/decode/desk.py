@@ -15,7 +15,7 @@ from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
 from services.decode.counters import DecodeCounters
 from services.decode.landing import Landing, LandingStrip
-from services.decode.messages import Landed, ReservationClosed, RunLanded
+from services.decode.messages import ReservationClosed, RoleEvent, RunLanded
 from services.decode.reservations import Opening, Promise, Reservation, Reservations
 
 
@@ -52,7 +52,7 @@ class PromiseDesk:
         layout: PageLayout,
         strip: LandingStrip,
         lease_s: float,
-        teller: Teller[Landed],
+        teller: Teller[RoleEvent],
         counters: DecodeCounters,
         clock: Clock,
         mint: Callable[[], ReservationId],
@@ -209,6 +209,15 @@ class PromiseDesk:
             self._counters.promises_released += 1
             self._release(reservation)
         return len(meant)
+
+    def fail_all(self, reason: Reason, message: str) -> int:
+        """Give every promise up, and tell; how many there were."""
+        left = tuple(self._reservations)
+        for reservation in left:
+            self._counters.promises_released += 1
+            self._teller.fail(reservation.work, reason, message)
+            self._release(reservation)
+        return len(left)
 
     def _release(self, reservation: Reservation) -> None:
         self._close(reservation, is_adopted=False)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from common.core.ids import ReservationId
+from common.core.request import Work
 from common.engine.telling import Outgoing, Owned, Stepped
+from common.worker.retention import PagesDropped, PagesKept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +27,24 @@ class ReservationClosed:
     is_adopted: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepartedChoice:
+    """One choice that is written here no more, after `num_tokens` output tokens. `kept` None: without its pages."""
+
+    choice: int
+    num_tokens: int
+    kept: PagesKept | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departed:
+    """A request that is being handed over. Its router's tokens were told before."""
+
+    work: Work
+    choices: tuple[DepartedChoice, ...]
+
+
 Landed = RunLanded | ReservationClosed
-DecodeEvent = Outgoing | Stepped | Owned | Landed
+Leaving = Departed | PagesDropped
+RoleEvent = Landed | Leaving
+DecodeEvent = Outgoing | Stepped | Owned | RoleEvent

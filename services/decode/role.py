@@ -6,27 +6,48 @@ from functools import partial
 from typing import assert_never
 
 from common.core.clock import Clock
+from common.core.errors import BatonError
+from common.core.events import HandedChoice, HandedOver
 from common.core.ids import RouterRef
 from common.core.request import Work
 from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
+from common.observe.logging import get_log
 from common.rpc.server import Service
+from common.worker.kept import KeptPages
 from common.worker.node import WorkerNode
+from common.worker.retention import PagesDropped
 from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
 from services.decode.fetching import Fetching
-from services.decode.messages import DecodeEvent, Landed, ReservationClosed, RunLanded
+from services.decode.messages import (
+    DecodeEvent,
+    Departed,
+    DepartedChoice,
+    ReservationClosed,
+    RoleEvent,
+    RunLanded,
+)
 from services.decode.servicer import DecodeServicer
+
+_LOG = get_log("decode")
 
 
 class DecodeRole:
-    """RoleSide of a decode worker."""
+    """RoleSide of a decode worker. `lease_s`: how long the pages of a sequence that is handed over are kept."""
 
     def __init__(
-        self, *, node: WorkerNode[DecodeEvent], core: DecodeCore, layout: PageLayout, rules: Rules, clock: Clock
+        self,
+        *,
+        node: WorkerNode[DecodeEvent],
+        core: DecodeCore,
+        layout: PageLayout,
+        rules: Rules,
+        lease_s: float,
+        clock: Clock,
     ) -> None:
         self._node = node
         self._core = core
@@ -35,6 +56,7 @@ class DecodeRole:
             core=core, turns=node.turns, inbound=node.endpoint.inbound, layout=layout, tell=node.tell
         )
         self._fetching = Fetching(node.endpoint, core=core, turns=node.turns, arrivals=self._arrivals)
+        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, lease_s=lease_s)
         self._servicer = DecodeServicer(
             presence=node.presence,
             core=core,
@@ -49,14 +71,33 @@ class DecodeRole:
         add = partial(decode_pb2_grpc.add_DecodeServiceServicer_to_server, self._servicer)
         return [Service(name="baton.v1.DecodeService", add=add)]
 
-    def take(self, event: Landed) -> None:
+    def take(self, event: RoleEvent) -> None:
         match event:
             case RunLanded():
                 self._arrivals.landed(event)
             case ReservationClosed():
                 self._arrivals.closed(event)
+            case Departed():
+                self._hand_over(event)
+            case PagesDropped():
+                self._kept.dropped(event)
             case _:
                 assert_never(event)
+
+    def _hand_over(self, event: Departed) -> None:
+        """One word for all choices, behind their tokens."""
+        work = event.work
+        choices = tuple(self._handed(each) for each in event.choices)
+        self._node.tell(work.router, HandedOver(request=work.request, attempt=work.attempt, choices=choices))
+
+    def _handed(self, departed: DepartedChoice) -> HandedChoice:
+        ticket = None
+        if departed.kept is not None:
+            try:
+                ticket = self._kept.ticket(departed.kept)
+            except BatonError as error:  # it is computed again instead
+                _LOG.warning("hand_over_without_pages", request=departed.kept.name, reason=error.reason)
+        return HandedChoice(choice=departed.choice, num_tokens=departed.num_tokens, ticket=ticket)
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
         self._node.turns.post(partial(self._cancel, items))
@@ -84,6 +125,9 @@ class DecodeRole:
 
     async def drain(self, grace_s: float) -> int:
         return await self._node.drain(grace_s)
+
+    async def cut(self) -> None:
+        await self._node.turns.call(self._core.cut)
 
     async def wait_idle(self) -> None:
         return

@@ -19,7 +19,7 @@ from common.kv.cache import PageCache
 from common.observe.lifetime import Station
 from services.decode.budget import ExtendBudget
 from services.decode.counters import DecodeCounters
-from services.decode.messages import Landed
+from services.decode.messages import RoleEvent
 from services.decode.reservations import Reservation
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
 
@@ -34,7 +34,7 @@ class Runner:
         cache: PageCache,
         limits: DecodeLimits,
         budget: ExtendBudget,
-        teller: Teller[Landed],
+        teller: Teller[RoleEvent],
         counters: DecodeCounters,
     ) -> None:
         self._batch = batch
@@ -207,6 +207,23 @@ class Runner:
         for sequence in ended:
             self._remove(sequence)
         return len(ended)
+
+    def sequences_of(self, request: RequestId, attempt: int) -> tuple[SequenceId, ...]:
+        """Whatever is here of a request's attempts up to this one."""
+        works = ((each, self._batch[each].work) for each in (*self._active, *self._waiting))
+        return tuple(each for each, work in works if work.request == request and work.attempt <= attempt)
+
+    def dismiss(self, sequence: SequenceId) -> None:
+        """It goes on elsewhere."""
+        self._remove(sequence)
+
+    def fail_all(self, reason: Reason, message: str) -> int:
+        """Give everything up, and tell; how many sequences there were."""
+        left = (*self._active, *self._waiting)
+        for sequence in left:
+            self._teller.fail(self._batch[sequence].work, reason, message)
+            self._remove(sequence)
+        return len(left)
 
     def _remove(self, sequence: SequenceId) -> None:
         self._active.pop(sequence, None)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.core.clock import Clock
 from common.core.errors import NotFound, Reason
-from common.core.ids import ReservationId
+from common.core.ids import RequestId, ReservationId
 from common.engine.loop import Turns
 from common.rpc.convert.kv import ticket_from_wire
 from common.rpc.convert.work import work_from_wire
@@ -82,3 +82,8 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         rule = await self._rules.prepare(work)
         await self._turns.call(lambda: self._core.start_local(work, rule))
         return decode_pb2.StartLocalResponse()
+
+    async def HandOver(self, request: decode_pb2.HandOverRequest, context: "Context") -> decode_pb2.HandOverResponse:
+        name, attempt = RequestId(request.request_id), request.attempt
+        num = await self._turns.call(lambda: self._core.hand_over(name, attempt))
+        return decode_pb2.HandOverResponse(num_sequences=num)

@@ -12,11 +12,11 @@ from common.kv.staging import StagingPool
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import RoleSide, WorkerNode
+from common.worker.retention import Retention, RetentionLimits
 from services.prefill.core import PrefillCore
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Exporting, PrefillEvent
 from services.prefill.prompt import PrefillCounters
-from services.prefill.retention import Retention, RetentionLimits
 from services.prefill.role import PrefillRole
 from services.prefill.scheduler import PrefillLimits
 
@@ -55,7 +55,7 @@ def compose(
         layout=engine.layout,
         gatherer=Gatherer(storage=engine.storage, staging=staging, teller=teller, counters=counters),
         retention=Retention(
-            cache=engine.cache, storage=engine.storage, limits=kept or all_pages, teller=teller, counters=counters
+            cache=engine.cache, storage=engine.storage, limits=kept or all_pages, tell=teller.say, counters=counters
         ),
         limits=limits,
         max_waiting=max_waiting,

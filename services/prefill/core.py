@@ -24,10 +24,10 @@ from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
 from common.transfer.messages import Finale, FirstToken, PageRun
+from common.worker.retention import PagesKept, Retention
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent
 from services.prefill.prompt import PrefillCounters, Prompt
-from services.prefill.retention import Retention
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 
 
@@ -69,8 +69,8 @@ class PrefillCore:
     def submit(self, work: Work, destination: Destination | None, rule: TokenRule | None = None) -> int:
         """Queue a prompt; the number of prompts ahead of it. Idempotent per (request, attempt). `rule`: see Batch.add.
 
-        Without a destination its pages are kept once they are read: see retention.py. Raises Refused when the queue is
-        full or too much is kept, ContextLengthExceeded when the prompt can never fit.
+        Without a destination its pages are kept once they are read (worker/retention.py). Raises Refused when the queue
+        is full or too much is kept, ContextLengthExceeded when the prompt can never fit.
         """
         identity = SequenceId(work.request, work.choices[0].index)
         standing = self._prompts.get(identity)
@@ -105,13 +105,21 @@ class PrefillCore:
         coming_pages = sum(self._layout.pages_for(len(each.context)) for each in coming)
         self._retention.check_room(pages, coming_requests=len(coming), coming_pages=coming_pages)
 
-    def gather_kept(self, request: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
         """Copy kept pages out. Raises Fenced when they are gone."""
-        self._retention.gather(request, attempt, run, view)
+        self._retention.gather(name, attempt, run, view)
 
-    def release_kept(self, request: RequestId, attempt: int) -> None:
+    def release_kept(self, name: RequestId, attempt: int) -> None:
         """Kept pages were fetched, or nobody came for them. Idempotent."""
-        self._retention.release(request, attempt)
+        self._retention.release(name, attempt)
+
+    def cut(self) -> None:
+        """The drain is over: what is left is told to be, so that routers need not find out by silence."""
+        for prompt in tuple(self._prompts.values()):
+            self.counters.cut += 1
+            self._teller.fail(prompt.work, Reason.DRAINING, "the worker leaves", reservation_stands=True)
+            self._drop(prompt, "the worker leaves")
+        self.counters.cut += self._retention.give_up(lambda _name, _work: True)
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
@@ -132,7 +140,7 @@ class PrefillCore:
             if is_meant(prompt.work):
                 self.counters.aborted += 1
                 self._drop(prompt, why)
-        self.counters.aborted += self._retention.give_up(is_meant)
+        self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
 
     # One turn
 
@@ -156,7 +164,7 @@ class PrefillCore:
                     prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time", reservation_stands=True
                 )
                 self._drop(prompt, "deadline")
-        self.counters.expired += self._retention.give_up(lambda work: now >= work.deadline)
+        self.counters.expired += self._retention.give_up(lambda _name, work: now >= work.deadline)
 
     def _step(self) -> bool:
         self._admit()
@@ -246,7 +254,9 @@ class PrefillCore:
             )
             if prompt.destination is None:
                 # Whether the answer is over with its first token is for whoever fetches it to say.
-                self._retention.keep(work, tuple(sequence.pages), finale)
+                kept = PagesKept(name=work.request, work=work, context=work.context, finale=finale)
+                self._retention.keep(kept, tuple(sequence.pages))
+                self._teller.say(kept)
                 self._finish(prompt)
             else:
                 prompt.finale = finale

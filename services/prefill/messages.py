@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
-from common.core.request import Work
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import Staging
 from common.transfer.messages import Finale, PageRun
+from common.worker.retention import PagesDropped, PagesKept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +39,6 @@ class ExportDropped:
     request: RequestId
     attempt: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PagesKept:
-    """A prompt without a destination is read, and its pages are kept until they are fetched or their lease ends."""
-
-    work: Work
-    finale: Finale
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PagesDropped:
-    """Kept pages were given up before anybody was done with them."""
-
-    request: RequestId
-    attempt: int
 
 
 Exporting = RunReady | ExportDropped | PagesKept | PagesDropped

@@ -27,6 +27,8 @@ class PrefillCounters:
     kept: int = 0
     """Prompts whose pages were kept for a fetch."""
     refused_keeps: int = 0
+    cut: int = 0
+    """Prompts and kept pages that were left when a drain's time was over."""
 
 
 @dataclass(slots=True)

@@ -6,17 +6,21 @@ from functools import partial
 from typing import assert_never
 
 from common.core.clock import Clock
+from common.core.errors import BatonError
+from common.core.events import TicketIssued, WorkFailed
 from common.core.ids import RequestId, RouterRef
 from common.core.request import Work
 from common.core.ticket import Ticket
+from common.core.worker import Role
 from common.rpc.server import Service
+from common.worker.kept import KeptPages
 from common.worker.node import WorkerNode
+from common.worker.retention import PagesDropped, PagesKept
 from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
 from protos.baton.v1 import prefill_pb2_grpc
 from services.prefill.core import PrefillCore
-from services.prefill.kept import KeptPages
-from services.prefill.messages import ExportDropped, Exporting, PagesDropped, PagesKept, PrefillEvent, RunReady
+from services.prefill.messages import ExportDropped, Exporting, PrefillEvent, RunReady
 from services.prefill.servicer import PrefillServicer
 from services.prefill.shipping import Shipping
 
@@ -46,8 +50,7 @@ class PrefillRole:
             outcome_s=outcome_s,
             clock=clock,
         )
-
-        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, tell=node.tell, lease_s=lease_s)
+        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, lease_s=lease_s)
 
     def services(self) -> Sequence[Service]:
         add = partial(prefill_pb2_grpc.add_PrefillServiceServicer_to_server, self._servicer)
@@ -60,11 +63,28 @@ class PrefillRole:
             case ExportDropped():
                 self._shipping.dropped(event)
             case PagesKept():
-                self._kept.kept(event)
+                self._issue(event)
             case PagesDropped():
                 self._kept.dropped(event)
             case _:
                 assert_never(event)
+
+    def _issue(self, event: PagesKept) -> None:
+        """Whoever placed the work gets the ticket, or hears why there is none."""
+        work = event.work
+        try:
+            ticket = self._kept.ticket(event)
+        except BatonError as error:
+            failed = WorkFailed(
+                request=work.request,
+                attempt=work.attempt,
+                role=Role.PREFILL,
+                reason=error.reason,
+                message=error.message,
+            )
+            self._node.tell(work.router, failed)
+        else:
+            self._node.tell(work.router, TicketIssued(request=work.request, attempt=work.attempt, ticket=ticket))
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
         # Choices are one prompt here: it is read for those that go on.
@@ -83,6 +103,9 @@ class PrefillRole:
 
     async def drain(self, grace_s: float) -> int:
         return await self._node.drain(grace_s)
+
+    async def cut(self) -> None:
+        await self._node.turns.call(self._core.cut)
 
     async def wait_idle(self) -> None:
         await self._shipping.wait_idle()

@@ -6,7 +6,7 @@ from services.router.classify import Facts
 from services.router.decisions.entry import Entry, Question
 from services.router.decisions.log import DecisionLog
 from services.router.fleet import Fleet
-from services.router.policy import Decision, PolicySettings, choose, choose_prefill
+from services.router.policy import Decision, PolicySettings, choose, choose_prefill, choose_writer
 from services.router.view import FleetView
 
 
@@ -32,6 +32,15 @@ class Chooser:
         self._note(Question.READER, work, facts, view, reader=reader)
         return reader
 
+    def writer(self, work: Work, facts: Facts) -> WorkerRef | None:
+        """Who else may go on with an answer whose worker drains. None: nobody has room; nothing is noted then, because
+        it is asked again and again."""
+        view = self._fleet.view()
+        writer = choose_writer(facts, view, self._settings)
+        if writer is not None:
+            self._note(Question.WRITER, work, facts, view, writer=writer)
+        return writer
+
     def _note(
         self,
         question: Question,
@@ -41,6 +50,7 @@ class Chooser:
         *,
         decision: Decision | None = None,
         reader: WorkerRef | None = None,
+        writer: WorkerRef | None = None,
     ) -> None:
         if self._log is None or not self._log.is_open:
             return
@@ -54,6 +64,7 @@ class Chooser:
                 view=view,
                 decision=decision,
                 reader=reader,
+                writer=writer,
             )
         )
 

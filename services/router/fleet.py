@@ -16,11 +16,13 @@ from common.core.errors import BatonError
 from common.core.events import EventMessage
 from common.core.ids import PrefixHash, WorkerId, WorkerRef
 from common.core.queue import Cause
+from common.core.request import Priority
 from common.core.worker import Member, Role
+from common.engine.plan import reserve_of
 from common.observe.logging import get_log
 from common.rpc.errors import REPLACED_FACT
 from services.router.cancellations import Cancellations
-from services.router.inbox import Switchboard
+from services.router.inbox import Draining, Switchboard
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
 from services.router.workers import Workers
@@ -33,6 +35,9 @@ SYNC_S = 1.0
 
 RECONNECT_S = 0.25
 """Chosen: half a heartbeat; a restarted process is found about as soon as it is ready."""
+
+WARN_EVERY_S = 0.25
+"""Chosen: a worker that drains reports with every step; legs look again for room elsewhere a few times a second."""
 
 _LOG = get_log("router")
 
@@ -133,6 +138,14 @@ class Fleet:
         if not any(view.has_room and view.num_places > 0 and view.available_pages >= num_pages for view in decodes):
             return Cause.DECODE_FULL
         return None
+
+    def places(self, priority: Priority) -> int | None:
+        """Sequences of this class that all usable decode workers take together, by their own word."""
+        decodes = [each for each in self._standings.values() if each.role is Role.DECODE and each.is_eligible]
+        totals = [each.load.max_sequences for each in decodes]
+        if not totals or not all(totals):
+            return None
+        return sum(total - reserve_of(priority, total) for total in totals)
 
     def can_take(self, num_pages: int) -> bool:
         """Whether some decode worker would promise this many pages, and prefill is not swamped."""
@@ -270,7 +283,18 @@ class Fleet:
             _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
         for event in message.events:
             self._switchboard.deliver(standing.worker, event)
+        if message.load.drain_left_s is not None:
+            self._warn(standing, message.load.drain_left_s)
         self.changed.set()
+
+    def _warn(self, standing: Standing, left_s: float) -> None:
+        """It says itself that it drains: the directory may be away, or late."""
+        now = self._clock.monotonic()
+        if not standing.is_draining:
+            self.note_draining(standing.worker)
+        if now - standing.warned_at >= WARN_EVERY_S:
+            standing.warned_at = now
+            self._switchboard.warn(standing.worker, Draining(left_s=left_s, step_s=standing.load.step_seconds))
 
     def _lose(self, standing: Standing, reason: str) -> None:
         if standing.is_connected:

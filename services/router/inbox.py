@@ -21,11 +21,19 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draining:
+    """The worker leaves: in `left_s` it cuts what is not over. `step_s`: how long its last step took."""
+
+    left_s: float
+    step_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """One event, and who sent it: index 0 comes from prefill, and again from decode."""
 
     worker: WorkerRef
-    event: WorkEvent | WorkerLost
+    event: WorkEvent | WorkerLost | Draining
 
 
 class Inbox:
@@ -82,6 +90,13 @@ class Switchboard:
 
     def lose(self, worker: WorkerRef, reason: str) -> None:
         """Tells every leg that counts on this worker."""
+        self._tell(worker, WorkerLost(reason=reason))
+
+    def warn(self, worker: WorkerRef, draining: Draining) -> None:
+        """The same, while there is still time to move."""
+        self._tell(worker, draining)
+
+    def _tell(self, worker: WorkerRef, event: WorkerLost | Draining) -> None:
         for inbox in self._inboxes.values():
             if worker in inbox.watched:
-                inbox.put(Arrival(worker=worker, event=WorkerLost(reason=reason)))
+                inbox.put(Arrival(worker=worker, event=event))

@@ -1,9 +1,10 @@
 """One leg of a request: a work placed on a route, and followed until its choices are finished or it breaks.
 
     choose -> reserve on D -> prefill on P ------> follow -> finished
-         '--> start local on D ------------------^   |  ^
-                                       P failed:     v  |
+       | '--> start local on D ------------------^ ^ |  ^
+    baton --> reserve on D, which fetches ---------' v  |  P or the fetch failed:
                                        renew the promise, another P      (D failed, nobody left: LegBroken)
+                                                     '----> D drains, and gave the work away: LegHandedOver
 
 A leg tries again only what its promise survives. Everything else is for the journey to decide.
 """
@@ -14,24 +15,34 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.core.clock import Clock
-from common.core.errors import BatonError, InternalError, Reason, Refused
-from common.core.events import PrefillDone, PromptScored, StationReached, TicketIssued, TokensEmitted, WorkFailed
+from common.core.errors import BatonError, InternalError, Reason, Refused, Unavailable
+from common.core.events import (
+    HandedOver,
+    PrefillDone,
+    PromptScored,
+    StationReached,
+    TicketIssued,
+    TokensEmitted,
+    WorkFailed,
+)
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.worker import Role
 from services.router.admission.admission import Place
+from services.router.baton import Baton, LegHandedOver
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.chooser import Chooser
 from services.router.classify import Facts, classify
 from services.router.fleet import Fleet
 from services.router.hints import PrefixHints
-from services.router.inbox import Arrival, Inbox, Switchboard, WorkerLost
+from services.router.inbox import Arrival, Draining, Inbox, Switchboard, WorkerLost
 from services.router.policy import Route
 from services.router.record import Record
-from services.router.setback import LegBroken, Setback, blamed, failure_of, lost, no_room
+from services.router.setback import LegBroken, Setback, blamed, failure_of, lost, no_room, pages_gone
 from services.router.stream import RequestStream
 from services.router.trouble import Trouble
+from services.router.way_out import WayOut
 from services.router.workers import Cancel, Promise, Workers
 
 if TYPE_CHECKING:
@@ -65,7 +76,9 @@ class Leg:
         stream: RequestStream,
         record: Record,
         trouble: Trouble,
+        baton: Baton | None = None,
     ) -> None:
+        """`baton`: what another worker keeps of the work's one choice."""
         self._work = work
         self._inbox = inbox
         self._first_attempt = work.attempt
@@ -74,6 +87,8 @@ class Leg:
         self._stream = stream
         self._record = record
         self._trouble = trouble
+        self._baton = baton
+        self._way_out = WayOut(track, stream, record)
         self._promise: Promise | None = None
         self._decode: WorkerRef | None = None
         self._prefill: WorkerRef | None = None
@@ -82,7 +97,8 @@ class Leg:
         self._assignments: dict[WorkerRef, Assignment] = {}
 
     async def run(self) -> None:
-        """Returns when every choice is finished. Raises LegBroken, or the BatonError that ends the request.
+        """Returns when every choice is finished. Raises LegBroken or LegHandedOver, for the journey; or the BatonError
+        that ends the request.
 
         The caller's deadline and cancellation bound it; whatever happens, both workers are told.
         """
@@ -94,6 +110,9 @@ class Leg:
             self._let_go()
 
     async def _start(self) -> None:
+        if self._baton is not None:
+            await self._start_with(self._baton)
+            return
         facts = self._facts()
         decision = self._track.chooser.route(self._work, facts)
         if decision is None:
@@ -115,6 +134,29 @@ class Leg:
             self._promise = await self._track.workers.reserve(decode, self._work)
         await self._hand_to(route.prefill, facts)
 
+    async def _start_with(self, baton: Baton) -> None:
+        """On the worker that has room for it, or on another one; the pages are kept meanwhile.
+
+        Raises LegBroken where nobody has room or the pages cannot be had: they can be computed again, and nobody is to
+        blame.
+        """
+        decode: WorkerRef | None = baton.destination
+        while decode is not None:
+            self._decode = decode
+            self._count_on(decode, tokens=0, pages=self._facts().num_pages)
+            try:
+                with self._blaming(decode):
+                    self._promise = await self._track.workers.reserve(decode, self._work, baton.ticket)
+                return
+            except LegBroken as broken:
+                if broken.setback is not Setback.REFUSED:
+                    raise pages_gone(broken.cause) from broken
+            except BatonError as error:
+                raise pages_gone(error) from error
+            self._drop(decode)
+            decode = self._track.chooser.writer(self._work, self._facts())
+        raise no_room(self._work.request)
+
     async def _hand_to(self, prefill: WorkerRef, facts: Facts) -> None:
         """Gives the prompt to a prefill worker; to another one while they refuse."""
         assert self._promise is not None
@@ -134,12 +176,12 @@ class Leg:
         Raises `broken` when no other prefill worker is left, or the request itself seems to be the cause.
         """
         assert self._promise is not None
-        assert self._prefill is not None
         if broken.setback is Setback.POISON:
             raise broken
-        if broken.setback is not Setback.REFUSED:
-            self._trouble.avoid.add(self._prefill)
-        self._drop(self._prefill)
+        if self._prefill is not None:  # else pages were to be fetched
+            if broken.setback is not Setback.REFUSED:
+                self._trouble.avoid.add(self._prefill)
+            self._drop(self._prefill)
         prefill = self._track.chooser.reader(self._work, self._facts())
         if prefill is None:
             raise broken
@@ -163,6 +205,8 @@ class Leg:
         event = arrival.event
         if isinstance(event, WorkerLost):
             await self._take_loss(arrival.worker, event)
+        elif isinstance(event, Draining):
+            await self._take_warning(arrival.worker, event)
         elif isinstance(event, TicketIssued) or not self._is_ours(arrival.worker, event.attempt):
             self._record.note_stale()  # a leg names the destination of every prompt: no ticket is meant for it
         elif isinstance(event, TokensEmitted):
@@ -171,6 +215,8 @@ class Leg:
             self._stream.accept_scores(event)
         elif isinstance(event, WorkFailed):
             await self._take_failure(arrival.worker, event)
+        elif isinstance(event, HandedOver):
+            self._take_handed(arrival.worker, event)
         else:
             self._take_news(arrival.worker, event)
 
@@ -182,7 +228,7 @@ class Leg:
 
     def _take_tokens(self, worker: WorkerRef, event: TokensEmitted) -> None:
         if worker == self._decode:
-            self._has_begun = True
+            self._note_begun()
             if event.finish is not None:
                 self._ended_on_decode.add(event.choice)
             elif event.first_index == self._work.first_index and self._is_over(event.choice):
@@ -197,6 +243,13 @@ class Leg:
             raise LegBroken(setback=Setback.FAILED, cause=_contradiction(worker, event), worker=worker)
         if self._stream.is_full and self._stream.unfinished(self._work.choices):
             raise LegBroken(setback=Setback.PAUSED, cause=_slow_reader(self._work))
+
+    def _note_begun(self) -> None:
+        """Decode writes: whatever filled its pages is not needed any more."""
+        if self._baton is not None and not self._has_begun:
+            self._baton.is_settled = True
+            self._record.note_moved(self._baton.choice, with_pages=self._prefill is None)
+        self._has_begun = True
 
     def _is_over(self, choice: int) -> bool:
         return all(pending.index != choice for pending in self._stream.unfinished(self._work.choices))
@@ -221,6 +274,20 @@ class Leg:
             raise broken
         if worker == self._prefill and not self._has_begun:
             await self._hand_to(await self._renew(broken), self._facts())
+
+    async def _take_warning(self, worker: WorkerRef, draining: Draining) -> None:
+        """The worker leaves. A promise is filled first: what is adopted can move, what is on its way cannot."""
+        if worker == self._decode and (self._has_begun or self._promise is None):
+            await self._way_out.consider(worker, draining, self._work, self._facts())
+
+    def _take_handed(self, worker: WorkerRef, event: HandedOver) -> None:
+        """The worker writes this work no more: the leg is over, and whoever carries on has its pages."""
+        batons = self._way_out.batons(worker, event, self._work, self._facts())
+        if not batons:
+            cause = Unavailable(message=f"{worker.worker} gave {self._work.request} away", reason=Reason.DRAINING)
+            raise LegBroken(setback=Setback.LOST, cause=cause)
+        self._release(worker)
+        raise LegHandedOver(batons=batons)
 
     async def _take_failure(self, worker: WorkerRef, event: WorkFailed) -> None:
         """Both ends of a transfer tell of its failure: the later word is about an attempt that was replaced."""
@@ -266,14 +333,21 @@ class Leg:
 
     def _drop(self, worker: WorkerRef) -> None:
         """Ends what this leg has on one worker. Idempotent there; never waits here."""
-        self._inbox.watched.discard(worker)
-        if (assignment := self._assignments.pop(worker, None)) is not None:
-            self._track.fleet.release(assignment)
+        if self._release(worker):
             cancel = Cancel(work=self._work.request, attempt=self._work.attempt, reason=Reason.CANCELLED)
             self._track.cancellations.submit(worker, cancel)
 
+    def _release(self, worker: WorkerRef) -> bool:
+        """It has nothing of this leg any more, or is not to be told. False where it had nothing."""
+        self._inbox.watched.discard(worker)
+        if (assignment := self._assignments.pop(worker, None)) is None:
+            return False
+        self._track.fleet.release(assignment)
+        return True
+
     def _let_go(self) -> None:
         """Nothing of the leg stays behind. Where decode itself ended every choice, there is nothing to cancel."""
+        self._way_out.close()
         is_over = all(choice.index in self._ended_on_decode for choice in self._work.choices)
         for worker, assignment in list(self._assignments.items()):
             if is_over:

@@ -43,6 +43,7 @@ class Record:
         self._clock = clock
         self._has_read_prompt = False
         self._last_token_at: dict[int, float] = {}
+        self._moved: dict[int, str] = {}
         self._class: RequestClass | None = None
         self.lifetime.take(Mark(station=Station.RECEIVED, at=request.received, where=where))
         metrics.add(catalogue.REQUESTS_RECEIVED)
@@ -69,6 +70,12 @@ class Record:
         self._metrics.add(catalogue.RETRIES, reason=cause.reason)
         self.mark(Station.RETRIED)
 
+    def note_moved(self, choice: int, *, with_pages: bool) -> None:
+        """A choice left a worker that drains, with the pages of its tokens or to be read again."""
+        self._moved[choice] = outcome = "pages" if with_pages else "recomputed"
+        self._metrics.add(catalogue.CHOICES_MOVED, outcome=outcome)
+        self.mark(Station.MOVED, choice=choice, with_pages=with_pages)
+
     def note_stale(self) -> None:
         """An event of an attempt or a worker that this request has given up."""
         self._metrics.add(catalogue.STALE_REFUSED, fence="attempt")
@@ -89,6 +96,8 @@ class Record:
         if (last := self._last_token_at.get(delta.choice)) is not None and delta.tokens:
             itl = (now - last) / len(delta.tokens)
             self._metrics.observe(catalogue.ITL_SECONDS, itl, priority=self.request.priority)
+            if (outcome := self._moved.pop(delta.choice, None)) is not None:
+                self._metrics.observe(catalogue.MOVE_GAP_SECONDS, now - last, outcome=outcome)
         self._last_token_at[delta.choice] = now
         self._metrics.add(catalogue.GENERATED_TOKENS, len(delta.tokens))
         if delta.finish is not None:

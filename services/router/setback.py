@@ -53,6 +53,11 @@ def lost(worker: WorkerRef, why: str) -> LegBroken:
     return LegBroken(setback=Setback.LOST, cause=cause, worker=worker)
 
 
+def pages_gone(cause: BatonError) -> LegBroken:
+    """Pages that another worker kept could not be had: they are computed again, and nobody is avoided for it."""
+    return LegBroken(setback=Setback.LOST, cause=cause)
+
+
 def blamed(worker: WorkerRef, error: BatonError) -> LegBroken:
     """What a failed placement call means. Re-raises what only the client can change."""
     match error:

@@ -31,6 +31,8 @@ class Standing:
     is_connected: bool = False
     is_listed: bool = True
     is_draining: bool = False
+    warned_at: float = -math.inf
+    """When the legs there were last told that it drains."""
     window: Window = field(default_factory=Window)
     sent_tokens: int = 0
     sent_pages: int = 0

@@ -9,8 +9,10 @@ from common.core.errors import NotFound, Reason
 from common.core.events import EventMessage
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
 from common.core.request import Work
+from common.core.ticket import Ticket
 from common.rpc.client import Dialer, call, stream
 from common.rpc.convert.events import message_from_wire
+from common.rpc.convert.kv import ticket_to_wire
 from common.rpc.convert.work import router_to_wire, work_to_wire
 from common.rpc.convert.worker import worker_to_wire
 from protos.baton.v1 import (
@@ -25,6 +27,9 @@ from protos.baton.v1 import (
 
 PLACE_S = 1.0
 """Deadline of a placement call. Chosen: a healthy worker answers between two steps; longer than this it is not one."""
+
+FETCH_S = 3.0
+"""The same where the worker asks another one for pages before it answers: that call has a second, and a second try."""
 
 CANCEL_S = 0.5
 """Deadline of a cancel. What does not arrive in it is ended by the lease on the worker's side."""
@@ -59,10 +64,13 @@ class Workers:
         self._router = router
         self._clock = clock
 
-    async def reserve(self, decode: WorkerRef, work: Work) -> Promise:
+    async def reserve(self, decode: WorkerRef, work: Work, ticket: Ticket | None = None) -> Promise:
+        """`ticket`: for pages that another worker keeps, and that are fetched at once."""
         stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
-        request = decode_pb2.ReserveRequest(work=self._wire(work))
-        answer = await call(stub.Reserve, request, peer=decode.worker, timeout_s=self._patience_s(work))
+        wire = None if ticket is None else ticket_to_wire(ticket)
+        request = decode_pb2.ReserveRequest(work=self._wire(work), ticket=wire)
+        patience_s = self._patience_s(work, PLACE_S if ticket is None else FETCH_S)
+        answer = await call(stub.Reserve, request, peer=decode.worker, timeout_s=patience_s)
         return Promise(
             worker=decode,
             reservation=ReservationId(answer.reservation_id),
@@ -83,6 +91,13 @@ class Workers:
             total_pages=promise.total_pages,
             held_pages=answer.held_pages,
         )
+
+    async def hand_over(self, decode: WorkerRef, work: Work) -> int:
+        """Asks a worker to stop writing this work and to keep its pages; how many sequences that stopped."""
+        stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
+        request = decode_pb2.HandOverRequest(request_id=work.request, attempt=work.attempt)
+        answer = await call(stub.HandOver, request, peer=decode.worker, timeout_s=self._patience_s(work))
+        return answer.num_sequences
 
     async def start_local(self, decode: WorkerRef, work: Work) -> None:
         stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
@@ -135,8 +150,8 @@ class Workers:
                 )
             yield message
 
-    def _patience_s(self, work: Work) -> float:
-        return min(PLACE_S, work.deadline - self._clock.monotonic())
+    def _patience_s(self, work: Work, most_s: float = PLACE_S) -> float:
+        return min(most_s, work.deadline - self._clock.monotonic())
 
     def _wire(self, work: Work) -> types_pb2.Work:
         return work_to_wire(work, now=self._clock.monotonic())

@@ -9,7 +9,7 @@ from common.core.errors import InvalidRequest
 from services.router.decisions.entry import Entry, Header, Question, read_line
 from services.router.decisions.log import older
 from services.router.decisions.plain import from_plain
-from services.router.policy import POLICY_VERSION, PolicySettings, choose, choose_prefill
+from services.router.policy import POLICY_VERSION, PolicySettings, choose, choose_prefill, choose_writer
 
 MAX_SHOWN = 1000
 """Differences that are kept; all are counted."""
@@ -94,6 +94,9 @@ def _answer(entry: Entry, settings: PolicySettings, found: Replayed) -> None:
     if entry.question is Question.READER:
         reader = choose_prefill(entry.facts, entry.view, settings)
         is_same, now, extra_s = reader == entry.reader, "nobody" if reader is None else reader.worker, None
+    elif entry.question is Question.WRITER:
+        writer = choose_writer(entry.facts, entry.view, settings)
+        is_same, now, extra_s = writer == entry.writer, "nobody" if writer is None else writer.worker, None
     else:
         decision = choose(entry.facts, entry.view, settings)
         is_same = decision == entry.decision

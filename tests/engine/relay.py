@@ -10,6 +10,7 @@ from common.core.request import Work
 from common.core.step import Draw
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
+from common.worker.retention import PagesDropped, PagesKept
 from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
@@ -19,7 +20,7 @@ from services.decode.reservations import Opening, Promise
 from services.decode.scheduler import DecodeLimits
 from services.prefill.app import compose as compose_prefill
 from services.prefill.core import PrefillCore
-from services.prefill.messages import Destination, ExportDropped, PagesDropped, PagesKept, RunReady
+from services.prefill.messages import Destination, ExportDropped, RunReady
 from services.prefill.scheduler import PrefillLimits
 from tests.engine.rig import LAYOUT, PAGE_SIZE, Rig, make_rig
 

@@ -41,7 +41,7 @@ WEIGHTS = {
     Kind.KILL: 5,
     Kind.PAUSE: 4,
     Kind.REPLACE: 1,
-    Kind.RETIRE: 1,
+    Kind.RETIRE: 3,
     Kind.CUT: 3,
     Kind.SLOW: 2,
     Kind.DATA_SLOW: 2,

@@ -22,6 +22,8 @@ class Weather:
     num_clients: int
     arrivals_s: float
     """All clients arrive within it: together they may want more than there is."""
+    drain_s: float
+    """The shorter, the more must move, and the more is cut."""
 
 
 def weather(seed: int) -> Weather:
@@ -33,6 +35,7 @@ def weather(seed: int) -> Weather:
         num_pages=chance.choice((24, 32, 56)),
         num_clients=chance.randrange(8, 18),
         arrivals_s=chance.choice((0.3, 1.5, 4.0)),
+        drain_s=chance.choice((0.2, 0.6, 1.5, 5.0)),
     )
 
 
@@ -47,7 +50,11 @@ def storm(seed: int, *, only: tuple[int, ...] | None = None) -> Trace:
         faults = schedule(seed, world.names, world.worker_names, span_s=sky.arrivals_s + 1.0)
         await unleash(world, _picked(faults, only))
 
-    config = replace(CONFIG, engine=replace(CONFIG.engine, num_pages=sky.num_pages))
+    config = replace(
+        CONFIG,
+        engine=replace(CONFIG.engine, num_pages=sky.num_pages),
+        liveness=replace(CONFIG.liveness, drain_s=sky.drain_s),
+    )
     return play(story, seed=seed, config=config, prefill=sky.prefill, decode=sky.decode, routers=sky.routers)
 
 

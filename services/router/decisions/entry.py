@@ -13,15 +13,18 @@ from services.router.view import FleetView
 
 
 class Question(StrEnum):
-    """What was asked: for a whole route, or for another reader of a promise that stands."""
+    """What was asked: for a whole route, for another reader of a promise that stands, for another writer of an answer
+    whose worker drains."""
 
     ROUTE = "route"
     READER = "reader"
+    WRITER = "writer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Inputs and answer. `at`: seconds since the epoch. `decision` or `reader` is None where nobody could take it."""
+    """Inputs and answer. `at`: seconds since the epoch. `decision`, `reader` or `writer`, by what was asked, is None
+    where nobody could take it."""
 
     request: RequestId
     attempt: int
@@ -31,12 +34,14 @@ class Entry:
     view: FleetView
     decision: Decision | None = None
     reader: WorkerRef | None = None
+    writer: WorkerRef | None = None
 
     @property
     def answer(self) -> str:
         """What was chosen, in short."""
-        if self.question is Question.READER:
-            return "nobody" if self.reader is None else self.reader.worker
+        if self.question is not Question.ROUTE:
+            found = self.reader or self.writer
+            return "nobody" if found is None else found.worker
         return "wait" if self.decision is None else str(self.decision.route)
 
     @property

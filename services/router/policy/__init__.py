@@ -4,7 +4,7 @@ Every route is weighed in seconds: what the request waits, and what it makes oth
 terms. No clock, no chance, no I/O here: the same inputs give the same decision, bit for bit, wherever it is replayed.
 """
 
-from services.router.policy.choose import can_take, choose, choose_prefill
+from services.router.policy.choose import can_take, choose, choose_prefill, choose_writer
 from services.router.policy.route import Candidate, Decision, Route
 from services.router.policy.settings import POLICY_VERSION, PolicySettings, Routes
 
@@ -18,4 +18,5 @@ __all__ = [
     "can_take",
     "choose",
     "choose_prefill",
+    "choose_writer",
 ]

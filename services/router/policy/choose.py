@@ -10,7 +10,7 @@ from services.router.policy.settings import PolicySettings, Routes
 from services.router.policy.writing import Writing, displaced_s, hand_over_s, write_on
 from services.router.view import FleetView
 
-__all__ = ["can_take", "choose", "choose_prefill"]
+__all__ = ["can_take", "choose", "choose_prefill", "choose_writer"]
 
 
 def choose(facts: Facts, view: FleetView, settings: PolicySettings) -> Decision | None:
@@ -44,6 +44,22 @@ def choose_prefill(facts: Facts, view: FleetView, settings: PolicySettings) -> W
     if not prefills:
         return None
     return min((read_on(worker, scene) for worker in prefills), key=_reading_rank).worker.worker
+
+
+def choose_writer(facts: Facts, view: FleetView, settings: PolicySettings) -> WorkerRef | None:
+    """Another decode worker for an answer whose pages are kept where it was written. None: nobody has room now."""
+    scene = make_scene(facts, view, settings)
+    able = [worker for worker in scene.writers if worker.worker not in facts.avoid]
+    writings = [write_on(worker, scene) for worker in able]
+    if not writings:
+        return None
+    return min(writings, key=lambda writing: _moving_rank(writing, scene)).worker.worker
+
+
+def _moving_rank(writing: Writing, scene: Scene) -> tuple[float, str]:
+    """What it costs to write there, and to bring the pages that are missing."""
+    cost, (seconds, name) = scene.cost(writing.worker), writing.rank
+    return seconds + cost.transfer_seconds(writing.missing_pages * scene.view.page_bytes), name
 
 
 def _best_locals(

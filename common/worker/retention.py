@@ -1,23 +1,40 @@
-"""Pages kept after their prompt was read, until somebody fetches them: what the step loop knows of it.
+"""Pages kept after their sequence left, until somebody fetches them: what the step loop knows of it.
 
     keep --gather...--> release            fetched, or the lease ended: the event loop says which
       '--cancelled, late, its router gone--> dropped: the event loop is told
 
-A kept page is referenced, like a page that is being read: it counts, and nobody can take it.
+A kept page is referenced, like a page that is being read: it counts, and nobody can take it. Prefill keeps prompts that
+were read without a destination, decode what it hands over to another decode worker.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from common.core.errors import Fenced, Reason, Refused
-from common.core.ids import PageRef, RequestId
+from common.core.ids import PageRef, RequestId, TokenId
 from common.core.request import Work
-from common.engine.telling import Teller
 from common.kv.cache import PageCache
 from common.kv.storage import PageStorage
 from common.transfer.messages import Finale, PageRun
-from services.prefill.messages import Exporting, PagesDropped, PagesKept
-from services.prefill.prompt import PrefillCounters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagesKept:
+    """Pages of `context` wait for a fetch. `name` is what their ticket names: unique among what is kept here."""
+
+    name: RequestId
+    work: Work
+    context: tuple[TokenId, ...]
+    finale: Finale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagesDropped:
+    """Kept pages were given up before anybody was done with them."""
+
+    name: RequestId
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +45,14 @@ class RetentionLimits:
     max_pages: int
 
 
+class KeepingCounters(Protocol):
+    """What a core counts of its kept pages."""
+
+    kept: int
+    refused_keeps: int
+    gathered_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
     work: Work
@@ -35,7 +60,7 @@ class _Kept:
 
 
 class Retention:
-    """Writer: the prefill core. One set of pages per request."""
+    """Writer: the core that owns it. One set of pages per name. `tell`: for the event loop."""
 
     def __init__(
         self,
@@ -43,25 +68,25 @@ class Retention:
         cache: PageCache,
         storage: PageStorage,
         limits: RetentionLimits,
-        teller: Teller[Exporting],
-        counters: PrefillCounters,
+        tell: Callable[[PagesDropped], None],
+        counters: KeepingCounters,
     ) -> None:
         self._cache = cache
         self._storage = storage
         self._limits = limits
-        self._teller = teller
+        self._tell = tell
         self._counters = counters
         self._kept: dict[RequestId, _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __contains__(self, request: RequestId) -> bool:
-        return request in self._kept
+    def __contains__(self, name: RequestId) -> bool:
+        return name in self._kept
 
-    def attempt_of(self, request: RequestId) -> int | None:
+    def attempt_of(self, name: RequestId) -> int | None:
         """The attempt whose pages are kept, or None."""
-        kept = self._kept.get(request)
+        kept = self._kept.get(name)
         return None if kept is None else kept.work.attempt
 
     def check_room(self, pages: int, *, coming_requests: int, coming_pages: int) -> None:
@@ -78,37 +103,35 @@ class Retention:
                 quota_subject="kept pages",
             )
 
-    def keep(self, work: Work, pages: tuple[PageRef, ...], finale: Finale) -> None:
-        """One more reader of every page."""
-        assert work.request not in self._kept, f"{work.request} is kept twice"
+    def keep(self, kept: PagesKept, pages: tuple[PageRef, ...]) -> None:
+        """One more reader of every page. The event loop must hear of `kept` next, to make its ticket."""
+        assert kept.name not in self._kept, f"{kept.name} is kept twice"
         self._cache.retain(pages)
-        self._kept[work.request] = _Kept(work=work, pages=pages)
+        self._kept[kept.name] = _Kept(work=kept.work, pages=pages)
         self._counters.kept += 1
-        self._teller.say(PagesKept(work=work, finale=finale))
 
-    def gather(self, request: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+    def gather(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
         """Copies a run to the front of `view`. Raises Fenced when its pages are not kept any more."""
-        kept = self._kept.get(request)
+        kept = self._kept.get(name)
         if kept is None or kept.work.attempt != attempt or run.end > len(kept.pages):
-            raise Fenced(message=f"pages {run} of {request} are not kept here any more", reason=Reason.TICKET_INVALID)
+            raise Fenced(message=f"pages {run} of {name} are not kept here any more", reason=Reason.TICKET_INVALID)
         num_bytes = run.num_pages * self._storage.layout.page_bytes
         self._storage.gather([ref.page for ref in kept.pages[run.first_page : run.end]], view[:num_bytes])
         self._counters.gathered_bytes += num_bytes
 
-    def release(self, request: RequestId, attempt: int) -> None:
+    def release(self, name: RequestId, attempt: int) -> None:
         """Nobody will fetch them any more: full pages become cache. Idempotent."""
-        kept = self._kept.get(request)
+        kept = self._kept.get(name)
         if kept is not None and kept.work.attempt == attempt:
-            self._release(kept)
+            self._release(name)
 
-    def give_up(self, is_meant: Callable[[Work], bool]) -> int:
-        """Drop the pages of work that is over; of how many requests."""
-        meant = [kept for kept in self._kept.values() if is_meant(kept.work)]
-        for kept in meant:
-            self._release(kept)
-            self._teller.say(PagesDropped(request=kept.work.request, attempt=kept.work.attempt))
+    def give_up(self, is_meant: Callable[[RequestId, Work], bool]) -> int:
+        """Drop the pages of work that is over, by name and work; of how many requests."""
+        meant = [(name, kept) for name, kept in self._kept.items() if is_meant(name, kept.work)]
+        for name, kept in meant:
+            self._release(name)
+            self._tell(PagesDropped(name=name, attempt=kept.work.attempt))
         return len(meant)
 
-    def _release(self, kept: _Kept) -> None:
-        del self._kept[kept.work.request]
-        self._cache.release(kept.pages)
+    def _release(self, name: RequestId) -> None:
+        self._cache.release(self._kept.pop(name).pages)

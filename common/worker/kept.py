@@ -1,0 +1,82 @@
+"""Kept pages as the event loop sees them: their tickets, and the page source of the transfer room."""
+
+from functools import partial
+from typing import Any, Protocol
+
+from common.core.errors import BatonError, Refused
+from common.core.ids import RequestId
+from common.core.ticket import Ticket
+from common.engine.loop import Turns
+from common.kv.hashing import context_digest
+from common.kv.staging import Staging
+from common.transfer.endpoint import KvEndpoint
+from common.transfer.fetch import Retained
+from common.transfer.messages import PageRun
+from common.transfer.scope import outlast
+from common.worker.retention import PagesDropped, PagesKept
+
+
+class KeepingCore(Protocol):
+    """What a core with a Retention offers, on its step loop."""
+
+    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+        """Copy kept pages out. Raises Fenced when they are gone."""
+        ...
+
+    def release_kept(self, name: RequestId, attempt: int) -> None:
+        """Kept pages were fetched, or nobody came for them. Idempotent."""
+        ...
+
+
+class KeptPages:
+    """Writer: the event loop. A PageSource: everything kept has one ticket, whose lease ends its keeping."""
+
+    def __init__(self, endpoint: KvEndpoint, *, core: KeepingCore, turns: Turns[Any], lease_s: float) -> None:
+        self._endpoint = endpoint
+        self._core = core
+        self._turns = turns
+        self._lease_s = lease_s
+        self._kept: dict[RequestId, PagesKept] = {}
+        self._lent: set[RequestId] = set()
+        endpoint.keep(self)
+
+    def ticket(self, event: PagesKept) -> Ticket:
+        """The core keeps them: the right to fetch them. Raises what speaks against one; then they are let go."""
+        try:
+            if event.name in self._lent:
+                raise Refused(message=f"pages of an older attempt of {event.name} are on their way still")
+            ticket = self._endpoint.mint_ticket(event.name, num_pages=event.finale.total_pages, lease_s=self._lease_s)
+        except BatonError:
+            self._turns.post(partial(self._core.release_kept, event.name, event.work.attempt))
+            raise
+        self._kept[event.name] = event
+        return ticket
+
+    def dropped(self, event: PagesDropped) -> None:
+        """The core gave them up: no ticket names them any more, and a push under way ends at its next run."""
+        kept = self._kept.get(event.name)
+        if kept is not None and kept.work.attempt == event.attempt:
+            del self._kept[event.name]
+            self._endpoint.withdraw_ticket(event.name)
+
+    # What the transfer room asks
+
+    def retained(self, request: RequestId) -> Retained | None:
+        kept = self._kept.get(request)
+        if kept is None:
+            return None
+        self._lent.add(request)
+        digest = context_digest(kept.context, kept.work.cache_scope)
+        return Retained(num_pages=kept.finale.total_pages, finale=kept.finale, context_digest=digest)
+
+    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+        kept = self._kept.get(request)
+        attempt = 0 if kept is None else kept.work.attempt
+        # Even a cancelled push waits: until the step loop has written, the buffer is not free.
+        await outlast(self._turns.call(lambda: self._core.gather_kept(request, attempt, run, staging.view)))
+
+    def release(self, request: RequestId) -> None:
+        self._lent.discard(request)
+        kept = self._kept.pop(request, None)
+        if kept is not None:
+            self._turns.post(partial(self._core.release_kept, request, kept.work.attempt))

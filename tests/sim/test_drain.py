@@ -1,0 +1,71 @@
+"""A decode worker drains while it writes: its answers go on elsewhere with their pages, token for token.
+
+Production routers and workers over the simulated network. Every story ends with the world's own invariants: nothing is
+held anywhere, pages sum, transfers balance, every stream is exact.
+"""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.sim.cast import WorkerActor
+from tests.sim.client import Manners
+from tests.sim.oracle import Ask
+from tests.sim.play import play
+from tests.sim.world import CONFIG, World
+
+GRACE_S = 5.0
+ROOMY = replace(
+    CONFIG,
+    engine=replace(CONFIG.engine, num_pages=2048, max_sequences=64, max_batch_tokens=64),
+    router=replace(CONFIG.router, max_buffered_tokens=512),
+)
+LONG = Ask(name="long", prompt=tuple(range(30)), max_tokens=320)
+"""More than six seconds of steps: longer than the grace."""
+
+
+def longs(count: int, *, n: int = 1, temperature: float = 0.0) -> list[Ask]:
+    """Answers that no two workers write from one cache."""
+    return [
+        replace(
+            LONG, name=f"long-{number}", prompt=tuple(range(number, number + 30)), n=n, temperature=temperature, seed=9
+        )
+        for number in range(count)
+    ]
+
+
+def counted(worker: WorkerActor, name: str) -> float:
+    assert worker.node is not None
+    return worker.node.counters()[name]
+
+
+async def leave(world: World, name: str) -> WorkerActor:
+    """SIGTERM; the incarnation that left. Its successor comes at once."""
+    leaving = world.workers[name]
+    began = world.loop.time()
+    await world.retire(name)
+    took_s = world.loop.time() - began
+    assert took_s <= GRACE_S + 1.0, f"the drain took {took_s:.2f} s"
+    world.start(name)
+    return leaving
+
+
+@pytest.mark.parametrize(("n", "temperature"), [(1, 0.0), (2, 1.0)])
+def test_answers_longer_than_the_grace_move_with_their_pages(n: int, temperature: float) -> None:
+    async def story(world: World) -> None:
+        for ask in longs(8, n=n, temperature=temperature):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.5)
+        left, stayed = world.workers["decode-0"], world.workers["decode-1"]
+        running = left.node.look().load.running_sequences if left.node else 0
+        before = counted(stayed, "landed_bytes")
+        assert running > 0
+        await leave(world, "decode-0")
+        assert counted(left, "kept") == running
+        assert counted(left, "cut") == 0
+        page_bytes = left.engine.layout.page_bytes
+        assert counted(stayed, "landed_bytes") - before >= running * 8 * page_bytes, "pages came from the other worker"
+        assert counted(stayed, "local_prompt_tokens") == 0, "nothing was read again"
+
+    play(story, prefill=1, decode=2, config=ROOMY)
