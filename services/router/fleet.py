@@ -147,6 +147,14 @@ class Fleet:
             return None
         return sum(total - reserve_of(priority, total) for total in totals)
 
+    def places_for(self, priority: Priority) -> int | None:
+        """Sequences of this class that all usable decode workers take together, by their own word."""
+        decodes = [each for each in self._standings.values() if each.role is Role.DECODE and each.is_eligible]
+        totals = [each.load.max_sequences for each in decodes]
+        if not totals or not all(totals):
+            return None
+        return sum(total - reserve_of(priority, total) for total in totals)
+
     def can_take(self, num_pages: int) -> bool:
         """Whether some decode worker would promise this many pages, and prefill is not swamped."""
         return self.obstacle(num_pages, 0) is None

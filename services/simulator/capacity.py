@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from common.core.queue import Cause
+from common.core.request import Priority
 from common.core.worker import Role
+from common.engine.plan import reserve_of
 from services.router.fleet import MAX_BACKLOG_TOKENS
 from services.router.view import FleetView
 
@@ -25,3 +27,8 @@ class SeenCapacity:
         if not any(each.has_room and each.available_pages >= num_pages for each in view.eligible(Role.DECODE)):
             return Cause.DECODE_FULL
         return None
+
+    def places_for(self, priority: Priority) -> int | None:
+        """As many as the decode workers have; None where one does not say."""
+        totals = [each.load.max_sequences for each in self._view().eligible(Role.DECODE)]
+        return sum(total - reserve_of(priority, total) for total in totals) if totals and all(totals) else None

@@ -28,6 +28,9 @@ class Pool:
     def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
         return None if num_pages <= self.pages else Cause.DECODE_FULL
 
+    def places_for(self, priority: Priority) -> int | None:
+        return None
+
     def absent_s(self) -> float:
         return self.absent_for
 

@@ -62,6 +62,9 @@ class Town:
         """Reports lag: nothing that the line could see says that all places are taken."""
         return None
 
+    def places_for(self, priority: Priority) -> int | None:
+        return None
+
     def run(self, arrivals: list[tuple[float, Arrival]]) -> None:
         """Every arrival in its time, then until nobody is left."""
         for number, (at, arrival) in enumerate(sorted(arrivals, key=lambda each: each[0])):

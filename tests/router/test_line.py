@@ -21,9 +21,13 @@ class Room:
     """A fleet that says no with a reason, or yes."""
 
     cause: Cause | None = None
+    num_places: int | None = None
 
     def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
         return self.cause
+
+    def places_for(self, priority: Priority) -> int | None:
+        return self.num_places
 
 
 def ticket(name: str, tenant: str = "t", priority: Priority = Priority.STANDARD, **fields: object) -> Ticket:
@@ -206,3 +210,21 @@ def test_the_queue_says_how_long_it_takes_to_drain_only_when_it_knows() -> None:
     assert moving.take(3.0, room) is not None
     moving.land(RequestId("first"), 3.0)
     assert moving.landing_s(3.0) == 3.0
+
+
+def test_places_that_workers_told_of_are_kept_for_a_quiet_tenant_before_anybody_was_refused() -> None:
+    """A flood that fills every place before the first refusal would make the quiet one wait until somebody leaves."""
+    fair, room = line(), Room(num_places=7)
+    fair.offer(ticket("early", "quiet"), 0.0, chance=0.5)
+    assert fair.take(0.0, room) is not None
+    fair.land(RequestId("early"), 0.0)
+    fair.leave(RequestId("early"), Usage(generated_tokens=1), 0.5)
+    for number in range(10):
+        fair.offer(ticket(f"flood-{number}", "flood"), 1.0, chance=0.5)
+    let_in = 0
+    while (taken := fair.take(1.0, room)) is not None:
+        fair.land(taken.request, 1.0)
+        let_in += 1
+    assert let_in == 6
+    fair.offer(ticket("late", "quiet"), 1.0, chance=0.5)
+    assert fair.take(1.0, room) is not None

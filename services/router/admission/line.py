@@ -64,6 +64,10 @@ class Capacity(Protocol):
         None: it can. Both include what this line let in and nobody has placed yet."""
         ...
 
+    def places_for(self, priority: Priority) -> int | None:
+        """Requests of this class that the workers say they have places for, taken or not; None: they do not say."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Landed:
@@ -294,17 +298,19 @@ class Line:
         num_landing = len(self._landing)
         if not self.places.has_room(ticket.priority, num_active=self.num_active, num_landing=num_landing, now=now):
             return Cause.DECODE_FULL
-        if self._crowds_out(entry, now):
+        if self._crowds_out(entry, capacity, now):
             return Cause.DECODE_FULL
         ahead = [each.ticket for each in self._landing.values() if not each.is_assigned]
         return capacity.obstacle(
             ticket.num_pages + sum(each.num_pages for each in ahead), sum(each.uncached_tokens for each in ahead)
         )
 
-    def _crowds_out(self, entry: Entry, now: float) -> bool:
+    def _crowds_out(self, entry: Entry, capacity: Capacity, now: float) -> bool:
         """Whether a tenant that has its share of a full fleet wants the last places, which are kept for the others:
         one that asks seldom then need not wait until somebody leaves."""
-        limit = self.places.limit(entry.ticket.priority)
+        priority = entry.ticket.priority
+        known = [limit for limit in (self.places.limit(priority), capacity.places_for(priority)) if limit is not None]
+        limit = min(known, default=None)
         num_tenants = self.tenants.num_recent(now)
         if limit is None or num_tenants < 2 or entry.ticket.has_run or entry.tenant.num_active * num_tenants < limit:
             return False
