@@ -139,14 +139,6 @@ class Fleet:
             return Cause.DECODE_FULL
         return None
 
-    def places(self, priority: Priority) -> int | None:
-        """Sequences of this class that all usable decode workers take together, by their own word."""
-        decodes = [each for each in self._standings.values() if each.role is Role.DECODE and each.is_eligible]
-        totals = [each.load.max_sequences for each in decodes]
-        if not totals or not all(totals):
-            return None
-        return sum(total - reserve_of(priority, total) for total in totals)
-
     def places_for(self, priority: Priority) -> int | None:
         """Sequences of this class that all usable decode workers take together, by their own word."""
         decodes = [each for each in self._standings.values() if each.role is Role.DECODE and each.is_eligible]
