@@ -5,6 +5,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from kernels.dispatch import Backend, backend
 from kernels.gate import Gate
 
 TILE_ELEMENTS = 32_768
@@ -17,6 +18,10 @@ def gate_and_multiply(gate_up_TI: Tensor, gate: Gate) -> Tensor:
 
     A row's result does not depend on T or the number of threads: rows are opened in tiles, whole.
     """
+    if backend(gate_up_TI) is Backend.TRITON:
+        from kernels.gpu.activation import gate_and_multiply as gate_and_multiply_on_gpu
+
+        return gate_and_multiply_on_gpu(gate_up_TI, gate)
     gate_TJ, up_TJ = gate_up_TI.chunk(2, dim=-1)
     opened_TJ = gate_up_TI.new_empty(gate_TJ.shape)
     num_rows = max(1, TILE_ELEMENTS // gate_TJ.shape[-1])

@@ -1,6 +1,10 @@
 """Which implementation computes a tensor: by where it lies and, on the CPU, by what the process was told once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
+from importlib.util import find_spec
 
 from torch import Tensor
 
@@ -8,9 +12,10 @@ from kernels.cpu.library import Native, load
 
 
 class Backend(StrEnum):
-    """CPU: kernels/cpu. PLAIN: the oracle itself, slow and right everywhere."""
+    """CPU: kernels/cpu. TRITON: kernels/gpu. PLAIN: the oracle itself, slow and right everywhere."""
 
     CPU = "cpu"
+    TRITON = "triton"
     PLAIN = "plain"
 
 
@@ -27,11 +32,20 @@ class NoNativeOperators(RuntimeError):
 
 
 _chosen = Kernels.AUTO
+_is_interpreted = False
 
 
 def backend(tensor: Tensor) -> Backend:
     """Where operators on `tensor` run."""
-    return Backend.CPU if tensor.device.type == "cpu" else Backend.PLAIN
+    if tensor.device.type == "cpu":
+        return Backend.TRITON if _is_interpreted else Backend.CPU
+    return Backend.TRITON if tensor.device.type == "cuda" and has_triton() else Backend.PLAIN
+
+
+@cache
+def has_triton() -> bool:
+    """Whether triton is installed. It is imported with the first operator that runs on a GPU, never on a CPU."""
+    return find_spec("triton") is not None
 
 
 def choose(kernels: Kernels) -> str:
@@ -47,3 +61,17 @@ def choose(kernels: Kernels) -> str:
 def native() -> Native | None:
     """The native operators when this process uses them."""
     return None if _chosen is Kernels.TORCH else load().native
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Inside, operators on CPU tensors are the GPU's, in Triton's interpreter: for tests of what is made of them.
+
+    A model that runs so is loaded so, too: weights are laid out for the operators that multiply by them.
+    """
+    global _is_interpreted  # noqa: PLW0603  # one per process, as the interpreter is
+    _is_interpreted = True
+    try:
+        yield
+    finally:
+        _is_interpreted = False

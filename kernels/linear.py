@@ -6,6 +6,7 @@ Bound by bytes of the weight up to some tens of rows, by FLOPs above.
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional
 
 from kernels import reference
 from kernels.activation import gate_and_multiply
@@ -76,6 +77,8 @@ def _prepare_torch(weight_OC: Tensor, bias_O: Tensor | None) -> TorchWeight:
 def _multiply_torch(x_TC: Tensor, layout: TorchWeight) -> Tensor:
     if layout.is_packed:
         return packed_linear.linear(x_TC, layout.weight, layout.bias_O)
+    if backend(x_TC) is Backend.TRITON:
+        return functional.linear(x_TC, layout.weight, layout.bias_O)
     if backend(x_TC) is Backend.CPU:
         return packed_linear.linear_unpacked(x_TC, layout.weight, layout.bias_O)
     return reference.linear(x_TC, layout.weight, layout.bias_O)

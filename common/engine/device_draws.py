@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.core.shaping import Shaping
 from common.core.step import Sample
-from common.engine.noise import WORD, noise_key
+from common.engine.noise import noise_key, signed
 from kernels.sampling import Draws, Edits, TokenLists
 
 MASK_BITS = 32
@@ -26,7 +26,7 @@ def draws_on_device(samples: Sequence[Sample], rows: Sequence[int], vocab: int, 
     min_ps = [each.min_p if is_on else 0.0 for each, is_on in zip(own, random, strict=True)]
     top_ks = [each.top_k if is_on else 0 for each, is_on in zip(own, random, strict=True)]
     top_ps = [each.top_p if is_on else 1.0 for each, is_on in zip(own, random, strict=True)]
-    keys = [_signed(noise_key(sample.seed, sample.position)) for sample in samples]
+    keys = [signed(noise_key(sample.seed, sample.position)) for sample in samples]
     temperatures = [each.temperature if is_on else 1.0 for each, is_on in zip(own, random, strict=True)]
     return Draws(
         rows_S=torch.tensor(rows, dtype=torch.int64).to(device),
@@ -116,8 +116,3 @@ def _joined_biases(shapings: Sequence[Shaping]) -> Tensor:
 
 def _doubles(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).to(device)
-
-
-def _signed(word: int) -> int:
-    """The int64 with the same bits as an unsigned word."""
-    return word - WORD if word >= WORD // 2 else word

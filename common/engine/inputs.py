@@ -49,4 +49,6 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
             [row.pages for row in rows], [row.start for row in rows], [len(row.tokens) for row in rows], kv_PL2KSD
         ),
         wanted_R=torch.tensor(wanted, dtype=torch.int64, device=device),
+        num_positions=max(row.end for row in rows),
+        ids=range(min(tokens), max(tokens) + 1),
     )

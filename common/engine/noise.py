@@ -35,3 +35,8 @@ def noise_key(seed: int, position: int) -> NoiseKey:
 def noise_word(key: NoiseKey, token: int) -> int:
     """The noise of one token in one draw, 64 bits."""
     return mix((key + (token + 1) * GAMMA) % WORD)
+
+
+def signed(word: int) -> int:
+    """The int64 with the same bits as an unsigned word: what a tensor holds."""
+    return word - WORD if word >= WORD // 2 else word

@@ -19,8 +19,11 @@ from torch import Tensor
 from common.core.ids import TokenId
 from common.core.request import TokenSampling
 from common.core.step import Sample
-from common.engine.noise import GAMMA, MIX_FIRST, MIX_SECOND, WORD, noise_key
+from common.engine.device_draws import draws_on_device
+from common.engine.noise import GAMMA, MIX_FIRST, MIX_SECOND, noise_key, signed
 from common.engine.shaper import shape_logits
+from kernels import sampling
+from kernels.dispatch import Backend, backend
 
 CANDIDATES = (256, 4096)
 """How many of the likeliest tokens are looked at, one count after the other, before all: the first holds 95 % of the
@@ -33,6 +36,9 @@ BLOCK_ELEMENTS = (
 
 def draw_tokens(logits_SV: Tensor, samples: Sequence[Sample]) -> list[TokenId]:
     """One token per sample from its own row of fp32 logits. The rows are not changed."""
+    if backend(logits_SV) is Backend.TRITON:
+        draws = draws_on_device(samples, range(len(samples)), logits_SV.shape[1], logits_SV.device)
+        return [TokenId(token) for token in sampling.draw_tokens(logits_SV, draws).tolist()]
     logits_SV = shape_logits(logits_SV, samples)
     drawn = logits_SV.argmax(dim=-1)
     random_rows = [row for row, sample in enumerate(samples) if not sample.sampling.is_greedy]
@@ -45,9 +51,9 @@ def draw_tokens(logits_SV: Tensor, samples: Sequence[Sample]) -> list[TokenId]:
 
 def noise_words(keys_S: Tensor, tokens_SN: Tensor) -> Tensor:
     """noise_word of common/engine/noise for every sample and token: int64 bit patterns of the unsigned words."""
-    state = keys_S[:, None] + (tokens_SN + 1) * _signed(GAMMA)
-    state = (state ^ _shift_right(state, 30)) * _signed(MIX_FIRST)
-    state = (state ^ _shift_right(state, 27)) * _signed(MIX_SECOND)
+    state = keys_S[:, None] + (tokens_SN + 1) * signed(GAMMA)
+    state = (state ^ _shift_right(state, 30)) * signed(MIX_FIRST)
+    state = (state ^ _shift_right(state, 27)) * signed(MIX_SECOND)
     return state ^ _shift_right(state, 31)
 
 
@@ -104,7 +110,7 @@ def _draw_random(logits_SV: Tensor, samples: Sequence[Sample]) -> Tensor:
     """Tokens of samples with a temperature: first among the likeliest candidates, then, where needed, among all."""
     device = logits_SV.device
     temperatures_S = torch.tensor([sample.sampling.temperature for sample in samples], device=device)
-    keys_S = torch.tensor([_signed(noise_key(sample.seed, sample.position)) for sample in samples], device=device)
+    keys_S = torch.tensor([signed(noise_key(sample.seed, sample.position)) for sample in samples], device=device)
     cuts = Cuts.of([sample.sampling for sample in samples], device)
     scaled_SV = logits_SV / temperatures_S[:, None]
     totals_S = scaled_SV.logsumexp(dim=1)
@@ -137,8 +143,3 @@ def _largest_noisy(values_SN: Tensor, tokens_SN: Tensor, keys_S: Tensor) -> Tens
 def _shift_right(words: Tensor, count: int) -> Tensor:
     """Logical shift: torch's own copies the sign."""
     return (words >> count) & ((1 << (64 - count)) - 1)
-
-
-def _signed(word: int) -> int:
-    """The int64 with the same bits as an unsigned word."""
-    return word - WORD if word >= WORD // 2 else word

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from common.core.ids import TokenId
 from common.core.logprobs import TokenLogprobs
+from kernels import sampling
+from kernels.dispatch import Backend, backend
+from kernels.sampling import Scores
 
 BLOCK_ELEMENTS = 2**20
 """Chosen: rows times vocabulary at once, so that a long prompt's scores need a few megabytes beside its logits."""
@@ -18,6 +21,8 @@ BLOCK_ELEMENTS = 2**20
 
 def score_tokens(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
     """One for each row: how likely its token was, and its `num_top` likeliest. `logits_NV` are finite."""
+    if backend(logits_NV) is Backend.TRITON:
+        return _score_on_device(logits_NV, tokens, num_top)
     block = max(1, BLOCK_ELEMENTS // logits_NV.shape[1])
     scores: list[TokenLogprobs] = []
     for first in range(0, len(tokens), block):
@@ -26,15 +31,29 @@ def score_tokens(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence
     return scores
 
 
+def _score_on_device(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
+    rows_N = torch.arange(len(tokens), device=logits_NV.device)
+    tokens_N = torch.tensor(tokens, dtype=torch.int64).to(logits_NV.device)
+    return _told(sampling.score_tokens(logits_NV, rows_N, tokens_N, max(num_top)), num_top)
+
+
 def _score_block(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
     # A negative zero would sort below zero in `_likeliest`; adding zero removes the sign.
     logprobs_NV = logits_NV.log_softmax(dim=1) + 0.0
     own_N1 = logprobs_NV.gather(1, torch.tensor(tokens, device=logits_NV.device)[:, None])
-    ranks = ((logprobs_NV > own_N1).sum(dim=1) + 1).tolist()
-    own = own_N1[:, 0].tolist()
-    widest = min(max(num_top), logits_NV.shape[1])
-    ids_NK = _likeliest(logprobs_NV, widest)
-    ids, values = ids_NK.tolist(), logprobs_NV.gather(1, ids_NK).tolist()
+    ids_NK = _likeliest(logprobs_NV, min(max(num_top), logits_NV.shape[1]))
+    scores = Scores(
+        logprobs_N=own_N1[:, 0],
+        ranks_N=(logprobs_NV > own_N1).sum(dim=1) + 1,
+        likeliest_NK=ids_NK,
+        likeliest_logprobs_NK=logprobs_NV.gather(1, ids_NK),
+    )
+    return _told(scores, num_top)
+
+
+def _told(scores: Scores, num_top: Sequence[int]) -> list[TokenLogprobs]:
+    own, ranks = scores.logprobs_N.tolist(), scores.ranks_N.tolist()
+    ids, values = scores.likeliest_NK.tolist(), scores.likeliest_logprobs_NK.tolist()
     return [
         TokenLogprobs(
             logprob=own[row], rank=ranks[row], top_ids=tuple(ids[row][:count]), top_logprobs=tuple(values[row][:count])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.model.dense_stack import dense_stack
+from common.model.fused_layers import FusedStep, run_layers
 from common.model.layer_weights import LayerReader, LayerWeights, ReadTensor
 from common.model.layers import StepTensors, run_layer
 from common.model.ragged import RaggedTokens
@@ -17,9 +18,11 @@ from common.model.spec import ModelSpec
 from common.model.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from kernels.cpu.gather import Workspace
 from kernels.cpu.native_attention import NativeRows
+from kernels.dispatch import Backend, backend
 from kernels.kv_store import slot_rows
 from kernels.linear import linear, prepare
 from kernels.norm import rms_norm
+from kernels.rotary_store import Slots
 
 
 class Decoder:
@@ -52,12 +55,17 @@ class Decoder:
     def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
         """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots.
 
-        Raises IndexError for a token outside the vocabulary or a position outside the context (on the CPU).
+        Raises IndexError for a token outside the vocabulary or a position outside the context.
         """
+        # Native code and kernels read tables unasked.
+        if tokens.num_positions > self.max_context:
+            raise IndexError(f"position {tokens.num_positions - 1} of a context of {self.max_context}")
+        if tokens.ids.start < 0 or tokens.ids.stop > len(self._embedding_VC):
+            raise IndexError(f"ids {tokens.ids.start} to {tokens.ids.stop - 1} of {len(self._embedding_VC)}")
         x_TC = self._embed(tokens.tokens_T)
+        if backend(x_TC) is Backend.TRITON:
+            return self._forward_fused(x_TC, tokens, kv_PL2KSD)
         stack = self._stack
-        if int(tokens.positions_T.max()) >= self.max_context:  # native code reads the tables of rotations unasked
-            raise IndexError(f"position {int(tokens.positions_T.max())} of a context of {self.max_context}")
         if stack is not None and isinstance(tokens.rows, NativeRows) and stack.can_run(kv_PL2KSD):
             stack.run_(x_TC, kv_PL2KSD, tokens.rows)
             return self._bend(stack.logits(x_TC, tokens.wanted_R))
@@ -66,18 +74,33 @@ class Decoder:
         normal_RC = rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon)
         return self._bend(linear(normal_RC, self._head, is_wide=True))
 
+    def _forward_fused(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
+        """Nothing here waits for the device."""
+        slots = Slots(pages_T=tokens.pages_T, offsets_T=tokens.positions_T % kv_PL2KSD.shape[4])
+        step = FusedStep(
+            rows=tokens.rows,
+            slots=slots,
+            rotations=self._turned(tokens.positions_T),
+            kv_PL2KSD=kv_PL2KSD,
+            workspace=self._workspace,
+        )
+        stream = run_layers(self.spec, self._layers, x_TC, step)
+        stream.keep_rows(tokens.wanted_R)
+        return self._bend(linear(stream.normal(self._final_norm_C), self._head, is_wide=True))
+
+    def _turned(self, positions_T: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """cos_TE and sin_TE of each rope."""
+        return tuple(
+            (torch.index_select(cos_PE, 0, positions_T), torch.index_select(sin_PE, 0, positions_T))
+            for cos_PE, sin_PE in self._rotations
+        )
+
     def _run_layers(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
         """The residual stream after all layers."""
         step = StepTensors(
             tokens=tokens,
             slot_rows_2TK=slot_rows(kv_PL2KSD, tokens.pages_T, tokens.positions_T % kv_PL2KSD.shape[4]),
-            rotations=tuple(
-                (
-                    torch.index_select(cos_PE, 0, tokens.positions_T),
-                    torch.index_select(sin_PE, 0, tokens.positions_T),
-                )
-                for cos_PE, sin_PE in self._rotations
-            ),
+            rotations=self._turned(tokens.positions_T),
             kv_PL2KSD=kv_PL2KSD,
             workspace=self._workspace,
         )

@@ -45,7 +45,7 @@ def run_layer(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, 
     network, experts = weights.network, spec.layers[layer].experts
     if isinstance(network, ExpertWeights):
         assert experts is not None
-        return _add(spec, _run_experts(normal_TC, network, experts), weights.mlp_output_norm_C, x_TC)
+        return _add(spec, run_experts(normal_TC, network, experts), weights.mlp_output_norm_C, x_TC)
     return _project(spec, linear(normal_TC, network.gate_up), network.down, weights.mlp_output_norm_C, x_TC)
 
 
@@ -65,7 +65,7 @@ def _attend(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, st
     return attention(q_THD, step.kv_PL2KSD, layer, rows, step.workspace, form).flatten(1)
 
 
-def _run_experts(x_TC: Tensor, weights: ExpertWeights, experts: ExpertsSpec) -> Tensor:
+def run_experts(x_TC: Tensor, weights: ExpertWeights, experts: ExpertsSpec) -> Tensor:
     """The chosen experts, and the one that all tokens share by a share of its own, (T, C)."""
     routing = route(linear(x_TC, weights.router), experts.num_chosen, is_normalized=experts.is_normalized)
     out_TC = routed_experts(x_TC, routing, weights.networks)

@@ -12,7 +12,7 @@ class RaggedTokens:
     """T tokens: those of `rows`, one after the other.
 
     `pages_T` are the pages that take each token's keys and values. Logits are computed for the tokens at `wanted_R`
-    only.
+    only. Positions are below `num_positions`, ids in `ids`: what a device would not say before it is too late.
     """
 
     tokens_T: Tensor
@@ -20,3 +20,5 @@ class RaggedTokens:
     pages_T: Tensor
     rows: AttentionRows
     wanted_R: Tensor
+    num_positions: int
+    ids: range

@@ -3,6 +3,7 @@
 Bound by bytes: 2 J elements of a row read, J written. Grid (T, J / TILE). Legend: T tokens, J inner channels, I = 2 J.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -45,7 +46,7 @@ def gate_and_multiply(gate_up_TI: Tensor, gate: Gate) -> Tensor:
     assert width % 2 == 0, f"{width} channels have no halves"
     assert gate_up_TI.stride(1) == 1, f"channels are {gate_up_TI.stride(1)} apart"
     num_inner = width // 2
-    out_TJ = gate_up_TI.new_empty(num_tokens, num_inner)
+    out_TJ = torch.empty((num_tokens, num_inner), dtype=gate_up_TI.dtype, device=gate_up_TI.device)
     if num_tokens:
         gate_kernel[(num_tokens, triton.cdiv(num_inner, TILE))](
             gate_up_TI, out_TJ, num_inner, gate_up_TI.stride(0), GATE=GATES[gate], TILE=TILE

@@ -13,8 +13,6 @@ Legend: T tokens, X = H + 2 K heads of the projection, H query heads, K key-valu
 P pages, L layers, 2 key and value, S slots per page, W elements of a vector with its scale.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from kernels.gpu.specimen import Specimen
 from kernels.quantized_pages import channels, is_quantized
+from kernels.rotary_store import HeadNorm, Slots
 
 TILE = 1024
 """Numbers of one half of the heads that a program holds: 8 a thread."""
@@ -135,28 +134,17 @@ def rotary_store_kernel(
         tl.store(kv + place + other, rest.to(kv.dtype.element_ty), mask=is_other & (head >= H))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeadNorm:
-    """The norm of every query and key head: `weight_GD` has a row for each of the G = H + K."""
-
-    weight_GD: Tensor
-    epsilon: float
-
-
 def rotary_store(
     qkv_TXD: Tensor,
     kv_PL2KSW: Tensor,
     layer: int,
-    pages_T: Tensor,
-    offsets_T: Tensor,
+    slots: Slots,
     *,
     rotation: tuple[Tensor, Tensor] | None = None,
     norm: HeadNorm | None = None,
 ) -> Tensor:
-    """q_THD, a view of `qkv_TXD`, which is written to; keys and values lie in slot `offsets_T` of `pages_T`, int64.
-
-    `rotation` is cos_TE and sin_TE. Tokens may be strided, their heads lie end to end.
-    """
+    """See kernels/rotary_store."""
+    pages_T, offsets_T = slots.pages_T, slots.offsets_T
     num_tokens, num_all, dim = qkv_TXD.shape
     _, num_layers, _, num_kv, num_slots, _ = kv_PL2KSW.shape
     num_heads, pairs = num_all - 2 * num_kv, dim // 2 if rotation is None else rotation[0].shape[1]

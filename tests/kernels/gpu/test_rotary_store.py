@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from kernels import reference
-from kernels.gpu.rotary_store import HeadNorm, rotary_store
+from kernels.gpu.rotary_store import rotary_store
 from kernels.kv_store import kv_store, slot_rows
 from kernels.quantized_pages import SCALE_BYTES
+from kernels.rotary_store import HeadNorm, Slots
 from tests.kernels.gpu.closeness import TYPES, assert_close
 
 PAGES, OFFSETS = [4, 4, 1, 1, 0, 3, 3], [14, 15, 0, 1, 7, 3, 2]
@@ -46,7 +47,7 @@ def test_keys_and_values_lie_in_their_slots_and_queries_are_turned(
     expected_kv = kv.clone()
     pages, offsets = torch.tensor(PAGES, device=device), torch.tensor(OFFSETS, device=device)
     norm = None if weight is None else HeadNorm(weight_GD=weight, epsilon=EPSILON)
-    q_THD = rotary_store(qkv, kv, 1, pages, offsets, rotation=rotation, norm=norm)
+    q_THD = rotary_store(qkv, kv, 1, Slots(pages_T=pages, offsets_T=offsets), rotation=rotation, norm=norm)
     k_TKD, v_TKD = expected[:, num_heads:-num_kv], expected[:, -num_kv:]
     reference.kv_store(expected_kv, 1, pages, offsets, k_TKD, v_TKD)
     assert_close(q_THD, expected[:, :num_heads])
@@ -59,7 +60,7 @@ def test_without_norm_and_rotation_queries_stay_and_keys_are_copied(device: torc
     before = qkv.clone()
     kv = torch.zeros(5, 2, 2, 1, 16, 16, device=device)
     pages, offsets = torch.tensor(PAGES, device=device), torch.tensor(OFFSETS, device=device)
-    assert torch.equal(rotary_store(qkv, kv, 0, pages, offsets), before[:, :4])
+    assert torch.equal(rotary_store(qkv, kv, 0, Slots(pages_T=pages, offsets_T=offsets)), before[:, :4])
     assert torch.equal(kv[pages, 0, 0, 0, offsets], before[:, 4])
     assert torch.equal(kv[pages, 0, 1, 0, offsets], before[:, 5])
 
@@ -71,7 +72,7 @@ def test_a_value_that_is_not_finite_stays_in_its_channel(device: torch.device) -
     kv = torch.zeros(5, 1, 2, 1, 16, 16, device=device)
     angles = torch.rand(7, 8, device=device)
     pages, offsets = torch.tensor(PAGES, device=device), torch.tensor(OFFSETS, device=device)
-    rotary_store(qkv, kv, 0, pages, offsets, rotation=(angles.cos(), angles.sin()))
+    rotary_store(qkv, kv, 0, Slots(pages_T=pages, offsets_T=offsets), rotation=(angles.cos(), angles.sin()))
     assert kv.isnan().nonzero().tolist() == [[PAGES[2], 0, 1, 0, OFFSETS[2], 3]]
 
 
@@ -88,5 +89,5 @@ def test_eight_bit_pages_have_the_bytes_that_the_cpu_writes(dim: int, dtype: tor
     pages, offsets = torch.tensor(PAGES), torch.tensor(OFFSETS)
     kv_store(expected_kv, 2, slot_rows(expected_kv, pages, offsets), qkv[:, 4:6], qkv[:, 6:])
     stored = kv.to(device)
-    rotary_store(qkv.to(device), stored, 2, pages.to(device), offsets.to(device))
+    rotary_store(qkv.to(device), stored, 2, Slots(pages_T=pages.to(device), offsets_T=offsets.to(device)))
     assert torch.equal(stored.cpu(), expected_kv)
