@@ -13,15 +13,16 @@ class GrammarRule:
     takes 20 to 40 microseconds.
     """
 
-    __slots__ = ("_mask", "_matcher")
+    __slots__ = ("_is_over", "_mask", "_matcher")
 
     def __init__(self, matcher: LLMatcher, mask: bytes | None = None) -> None:
         self._matcher = matcher
         self._mask = mask
+        self._is_over: bool = matcher.is_stopped() and not matcher.is_error()
 
     @property
     def is_over(self) -> bool:
-        return self._matcher.is_stopped() and not self._matcher.is_error()
+        return self._is_over
 
     def mask(self) -> bytes:
         if self._mask is None:
@@ -33,9 +34,11 @@ class GrammarRule:
 
     def accept(self, token: TokenId) -> bool:
         self._mask = None
-        if self._matcher.is_error() or (self._matcher.is_stopped() and not self._may_end_with(token)):
+        if self._is_over and not self._may_end_with(token):
             return False
-        return self._matcher.consume_token(token) and not self._matcher.is_error()
+        is_fine = self._matcher.consume_token(token)  # false for ever after an error
+        self._is_over = is_fine and self._matcher.is_stopped()
+        return is_fine
 
     def _may_end_with(self, token: TokenId) -> bool:
         """A grammar that is over takes the end of sequence and nothing else."""
