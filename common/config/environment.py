@@ -9,6 +9,12 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)
 
 
+def set_defaults(values: Mapping[str, str]) -> None:
+    """For libraries that read the environment and nothing else. What is set already stays."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child process: this one's, with `extra` on top."""
     return {**os.environ, **extra}

@@ -69,6 +69,8 @@ class ChannelFactory(Protocol):
     """
 
     name: str
+    max_pairs: int | None
+    """Open pairs in one direction, where each costs so much that the room's own limit is too high; None elsewhere."""
 
     def misfit(self, there: HostFacts | None) -> str:
         """Why this channel cannot reach an end at `there`, readable; empty when it is worth a try."""

@@ -71,7 +71,7 @@ class InletTable:
         if current is not None and current.pair == pair and not current.is_closed:
             return current.met
         self._check_sender(pair)
-        victim = self._evicted() if current is None else self._superseded_by(pair, current)
+        victim = self._evicted(factory) if current is None else self._superseded_by(pair, current)
         _put(self._last_nonces, (pair.sender.worker, pair.sender.epoch), pair.nonce)
         met = Met(digest_key=self._mint_key(), max_run_bytes=self._max_run_bytes)
         now = self._clock.monotonic()
@@ -142,15 +142,17 @@ class InletTable:
             _put(self._superseded, (pair.sender.worker, current.pair.sender.epoch), True)
         return current
 
-    def _evicted(self) -> Inlet | None:
+    def _evicted(self, factory: ChannelFactory) -> Inlet | None:
         """Room for one more: nobody, or the least recently used inlet that no transfer needs."""
-        if len(self._inlets) < self._limits.max_links:
+        inlets, most = list(self._inlets.values()), self._limits.max_links
+        same = [inlet for inlet in inlets if inlet.pair.channel == factory.name]
+        if factory.max_pairs is not None and len(same) >= factory.max_pairs:
+            inlets, most = same, factory.max_pairs
+        if len(inlets) < most:
             return None
-        idle = [i for i in self._inlets.values() if i.pending == 0 and not self._inbound.is_fed_by(i.pair)]
+        idle = [i for i in inlets if i.pending == 0 and not self._inbound.is_fed_by(i.pair)]
         if not idle:
-            raise Refused(
-                message=f"all {self._limits.max_links} inlets are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0
-            )
+            raise Refused(message=f"all {most} inlets are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0)
         victim = min(idle, key=lambda inlet: inlet.used_at)
         del self._inlets[victim.pair.sender.worker]
         self._counters.incidents["link_evicted"] += 1

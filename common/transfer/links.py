@@ -1,6 +1,7 @@
 """The sending ends of a worker: one live link per peer incarnation, opened when first needed."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from common.core.clock import Clock
@@ -133,6 +134,7 @@ class LinkTable:
         return await self._connect(peer, last)
 
     async def _connect(self, receiver: WorkerRef, factory: ChannelFactory) -> Link:
+        await self._make_room_for(factory)
         pair = Pair(sender=self._me, receiver=receiver, nonce=self._next_nonce(), channel=factory.name)
         peer = self._peers.at(pair.receiver)
         met = None
@@ -160,13 +162,21 @@ class LinkTable:
         )
 
     async def _make_room(self) -> None:
-        if len(self._links) < self._limits.max_links:
+        await self._evict_beyond(self._limits.max_links, list(self._links.values()))
+
+    async def _make_room_for(self, factory: ChannelFactory) -> None:
+        """Some channels cost more than others."""
+        if factory.max_pairs is not None:
+            same = [link for link in self._links.values() if link.pair.channel == factory.name]
+            await self._evict_beyond(factory.max_pairs, same)
+
+    async def _evict_beyond(self, most: int, links: Sequence[Link]) -> None:
+        """Room for one more: the least recently used idle link goes. Raises Refused when all are in use."""
+        if len(links) < most:
             return
-        idle = [link for link in self._links.values() if link.users == 0]
+        idle = [link for link in links if link.users == 0]
         if not idle:
-            raise Refused(
-                message=f"all {self._limits.max_links} links are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0
-            )
+            raise Refused(message=f"all {most} links are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0)
         self._counters.incidents["link_evicted"] += 1
         await self._drop(min(idle, key=lambda link: link.used_at), "least recently used")
 

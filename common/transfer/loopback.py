@@ -45,6 +45,7 @@ class LoopbackNetwork:
     """All loopback pairs of one process; the factory of both ends. Writer: the event loop."""
 
     name = "loopback"
+    max_pairs: int | None = None
 
     def __init__(self, entropy: Entropy, faults: LoopbackFaults | None = None) -> None:
         self.faults = faults or LoopbackFaults()

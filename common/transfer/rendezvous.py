@@ -12,6 +12,10 @@ MAX_WAIT_S = 30.0
 """Chosen: above any open timeout; a longer wait is the caller's to repeat."""
 
 
+LOST = "/lost"
+"""Behind a key: set when somebody's wait for it was cut off, as the calls of a process that died are."""
+
+
 class RendezvousStore(Protocol):
     """Keys are set once or overwritten, never deleted: the store ends with its pair."""
 
@@ -46,6 +50,9 @@ class PairStore:
                 await self._changed.wait_for(lambda: self._closed or key in self._values)
         except TimeoutError:
             return self._values.get(key)
+        except asyncio.CancelledError:
+            await self._lose(key)
+            raise
         self._check_open()
         return self._values[key]
 
@@ -55,6 +62,12 @@ class PairStore:
             self._closed = True
             self._values.clear()
             self._changed.notify_all()
+
+    async def _lose(self, key: str) -> None:
+        async with self._changed:
+            if not self._closed and len(self._values) < MAX_KEYS:
+                self._values[key + LOST] = b""
+                self._changed.notify_all()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -39,7 +39,7 @@ from common.transfer.messages import HostFacts
 from common.transfer.offload import ThreadOffload
 from common.worker.engine import Engine, build_engine
 from common.worker.node import RoleSide, WorkerNode
-from common.worker.outside import Outside
+from common.worker.outside import Outside, die
 
 Event = TypeVar("Event")
 VERSION = "0.1.0"
@@ -169,6 +169,8 @@ def _channels(config: Config, entropy: Entropy) -> ChannelMenu:
             return ChannelMenu(_same_host(config, host, entropy), host=host)
         case "gloo":
             return ChannelMenu(_gloo(config), host=host)
+        case "nccl":
+            return ChannelMenu(_nccl(config), host=host)
         case _:
             raise StartupError(message=f"transfer.channel {wanted} stays within one process: use auto")
 
@@ -177,6 +179,14 @@ def _gloo(config: Config) -> ChannelFactory:
     from common.transfer.gloo import GlooFactory
 
     return GlooFactory(config.transfer.host)
+
+
+def _nccl(config: Config) -> ChannelFactory:
+    """Raises StartupError where there is no GPU, or a torch without NCCL."""
+    from common.transfer.nccl import NcclFactory
+    from common.transfer.nccl_group import NcclMaker
+
+    return NcclFactory(NcclMaker(device=0), max_pairs=config.transfer.max_communicators, die=die)
 
 
 def _same_host(config: Config, host: HostFacts | None, entropy: Entropy) -> ChannelFactory:

@@ -22,7 +22,8 @@ NAMES = ("prefill-0", "decode-0")
 LISTEN = {name: stable_port() for name in NAMES}
 ADVERTISED = {name: stable_port() for name in NAMES}
 HOUSE = {
-    "settings": SLOW_SIM,
+    # What can be damaged on its way: shared memory passes no switch.
+    "settings": (*SLOW_SIM, "transfer.channel=gloo"),
     "of_process": {
         name: (f"listen.port={LISTEN[name]}", f"listen.advertise=127.0.0.1:{ADVERTISED[name]}") for name in NAMES
     },

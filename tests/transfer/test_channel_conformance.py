@@ -1,4 +1,6 @@
-"""What every channel promises, checked on each of them: gloo with real sockets, shared memory, loopback in memory."""
+"""What every channel promises, checked on each of them: gloo with real sockets, shared memory,
+NCCL over faked communicators, loopback in memory.
+"""
 
 import asyncio
 import os
@@ -20,6 +22,7 @@ from common.transfer.loopback import LoopbackNetwork
 from common.transfer.messages import Pair
 from common.transfer.rendezvous import PairStore
 from common.transfer.same_host.factory import SameHostFactory
+from tests.transfer.fake_nccl import fake_factory
 
 torch.set_num_threads(1)
 
@@ -27,13 +30,15 @@ NOTICED_S = 2.0
 """A failure on either side reaches the other within this."""
 
 
-@pytest.fixture(params=["gloo", "same_host", "loopback"])
+@pytest.fixture(params=["gloo", "same_host", "nccl", "loopback"])
 def factory(request: pytest.FixtureRequest) -> ChannelFactory:
     match request.param:
         case "gloo":
             return GlooFactory()
         case "same_host":
             return shared_memory()
+        case "nccl":  # its bookkeeping: NCCL itself needs a GPU
+            return fake_factory()
         case _:
             return LoopbackNetwork(SeededEntropy(1))
 

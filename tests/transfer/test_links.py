@@ -44,7 +44,7 @@ async def test_an_opening_that_nobody_waited_for_does_not_fail_the_next() -> Non
             ME,
             meet=Meet(layout=LAYOUT, scheme=scheme_fingerprint()),
             peers=peers,  # type: ignore[arg-type]
-            channels=ChannelMenu(type("Factory", (), {"name": "none"})()),
+            channels=ChannelMenu(type("Factory", (), {"name": "none", "max_pairs": None})()),
             limits=TransferLimits(),
             counters=counters,
             scope=scope,

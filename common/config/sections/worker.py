@@ -173,8 +173,8 @@ class TransferSection:
         "auto",
         owner="common/transfer",
         reason="auto: for each pair of workers the best that both can open, shared memory on one host, else gloo; "
-        "a name takes that one or fails; loopback stays in one process and is for tests",
-        choices=("auto", "same_host", "gloo", "loopback"),
+        "a name takes that one or fails; nccl needs GPUs and was not run yet; loopback is for tests in one process",
+        choices=("auto", "same_host", "nccl", "gloo", "loopback"),
     )
     host: str = knob(
         "127.0.0.1",
@@ -206,6 +206,14 @@ class TransferSection:
         reason="ceiling of one run: large enough that per-frame costs vanish, small enough to overlap with compute",
         minimum=4096,
         maximum=1024 * MIB,
+    )
+    max_communicators: int = knob(
+        16,
+        owner="common/transfer",
+        unit="pairs per direction",
+        reason="an NCCL communicator takes 50 to 100 MB of device memory; the least recently used is closed",
+        minimum=1,
+        maximum=1024,
     )
     ring_slots: int = knob(
         4,

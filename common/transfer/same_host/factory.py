@@ -39,6 +39,7 @@ class SameHostFactory:
     """Rings of `num_slots` times `slot_bytes` are made at the receiver; a sender brings nothing."""
 
     name = "same_host"
+    max_pairs: int | None = None
 
     def __init__(self, host: HostFacts, *, num_slots: int, slot_bytes: int, entropy: Entropy) -> None:
         self._host = host

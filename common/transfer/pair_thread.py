@@ -1,0 +1,116 @@
+"""The thread of one pair, for channels whose calls block.
+
+             event loop                      pair thread
+open     --- start ------------------------> build the group; its store calls come back to the event loop
+send     --- put in the queue -------------> the group's blocking call
+close    --- put in the queue -------------> drop the group: sockets closed, the peer's calls fail; end
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from common.core.errors import Reason, TransferFailed
+from common.transfer.messages import Pair
+
+Group = TypeVar("Group")
+
+MAX_QUEUED = 64
+"""Chosen: a pair has one frame in the air, rarely a second one waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call(Generic[Group]):
+    """One call of the channel, as the thread sees it."""
+
+    work: Callable[[Group], None]
+    done: "asyncio.Future[None]"
+
+
+class PairThread(Generic[Group]):
+    """Owns one group from its making to its end. The first call that fails is the last: the rest fail with it.
+
+    It ends at the latest when the call it is in, or the opening, reaches its own deadline. Groups and their calls fail
+    with RuntimeError, or TimeoutError while they are made, and with nothing else.
+    """
+
+    def __init__(self, name: str, pair: Pair, build: Callable[[], Group]) -> None:
+        self._pair = pair
+        self._build = build
+        self._calls: queue.Queue[_Call[Group] | None] = queue.Queue(maxsize=MAX_QUEUED + 1)
+        self._loop = asyncio.get_running_loop()
+        self.group: Group | None = None
+        """Once `opened`, until the thread ends: for what another thread may do to it, which is little."""
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        # Daemon: a process that is told to exit does not wait for a peer's deadline.
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, work: Callable[[Group], None], done: "asyncio.Future[None]") -> None:
+        """Raises RuntimeError when the thread is over or too many calls wait."""
+        if self.ended.done() or self._calls.qsize() >= MAX_QUEUED:
+            raise RuntimeError("the pair thread is over" if self.ended.done() else f"{MAX_QUEUED} calls wait")
+        self._calls.put_nowait(_Call(work, done))
+
+    def stop(self) -> None:
+        """End after the call that is running. Idempotent."""
+        if not self._calls.full():
+            self._calls.put_nowait(None)
+
+    def _main(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self.group = None
+            self._post(self._finish)
+
+    def _serve(self) -> None:
+        try:
+            group = self.group = self._build()
+        except (RuntimeError, TimeoutError) as error:
+            failure = TransferFailed(
+                message=f"{self._pair} did not open: {first_line(error)}", reason=Reason.TRANSFER_TIMEOUT
+            )
+            self._post(_fail, self.opened, failure)
+            return
+        self._post(_resolve, self.opened)
+        while (call := self._calls.get()) is not None:  # bounded: ends with `close`, which posts None
+            try:
+                call.work(group)
+            except RuntimeError as error:
+                self._post(_fail, call.done, RuntimeError(first_line(error)))
+                return
+            self._post(_resolve, call.done)
+
+    def _post(self, function: Callable[..., None], *arguments: object) -> None:
+        """Back to the event loop. A loop that is closed has nobody left to tell."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _finish(self) -> None:
+        """On the event loop, after the group is gone: whoever still waits is told."""
+        while not self._calls.empty():
+            if (call := self._calls.get_nowait()) is not None:
+                _fail(call.done, RuntimeError("the pair broke before this call"))
+        _resolve(self.ended)
+
+
+def first_line(error: BaseException) -> str:
+    """What an outside library says, without its stack."""
+    return str(error).partition("\n")[0][:200]
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: "asyncio.Future[None]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
