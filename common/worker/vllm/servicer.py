@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from smg_grpc_proto.generated import common_pb2 as common
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
+PROTOCOL = "baton.v1"
 SERVICE_NAME = "vllm.grpc.engine.VllmEngine"
 PROGRESS_S = 1.0
 """Chosen: a gateway was seen to give up a prefill worker that is silent for three seconds."""
@@ -131,7 +133,7 @@ class VllmServicer(pb_grpc.VllmEngineServicer):  # type: ignore[misc]  # the pac
             kv_cache_dtype=layout.dtype,
             block_size=layout.page_size,
             model_dtype=layout.dtype,
-            pairing_protocol=f"baton.v1/{layout.fingerprint().hex()[:16]}",
+            pairing_protocol=f"{PROTOCOL}/{layout.fingerprint().hex()[:16]}",
             max_num_seqs=load.max_sequences,
         )
 
@@ -148,8 +150,10 @@ class VllmServicer(pb_grpc.VllmEngineServicer):  # type: ignore[misc]  # the pac
             gen_throughput=load.tokens_per_second,
             max_running_requests=load.max_sequences,
             num_waiting_uncached_tokens=load.waiting_tokens,
+            utilization=load.running_sequences / load.max_sequences if load.max_sequences else 0.0,
         )
-        return pb.GetLoadsResponse(dp_rank_count=1, loads=[told])
+        now = datetime.fromtimestamp(self._clock.wall(), UTC).isoformat()
+        return pb.GetLoadsResponse(timestamp=now, version=PROTOCOL, dp_rank_count=1, loads=[told])
 
     async def GetTokenizer(
         self, request: common.GetTokenizerRequest, context: "Context"

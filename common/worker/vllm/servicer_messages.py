@@ -6,7 +6,7 @@ from smg_grpc_proto.generated import vllm_engine_pb2 as pb
 
 from common.core.ids import TokenId
 from common.core.logprobs import TokenLogprobs
-from common.core.request import FinishReason
+from common.core.request import FinishReason, TokenSampling
 from common.rpc.convert.fields import require
 from common.rpc.convert.sampling import sampling_from_wire
 from common.worker.vllm.asked import Asked, ModelCard
@@ -41,17 +41,26 @@ def asked_from_wire(message: pb.GenerateRequest, card: ModelCard, sealer: Sealer
     if is_prefill:
         require(params.max_tokens == 1, f"{P}.max_tokens", "a prefill worker draws one token: 1")
     require(len(params.stop) <= MAX_STOPS, f"{P}.stop", f"at most {MAX_STOPS}")
+    sampling = sampling_from_wire(_sampling(params, room=card.max_context - len(prompt)))
     has_pages = message.HasField("kv_transfer_params_json") and not is_prefill
+    handover = sealer.read(message.kv_transfer_params_json) if has_pages else None
     return Asked(
         name=message.request_id,
         prompt=tuple(map(TokenId, prompt)),
-        sampling=sampling_from_wire(_sampling(params, room=card.max_context - len(prompt))),
+        sampling=sampling,
         num_choices=num_choices,
         seed=params.seed if params.HasField("seed") else None,
         streams=message.stream,
         stops=tuple(stop for stop in params.stop if stop),
-        handover=sealer.read(message.kv_transfer_params_json) if has_pages else None,
+        handover=None if _would_draw_otherwise(sampling) else handover,
     )
+
+
+def _would_draw_otherwise(sampling: TokenSampling) -> bool:
+    """Whether index 0 may not be what the prefill leg drew: a gateway leaves these fields out there. Then decode reads
+    the prompt itself, which costs time and is right; the pages that were kept go with their lease."""
+    may_end = not sampling.ignore_eos or bool(sampling.stop_token_ids)
+    return bool(sampling.logit_bias) or (sampling.min_tokens > 0 and may_end)
 
 
 def _check_unserved(message: pb.GenerateRequest) -> None:

@@ -126,3 +126,24 @@ def emitted(index: int, token: int, *, finish: FinishReason | None = None) -> To
         stop_token=TokenId(token) if finish is FinishReason.STOP else None,
         logprobs=(TokenLogprobs(logprob=-0.5, rank=1),),
     )
+
+
+@pytest.mark.parametrize(
+    ("sampling", "is_used"),
+    [
+        ({}, True),
+        ({"ignore_eos": True, "min_tokens": 9}, True),
+        ({"stop_token_ids": [7]}, True),
+        ({"min_tokens": 1}, False),
+        ({"ignore_eos": True, "min_tokens": 1, "stop_token_ids": [7]}, False),
+        ({"logit_bias": {4: -100.0}}, False),
+    ],
+)
+def test_pages_whose_first_token_was_drawn_by_other_rules_are_not_taken(
+    sampling: dict[str, Any], is_used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway was seen to send these fields to decode alone."""
+    handed = object()
+    monkeypatch.setattr(Sealer, "read", lambda self, text: handed)
+    asked = ask(request={"kv_transfer_params_json": "{}"}, max_tokens=20, **sampling)
+    assert (asked.handover is handed) is is_used
