@@ -13,17 +13,15 @@ Legend: N pages that move, P pages, B bytes of a page, W words of 4 bytes, L lay
 S slots per page, V elements of a vector with its scale, T tokens.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from kernels.gpu.specimen import Specimen
+from kernels.page_move import WORD_BYTES, MoveKeys, PageSpan, signed
 from kernels.quantized_pages import channels, is_quantized
 
-WORD_BYTES = 4
 TILE = 2048
 """Words of a page that a program moves at once: four loads of 16 bytes a thread."""
 
@@ -113,45 +111,10 @@ def reshape_kernel(
         tl.store(destination + target + destination_slots * WORDS + place, scale, mask=is_row)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MoveKeys:
-    """The keys of one pair of workers, on the device: k[0], and k[1] to k[W] as int64 bit patterns."""
-
-    position: int
-    words_W: Tensor
-
-
-def gather_pages(
-    pages_PB: Tensor, pages_N: Tensor, staging_NB: Tensor, keys: MoveKeys | None = None, *, first_index: int = 0
-) -> Tensor | None:
-    """Copy pages into contiguous staging. digests_N, int64 bit patterns, where there are keys.
-
-    `pages_PB` and `staging_NB` are contiguous bytes, `pages_N` int64; the caller vouches that the pages exist.
-    """
-    return _move(pages_PB, staging_NB, pages_N, keys, first_index, is_gather=True)
-
-
-def scatter_pages(
-    staging_NB: Tensor,
-    pages_PB: Tensor,
-    pages_N: Tensor,
-    keys: MoveKeys | None = None,
-    digests_N: Tensor | None = None,
-    *,
-    first_index: int = 0,
-) -> Tensor | None:
-    """Copy staging into pages. is_corrupt_N where there are keys: the page is not what `digests_N` says was sent.
-
-    Corrupt pages are written like others: nobody may read a page before its digest was looked at.
-    """
-    found_N = _move(staging_NB, pages_PB, pages_N, keys, first_index, is_gather=False)
-    assert (found_N is None) == (digests_N is None), "keys and digests come together"
-    return None if found_N is None or digests_N is None else found_N != digests_N
-
-
-def _move(
+def move(
     source: Tensor, destination: Tensor, pages_N: Tensor, keys: MoveKeys | None, first_index: int, *, is_gather: bool
 ) -> Tensor | None:
+    """Copy between pages and staging, both bytes; digests_N of what was copied where there are keys."""
     page_bytes, num_pages = source.shape[1], len(pages_N)
     assert source.dtype is destination.dtype is torch.uint8
     assert pages_N.dtype is torch.int64
@@ -165,7 +128,7 @@ def _move(
     digests_N = pages_N  # any pointer: nobody follows it
     if keys is not None:
         indexes_N = torch.arange(first_index + 1, first_index + 1 + num_pages, device=pages_N.device)
-        digests_N = indexes_N * _signed(keys.position)
+        digests_N = indexes_N * signed(keys.position)
     if num_pages:
         move_kernel[(triton.cdiv(num_words, TILE), triton.cdiv(num_pages, PAGES))](
             source.view(torch.int32),
@@ -185,33 +148,14 @@ def _move(
     return None if keys is None else digests_N
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PageSpan:
-    """Where the keys and values of a context lie: `pages_N` of `kv_PL2KSV`, from its head `first_head` on.
-
-    Staging is a span as well: its pages are 0, 1, 2, ...
-    """
-
-    kv_PL2KSV: Tensor
-    pages_N: Tensor
-    first_head: int = 0
-
-
-def reshape_pages(source: PageSpan, destination: PageSpan, *, num_tokens: int, num_heads: int) -> None:
-    """Carry `num_heads` heads of the first `num_tokens` tokens to pages with other heads (another degree of tensor
-    parallelism) or other page sizes. Slots behind the last token keep what they hold.
-    """
+def reshape(source: PageSpan, destination: PageSpan, *, num_tokens: int, num_heads: int) -> None:
+    """See kernels/page_move.reshape_pages, which looked at the shapes."""
     have, want = source.kv_PL2KSV, destination.kv_PL2KSV
     dim = channels(have)
-    _, num_layers, _, source_heads, source_slots, width = have.shape
+    _, num_layers, _, source_heads, source_slots, _ = have.shape
     _, _, _, target_heads, target_slots, _ = want.shape
-    assert have.dtype is want.dtype, f"{have.dtype} to {want.dtype}"
-    assert (want.shape[1], want.shape[5]) == (num_layers, width), "layers and vectors of one kind"
     assert have.is_contiguous()
     assert want.is_contiguous()
-    assert source.first_head + num_heads <= source_heads
-    assert destination.first_head + num_heads <= target_heads
-    assert len(source.pages_N) * source_slots >= num_tokens <= len(destination.pages_N) * target_slots
     num_bytes = dim * have.element_size()
     assert num_bytes % WORD_BYTES == 0, f"a vector of {num_bytes} bytes is not whole words"
     num_words = num_bytes // WORD_BYTES
@@ -236,11 +180,6 @@ def reshape_pages(source: PageSpan, destination: PageSpan, *, num_tokens: int, n
         TOKENS=TOKENS,
         TILE=triton.next_power_of_2(num_words),
     )
-
-
-def _signed(word: int) -> int:
-    """The int64 with the same bits as an unsigned word."""
-    return word - 2**64 if word >= 2**63 else word
 
 
 def _specimens() -> tuple[Specimen, ...]:

@@ -36,7 +36,7 @@ def _integers(x, factor):
     return (scaled + 12582912.0) - 12582912.0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["layer"])
 def rotary_store_kernel(
     heads,
     norm_weight,

@@ -1,22 +1,25 @@
 """Pages that move: whole, proven by the digest of the hand-off, and into pages of another shape."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from common.kv.digest import DigestKey, digest_pages
 from kernels import reference
-from kernels.gpu.page_move import (
-    PAGES,
-    TILE,
-    WORD_BYTES,
-    MoveKeys,
-    PageSpan,
-    gather_pages,
-    reshape_pages,
-    scatter_pages,
-)
+from kernels.dispatch import interpreted
+from kernels.gpu.page_move import PAGES, TILE
+from kernels.page_move import WORD_BYTES, MoveKeys, PageSpan, gather_pages, reshape_pages, scatter_pages
 
 KEY = DigestKey(bytes(range(32)))
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["triton", "torch"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The kernels, and torch's operators, which move pages where there is no GPU."""
+    with interpreted() if request.param else nullcontext():
+        yield
 
 
 def move_keys(page_bytes: int, device: torch.device) -> MoveKeys:
