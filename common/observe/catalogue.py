@@ -301,9 +301,7 @@ ABORTS = _counter("aborts_total", "Sequences removed before they finished.", WOR
 KEPT_SEQUENCES = _counter(
     "kept_sequences_total", "Sequences whose pages were kept here for another worker to fetch.", WORKERS
 )
-DRAIN_CUTS = _counter(
-    "drain_cuts_total", "Works that were left, and given up, when a drain's time was over.", WORKERS | ROUTER
-)
+DRAIN_CUTS = _counter("drain_cuts_total", "Works that were left, and given up, when a drain's time was over.", ALL)
 DRAINING = _gauge("draining", "1 while this process refuses new work and waits for what it has.", ALL)
 POISONED = _counter("poisoned_rows_total", "Rows that drew no token: NaN or an impossible id.", WORKERS)
 

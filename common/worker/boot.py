@@ -1,7 +1,6 @@
 """From a command line to a serving worker: the same for both roles."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from common.directory.connect import connect
 from common.engine.loop import StepCore
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, standard_pages
 from common.observe.lag import LoopLag
@@ -66,13 +66,13 @@ async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> No
         announce(Announcement(name=name, phase=Phase.LOADING, detail=detail))
 
     engine = await asyncio.to_thread(build_engine, config, report)
-    await serve_worker(config, name, assembly, engine=engine, outside=outside, stop=stop_on_signals())
+    await serve_worker(config, name, assembly, engine=engine, outside=outside, farewell=Farewell().listen())
 
 
 async def serve_worker(
-    config: Config, name: str, assembly: Assembly[Event], *, engine: Engine, outside: Outside, stop: asyncio.Event
+    config: Config, name: str, assembly: Assembly[Event], *, engine: Engine, outside: Outside, farewell: Farewell
 ) -> None:
-    """Serve with an engine that is ready, until `stop`."""
+    """Serve with an engine that is ready, until the farewell is asked for."""
     metrics = Metrics(ProcessRole(assembly.role.value))
     gauges = ProcessGauges(metrics, VERSION)
     readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
@@ -91,6 +91,7 @@ async def serve_worker(
         outside=outside,
         metrics=metrics,
         readiness=readiness,
+        hurry=farewell.insisted,
     )
 
     lag = LoopLag(metrics)
@@ -115,7 +116,7 @@ async def serve_worker(
 
         with lag:
             bind = Bind(host=config.listen.host, port=port, tls=read_tls(config.cluster))
-            await node.serve(side, bind, stop=stop, on_ready=ready)
+            await node.serve(side, bind, stop=farewell.asked, on_ready=ready)
     _LOG.info("worker_stopped", worker=name)
 
 
@@ -124,15 +125,6 @@ def _tell_pages(metrics: Metrics, engine: Engine) -> None:
     metrics.set(
         catalogue.CACHE_INFO, 1, page_size=str(layout.page_size), num_pages=str(num_pages), dtype=str(layout.dtype)
     )
-
-
-def stop_on_signals() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT: drain and leave."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 def free_port(host: str) -> int:

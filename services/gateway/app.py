@@ -1,14 +1,15 @@
 """Composition root of a gateway process: configuration in, a serving process out."""
 
 import asyncio
-import signal
 from pathlib import Path
 
 from common.config.config import Config
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
 from common.core.errors import Unavailable
+from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.farewell import Farewell
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
 from common.observe.lag import LoopLag
@@ -21,6 +22,7 @@ from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from services.gateway.api import Api
 from services.gateway.credentials import Credentials, OpenDoor
+from services.gateway.leaving import Leaving
 from services.gateway.places import Places
 from services.gateway.routers import Routers
 from services.gateway.server import http_server
@@ -29,6 +31,9 @@ from services.gateway.site import make_site
 VERSION = "0.1.0"
 SEEK_S = 0.2
 """Chosen: how often a gateway that has found no router looks again; a router takes a second to start."""
+
+LAST_WORDS_S = 1.0
+"""Chosen: what is left after the drain's own grace is cut; only what is written already goes out."""
 
 _LOG = get_log("gateway")
 
@@ -40,7 +45,7 @@ async def run_gateway(config: Config, name: str) -> None:
     metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
-    stop = _stop_on_signals(name, readiness)
+    farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster)))
     api = Api(
         routers,
@@ -53,7 +58,7 @@ async def run_gateway(config: Config, name: str) -> None:
     )
     credentials = config.gateway.credentials_file
     door = Credentials.load(Path(credentials)) if credentials else OpenDoor()
-    site = make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock)
+    leaving = Leaving(make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock))
 
     def refresh() -> None:
         gauges.refresh()
@@ -63,19 +68,24 @@ async def run_gateway(config: Config, name: str) -> None:
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as health:
         with lag:
             async with http_server(
-                site,
+                leaving,
                 host=config.listen.host,
                 port=config.listen.port,
                 limits=config.gateway,
-                drain_s=config.liveness.drain_s,
+                drain_s=LAST_WORDS_S,
             ) as address:
                 readiness.meet(Condition.LISTENING)
                 seeking = asyncio.create_task(_seek(api, readiness), name="seek routers")
                 seeking.add_done_callback(
                     lambda task: None if task.cancelled() else _welcome(name, address, health.address)
                 )
-                await stop.wait()  # bounded: by a signal
+                await farewell.asked.wait()  # bounded: by a signal
                 seeking.cancel()
+                metrics.set(catalogue.DRAINING, 1)
+                liveness = config.liveness
+                if left := await leaving.drain(farewell, notice_s=liveness.drain_notice_s, grace_s=liveness.drain_s):
+                    metrics.add(catalogue.DRAIN_CUTS, left)
+                    _LOG.warning("drain_cut_short", requests=left)
     await routers.close()
     _LOG.info("gateway_stopped", gateway=name)
 
@@ -97,16 +107,6 @@ def _welcome(name: str, address: str, metrics: str) -> None:
     _LOG.info("gateway_ready", gateway=name, address=address)
 
 
-def _stop_on_signals(name: str, readiness: Readiness) -> asyncio.Event:
-    stop = asyncio.Event()
-
-    def leave() -> None:
-        if not stop.is_set():
-            readiness.drain()
-            announce(Announcement(name=name, phase=Phase.DRAINING, detail="finishing what runs"))
-            stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
-    return stop
+def _say_goodbye(name: str, readiness: Readiness) -> None:
+    readiness.drain()
+    announce(Announcement(name=name, phase=Phase.DRAINING, detail="finishing what runs"))

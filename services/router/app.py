@@ -1,7 +1,6 @@
 """Composition root of a router process: configuration in, a serving process out."""
 
 import asyncio
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from common.directory.access import RedisUser
 from common.directory.connect import connect
 from common.model.description import ModelDescription, describe
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.farewell import Farewell
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
 from common.observe.lag import LoopLag
@@ -98,7 +98,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
             async with asyncio.TaskGroup() as group:
                 welcome = group.create_task(process.welcome(), name="welcome")
                 bind = Bind(host=config.listen.host, port=config.listen.port, tls=tls)
-                await node.serve(bind, stop=process.stop, on_listening=process.listening)
+                await node.serve(bind, farewell=process.farewell, on_listening=process.listening)
                 welcome.cancel()
     await inspector.close()
     if node.failure is not None:
@@ -119,10 +119,7 @@ class _Process:
         self._inspector = inspector
         self._address = ""
         self._listens = asyncio.Event()
-        self.stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave)
+        self.farewell = Farewell(self._leave).listen()
 
     def listening(self, address: str) -> None:
         self._address = address
@@ -142,10 +139,8 @@ class _Process:
         _LOG.info("router_ready", router=self._name, epoch=self._node.me.epoch, address=self._address)
 
     def _leave(self) -> None:
-        if not self.stop.is_set():
-            self._readiness.drain()
-            self._say(Phase.DRAINING, "finishing what runs")
-            self.stop.set()
+        self._readiness.drain()
+        self._say(Phase.DRAINING, "finishing what runs")
 
     def _say(self, phase: Phase, detail: str, facts: dict[str, float] | None = None) -> None:
         announce(

@@ -19,6 +19,9 @@ from services.router.replay import Replay
 from services.router.request import Request
 from services.router.stream import RequestStream
 
+RETRY_S = 1.0
+"""Chosen: another router serves at once; this one's successor after about as long."""
+
 _LOG = get_log("router")
 
 
@@ -103,20 +106,27 @@ class Dispatcher:
             self._track.fleet.changed.clear()
             self._admission.pump()
 
-    async def drain(self, grace_s: float) -> None:
-        """Refuses new requests, lets those that run finish, and cancels what is left after the grace."""
+    async def drain(self, grace_s: float, *, hurry: asyncio.Event) -> None:
+        """Refuses new requests, lets those that run finish, and cuts what is left after the grace, or at `hurry`."""
         self._is_draining = True
+        empty = asyncio.create_task(self._is_empty.wait(), name="empty")  # bounded: by the grace
+        hurried = asyncio.create_task(hurry.wait(), name="hurry")  # bounded: by the grace
         try:
-            async with asyncio.timeout(grace_s):
-                await self._is_empty.wait()
-        except TimeoutError:
+            await asyncio.wait({empty, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            empty.cancel()
+            hurried.cancel()
+        if self._journeys:
             _LOG.warning("drain_cut_short", requests=len(self._journeys))
+            self._metrics.add(catalogue.DRAIN_CUTS, len(self._journeys))
             for journey in self._journeys.values():
-                journey.cancel()
+                journey.cut()
 
     def _objection(self, request: Request) -> BatonError | None:
         if self._is_draining:
-            return Unavailable(message="this router is draining: use another", reason=Reason.DRAINING)
+            return Unavailable(
+                message="this router is leaving: use another", reason=Reason.DRAINING, retry_after_s=RETRY_S
+            )
         if request.id in self._journeys:
             return AlreadyExists(message=f"request {request.id} is being served", facts={"request": request.id})
         return None

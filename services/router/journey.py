@@ -26,6 +26,7 @@ from common.core.errors import (
     InternalError,
     Reason,
     Refused,
+    Unavailable,
 )
 from common.core.ids import RequestId, RouterRef
 from common.core.request import Choice, Priority, TokenSampling, Work
@@ -86,7 +87,7 @@ class Journey:
         self._class = RequestClass(
             priority=request.priority, size=Size.LONG, targets=settings.targets[request.priority]
         )
-        self._is_cancelled = False
+        self._ended_by: BatonError | None = None
         self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -114,7 +115,15 @@ class Journey:
 
     def cancel(self) -> None:
         """Ends the request from outside its call. Idempotent."""
-        self._is_cancelled = True
+        self._end_now(Cancelled(message=f"{self.request.id} was cancelled"))
+
+    def cut(self) -> None:
+        """The same for a request whose router leaves: whoever asks again is served elsewhere."""
+        message = f"{self.request.id}: its router left before the answer was over"
+        self._end_now(Unavailable(message=message, reason=Reason.DRAINING))
+
+    def _end_now(self, error: BatonError) -> None:
+        self._ended_by = self._ended_by or error
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time())
 
@@ -319,9 +328,7 @@ class Journey:
             )
 
     def _out_of_time(self) -> BatonError:
-        if self._is_cancelled:
-            return Cancelled(message=f"{self.request.id} was cancelled")
-        return DeadlineExceeded(message=f"{self.request.id} ran out of time")
+        return self._ended_by or DeadlineExceeded(message=f"{self.request.id} ran out of time")
 
 
 def _first(group: BaseExceptionGroup[Failure]) -> Failure:

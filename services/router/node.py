@@ -15,6 +15,8 @@ from common.directory.mirror import DirectoryMirror
 from common.directory.queue_board import QueueBoard
 from common.directory.settings import DirectorySettings
 from common.directory.store import Store
+from common.observe import catalogue
+from common.observe.farewell import Farewell
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind
@@ -75,7 +77,8 @@ class Outside:
 class RouterNode:
     """Built on the event loop. Writer of everything it makes.
 
-    built -> serving -> draining (no new request, running ones finish) -> stopped
+    built -> serving -> notice (health says no, requests are still taken) -> draining (no new request, running ones
+    finish) -> what is left is cut: UNAVAILABLE, to be asked again or resumed elsewhere -> stopped
     """
 
     def __init__(
@@ -188,8 +191,8 @@ class RouterNode:
             clock=outside.clock,
         )
 
-    async def serve(self, bind: Bind, *, stop: asyncio.Event, on_listening: Callable[[str], None]) -> None:
-        """Listens and serves until `stop`, then drains. `on_listening` gets the address, host:port."""
+    async def serve(self, bind: Bind, *, farewell: Farewell, on_listening: Callable[[str], None]) -> None:
+        """Listens and serves until it is asked to leave, then drains. `on_listening` gets the address, host:port."""
         async with asyncio.TaskGroup() as group:
             servants = [
                 group.create_task(self.mirror.run(), name="mirror"),
@@ -199,14 +202,14 @@ class RouterNode:
                 group.create_task(self.queues.run(), name="queues"),
                 group.create_task(self._decisions.run(), name="decisions"),
             ]
-            servants.append(group.create_task(self._stop_when_superseded(stop), name="fence"))
+            servants.append(group.create_task(self._stop_when_superseded(farewell), name="fence"))
             server = await self._listen(bind)
             welcome = group.create_task(self._welcome(server), name="health")
             on_listening(server.address)
-            await stop.wait()  # bounded: a signal ends the process
+            await farewell.asked.wait()  # bounded: a signal ends the process
             welcome.cancel()
             await server.set_serving(False)
-            await self.dispatcher.drain(self._config.liveness.drain_s if self.failure is None else 0.0)
+            await self._drain(farewell)
             await self.resumption.close()
             await self._cancellations.wait_idle(LAST_CANCELS_S)
             await server.stop(LAST_CANCELS_S)
@@ -215,11 +218,21 @@ class RouterNode:
                 servant.cancel()
         await self._dialer.close()
 
-    async def _stop_when_superseded(self, stop: asyncio.Event) -> None:
+    async def _drain(self, farewell: Farewell) -> None:
+        """Everything that was promised, within the grace."""
+        self._metrics.set(catalogue.DRAINING, 1)
+        liveness = self._config.liveness
+        grace_s = liveness.drain_s if self.failure is None else 0.0
+        notice_s = min(liveness.drain_notice_s, grace_s)
+        if notice_s:
+            await farewell.wait_insisted(notice_s)
+        await self.dispatcher.drain(grace_s - notice_s, hurry=farewell.insisted)
+
+    async def _stop_when_superseded(self, farewell: Farewell) -> None:
         """Another incarnation holds our name: no worker hears us any more, whatever we still believe."""
         await self.fleet.wait_superseded()
         self.failure = InternalError(message=f"{self.me.router} was superseded by another incarnation")
-        stop.set()
+        farewell.asked.set()
 
     async def _welcome(self, server: RpcServer) -> None:
         """Health says SERVING once a request could be served; before that, requests wait for a worker."""

@@ -374,7 +374,7 @@ def test_a_cancel_while_the_client_still_reads_a_finished_answer_changes_nothing
         await asyncio.sleep(0.5)
         assert house.dispatcher.num_active == 1, "all is computed, the reader is not through"
         house.dispatcher.cancel(RequestId("req"), TENANT)
-        await house.dispatcher.drain(0.1)
+        await house.dispatcher.drain(0.1, hurry=asyncio.Event())
         assert (await asked).is_exact(wanted)
 
     play(story)
@@ -534,12 +534,32 @@ def test_drain_lets_running_requests_finish_and_refuses_new_ones() -> None:
         old = asyncio.create_task(house.ask(wanted))
         await asyncio.sleep(0.01)
         async with asyncio.TaskGroup() as group:
-            group.create_task(house.dispatcher.drain(30.0))
+            group.create_task(house.dispatcher.drain(30.0, hurry=asyncio.Event()))
             await asyncio.sleep(0)
             refused = await house.ask(request("new"))
         assert isinstance(refused.error, Unavailable)
         assert refused.error.reason is Reason.DRAINING
         assert (await old).is_exact(wanted)
+
+    play(story)
+
+
+@pytest.mark.parametrize("grace_s", [0.2, 30.0])
+def test_what_is_left_when_a_drain_ends_is_told_to_ask_again(grace_s: float) -> None:
+    """Its time is over, or somebody insists."""
+
+    async def story(house: House) -> None:
+        await enter(house)
+        hurry = asyncio.Event()
+        old = asyncio.create_task(house.ask(request("old", prompt=LONG, max_tokens=400)))
+        await asyncio.sleep(0.01)
+        draining = asyncio.create_task(house.dispatcher.drain(grace_s, hurry=hurry))
+        await asyncio.sleep(0.3)
+        hurry.set()
+        await draining
+        error = (await old).error
+        assert isinstance(error, Unavailable)
+        assert error.reason is Reason.DRAINING
 
     play(story)
 

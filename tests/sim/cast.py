@@ -17,6 +17,7 @@ from common.kv.cache import PageCache
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SimStorage, sim_layout
+from common.observe.farewell import Farewell
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind
@@ -74,7 +75,7 @@ class Actor:
         self.name = name
         self.port = port
         self.process = Process(f"{name}@{incarnation}", stage.loop)
-        self.stop = asyncio.Event()
+        self.farewell = Farewell()
         self.is_serving = False
         self.is_told_to_stop = False
         stage.network.adopt(self.process)
@@ -151,9 +152,10 @@ class WorkerActor(Actor):
             core=core,
             outside=outside,
             metrics=shared_metrics(ProcessRole(self.role.value)),
+            hurry=self.farewell.insisted,
         )
         side = assembly.make_side(node, core, stage.config, self.engine, outside.clock)
-        await node.serve(side, Bind(host=HOST, port=self.port), stop=self.stop, on_ready=self.ready)
+        await node.serve(side, Bind(host=HOST, port=self.port), stop=self.farewell.asked, on_ready=self.ready)
 
     def ended_by(self, error: BaseException) -> None:
         if self.node is not None and self.node.registration.is_superseded:
@@ -203,7 +205,7 @@ class RouterActor(Actor):
             metrics=self.metrics,
         )
         await self.node.serve(
-            Bind(host=HOST, port=self.port), stop=self.stop, on_listening=lambda _address: self.ready()
+            Bind(host=HOST, port=self.port), farewell=self.farewell, on_listening=lambda _address: self.ready()
         )
 
 

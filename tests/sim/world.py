@@ -159,7 +159,7 @@ class World:
             return
         self.trace.say(f"stop {actor.process.name}")
         actor.is_told_to_stop = True
-        actor.stop.set()
+        actor.farewell.hear()
         done, _ = await asyncio.wait({actor.main}, timeout=within_s)
         if self.actor(name) is not actor:
             return

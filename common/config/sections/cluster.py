@@ -170,9 +170,18 @@ class LivenessSection:
         30.0,
         owner="common/worker",
         unit="seconds",
-        reason="time for running answers to finish before a stopping process cancels them",
+        reason="time for running answers to finish or move before a stopping process cuts them",
         minimum=0,
         maximum=3600,
+    )
+    drain_notice_s: float = knob(
+        0.0,
+        owner="services/router",
+        unit="seconds",
+        reason="part of drain_s in which a leaving router or gateway says so and still takes requests, until balancers "
+        "have heard; on one machine nobody balances, and on Kubernetes preStop waits before the signal",
+        minimum=0,
+        maximum=600,
     )
 
 

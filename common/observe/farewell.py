@@ -1,0 +1,44 @@
+"""SIGTERM and SIGINT as an orchestrator means them: once to drain, twice to be done with it."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Farewell:
+    """`asked`: leave in order, within the grace. `insisted`: the grace is over now; what is left is cut, in order.
+
+    Writer: the process's signal handlers, once it listens.
+    """
+
+    def __init__(self, on_asked: Callable[[], None] | None = None) -> None:
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+        self._on_asked = on_asked
+
+    def listen(self) -> "Farewell":
+        """From now on signals are heard here."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self.hear)
+        return self
+
+    def hear(self) -> None:
+        """One signal more."""
+        if self.asked.is_set():
+            self.insisted.set()
+            return
+        self.asked.set()
+        if self._on_asked is not None:
+            self._on_asked()
+
+    async def wait_insisted(self, timeout_s: float) -> bool:
+        """Until somebody insists; False when the time was over first."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.insisted.wait()
+        except TimeoutError:
+            return False
+        return True
