@@ -17,7 +17,7 @@ from tests.kube.api import Object
 from tests.kube.children import Children
 from tests.kube.probe import asker, verdicts
 from tests.kube.variables import expanded
-from tests.kube.volumes import translated
+from tests.kube.volumes import TOKEN_FOLDER, translated
 
 PROGRAMS = {"python": sys.executable, "valkey-server": str(get_binary_path())}
 """What the images have under these names."""
@@ -34,6 +34,8 @@ class Setting:
     paths: Mapping[str, Path]
     rename: Rename
     """Puts the cluster's names into words that this machine resolves."""
+    token: Path | None = None
+    """Its service account's, if it talks to Kubernetes."""
 
 
 class Container:
@@ -138,9 +140,10 @@ class Container:
     async def _start(self, log: str, words: list[str]) -> asyncio.subprocess.Process:
         known = self._setting.variables
         program, *rest = [self._here(expanded(word, known)) for word in words]
-        return await self._children.start(
-            log, [PROGRAMS.get(program, program), *rest], environment=self._environment(), cwd=ROOT
-        )
+        command = [PROGRAMS.get(program, program), *rest]
+        if self._setting.token is not None:
+            command = with_token(self._setting.token, command)
+        return await self._children.start(log, command, environment=self._environment(), cwd=ROOT)
 
     def _environment(self) -> dict[str, str]:
         tmp = str(self._setting.paths.get("/tmp", self._children.folder))
@@ -150,6 +153,13 @@ class Container:
 
     def _here(self, word: str) -> str:
         return self._setting.rename(translated(word, self._setting.paths))
+
+
+def with_token(folder: Path, command: list[str]) -> list[str]:
+    """`command` in a mount namespace of its own, with the token where every client library looks for it."""
+    place = TOKEN_FOLDER.replace("/var/run", "/run")
+    script = f'mount -t tmpfs none /run && mkdir -p {place} && cp "$0"/* {place} && exec "$@"'
+    return ["unshare", "--mount", "--map-root-user", "sh", "-c", script, str(folder), *command]
 
 
 SERVICE = re.compile(r"\b([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?\b")

@@ -37,7 +37,7 @@ class Kubelet:
             await self._bind(obj)
         elif uid not in self.pods and "deletionTimestamp" not in obj["metadata"]:
             told = self.plane.network.new_pod()
-            pod = Pod(self.plane.api, self.services, self.plane.children, obj=obj, told=told, dns=self.dns)
+            pod = Pod(self.plane, self.services, obj=obj, told=told, dns=self.dns)
             self.pods[uid] = pod
             group.create_task(self._live(uid, pod), name=f"pod-{pod.name}")
         if "deletionTimestamp" in obj["metadata"] and uid in self.pods:

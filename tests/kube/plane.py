@@ -44,6 +44,16 @@ class ControlPlane:
     network: Network
     children: Children
 
+    @property
+    def own_address(self) -> dict[str, str]:
+        """What the kubelet tells every container of the API server."""
+        return {"KUBERNETES_SERVICE_HOST": self.network.host, "KUBERNETES_SERVICE_PORT": str(_PORT)}
+
+    @property
+    def authority(self) -> bytes:
+        """What clients inside pods trust the API server by."""
+        return (self.children.folder / "pki/ca.crt").read_bytes()
+
 
 def archive() -> Path | None:
     """What BATON_CONTROL_PLANE names, if it is there."""
@@ -68,7 +78,7 @@ async def control_plane(source: Path, folder: Path) -> AsyncIterator[ControlPlan
         binaries = unpack(source, folder / "bin")
         network = free_network(port=_PORT)
         authority = Authority(folder / "pki")
-        authority.sign(SERVER_NAME)
+        authority.sign(SERVER_NAME, network.host)
         token = secrets.token_hex(16)
         (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
         etcd = await children.start("etcd", _etcd(binaries, folder, network))

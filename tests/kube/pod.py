@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from tests.kube.api import Api, ApiError, Object
-from tests.kube.children import Children
+from tests.kube.api import ApiError, Object
 from tests.kube.container import SERVICE, Container, Setting
 from tests.kube.network import reachable
+from tests.kube.plane import ControlPlane
 from tests.kube.services import Services
 from tests.kube.variables import variables
 from tests.kube.volumes import Volumes
@@ -23,10 +23,11 @@ class Pod:
     Pending -> (init containers) -> Running <-> Ready -> Succeeded | Failed. Deleted: gone after its processes.
     """
 
-    def __init__(self, api: Api, services: Services, children: Children, *, obj: Object, told: str, dns: str) -> None:
-        self._api = api
+    def __init__(self, plane: ControlPlane, services: Services, *, obj: Object, told: str, dns: str) -> None:
+        self._plane = plane
+        self._api = plane.api
         self._services = services
-        self._children = children
+        self._children = plane.children
         self._obj = obj
         self._told = told
         self._dns = dns
@@ -97,7 +98,7 @@ class Pod:
 
     async def _run_once(self, spec: Object, volumes: Volumes) -> int:
         address = reachable(self._told)
-        found: Mapping[str, str] = await self._until_found(
+        found: Mapping[str, str] = self._plane.own_address | await self._until_found(
             lambda: variables(self._api, self._obj, spec, address=address)
         )
         words = [*found.values(), *spec.get("command", ()), *spec.get("args", ())]
@@ -107,6 +108,7 @@ class Pod:
             variables=found,
             paths=volumes.paths(spec),
             rename=lambda word: self._rename(word, names),
+            token=await self._until_found(lambda: volumes.make_token(self._plane.authority)),
         )
         log = f"pod-{self.name}-{spec['name']}"
         container = Container(spec, setting, self._children, log, changed=self._changes.set)

@@ -1,7 +1,7 @@
 """Goal: the real HPA follows the queue, prefill and decode up and down, and no request is lost or fails meanwhile.
 
 Method: simulated engines, so that the pace is the test's and not the machine's: a prefill worker reads 1,600 tokens a
-second. Two requests a second come all the time; the step is 24 at once and four a second more until both roles have grown.
+second. Two requests a second come all the time; the step is 24 at once, and four a second more until both roles grew.
 """
 
 import asyncio

@@ -35,6 +35,17 @@ class Volumes:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
 
+    async def make_token(self, authority: bytes) -> Path | None:
+        """The folder that a pod which talks to Kubernetes finds under TOKEN_FOLDER. None: it asked for none."""
+        if not self._pod["spec"].get("automountServiceAccountToken", True):
+            return None
+        folder = self._folder / "service-account"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "token").write_text(await self._token())
+        (folder / "ca.crt").write_bytes(authority)
+        (folder / "namespace").write_text(self._namespace)
+        return folder
+
     def paths(self, container: Object) -> dict[str, Path]:
         """Where each of a container's mounts really is. The image's own content is this checkout."""
         mounts = {

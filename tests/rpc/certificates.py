@@ -17,10 +17,10 @@ class Authority:
         self._openssl("req", "-x509", *CURVE, "-days", "1", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt")
 
     def sign(self, *names: str, cluster: str = "") -> Tls:
-        """A certificate with these DNS names, and its files under the first of them."""
+        """A certificate with these DNS names and addresses, and its files under the first of them."""
         stem = names[0]
         self._openssl("req", *CURVE, "-subj", "/CN=x", "-keyout", f"{stem}.key", "-out", f"{stem}.csr")
-        (self.folder / "names").write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
+        (self.folder / "names").write_text("subjectAltName=" + ",".join(map(_alternative, names)))
         sign = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1", "-extfile", "names")
         self._openssl("x509", "-req", "-in", f"{stem}.csr", *sign, "-out", f"{stem}.crt")
         return Tls(
@@ -32,3 +32,7 @@ class Authority:
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=30)
+
+
+def _alternative(name: str) -> str:
+    return f"IP:{name}" if name.replace(".", "").isdigit() else f"DNS:{name}"
