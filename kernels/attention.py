@@ -19,6 +19,7 @@ from kernels.cpu import native_attention
 from kernels.cpu.gather import Workspace
 from kernels.cpu.native_attention import NativeRows
 from kernels.dispatch import Backend, backend, native
+from kernels.paged_rows import PagedRows, can_be_paged, paged_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,19 +31,27 @@ class TorchRows:
     extends: tuple[ExtendRow, ...]
 
 
-AttentionRows = NativeRows | TorchRows
+AttentionRows = NativeRows | PagedRows | TorchRows
 """The rows of one forward pass, prepared once for all layers."""
 
 
 def attention_rows(
-    tables: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int], kv_PL2KSD: Tensor
+    tables: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    counts: Sequence[int],
+    kv_PL2KSD: Tensor,
+    *,
+    is_exact: bool = False,
 ) -> AttentionRows:
     """Rows of `counts` new tokens from position `starts` on. Those of one token come first; sorted by length they are
-    fastest. A table may be longer than its context.
+    fastest. A table may be longer than its context. `is_exact` asks a GPU for what a CPU promises anyway, below.
 
     Raises IndexError for a page that does not exist, or a table too short for its context.
     """
-    library = native() if backend(kv_PL2KSD) is Backend.CPU else None
+    where = backend(kv_PL2KSD)
+    if where is Backend.TRITON and can_be_paged(kv_PL2KSD):
+        return paged_rows(tables, starts, counts, kv_PL2KSD, is_exact=is_exact)
+    library = native() if where is Backend.CPU else None
     if library is not None and native_attention.can_attend(kv_PL2KSD):
         return native_attention.native_rows(library, tables, starts, counts, kv_PL2KSD)
     num_decodes = sum(count == 1 for count in counts)
@@ -65,8 +74,12 @@ def attention(
     """(T, H, D), contiguous. The tokens of all rows end to end; their own KV is stored already.
 
     A token's result does not depend on the tokens beside it, on how its context was cut into rows, or on the number of
-    threads, bit for bit: in every type with native operators, in fp32 without them.
+    threads, bit for bit: in every type with native operators, in fp32 without them. On a GPU: kernels/gpu/attention.
     """
+    if isinstance(rows, PagedRows):
+        from kernels.gpu.attention import attend
+
+        return attend(q_THD, kv_PL2KSD, layer, rows, form)
     if isinstance(rows, NativeRows):
         return native_attention.attend(q_THD, kv_PL2KSD, layer, rows, form)
     outs = []

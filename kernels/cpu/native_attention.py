@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kernels.attention_form import AttentionForm
 from kernels.cpu.library import Native
 from kernels.quantized_pages import channels
+from kernels.ragged_tables import ragged_tables
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 """native/attention.h, enum Kind."""
@@ -49,23 +49,10 @@ def native_rows(
     kv_PL2KSD: Tensor,
 ) -> NativeRows:
     """Rows in the form that native code reads. Raises IndexError as `attention_rows` does."""
-    num_pages, num_slots = kv_PL2KSD.shape[0], kv_PL2KSD.shape[4]
-    entries = array("i")
-    facts = array("q")
-    first = 0
-    for table, start, count in zip(tables, starts, counts, strict=True):
-        num_columns = -(-(start + count) // num_slots)
-        if len(table) < num_columns:
-            raise IndexError(f"{len(table)} pages for a context of {start + count} tokens")
-        facts.extend((first, count, start, len(entries)))
-        entries.extend(table if len(table) == num_columns else table[:num_columns])
-        first += count
-    pages_X = np.frombuffer(entries, dtype=np.int32)
-    if pages_X.min() < 0 or pages_X.max() >= num_pages:
-        raise IndexError(f"pages {pages_X.min()} to {pages_X.max()} of {num_pages}")
+    facts, entries = ragged_tables(tables, starts, counts, kv_PL2KSD)
     return NativeRows(
         native=native,
-        num_tokens=first,
+        num_tokens=sum(counts),
         rows_R4=torch.frombuffer(facts, dtype=torch.int64).view(-1, 4),
         tables_X=torch.frombuffer(entries, dtype=torch.int32),
     )

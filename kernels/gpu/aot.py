@@ -1,6 +1,6 @@
 """Compile every kernel for every architecture, on a machine without a GPU.
 
-    python -m kernels.gpu.aot [--arch 90]... [--only attention]
+    python -m kernels.gpu.aot [--arch 90]... [--only attention] [--whole]
 
 Prints registers, shared memory and spilled bytes as the assembler that comes with triton reports them, and ends with 1
 when a kernel does not compile, spills, or wants more shared memory than a block may have. Not in the interpreter:
@@ -22,8 +22,19 @@ from triton.compiler import ASTSource
 
 from kernels.gpu.specimen import OLDEST, Specimen
 
-OPERATORS = ("activation", "attention_merge", "norm", "page_move", "rotary_store")
-"""Modules of this room that have SPECIMENS."""
+OPERATORS = (
+    "activation",
+    "attention_merge",
+    "attention_specimens",
+    "cut",
+    "draw",
+    "norm",
+    "page_move",
+    "rotary_store",
+    "score",
+    "shape_logits",
+)
+"""Modules of this room with SPECIMENS, or with `specimens(architecture, is_whole=...)` where sizes are tuned."""
 
 SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
 """What one block may have, per architecture: 163 and 227 KiB (CUDA programming guide, compute capabilities)."""
@@ -43,11 +54,15 @@ class Report:
     code_bytes: int
 
 
-def specimens(only: str = "") -> Iterator[Specimen]:
-    """Of every operator whose module name contains `only`."""
+def specimens(architecture: int, only: str = "", *, is_whole: bool = False) -> Iterator[Specimen]:
+    """Of every operator whose module name contains `only`; `is_whole`: of everything in the tuned table."""
     for operator in OPERATORS:
-        if only in operator:
-            yield from import_module(f"kernels.gpu.{operator}").SPECIMENS
+        if only not in operator:
+            continue
+        module = import_module(f"kernels.gpu.{operator}")
+        yield from (
+            module.SPECIMENS if hasattr(module, "SPECIMENS") else module.specimens(architecture, is_whole=is_whole)
+        )
 
 
 def build(specimen: Specimen, architecture: int) -> Report:
@@ -111,10 +126,11 @@ def main(arguments: Sequence[str]) -> int:
         "--arch", type=int, action="append", choices=sorted(SHARED_BYTES), help="80, 90, 100; repeatable"
     )
     parser.add_argument("--only", default="", help="part of an operator's name")
+    parser.add_argument("--whole", action="store_true", help="everything in the tuned table: minutes")
     given = parser.parse_args(arguments)
     failed = 0
     for architecture in given.arch or sorted(SHARED_BYTES):
-        for specimen in specimens(given.only):
+        for specimen in specimens(architecture, given.only, is_whole=given.whole):
             if architecture < max(specimen.oldest, OLDEST):
                 continue
             report = build(specimen, architecture)
