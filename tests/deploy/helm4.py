@@ -1,6 +1,6 @@
 """Helm 4 as tests see it: its own Go packages behind a Python package, in a process of their own.
 
-No registry that we install from has a binary of Helm 4, so install, upgrade and rollback are tried with Helm 3 alone.
+No registry that we install from has a binary of Helm 4. Its life with a cluster: tests/kube/test_helm4.py.
 """
 
 import json

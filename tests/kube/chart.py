@@ -23,9 +23,7 @@ class Helm:
         self._plane = plane
         self._namespace = namespace
         shutil.copytree(CHART, self.chart)
-        file = self.chart / "Chart.yaml"
-        lines = [line for line in file.read_text().splitlines() if not line.startswith("kubeVersion")]
-        file.write_text("\n".join(lines))
+        unversioned(self.chart)
         self._backport = folder / "backport"
         self._backport.write_text(f"#!/bin/sh\ncd {ROOT} && exec {sys.executable} -m tests.kube.backport\n")
         self._backport.chmod(0o700)
@@ -61,3 +59,9 @@ class Helm:
                 await process.wait()  # bounded: it was killed
         assert process.returncode is not None
         return process.returncode, said.decode(errors="replace")
+
+
+def unversioned(chart: Path) -> None:
+    """The copy of a chart takes any Kubernetes."""
+    file = chart / "Chart.yaml"
+    file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("kubeVersion")))
