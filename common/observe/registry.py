@@ -1,6 +1,7 @@
 """The live numbers of one process: the only file that touches prometheus_client."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -54,6 +55,12 @@ class Metrics:
         assert isinstance(child, Counter), f"{metric.name} is not a counter"
         child.inc(amount)
 
+    def adder(self, metric: Metric, **labels: str) -> Callable[[float], None]:
+        """`add` of one series, found once: for what is counted per token."""
+        child = self._child(metric, labels)
+        assert isinstance(child, Counter), f"{metric.name} is not a counter"
+        return child.inc
+
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Gauges only; no gauge of ours is ever negative."""
         assert value >= 0, f"{metric.name} set to {value}"
@@ -72,6 +79,12 @@ class Metrics:
         child = self._child(metric, labels)
         assert isinstance(child, Histogram), f"{metric.name} is not a histogram"
         child.observe(value)
+
+    def observer(self, metric: Metric, **labels: str) -> Callable[[float], None]:
+        """`observe` of one series, found once: for what is observed per token."""
+        child = self._child(metric, labels)
+        assert isinstance(child, Histogram), f"{metric.name} is not a histogram"
+        return child.observe
 
     def value(self, metric: Metric, **labels: str) -> float:
         """The present value; of a histogram, how many observations. For tests, `baton top` and invariant checks."""

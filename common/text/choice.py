@@ -40,6 +40,7 @@ class ChoiceText:
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=skip_special_tokens)
         self._scanner = StopScanner(stops, include_stop=include_stop)
+        self._has_stops = bool(stops)
         self._min_tokens = min_tokens
         self._include_stop = include_stop
         self._num_tokens = 0
@@ -54,6 +55,8 @@ class ChoiceText:
         """
         assert not self._is_over, "tokens after the end of a choice"
         assert stop_token is None or (is_last and tokens[-1] == stop_token), f"stop token {stop_token} is not the last"
+        if len(tokens) == 1 and not (is_last or self._has_stops):
+            return self._push_one(tokens[0])
         pieces: list[str] = []
         offsets: list[int] = []
         for index, token in enumerate(tokens):
@@ -72,6 +75,14 @@ class ChoiceText:
         if stop is None:
             pieces.append(self._scanner.flush())
         return _delta(pieces, offsets, stop)
+
+    def _push_one(self, token: TokenId) -> TextDelta:
+        """The next token where nothing can end the text: nearly every one."""
+        offset = self._num_chars
+        text = self._detokenizer.push(token)
+        self._num_tokens += 1
+        self._num_chars += len(text)
+        return TextDelta(text=text, num_tokens=1, offsets=(offset,))
 
     def flush(self) -> TextDelta:
         """The end without another token: cancelled, or out of time."""

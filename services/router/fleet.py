@@ -281,8 +281,7 @@ class Fleet:
             standing.is_connected = True
             self._count_absence()
             _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
-        for event in message.events:
-            self._switchboard.deliver(standing.worker, event)
+        self._switchboard.deliver(standing.worker, message.events)
         if message.load.drain_left_s is not None:
             self._warn(standing, message.load.drain_left_s)
         self.changed.set()

@@ -86,15 +86,16 @@ def sampling_from_wire(params: types_pb2.SamplingParams) -> AskedSampling:
     )
 
 
-def delta_to_wire(delta: Delta, *, with_ids: bool, spell: Spell) -> generation_pb2.ChoiceDelta:
-    wire = generation_pb2.ChoiceDelta(
-        choice=delta.choice,
-        first_index=delta.first_index,
-        token_ids=delta.tokens if with_ids else (),
-        text=delta.text,
-        num_tokens=len(delta.tokens),
-        text_offset=delta.text_offset,
-    )
+def tell_delta(response: Response, delta: Delta, *, with_ids: bool, spell: Spell) -> None:
+    """Once per token of every stream: built in place, field by field, which costs half of what constructors do."""
+    wire = response.deltas.add()
+    wire.choice = delta.choice
+    wire.first_index = delta.first_index
+    if with_ids:
+        wire.token_ids.extend(delta.tokens)
+    wire.text = delta.text
+    wire.num_tokens = len(delta.tokens)
+    wire.text_offset = delta.text_offset
     if delta.logprobs:
         told = zip(delta.tokens, delta.logprobs, delta.offsets, strict=True)
         wire.logprobs.extend(scored_to_wire(token, own, spell, offset) for token, own, offset in told)
@@ -104,7 +105,6 @@ def delta_to_wire(delta: Delta, *, with_ids: bool, spell: Spell) -> generation_p
         wire.stop_string = delta.stop_string
     elif delta.stop_token is not None:
         wire.stop_token_id = delta.stop_token
-    return wire
 
 
 def scored_to_wire(

@@ -1,9 +1,11 @@
 """Where the workers' streams fan out to requests."""
 
 import asyncio
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from common.core.errors import InternalError
 from common.core.events import WorkEvent
@@ -36,32 +38,84 @@ class Arrival:
     event: WorkEvent | WorkerLost | Draining
 
 
+class Taking(Enum):
+    """What became of an event that was offered to a leg while it waits."""
+
+    TAKEN = auto()
+    OVER = auto()
+    """Taken, and the leg has what it waited for."""
+    REFUSED = auto()
+    """The leg has to wait for somebody to act upon it."""
+
+
+TakeAtOnce = Callable[[WorkerRef, WorkEvent], Taking]
+
+
 class Inbox:
-    """Events of one work, from the workers that hold it. Writer: the switchboard; reader: the work's leg."""
+    """Events of one work, from the workers that hold it. Writer: the switchboard; reader: the work's leg.
+
+    An event that comes while the leg waits is offered to it at once: a token costs no change of tasks. What it does not
+    take then, and all that comes while it is busy, is queued, so nothing overtakes anything.
+    """
 
     def __init__(self) -> None:
-        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue(MAX_QUEUED)
+        self._arrivals: deque[Arrival] = deque()
         self._is_overrun = False
+        self._is_over = False
+        self._failure: Exception | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._take_at_once: TakeAtOnce | None = None
         self.watched: set[WorkerRef] = set()
 
-    def put(self, arrival: Arrival) -> None:
-        try:
-            self._arrivals.put_nowait(arrival)
-        except asyncio.QueueFull:
-            self._is_overrun = True
+    def put(self, worker: WorkerRef, event: WorkEvent) -> None:
+        """An event of a watched worker. What goes wrong in the leg is the leg's: its wait raises it."""
+        waiting = self._waiting
+        if waiting is not None and not waiting.done() and self._take_at_once is not None:
+            try:
+                taking = self._take_at_once(worker, event)
+            except Exception as error:  # noqa: BLE001  # carried to the leg
+                self._failure = error
+                taking = Taking.OVER
+            if taking is Taking.OVER:
+                self._is_over = True
+                waiting.set_result(None)
+            if taking is not Taking.REFUSED:
+                return
+        self.queue(Arrival(worker=worker, event=event))
 
-    async def next(self) -> Arrival:
-        """The next arrival; the caller's deadline bounds the wait. Raises InternalError when events were lost."""
-        self._check()
-        return await self._arrivals.get()  # bounded: by the journey's deadline
+    def queue(self, arrival: Arrival) -> None:
+        """Behind everything that waits already."""
+        if len(self._arrivals) == MAX_QUEUED:
+            self._is_overrun = True
+            return
+        self._arrivals.append(arrival)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def next(self, take_at_once: TakeAtOnce) -> Arrival | None:
+        """The next arrival that `take_at_once` left; None once that said that it is over.
+
+        The caller's deadline bounds the wait. Raises InternalError when events were lost, and what `take_at_once`
+        raised.
+        """
+        if not (self._arrivals or self._is_overrun):
+            self._is_over = False
+            self._take_at_once = take_at_once
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting  # bounded: by the journey's deadline
+            finally:
+                self._waiting = self._take_at_once = None
+            if self._failure is not None:
+                raise self._failure
+            if self._is_over:
+                return None
+        return self.next_nowait()
 
     def next_nowait(self) -> Arrival | None:
-        self._check()
-        return None if self._arrivals.empty() else self._arrivals.get_nowait()
-
-    def _check(self) -> None:
         if self._is_overrun:
             raise InternalError(message=f"a leg fell {MAX_QUEUED} events behind its workers")
+        return self._arrivals.popleft() if self._arrivals else None
 
 
 class Switchboard:
@@ -81,12 +135,14 @@ class Switchboard:
         finally:
             del self._inboxes[work]
 
-    def deliver(self, worker: WorkerRef, event: WorkEvent) -> None:
-        inbox = self._inboxes.get(event.request)
-        if inbox is None or worker not in inbox.watched:
-            self.num_dropped += 1
-            return
-        inbox.put(Arrival(worker=worker, event=event))
+    def deliver(self, worker: WorkerRef, events: Iterable[WorkEvent]) -> None:
+        """What one message of one worker said."""
+        for event in events:
+            inbox = self._inboxes.get(event.request)
+            if inbox is None or worker not in inbox.watched:
+                self.num_dropped += 1
+            else:
+                inbox.put(worker, event)
 
     def lose(self, worker: WorkerRef, reason: str) -> None:
         """Tells every leg that counts on this worker."""
@@ -99,4 +155,4 @@ class Switchboard:
     def _tell(self, worker: WorkerRef, event: WorkerLost | Draining) -> None:
         for inbox in self._inboxes.values():
             if worker in inbox.watched:
-                inbox.put(Arrival(worker=worker, event=event))
+                inbox.queue(Arrival(worker=worker, event=event))

@@ -23,6 +23,7 @@ from common.core.events import (
     StationReached,
     TicketIssued,
     TokensEmitted,
+    WorkEvent,
     WorkFailed,
 )
 from common.core.ids import WorkerRef
@@ -36,7 +37,7 @@ from services.router.chooser import Chooser
 from services.router.classify import Facts, classify
 from services.router.fleet import Fleet
 from services.router.hints import PrefixHints
-from services.router.inbox import Arrival, Draining, Inbox, Switchboard, WorkerLost
+from services.router.inbox import Arrival, Draining, Inbox, Switchboard, Taking, WorkerLost
 from services.router.policy import Route
 from services.router.record import Record
 from services.router.setback import LegBroken, Setback, blamed, failure_of, lost, no_room, pages_gone
@@ -195,30 +196,38 @@ class Leg:
 
     async def _follow(self) -> None:
         while self._stream.unfinished(self._work.choices):
-            await self._take(await self._inbox.next())
+            if (arrival := await self._inbox.next(self._take_at_once)) is not None:
+                await self._take(arrival)
         # Usage and stations may have come in the same message as the last token.
         while (arrival := self._inbox.next_nowait()) is not None:
             if isinstance(arrival.event, PrefillDone | StationReached):
                 self._record.note_event(arrival.worker, arrival.event)
 
     async def _take(self, arrival: Arrival) -> None:
-        event = arrival.event
+        worker, event = arrival.worker, arrival.event
         if isinstance(event, WorkerLost):
-            await self._take_loss(arrival.worker, event)
+            await self._take_loss(worker, event)
         elif isinstance(event, Draining):
-            await self._take_warning(arrival.worker, event)
-        elif isinstance(event, TicketIssued) or not self._is_ours(arrival.worker, event.attempt):
+            await self._take_warning(worker, event)
+        elif self._take_at_once(worker, event) is Taking.REFUSED:
+            assert isinstance(event, WorkFailed)
+            await self._take_failure(worker, event)
+
+    def _take_at_once(self, worker: WorkerRef, event: WorkEvent) -> Taking:
+        """All but a failure, after which somebody has to be asked to go on."""
+        if isinstance(event, TicketIssued) or not self._is_ours(worker, event.attempt):
             self._record.note_stale()  # a leg names the destination of every prompt: no ticket is meant for it
         elif isinstance(event, TokensEmitted):
-            self._take_tokens(arrival.worker, event)
+            return self._take_tokens(worker, event)
         elif isinstance(event, PromptScored):
             self._stream.accept_scores(event)
         elif isinstance(event, WorkFailed):
-            await self._take_failure(arrival.worker, event)
+            return Taking.REFUSED
         elif isinstance(event, HandedOver):
-            self._take_handed(arrival.worker, event)
+            self._take_handed(worker, event)
         else:
-            self._take_news(arrival.worker, event)
+            self._take_news(worker, event)
+        return Taking.TAKEN
 
     def _is_ours(self, worker: WorkerRef, attempt: int) -> bool:
         """Decode keeps one promise through all attempts of a leg; a prefill worker that was replaced is a zombie."""
@@ -226,7 +235,7 @@ class Leg:
             return self._first_attempt <= attempt <= self._work.attempt
         return worker == self._prefill and attempt == self._work.attempt
 
-    def _take_tokens(self, worker: WorkerRef, event: TokensEmitted) -> None:
+    def _take_tokens(self, worker: WorkerRef, event: TokensEmitted) -> Taking:
         if worker == self._decode:
             self._note_begun()
             if event.finish is not None:
@@ -241,8 +250,10 @@ class Leg:
                 self._end_choice(delta.choice)
         if self._stream.num_conflicts > conflicts:
             raise LegBroken(setback=Setback.FAILED, cause=_contradiction(worker, event), worker=worker)
-        if self._stream.is_full and self._stream.unfinished(self._work.choices):
+        is_over = delta is not None and delta.finish is not None and not self._stream.unfinished(self._work.choices)
+        if self._stream.is_full and not is_over:
             raise LegBroken(setback=Setback.PAUSED, cause=_slow_reader(self._work))
+        return Taking.OVER if is_over else Taking.TAKEN
 
     def _note_begun(self) -> None:
         """Decode writes: whatever filled its pages is not needed any more."""

@@ -45,6 +45,8 @@ class Record:
         self._last_token_at: dict[int, float] = {}
         self._moved: dict[int, str] = {}
         self._class: RequestClass | None = None
+        self._count_tokens = metrics.adder(catalogue.GENERATED_TOKENS)
+        self._observe_itl = metrics.observer(catalogue.ITL_SECONDS, priority=request.priority)
         self.lifetime.take(Mark(station=Station.RECEIVED, at=request.received, where=where))
         metrics.add(catalogue.REQUESTS_RECEIVED)
         metrics.observe(catalogue.PROMPT_LENGTH, len(request.prompt))
@@ -94,12 +96,11 @@ class Record:
         if not self._last_token_at:
             self.mark(Station.FIRST_TOKEN)
         if (last := self._last_token_at.get(delta.choice)) is not None and delta.tokens:
-            itl = (now - last) / len(delta.tokens)
-            self._metrics.observe(catalogue.ITL_SECONDS, itl, priority=self.request.priority)
-            if (outcome := self._moved.pop(delta.choice, None)) is not None:
+            self._observe_itl((now - last) / len(delta.tokens))
+            if self._moved and (outcome := self._moved.pop(delta.choice, None)) is not None:
                 self._metrics.observe(catalogue.MOVE_GAP_SECONDS, now - last, outcome=outcome)
         self._last_token_at[delta.choice] = now
-        self._metrics.add(catalogue.GENERATED_TOKENS, len(delta.tokens))
+        self._count_tokens(len(delta.tokens))
         if delta.finish is not None:
             self._metrics.add(catalogue.CHOICES_FINISHED, reason=delta.finish)
             self._metrics.observe(catalogue.OUTPUT_LENGTH, delta.first_index + len(delta.tokens))

@@ -13,10 +13,10 @@ from services.router.frontend_messages import (
     Response,
     Wrap,
     as_it_is,
-    delta_to_wire,
     last_response,
     new_response,
     prompt_scores_to_wire,
+    tell_delta,
     tell_prompt,
 )
 from services.router.journey import Journey
@@ -43,6 +43,7 @@ class Reply:
         self._wrap = wrap
         self._context = context
         self._language = language
+        self._with_ids = journey.request.text.return_token_ids
         self._is_first = True
         self._next_position = 1
 
@@ -70,10 +71,11 @@ class Reply:
             await self._context.write(self._wrap(last_response(self._journey.record)))
 
     async def _write_deltas(self, deltas: Iterable[Delta]) -> None:
-        await self._write_scores()
-        with_ids = self._journey.request.text.return_token_ids
+        if self._journey.request.sampling.prompt_logprobs is not None:
+            await self._write_scores()
         response = self._response()
-        response.deltas.extend(delta_to_wire(each, with_ids=with_ids, spell=self._language.spell) for each in deltas)
+        for delta in deltas:
+            tell_delta(response, delta, with_ids=self._with_ids, spell=self._language.spell)
         await self._context.write(self._wrap(response))
 
     async def _write_scores(self) -> None:

@@ -48,25 +48,33 @@ class RequestStream:
             choice.index: _Line(choice=choice, text=text) for choice, text in zip(request.choices, texts, strict=True)
         }
         self._max_tokens = max_tokens
+        self._tells_logprobs = request.sampling.logprobs is not None
         self._replay = replay
         self._scores: list[TokenLogprobs] = []
         self._buffered_tokens = 0
         self._buffered_bytes = 0
         self._error: BatonError | None = None
         self._is_closed = False
-        self._has_news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
+        """What the reader waits on, while it does."""
         self._has_room = asyncio.Event()
         self._has_room.set()
         self.num_duplicates = 0
+        self.num_conflicts = 0
+        """Indices for which two workers drew different tokens. Anything above 0 is a bug in a worker."""
 
     def accept(self, event: TokensEmitted) -> Delta | None:
         """Takes a worker's tokens; answers what became deliverable. Raises InternalError on an impossible index."""
         line = self._lines.get(event.choice)
         if line is None:
             return None
+        order = line.order
         ending = None if event.finish is None else Ending(reason=event.finish, stop_token=event.stop_token)
-        self.num_duplicates += max(0, min(line.order.next_index - event.first_index, len(event.tokens)))
-        ready = line.order.accept(event.first_index, event.tokens, ending, event.logprobs)
+        num_known, conflicts = order.next_index - event.first_index, order.conflicts
+        ready = order.accept(event.first_index, event.tokens, ending, event.logprobs)
+        self.num_conflicts += order.conflicts - conflicts
+        if num_known > 0:
+            self.num_duplicates += min(num_known, len(event.tokens))
         if ready is None:
             return None
         delta = self._spell(line, ready)
@@ -106,11 +114,6 @@ class RequestStream:
         return sum(line.num_delivered for line in self._lines.values())
 
     @property
-    def num_conflicts(self) -> int:
-        """Indices for which two workers drew different tokens. Anything above 0 is a bug in a worker."""
-        return sum(line.order.conflicts for line in self._lines.values())
-
-    @property
     def is_full(self) -> bool:
         return not self._has_room.is_set()
 
@@ -126,37 +129,45 @@ class RequestStream:
         """Nothing more will come. The reader still gets what is buffered, then the error. The first call counts."""
         if not self._is_closed:
             self._is_closed, self._error = True, error
-            self._has_news.set()
+            self._wake_reader()
 
     async def read(self) -> tuple[Delta, ...] | None:
         """The next deltas, at most one per choice, or None at the end. Raises the error that ended the request.
 
         Bounded by the journey: it closes the stream at the deadline at the latest.
         """
-        while not (ready := [line for line in self._lines.values() if self._is_worth_sending(line)]):
+        while True:
+            if ready := [line for line in self._lines.values() if line.unread and self._is_worth_sending(line)]:
+                return tuple([self._fetch(line) for line in ready])
             if self._is_closed:
                 if self._error is not None:
                     raise self._error
                 return None
-            self._has_news.clear()
-            await self._has_news.wait()  # bounded: the journey closes the stream at its deadline
-        return tuple(self._fetch(line) for line in ready)
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader  # bounded: the journey closes the stream at its deadline
+            finally:
+                self._reader = None
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def _spell(self, line: _Line, ready: Ready) -> Delta:
         """Tokens into text. A stop string ends the choice here, before the worker knows."""
-        piece = line.text.push(ready.tokens, is_last=ready.ending is not None, stop_token=_stop_token(ready))
-        ending = ready.ending
+        tokens, ending = ready.tokens, ready.ending
+        piece = line.text.push(tokens, is_last=ending is not None, stop_token=_stop_token(ready) if ending else None)
         if piece.stop_string is not None:
             ending = Ending(reason=FinishReason.STOP)
             line.order.close(ending)
-        tokens = ready.tokens[: piece.num_tokens]
+            tokens = tokens[: piece.num_tokens]
         delta = Delta(
             choice=line.choice.index,
             first_index=ready.first_index,
             tokens=tokens,
             text=piece.text,
             text_offset=line.num_chars,
-            logprobs=self._told(ready)[: piece.num_tokens],
+            logprobs=self._told(ready)[: piece.num_tokens] if self._tells_logprobs else (),
             offsets=piece.offsets,
             finish=ending.reason if ending else None,
             stop_string=piece.stop_string,
@@ -167,9 +178,7 @@ class RequestStream:
         return delta
 
     def _told(self, ready: Ready) -> tuple[TokenLogprobs, ...]:
-        """Log probabilities of ready tokens, where asked for. Raises InternalError where a worker told none."""
-        if self._request.sampling.logprobs is None:
-            return ()
+        """Log probabilities of ready tokens, which were asked for. Raises InternalError where a worker told none."""
         told = tuple(each for each in ready.logprobs if each is not None)
         if len(told) != len(ready.tokens):
             raise InternalError(message=f"{self._request.id}: a worker told no log probabilities, though asked")
@@ -181,14 +190,16 @@ class RequestStream:
         self._buffered_bytes += delta.cost_bytes
         if self._buffered_tokens >= self._max_tokens or self._buffered_bytes >= MAX_BUFFERED_BYTES:
             self._has_room.clear()
-        self._has_news.set()
+        if self._reader is not None and self._is_worth_sending(line):
+            self._wake_reader()
 
     def _fetch(self, line: _Line) -> Delta:
         """Everything that one choice has, as one delta."""
         parts, line.unread = line.unread, []
-        self._buffered_tokens -= sum(len(part.tokens) for part in parts)
-        self._buffered_bytes -= sum(part.cost_bytes for part in parts)
-        if not self._is_half_full:
+        for part in parts:
+            self._buffered_tokens -= len(part.tokens)
+            self._buffered_bytes -= part.cost_bytes
+        if self.is_full and not self._is_half_full:
             self._has_room.set()
         line.has_sent = True
         if self._replay is not None:
@@ -196,16 +207,18 @@ class RequestStream:
         return joined(parts)
 
     def _is_worth_sending(self, line: _Line) -> bool:
-        """Not an empty message; not fewer tokens than the client wants to gather, but the first at once; and all there
-        is at the end, or when not much more can be kept: the work would wait for a reader that waits for the work."""
-        if not line.unread:
-            return False
-        if self._is_closed or self._is_half_full or line.unread[-1].finish is not None:
+        """Of a line with something unread. Not an empty message; not fewer tokens than the client wants to gather, but
+        the first at once; and all there is at the end, or when not much more can be kept: the work would wait for a
+        reader that waits for the work."""
+        unread = line.unread
+        if self._is_closed or unread[-1].finish is not None or self._is_half_full:
             return True
         rules = self._request.text
-        has_content = rules.return_token_ids or any(part.text for part in line.unread)
-        is_enough = not line.has_sent or sum(len(part.tokens) for part in line.unread) >= rules.stream_interval
-        return has_content and is_enough
+        if not (rules.return_token_ids or unread[-1].text or any(part.text for part in unread)):
+            return False
+        if not line.has_sent or rules.stream_interval <= 1:
+            return True
+        return sum(len(part.tokens) for part in unread) >= rules.stream_interval
 
 
 def _stop_token(ready: Ready) -> TokenId | None:

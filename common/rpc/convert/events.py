@@ -1,6 +1,6 @@
 """Work events: what a worker tells a router."""
 
-from typing import assert_never
+from typing import assert_never, cast
 
 from common.core.errors import Reason
 from common.core.events import (
@@ -87,12 +87,12 @@ def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
 
 def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
     """Raises InvalidRequest, also for kinds of events that a newer peer may know: silence would lose tokens."""
-    require(message.request_id != "", "event.request_id", "missing")
-    require(message.attempt >= 1, "event.attempt", "attempts count from 1")
     request, attempt = RequestId(message.request_id), message.attempt
+    require(request != "", "event.request_id", "missing")
+    require(attempt >= 1, "event.attempt", "attempts count from 1")
     match message.WhichOneof("event"):
         case "tokens":
-            return _tokens_from_wire(message)
+            return _tokens_from_wire(message, request, attempt)
         case "prompt_scored":
             scored = message.prompt_scored
             require(scored.first_position >= 1, "event.first_position", "nothing comes before position 0")
@@ -156,17 +156,20 @@ def _tokens_to_wire(event: TokensEmitted) -> worker_pb2.TokensEvent:
     return wire
 
 
-def _tokens_from_wire(message: worker_pb2.WorkEvent) -> TokensEmitted:
-    tokens = message.tokens
-    num_told, num_tokens = len(tokens.logprobs), len(tokens.token_ids)
-    require(num_told in (0, num_tokens), "event.logprobs", f"{num_told} log probabilities for {num_tokens} tokens")
+def _tokens_from_wire(message: worker_pb2.WorkEvent, request: RequestId, attempt: int) -> TokensEmitted:
+    """Once per token of every stream: what is nearly always absent is not looked at twice."""
+    wire = message.tokens
+    tokens = cast(tuple[TokenId, ...], tuple(wire.token_ids))
+    told, ending = wire.logprobs, wire.finish_reason
+    if told:
+        require(len(told) == len(tokens), "event.logprobs", f"{len(told)} log probabilities for {len(tokens)} tokens")
     return TokensEmitted(
-        request=RequestId(message.request_id),
-        attempt=message.attempt,
-        choice=tokens.choice,
-        first_index=tokens.first_index,
-        tokens=tuple(map(TokenId, tokens.token_ids)),
-        finish=finish_from_wire(tokens.finish_reason),
-        stop_token=TokenId(tokens.stop_token_id) if tokens.HasField("stop_token_id") else None,
-        logprobs=tuple(map(logprobs_from_wire, tokens.logprobs)),
+        request=request,
+        attempt=attempt,
+        choice=wire.choice,
+        first_index=wire.first_index,
+        tokens=tokens,
+        finish=finish_from_wire(ending) if ending else None,
+        stop_token=TokenId(wire.stop_token_id) if wire.HasField("stop_token_id") else None,
+        logprobs=tuple(map(logprobs_from_wire, told)) if told else (),
     )
