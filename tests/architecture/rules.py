@@ -132,8 +132,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "uuid": ("common/core/entropy.py",),
     "subprocess": ("services/local/", "protos/generate.py", "kernels/cpu/build.py"),
     "multiprocessing": ("common/engine/ranks",),
-    # One call into the C library, so that children die with their parent; and the native operators.
-    "ctypes": ("services/local/child.py", "kernels/cpu/library.py"),
+    # One call into the C library, so that children die with their parent; the native operators; shared device memory.
+    "ctypes": ("services/local/child.py", "kernels/cpu/library.py", "common/transfer/same_host/cudart.py"),
     "os.environ": ("common/config/environment.py",),
     "os.getenv": ("common/config/environment.py",),
     "os.putenv": ("common/config/environment.py",),

@@ -15,14 +15,18 @@ import hmac
 import os
 import socket
 import struct
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 from common.core.entropy import Entropy
 from common.core.errors import InvalidRequest, Reason, TransferFailed
 from common.rpc.convert.same_host import TOKEN_BYTES, invitation_from_bytes, invitation_to_bytes
 from common.transfer.channel import Channel, Side
-from common.transfer.messages import HostFacts, Pair, SameHostInvitation
+from common.transfer.device import DeviceChannel
+from common.transfer.messages import DeviceMemory, HostFacts, Pair, SameHostInvitation
 from common.transfer.rendezvous import RendezvousStore
+from common.transfer.same_host.cudart import DeviceRuntime
+from common.transfer.same_host.device import DeviceReceivingEnd, DeviceSendingEnd, adopt_slots, create_slots
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.ring import adopt_ring, create_ring
@@ -51,19 +55,36 @@ class SameHostFactory:
         return self._host.difference(there)
 
     async def open(self, pair: Pair, side: Side, store: RendezvousStore, *, timeout_s: float) -> Channel:
-        try:
-            async with asyncio.timeout(timeout_s):
-                if side is Side.RECEIVER:
-                    return await self._invite(pair, store, timeout_s)
-                return await self._join(pair, store, timeout_s)
-        except TimeoutError:
-            message = f"{pair} did not open within {timeout_s} s"
-            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
-        except (OSError, InvalidRequest) as error:
-            message = f"{pair}: the other end is out of this host's reach: {error}"
-            raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN) from None
+        async with _deadline(pair, timeout_s):
+            if side is Side.RECEIVER:
+                return await self._invite(pair, store, timeout_s)
+            invitation = await self._read_invitation(store, timeout_s)
+            if invitation.device is not None:
+                raise TransferFailed(message="the other end receives into a GPU", reason=Reason.CHANNEL_BROKEN)
+            return await self._join(pair, invitation, store)
 
-    async def _invite(self, pair: Pair, store: RendezvousStore, timeout_s: float) -> Channel:
+    async def open_device(
+        self, pair: Pair, side: Side, store: RendezvousStore, runtime: DeviceRuntime, *, timeout_s: float
+    ) -> DeviceChannel:
+        """The same with slots in device memory. Not run: needs a GPU."""
+        async with _deadline(pair, timeout_s):
+            with ExitStack() as undo:
+                if side is Side.RECEIVER:
+                    slots = create_slots(runtime, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
+                    undo.callback(slots.close)
+                    receiver = await self._invite(pair, store, timeout_s, slots.memory())
+                    undo.pop_all()
+                    return DeviceReceivingEnd(receiver, slots)
+                invitation = await self._read_invitation(store, timeout_s)
+                slots = adopt_slots(runtime, invitation)
+                undo.callback(slots.close)
+                sender = await self._join(pair, invitation, store)
+                undo.pop_all()
+                return DeviceSendingEnd(sender, slots)
+
+    async def _invite(
+        self, pair: Pair, store: RendezvousStore, timeout_s: float, device: DeviceMemory | None = None
+    ) -> ReceivingEnd:
         with ExitStack() as undo:
             ring, descriptor = create_ring(pair, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
             undo.callback(os.close, descriptor)
@@ -75,7 +96,11 @@ class SameHostFactory:
             listener.bind(name)
             listener.listen(1)
             invitation = SameHostInvitation(
-                socket_name=name, token=token, num_slots=self._num_slots, slot_bytes=self._slot_bytes
+                socket_name=name,
+                token=token,
+                num_slots=self._num_slots,
+                slot_bytes=self._slot_bytes,
+                device=device,
             )
             await store.put(INVITATION, invitation_to_bytes(invitation))
             if await store.get(COMING, wait_s=timeout_s) is None:
@@ -87,11 +112,13 @@ class SameHostFactory:
             keep.pop_all()
             return end
 
-    async def _join(self, pair: Pair, store: RendezvousStore, timeout_s: float) -> Channel:
+    async def _read_invitation(self, store: RendezvousStore, timeout_s: float) -> SameHostInvitation:
         data = await store.get(INVITATION, wait_s=timeout_s)
         if data is None:
             raise TimeoutError
-        invitation = invitation_from_bytes(data)
+        return invitation_from_bytes(data)
+
+    async def _join(self, pair: Pair, invitation: SameHostInvitation, store: RendezvousStore) -> SendingEnd:
         await store.put(COMING, b"")
         loop = asyncio.get_running_loop()
         with ExitStack() as undo:
@@ -108,6 +135,20 @@ class SameHostFactory:
             end = SendingEnd(ring, Line(connection, pair))
             undo.pop_all()
             return end
+
+
+@asynccontextmanager
+async def _deadline(pair: Pair, timeout_s: float) -> AsyncIterator[None]:
+    """Whatever goes wrong in an opening is TransferFailed, and says whether the other end was silent or unfit."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        message = f"{pair} did not open within {timeout_s} s"
+        raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
+    except (OSError, InvalidRequest) as error:
+        message = f"{pair}: the other end is out of this host's reach: {error}"
+        raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN) from None
 
 
 def _new_socket() -> socket.socket:

@@ -46,6 +46,8 @@ class Line:
         """`connection` is connected, does not block, and belongs to the line from here on."""
         self.pair = pair
         self.is_ended = False
+        self.is_left = False
+        """It ended because the other end closed, or its process did: that one touches the ring no more."""
         self._why = ""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -105,6 +107,7 @@ class Line:
             self.end(f"the other end is gone: {error.strerror}")
             return
         if not data:
+            self.is_left = not self.is_ended
             self.end("the other end closed")
             return
         self._rest += data

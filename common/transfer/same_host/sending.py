@@ -2,12 +2,16 @@
 
 import asyncio
 import heapq
+from collections.abc import Awaitable, Callable
 
 from common.core.errors import Reason, TransferFailed
 from common.transfer.messages import Pair
 from common.transfer.same_host.copying import copy_bytes
 from common.transfer.same_host.line import Line, Word, WordKind
 from common.transfer.same_host.ring import SharedRing, Stamp
+
+Fill = Callable[[int], Awaitable[None]]
+"""Puts a frame's bytes into the slot of this number; once it returns, its source is free."""
 
 
 class SendingEnd:
@@ -30,15 +34,22 @@ class SendingEnd:
         return self._line.pair
 
     async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
+        async def fill(slot: int) -> None:
+            await copy_bytes(self._ring.slot(slot)[: len(data)], data)
+
+        await self.send_filled(frame, len(data), fill, timeout_s=timeout_s)
+
+    async def send_filled(self, frame: int, num_bytes: int, fill: Fill, *, timeout_s: float) -> None:
+        """A frame whose bytes `fill` puts into a slot, wherever slots lie."""
         self._line.check()
-        if len(data) > self._ring.slot_bytes:
-            message = f"{self.pair}: frame {frame} of {len(data)} bytes exceeds a slot of {self._ring.slot_bytes}"
+        if num_bytes > self._ring.slot_bytes:
+            message = f"{self.pair}: frame {frame} of {num_bytes} bytes exceeds a slot of {self._ring.slot_bytes}"
             self._line.end(message)
             raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN)
         try:
             async with asyncio.timeout(timeout_s):
                 async with self._turn:
-                    taken = await self._put(frame, data)
+                    taken = await self._put(frame, num_bytes, fill)
                 await self._line.wait(taken)
         except TimeoutError:
             self._line.end(f"frame {frame} was not taken in {timeout_s} s")
@@ -56,15 +67,15 @@ class SendingEnd:
         self._line.end("closed here")
         self._ring.close()
 
-    async def _put(self, frame: int, data: memoryview) -> "asyncio.Future[None]":
+    async def _put(self, frame: int, num_bytes: int, fill: Fill) -> "asyncio.Future[None]":
         """Fills a slot and announces it; what is resolved when the frame was taken."""
         slot = await self._free_slot()
-        await copy_bytes(self._ring.slot(slot)[: len(data)], data)
+        await fill(slot)
         self._line.check()
         self._generations[slot] += 1
         generation = self._generations[slot]
-        self._ring.stamp(slot, Stamp(generation=generation, frame=frame, num_bytes=len(data)))
-        word = Word(kind=WordKind.FULL, slot=slot, generation=generation, frame=frame, num_bytes=len(data))
+        self._ring.stamp(slot, Stamp(generation=generation, frame=frame, num_bytes=num_bytes))
+        word = Word(kind=WordKind.FULL, slot=slot, generation=generation, frame=frame, num_bytes=num_bytes)
         taken: asyncio.Future[None] = self._loop.create_future()
         self._out[slot] = (word, taken)
         self._line.say(word)
