@@ -12,6 +12,7 @@ from protos.baton.v1 import generation_pb2
 from services.gateway import chat, completions
 from services.gateway.answer import Answer
 from services.gateway.callers import Caller
+from services.gateway.constraint import constraint_field
 from services.gateway.exchange import Exchange, as_text, number_header
 from services.gateway.frame import Frame
 from services.gateway.intake import Intake
@@ -84,6 +85,7 @@ class Api:
         frame = await self._frame(exchange, "cmpl", body, completions.KIND, completions.KIND)
         async with self._intake.turn(raw):
             requests = completion_requests(body)
+            exchange.names["constraint"] = constraint_field(body)
         async with exchange.watched():
             answer = self._answer(exchange, caller, frame, requests)
             shapes = completions.Completions(body, answer, frame)
@@ -101,6 +103,7 @@ class Api:
         model = await self.model()
         async with self._intake.turn(raw):
             request = chat_request(body, model)
+            exchange.names["constraint"] = constraint_field(body)
         async with exchange.watched():
             answer = self._answer(exchange, caller, frame, [request])
             shapes = chat.Chat(body, answer, frame, model, mint_id=self._mint_call)

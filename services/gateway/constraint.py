@@ -20,6 +20,14 @@ Said = tuple[str, types_pb2.Constraint]
 """The field that said it, and what it said."""
 
 
+def constraint_field(body: SamplingBody) -> str:
+    """The field that says what the answer must look like; empty where none does."""
+    said = [field for field, _constraint in _all(body)]
+    if not said and isinstance(body, ChatBody) and body.tool_choice not in (None, "none", "auto"):
+        return "tool_choice"
+    return said[0] if said else ""
+
+
 def constraint_of(body: SamplingBody) -> types_pb2.Constraint | None:
     """Raises InvalidRequest where several are asked for, or one cannot be read."""
     return _one(list(_all(body)))

@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from common.core.errors import BatonError, InvalidRequest, Reason, Refused
@@ -13,6 +15,8 @@ CLIENT_CLOSED = 499
 HEAD_FACT = "head"
 IS_LATE = {"body": "late"}
 """Marks the error of a client that did not send all of its request in time."""
+
+Names = Mapping[str, str]
 
 _STATUS = {
     Reason.MESSAGE_TOO_LARGE: 413,
@@ -47,23 +51,25 @@ def status_of(error: BatonError) -> int:
     return _STATUS.get(error.reason, error.http_status)
 
 
-def error_object(error: BatonError) -> dict[str, Any]:
+def error_object(error: BatonError, names: Names = MappingProxyType({})) -> dict[str, Any]:
     """`{"error": {...}}`. Every violation is in `violations`; `param` is the first."""
     status = status_of(error)
     violations = error.violations if isinstance(error, InvalidRequest) else ()
     body: dict[str, Any] = {
-        "message": _message(error),
+        "message": _message(error, names),
         "type": _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
-        "param": param_of(violations[0].field) if violations else None,
+        "param": param_of(violations[0].field, names) if violations else None,
         "code": error.reason.value.lower(),
     }
     if violations:
-        body["violations"] = [{"param": param_of(each.field), "message": each.description} for each in violations]
+        body["violations"] = [
+            {"param": param_of(each.field, names), "message": each.description} for each in violations
+        ]
     return {"error": body}
 
 
-def error_body(error: BatonError) -> bytes:
-    return json.dumps(error_object(error), ensure_ascii=False).encode()
+def error_body(error: BatonError, names: Names = MappingProxyType({})) -> bytes:
+    return json.dumps(error_object(error, names), ensure_ascii=False).encode()
 
 
 def error_headers(error: BatonError) -> dict[str, str]:
@@ -77,8 +83,10 @@ def error_headers(error: BatonError) -> dict[str, str]:
     return headers
 
 
-def param_of(field: str) -> str:
-    """A field of the gRPC request under its name in the body."""
+def param_of(field: str, names: Names = MappingProxyType({})) -> str:
+    """A field of the gRPC request under its name in the body. `names`: of fields that this body spelled its own way."""
+    if (spelled := names.get(field.partition(".")[0])) is not None:
+        return spelled
     for ours, theirs in _FIELDS:
         if field.startswith(ours):
             return theirs + field[len(ours) :]
@@ -94,11 +102,11 @@ def too_large(limit: int) -> Refused:
     return Refused(message=f"the body is over {limit} bytes: send less", reason=Reason.MESSAGE_TOO_LARGE)
 
 
-def _message(error: BatonError) -> str:
+def _message(error: BatonError, asked: Names) -> str:
     violations: tuple[Any, ...] = error.violations if isinstance(error, InvalidRequest) else ()
     if not violations:
         return error.message
-    names = {each.field: param_of(each.field) for each in violations}
+    names = {each.field: param_of(each.field, asked) for each in violations}
     message = error.message
     for ours in sorted(names, key=len, reverse=True):
         message = message.replace(ours, names[ours])

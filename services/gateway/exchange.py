@@ -34,6 +34,8 @@ class Exchange:
         """Of the answer; 0 before it has begun."""
         self.failure: BatonError | None = None
         """What ended the answer, were it before or after its beginning."""
+        self.names: dict[str, str] = {}
+        """What fields of the router's request are called in this body, where bodies differ."""
         self._is_read = "content-length" not in self.asked and "transfer-encoding" not in self.asked
         self._receive = receive
         self._send = send
@@ -91,7 +93,7 @@ class Exchange:
         """The error with its own status or another, where nothing was answered yet."""
         self.failure = error
         headers = {"content-type": JSON_TYPE, **error_headers(error)}
-        await self._answer(status or status_of(error), error_body(error), headers)
+        await self._answer(status or status_of(error), error_body(error, self.names), headers)
 
     async def nothing(self) -> None:
         """All is said in the headers."""
@@ -112,7 +114,7 @@ class Exchange:
                 await self._more(each)
         except BatonError as error:
             self.failure = error
-            ending = event(error_object(error))
+            ending = event(error_object(error, self.names))
         await self._send({"type": "http.response.body", "body": ending, "more_body": False})
 
     async def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.config.sections.gateway import GatewaySection
 from common.core.errors import BatonError, MalformedMessage, Reason, Refused, Unavailable
-from services.gateway.errors import error_body, error_headers
+from services.gateway.errors import IS_LATE, error_body, error_headers
 from services.gateway.framing import Framing
 
 _PHRASES = {
@@ -26,7 +26,7 @@ STALL_S = 30.0
 """Chosen: how long a client may read less than a buffer of 64 KiB, as long as a router bears it."""
 
 LINGER_S = 1.0
-LINGER_BYTES = 8 << 20
+LINGER_BYTES = 64 << 20
 """Chosen: what is still read, and dropped, of a client that was told an error before it had said everything. A close
 with bytes unread resets the connection, and the client may then never see the answer."""
 
@@ -129,7 +129,7 @@ class TimedProtocol(H11Protocol):
 
     def _too_late(self) -> None:
         message = f"the request's head did not arrive within {self.head_s:g} s"
-        self._say(408, Refused(message=message, reason=Reason.DEADLINE_EXCEEDED))
+        self._say(408, Refused(message=message, reason=Reason.DEADLINE_EXCEEDED, facts=dict(IS_LATE)))
 
     def _say(self, status: int, error: BatonError) -> None:
         """The last word on this connection."""
