@@ -1,0 +1,56 @@
+"""One run: ceilings, then every case checked and timed."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import triton
+
+from kernels.bench.attention_cases import CASES as ATTENTION
+from kernels.bench.case import Case, Planned
+from kernels.bench.ceilings import Ceilings, measured_ceilings
+from kernels.bench.report import Conditions, Figure
+from kernels.bench.stopwatch import Timing, measure
+
+CASES: tuple[Planned, ...] = (*ATTENTION,)
+"""Of every group of operators."""
+
+
+def conditions_of(device: torch.device, repeats: int, when: str) -> Conditions:
+    """What figures were taken under."""
+    versions = f"torch {torch.__version__}, triton {triton.__version__}, CUDA {torch.version.cuda}"
+    return Conditions(device=torch.cuda.get_device_name(device), versions=versions, repeats=repeats, when=when)
+
+
+def ceilings_of(device: torch.device, repeats: int) -> Ceilings:
+    return measured_ceilings(device, repeats)
+
+
+def figures(only: str, device: torch.device, ceilings: Ceilings, repeats: int) -> Iterator[Figure]:
+    """Of cases with `only` in their name, as they come. One is made, checked, timed and let go before the next."""
+    for planned in CASES:
+        if only in planned.name:
+            case = planned.make(device, is_small=False)
+            yield figure_of(case, ceilings, lambda run: measure(run, device, repeats))
+            del case
+
+
+def figure_of(case: Case, ceilings: Ceilings, timed: Callable[..., Timing]) -> Figure:
+    """Check, then time: an operator that is wrong has no speed."""
+    error = case.error()
+    is_right = error <= case.tolerance
+    rivals: dict[str, Timing | str] = {}
+    for name, run in case.rivals.items() if is_right else ():
+        try:
+            rivals[name] = timed(run)
+        except RuntimeError as refusal:  # A backend that this build of torch has not for this shape.
+            rivals[name] = f"refused: {str(refusal).splitlines()[0][:60]}"
+    return Figure(
+        name=case.name,
+        num_bytes=case.num_bytes,
+        flops=case.flops,
+        error=error,
+        tolerance=case.tolerance,
+        bound_s=ceilings.bound_s(case.num_bytes, case.flops),
+        timing=timed(case.run) if is_right else None,
+        rivals=rivals,
+    )
