@@ -48,7 +48,9 @@ class Metronome(generation_pb2_grpc.GenerationServiceServicer):
         self._bursts = bursts
         self._num_streams = 0
 
-    async def Generate(self, request: generation_pb2.GenerateRequest, context: object) -> AsyncIterator[object]:
+    async def Generate(
+        self, request: generation_pb2.GenerateRequest, context: object
+    ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         self._num_streams += 1
         phase = self._num_streams % self._bursts / self._bursts if self._bursts else self._num_streams * 0.618034 % 1
         length = request.sampling.max_tokens
@@ -68,7 +70,9 @@ class Metronome(generation_pb2_grpc.GenerationServiceServicer):
 
 async def beat(arguments: argparse.Namespace) -> None:
     """The router's process: says where it listens, and ends with its input."""
-    servicer = Metronome(period_s=1 / arguments.rate, bursts=arguments.bursts)
+    servicer = Metronome(  # type: ignore[abstract]  # the other methods are not called
+        period_s=1 / arguments.rate, bursts=arguments.bursts
+    )
     add = partial(generation_pb2_grpc.add_GenerationServiceServicer_to_server, servicer)
     service = Service(name="baton.v1.GenerationService", add=add)
     server = await serve([service], Bind(host="127.0.0.1", port=0), surface=Surface.CLIENT)
