@@ -8,10 +8,13 @@ import triton
 from kernels.bench.attention_cases import CASES as ATTENTION
 from kernels.bench.case import Case, Planned
 from kernels.bench.ceilings import Ceilings, measured_ceilings
+from kernels.bench.layer_cases import CASES as LAYERS
+from kernels.bench.page_cases import CASES as PAGES
 from kernels.bench.report import Conditions, Figure
+from kernels.bench.sampling_cases import CASES as SAMPLING
 from kernels.bench.stopwatch import Timing, measure
 
-CASES: tuple[Planned, ...] = (*ATTENTION,)
+CASES: tuple[Planned, ...] = (*ATTENTION, *LAYERS, *PAGES, *SAMPLING)
 """Of every group of operators."""
 
 

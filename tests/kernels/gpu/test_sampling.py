@@ -78,6 +78,13 @@ def test_cuts_keep_what_their_definition_keeps(sampling: TokenSampling, device: 
         assert kept_on_device(logits, sampling, device) == kept_by_definition(logits, sampling)
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 29, 30, 31])
+def test_top_k_of_different_logits_keeps_that_many(top_k: int, device: torch.device) -> None:
+    logits = torch.randn(30, generator=torch.Generator().manual_seed(top_k)).tolist()
+    kept = kept_on_device(logits, TokenSampling(top_k=top_k), device)
+    assert kept == set(sorted(range(30), key=lambda token: -logits[token])[:top_k])
+
+
 def test_samples_of_one_row_draw_apart_and_rows_may_be_skipped(device: torch.device) -> None:
     logits = torch.randn(5, 700, generator=torch.Generator().manual_seed(1))
     rows = [3, 3, 3, 0, 4]
