@@ -7,6 +7,7 @@ from common.config.sections.cluster import ClusterSection, ListenSection, Livene
 from common.config.sections.gateway import GatewaySection
 from common.config.sections.planner import MetricsApiSection, PlannerSection
 from common.config.sections.router import RouterSection
+from common.config.sections.tracing import TracingSection
 from common.config.sections.worker import EngineSection, ModelSection, TransferSection
 
 DEFAULT_ORIGIN = "default"
@@ -35,6 +36,7 @@ class Config:
     gateway: GatewaySection = field(default_factory=GatewaySection)
     planner: PlannerSection = field(default_factory=PlannerSection)
     metrics_api: MetricsApiSection = field(default_factory=MetricsApiSection)
+    tracing: TracingSection = field(default_factory=TracingSection)
     local: LocalSection = field(default_factory=LocalSection)
     origins: tuple[Origin, ...] = ()
     """Of the values that are not defaults."""

@@ -14,6 +14,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor
 
 from common.core.clock import Clock, SystemClock
+from common.observe.tracing.context import current_trace
 
 WITHHELD = "<withheld>"
 _WITHHELD_KEYS = frozenset(
@@ -64,6 +65,7 @@ def configure_logging(
     shared: list[Processor] = [
         _stamp(clock or SystemClock(), process),
         structlog.processors.add_log_level,
+        _name_trace,
         _withhold,
         structlog.processors.ExceptionRenderer(
             ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
@@ -97,6 +99,12 @@ def _stamp(clock: Clock, process: str) -> Processor:
         return {"at": round(clock.wall(), 4), "process": process, **event}
 
     return stamp
+
+
+def _name_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Lines of a call that belongs to a trace can be found from there."""
+    trace = current_trace()
+    return event if trace is None else {**event, "trace": f"{trace.trace:032x}"}
 
 
 def _foreign(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -9,6 +9,7 @@ import grpc
 
 from common.core.errors import Fenced, Reason
 from common.core.ids import Epoch, WorkerId, WorkerRef
+from common.observe.tracing.context import TRACEPARENT, current_trace
 from common.rpc.bind import Tls, channel_credentials
 from common.rpc.errors import translated
 from common.rpc.identity import Caller
@@ -103,11 +104,17 @@ class Dialer:
             self._retired.popitem(last=False)
 
 
+def trace_metadata() -> tuple[tuple[str, str], ...] | None:
+    """What tells the peer for which span this task calls it."""
+    trace = current_trace()
+    return None if trace is None else ((TRACEPARENT, trace.header),)
+
+
 async def call(method: "grpc.aio.UnaryUnaryMultiCallable[Q, A]", request: Q, *, peer: str, timeout_s: float) -> A:
     """One unary call of a stub's method. Raises the BatonError that the peer raised, or what the transport's failure
     means (fact origin=transport). `peer` names the other side in messages."""
     with translated(peer):
-        return await method(request, timeout=max(timeout_s, 0.0))
+        return await method(request, timeout=max(timeout_s, 0.0), metadata=trace_metadata())
 
 
 @asynccontextmanager
@@ -115,7 +122,7 @@ async def stream(
     method: "grpc.aio.UnaryStreamMultiCallable[Q, A]", request: Q, *, peer: str, timeout_s: float | None
 ) -> AsyncIterator[AsyncIterator[A]]:
     """A server stream, cancelled at the server when the block is left early. timeout_s None: as long as it lasts."""
-    running = method(request, timeout=timeout_s)
+    running = method(request, timeout=timeout_s, metadata=trace_metadata())
 
     async def responses() -> AsyncGenerator[A, None]:
         with translated(peer):

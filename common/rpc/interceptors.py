@@ -26,6 +26,7 @@ from common.observe import catalogue
 from common.observe.logging import Log
 from common.observe.metric import OTHER
 from common.observe.registry import Metrics
+from common.observe.tracing.context import TRACEPARENT, TraceContext, enter_trace, parse_traceparent
 from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
 from common.rpc.guard import decode
 from common.rpc.identity import NAMES_KEY, check_caller
@@ -122,6 +123,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if allowed_s is not None:
             context.set_trailing_metadata(((DEADLINE_KEY, str(round(allowed_s * 1000))),))
         limit = asyncio.timeout_at(enter_call(allowed_s))
+        enter_trace(_trace_of(context))
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
@@ -184,6 +186,14 @@ class Boundary(grpc.aio.ServerInterceptor):
         name = mint_name(self._entropy, "err")
         self._log.error("rpc_failed", method=method, error_id=name, exc_info=error)
         return InternalError(message=f"internal error {name}; the log has the details", facts={"error_id": name})
+
+
+def _trace_of(context: "Context") -> TraceContext | None:
+    """Whose span this call is part of, by the caller's word."""
+    for key, value in context.invocation_metadata() or ():
+        if key == TRACEPARENT and isinstance(value, str):
+            return parse_traceparent(value)
+    return None
 
 
 async def _pump(responses: Any, context: "Context") -> None:

@@ -21,6 +21,7 @@ from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
+from common.observe.tracing.tracer import make_tracer
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
@@ -73,6 +74,9 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     gauges = ProcessGauges(metrics, VERSION)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     inspector = ChildInspector()
+    tracer = make_tracer(
+        config.tracing, role="router", cluster=config.cluster.name, clock=SystemClock(), entropy=SystemEntropy()
+    )
     outside = Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
@@ -81,6 +85,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
         store=connect(config.cluster, config.liveness, user=RedisUser.ROUTER, secret=secret),
         offload=offload,
         inspector=inspector,
+        tracer=tracer,
     )
     node = RouterNode(
         name, config=config, model=model, tokenizer=tokenizer, secret=secret, outside=outside, metrics=metrics
@@ -101,6 +106,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
                 await node.serve(bind, farewell=process.farewell, on_listening=process.listening)
                 welcome.cancel()
     await inspector.close()
+    await offload.run(tracer.close)
     if node.failure is not None:
         raise node.failure
     _LOG.info("router_stopped", router=name)

@@ -10,6 +10,7 @@ from common.core.ids import RequestId, RouterRef, TenantId
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
+from common.observe.tracing.tracer import Tracer
 from common.text.choice import ChoiceText
 from services.router.admission.admission import Admission
 from services.router.journey import Journey, JourneySettings
@@ -17,6 +18,7 @@ from services.router.leg import Track
 from services.router.record import RecentRecords, Record
 from services.router.replay import Replay
 from services.router.request import Request
+from services.router.story import story_of
 from services.router.stream import RequestStream
 
 RETRY_S = 1.0
@@ -39,6 +41,8 @@ class Dispatcher:
         settings: JourneySettings,
         recent: RecentRecords,
         max_buffered_tokens: int,
+        model: str,
+        tracer: Tracer,
     ) -> None:
         self._router = router
         self._track = track
@@ -48,6 +52,8 @@ class Dispatcher:
         self._settings = settings
         self._recent = recent
         self._max_buffered_tokens = max_buffered_tokens
+        self._model = model
+        self._tracer = tracer
         self._journeys: dict[RequestId, Journey] = {}
         self._is_draining = False
         self._is_empty = asyncio.Event()
@@ -69,6 +75,7 @@ class Dispatcher:
         if (error := self._objection(request)) is not None:
             self.note_turned_away(error)
             raise error
+        traced = self._tracer.begin()
         journey = self._journeys[request.id] = self._journey(request, texts, replay)
         self._is_empty.clear()
         self._recent.add(journey.record)
@@ -81,6 +88,7 @@ class Dispatcher:
             if not self._journeys:
                 self._is_empty.set()
             _log_end(journey)
+            self._tracer.end(traced, story_of(journey.record, model=self._model))
 
     def note_turned_away(self, error: BatonError) -> None:
         """Counts a request that never became a journey."""

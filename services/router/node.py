@@ -19,6 +19,7 @@ from common.observe import catalogue
 from common.observe.farewell import Farewell
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
+from common.observe.tracing.tracer import NoTracer, Tracer
 from common.rpc.bind import Bind
 from common.rpc.client import Connect, Dialer
 from common.rpc.deadline import DeadlinePolicy
@@ -72,6 +73,7 @@ class Outside:
     store: Store
     offload: Offload
     inspector: Inspector = field(default_factory=InlineInspector)
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 class RouterNode:
@@ -143,6 +145,8 @@ class RouterNode:
             ),
             recent=self.recent,
             max_buffered_tokens=config.router.max_buffered_tokens,
+            model=model.name,
+            tracer=outside.tracer,
         )
         self.queues = Queues(
             admission=self.admission,

@@ -39,6 +39,7 @@ class Record:
         self.num_output = 0
         self.num_placements = 0
         self.outcome = "running"
+        self.where = where
         self._metrics = metrics
         self._clock = clock
         self._has_read_prompt = False

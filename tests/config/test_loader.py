@@ -41,7 +41,8 @@ def test_every_knob_can_be_turned(path: str) -> None:
             text, wanted = ("false", False) if key.default else ("true", True)
         case Kind.TEXT:
             other = [choice for choice in key.knob.choices if choice != key.default]
-            url = "unix:///tmp/other.sock" if key.knob.is_secret else "other"
+            url = "http://other:1" if key.knob.unit == "url" else "other"
+            url = "unix:///tmp/other.sock" if key.knob.is_secret else url
             text = wanted = other[0] if other else url
         case _:
             assert key.knob.minimum is not None, "a number needs a border"

@@ -11,6 +11,7 @@ from common.core.ids import TokenId
 from common.core.request import FinishReason, Priority
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
+from common.observe.tracing.tracer import NoTracer
 from common.rpc.client import Dialer
 from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits, ClassLimits
@@ -103,6 +104,8 @@ class House:
             settings=JourneySettings(max_attempts=4, slow_reader_s=3.0),
             recent=self.recent,
             max_buffered_tokens=64,
+            model="test",
+            tracer=NoTracer(),
         )
 
     async def ask(self, request: Request, *, stops: tuple[str, ...] = (), read_every_s: float = 0.0) -> Answer:
