@@ -17,6 +17,7 @@ from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
+from common.observe.tracing.tracer import make_tracer
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
 from common.rpc.options import Surface
@@ -27,6 +28,7 @@ from services.gateway.places import Places
 from services.gateway.routers import Routers
 from services.gateway.server import http_server
 from services.gateway.site import make_site
+from services.gateway.tracing import Tracing
 
 VERSION = "0.1.0"
 SEEK_S = 0.2
@@ -58,7 +60,11 @@ async def run_gateway(config: Config, name: str) -> None:
     )
     credentials = config.gateway.credentials_file
     door = Credentials.load(Path(credentials)) if credentials else OpenDoor()
-    leaving = Leaving(make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock))
+    tracer = make_tracer(
+        config.tracing, role="gateway", cluster=config.cluster.name, clock=clock, entropy=SystemEntropy()
+    )
+    tracing = Tracing(where=name, tracer=tracer)
+    leaving = Leaving(make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock, tracing=tracing))
 
     def refresh() -> None:
         gauges.refresh()
@@ -87,6 +93,7 @@ async def run_gateway(config: Config, name: str) -> None:
                     metrics.add(catalogue.DRAIN_CUTS, left)
                     _LOG.warning("drain_cut_short", requests=left)
     await routers.close()
+    await asyncio.to_thread(tracer.close)
     _LOG.info("gateway_stopped", gateway=name)
 
 

@@ -10,12 +10,14 @@ from common.core.errors import BatonError, InternalError, InvalidRequest, Malfor
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
+from common.observe.tracing.tracer import NoTracer
 from services.gateway.api import Api
 from services.gateway.callers import Caller
 from services.gateway.credentials import Door
 from services.gateway.errors import CLIENT_CLOSED, head_too_large
 from services.gateway.exchange import ClientLeft, Exchange, as_text
 from services.gateway.origins import Origins
+from services.gateway.tracing import Tracing
 
 Endpoint = Callable[[Exchange, Caller], Awaitable[None]]
 Methods = Mapping[str, Endpoint]
@@ -36,7 +38,9 @@ ONE_MODEL = "/v1/models/"
 _LOG = get_log("gateway")
 
 
-def make_site(api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock) -> "Site":
+def make_site(
+    api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock, tracing: "Tracing | None" = None
+) -> "Site":
     """With every endpoint."""
     paths: dict[str, Methods] = {
         "/v1/completions": {"POST": api.complete},
@@ -52,20 +56,29 @@ def make_site(api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics,
         "/metrics": {"GET": api.metrics},
     }
     paths |= {path: {"POST": serve} for path, serve in api.unserved().items()}
-    return Site(paths, door=door, limits=limits, metrics=metrics, clock=clock)
+    tracing = tracing or Tracing(where="gateway", tracer=NoTracer())
+    return Site(paths, door=door, limits=limits, metrics=metrics, clock=clock, tracing=tracing)
 
 
 class Site:
     """The ASGI application."""
 
     def __init__(
-        self, paths: Mapping[str, Methods], *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock
+        self,
+        paths: Mapping[str, Methods],
+        *,
+        door: Door,
+        limits: GatewaySection,
+        metrics: Metrics,
+        clock: Clock,
+        tracing: Tracing,
     ) -> None:
         self._paths = paths
         self._door = door
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
+        self._tracing = tracing
         self._origins = Origins.read(limits.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,12 +88,15 @@ class Site:
             exchange.headers[REQUEST_ID_HEADER] = name
         path = self._path(exchange.path)
         began = self._clock.monotonic()
+        traced = self._tracing.begin(exchange, path)
         try:
             await self._answered(exchange, path)
         except ClientLeft:
             exchange.status = CLIENT_CLOSED
         finally:
-            self._note(exchange, path, self._clock.monotonic() - began)
+            ended = self._clock.monotonic()
+            self._note(exchange, path, ended - began)
+            self._tracing.end(traced, exchange, path, (began, ended))
 
     def _path(self, asked: str) -> str:
         """The path served. One slash too many at the end is nobody's intention."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 import pytest_asyncio
+from openai import AsyncOpenAI
 
 from common.observe.tracing.context import TRACEPARENT
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
@@ -23,6 +24,23 @@ async def collector() -> AsyncIterator[Collector]:
     await made.start()
     yield made
     await made.stop()
+
+
+async def test_an_http_request_is_the_parent_of_what_the_router_does(collector: Collector) -> None:
+    settings = (*SIM, f"tracing.endpoint={collector.endpoint}", "tracing.sample_ratio=1", "local.gateways=1")
+    collector.spans.clear()
+    async with house(settings=settings) as cluster:
+        body = {"model": "demo", "prompt": [10, 11, 12], "max_tokens": 2, "temperature": 0}
+        async with AsyncOpenAI(base_url=f"http://{cluster.cluster.gateway_address()}/v1", api_key="none") as client:
+            answer = await client.post("/completions", body=body, cast_to=dict[str, object])
+        assert answer["choices"]
+    await collector.wait(1)
+    told = [(service, span) for service, _instance, span in collector.spans]
+    (gateway,) = [span for service, span in told if service == "baton-gateway"]
+    mine = [span for _service, span in told if span.trace_id == gateway.trace_id]
+    assert gateway.name == "POST /v1/completions"
+    assert gateway.parent_span_id == b""
+    assert [span.name for span in mine if span.parent_span_id == gateway.span_id] == ["text_completion demo"]
 
 
 async def test_a_relayed_request_is_one_trace_over_three_processes(collector: Collector) -> None:
