@@ -18,6 +18,7 @@ from services.local import calibrate as calibrate_command
 from services.local import chat as chat_command
 from services.local import demo as demo_command
 from services.local import doctor as doctor_command
+from services.local import drain as drain_command
 from services.local import explain as explain_command
 from services.local import generate as generate_command
 from services.local import replay as replay_command
@@ -186,6 +187,21 @@ def explain(request_id: RequestName, router: Router = DEFAULT_ROUTER) -> None:
             await explain_command.explain(client, request_id, console)
 
     run(show())
+
+
+@app.command(epilog=f"\b\n{EXAMPLES['drain']}")
+def drain(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Its name, as `baton top` shows it.")],
+    grace: Annotated[float, typer.Option(min=0.0, max=3600.0, help="Seconds until what is left is cut.")] = 30.0,
+    router: Router = DEFAULT_ROUTER,
+) -> None:
+    """Take one worker out without losing a token."""
+
+    async def leave() -> None:
+        async with router_client(router) as client:
+            await drain_command.drain(client, worker, grace, console)
+
+    run(leave())
 
 
 @app.command(epilog=f"\b\n{EXAMPLES['replay']}")

@@ -23,6 +23,11 @@ The answer goes to standard output, everything else to standard error.""",
   baton top
   baton top --count 1                     once, for scripts
 Latencies are upper edges of histogram buckets since the router started.""",
+    "drain": """Examples:
+  baton drain decode-0
+  baton drain decode-0 --grace 120
+Its answers move to another decode worker with their pages, where there is
+one with room. `baton up` starts a successor: a restart that nobody notices.""",
     "doctor": """Exit code 7 when something is at fault. Without a running cluster it checks
 what a start needs. Every link is measured with 4 MiB of probe data.""",
     "replay": """Examples:

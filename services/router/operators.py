@@ -26,6 +26,7 @@ _QUANTILES: tuple[tuple[str, Metric], ...] = (
     ("itl_seconds", catalogue.ITL_SECONDS),
     ("e2e_seconds", catalogue.E2E_SECONDS),
     ("queue_seconds", catalogue.QUEUE_SECONDS),
+    ("move_gap", catalogue.MOVE_GAP_SECONDS),
 )
 _TOTALS: tuple[tuple[str, Metric], ...] = (
     ("requests_received", catalogue.REQUESTS_RECEIVED),
@@ -35,6 +36,7 @@ _TOTALS: tuple[tuple[str, Metric], ...] = (
     ("requests_refused", catalogue.REQUESTS_REFUSED),
     ("placements", catalogue.PLACEMENTS),
     ("retries", catalogue.RETRIES),
+    ("choices_moved", catalogue.CHOICES_MOVED),
     ("generated_tokens", catalogue.GENERATED_TOKENS),
     ("duplicate_tokens", catalogue.DUPLICATE_TOKENS),
 )

@@ -1,0 +1,29 @@
+"""`baton drain`: one worker finishes or hands over what it has, and leaves. Its supervisor starts another."""
+
+from rich.console import Console
+
+from common.core.errors import NotFound
+from common.rpc.client import call, grpc_connect
+from common.rpc.options import Surface
+from protos.baton.v1 import worker_pb2, worker_pb2_grpc
+from services.local.client import RouterClient
+
+MARGIN_S = 10.0
+"""Chosen: what a worker needs beyond its grace, to tell of what it cut and to answer."""
+
+
+async def drain(client: RouterClient, name: str, grace_s: float, console: Console) -> None:
+    """Returns when the worker is empty. Raises NotFound for a name that no worker has."""
+    workers = {each.worker.worker_id: each for each in (await client.cluster()).workers}
+    if name not in workers:
+        raise NotFound(message=f"no worker {name} is known to the router: {', '.join(sorted(workers)) or 'nobody is'}")
+    channel = grpc_connect(Surface.INTERNAL)(workers[name].worker.address)
+    try:
+        request = worker_pb2.DrainRequest(grace_ms=round(grace_s * 1000))
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        answer = await call(stub.Drain, request, peer=name, timeout_s=grace_s + MARGIN_S)
+    finally:
+        await channel.close(grace=None)
+    left = answer.active_sequences
+    told = f"{left} sequences were cut and go on elsewhere, read again" if left else "everything ended, or moved"
+    console.print(f"{name} leaves: {told}", highlight=False)
