@@ -10,7 +10,7 @@ from services.gateway.answer import Answer, Piece
 from services.gateway.events import Chunks
 from services.gateway.finish import finish_reason, stop_reason
 from services.gateway.frame import Frame
-from services.gateway.logprobs import append, as_lists
+from services.gateway.logprobs import Offsets, append, as_lists
 from services.gateway.schema.completion import CompletionBody
 
 KIND = "text_completion"
@@ -37,6 +37,8 @@ class Completions:
         self._echoed = [0] * answer.num_choices
         """Characters of the prompt that stand before each choice's own text."""
         self._prompt_ids: dict[int, list[int]] = {}
+        self._offsets: dict[int, Offsets] = {}
+        """How far the scores of each prompt came."""
 
     async def whole(self) -> dict[str, Any]:
         """One object with every choice."""
@@ -77,13 +79,29 @@ class Completions:
         scores = response.prompt_logprobs if body.echo and body.logprobs is not None else None
         if not text and not (scores and scores.tokens):
             return []
-        lists = _scored_prompt(scores) if scores and scores.tokens else None
+        lists = self._scored(piece.prompt, scores, text) if scores and scores.tokens else None
         per_prompt = self._answer.choices_per_prompt
         parts = []
         for index in range(piece.prompt * per_prompt, (piece.prompt + 1) * per_prompt):
             self._echoed[index] += len(text)
             parts.append({"index": index, "text": text, "logprobs": lists, "finish_reason": None, "stop_reason": None})
         return parts
+
+    def _scored(self, prompt: int, scores: generation_pb2.PromptLogprobs, text: str) -> dict[str, list[Any]]:
+        """A piece of a prompt's scores, and before the first of them the token that has none: nothing came before it.
+        Offsets count characters from the prompt's beginning."""
+        lists = as_lists(())
+        offsets = self._offsets.setdefault(prompt, Offsets())
+        if scores.first_position == 1:
+            rest = b"".join([token.chosen.spelling for token in scores.tokens])
+            whole = text.encode()
+            first = generation_pb2.TokenScore(spelling=whole[: len(whole) - len(rest)] if whole.endswith(rest) else b"")
+            append(lists, generation_pb2.ScoredToken(chosen=first), offset=0, is_first=True)
+            offsets.add(first.spelling)
+        for position, token in enumerate(scores.tokens, start=scores.first_position):
+            append(lists, token, offset=offsets.num_chars, is_first=position == 0)
+            offsets.add(token.chosen.spelling)
+        return lists
 
     def _part(self, delta: generation_pb2.ChoiceDelta) -> dict[str, Any]:
         wants_scores = self._body.logprobs is not None
@@ -110,11 +128,3 @@ class Completions:
             shown["token_ids"] = choice.token_ids
             shown["prompt_token_ids"] = self._prompt_ids.get(index // self._answer.choices_per_prompt)
         return shown
-
-
-def _scored_prompt(scores: generation_pb2.PromptLogprobs) -> dict[str, list[Any]]:
-    """A piece of the prompt's scores. Offsets count from the prompt's beginning."""
-    lists = as_lists(())
-    for position, token in enumerate(scores.tokens, start=scores.first_position):
-        append(lists, token, offset=token.text_offset, is_first=position == 0)
-    return lists

@@ -1,5 +1,6 @@
 """Log probabilities in OpenAI's two shapes: parallel lists for completions, a list of objects for chat."""
 
+import codecs
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +11,17 @@ FLOOR = -9999.0
 """JSON has no minus infinity: a token that could not have been drawn is written so, as OpenAI does."""
 
 Tokens = Sequence[generation_pb2.ScoredToken]
+
+
+class Offsets:
+    """Counts the characters of what is spelled token by token; a character may begin in one and end in the next."""
+
+    def __init__(self) -> None:
+        self.num_chars = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, spelling: bytes) -> None:
+        self.num_chars += len(self._decoder.decode(spelling))
 
 
 def as_lists(tokens: Iterable[generation_pb2.ScoredToken], *, shift: int = 0) -> dict[str, list[Any]]:

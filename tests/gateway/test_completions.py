@@ -165,3 +165,19 @@ async def test_a_second_request_on_the_same_connection_is_served():
             length = int(parse(head).headers["content-length"])
             assert json.loads(await reader.readexactly(length))["choices"][0]["text"] == "hello"
         writer.close()
+
+
+async def test_an_echo_with_scores_begins_with_the_token_that_has_none():
+    """As evaluation harnesses read it: one entry per token of the prompt, then those of the answer."""
+    first = generation_pb2.GenerateResponse(prompt=generation_pb2.PromptEcho(text="aé b", token_ids=[1, 2, 3, 4]))
+    for spelling in (b"\xc3", b"\xa9", b" b"):  # a character of two tokens
+        score = generation_pb2.TokenScore(spelling=spelling, logprob=-1.0)
+        first.prompt_logprobs.tokens.add(chosen=score, top=[score])
+    first.prompt_logprobs.first_position = 1
+    async with gateway((first, say("x", finish=LENGTH), usage())) as house:
+        answer = await house.post(PATH, {"prompt": "aé b", "echo": True, "logprobs": 1, "max_tokens": 1})
+    scores = answer.json["choices"][0]["logprobs"]
+    assert scores["token_logprobs"] == [None, -1.0, -1.0, -1.0]
+    assert scores["top_logprobs"][0] is None
+    assert scores["tokens"] == ["a", "bytes:\\xc3", "bytes:\\xa9", " b"]
+    assert scores["text_offset"] == [0, 1, 1, 2]

@@ -77,6 +77,8 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Asyn
 async def test_the_model_is_listed(client: AsyncOpenAI) -> None:
     models = await client.models.list()
     assert [model.id for model in models.data] == [MODEL]
+    assert models.data[0].model_dump()["root"] == MODEL  # vLLM's benchmark names its tokenizer by it
+    assert (await client.models.retrieve(MODEL)).id == MODEL
 
 
 async def test_a_chat_is_the_same_whole_and_streamed(client: AsyncOpenAI) -> None:
@@ -127,6 +129,27 @@ async def test_log_probabilities_of_both_forms(client: AsyncOpenAI) -> None:
     assert told.tokens is not None
     assert told.text_offset is not None
     assert len(told.tokens) == len(told.text_offset) == 5
+
+
+async def test_prompts_are_scored_as_evaluation_harnesses_ask_for_it(client: AsyncOpenAI) -> None:
+    """Lists of ids, echoed with their log probabilities: what follows a context is read from them."""
+    prompts = [[40, 41, 42, 43, 44], [50, 51, 52]]
+    answer = await client.completions.create(
+        model=MODEL, prompt=prompts, max_tokens=1, temperature=0, logprobs=1, echo=True, seed=1234
+    )
+    for prompt, choice in zip(prompts, answer.choices, strict=True):
+        scores = choice.logprobs
+        assert scores is not None
+        assert scores.token_logprobs is not None
+        assert scores.top_logprobs is not None
+        assert scores.tokens is not None
+        assert len(scores.token_logprobs) == len(scores.top_logprobs) == len(scores.tokens) == len(prompt) + 1
+        assert scores.token_logprobs[0] is None
+        assert "".join(scores.tokens) == choice.text
+        assert scores.text_offset == [len("".join(scores.tokens[:index])) for index in range(len(prompt) + 1)]
+        assert all(score <= 0 for score in scores.token_logprobs[1:])
+        likeliest = [max(top.values()) for top in scores.top_logprobs[1:]]
+        assert all(score <= best for score, best in zip(scores.token_logprobs[1:], likeliest, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(3))
