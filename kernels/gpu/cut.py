@@ -26,6 +26,9 @@ from kernels.sampling import Draws
 
 TILE = 2048
 NUM_WARPS = 8
+STAGES = tl.constexpr(4)
+"""Tiles on their way from the cache: one program alone would wait for each."""
+
 WEIGHT = tl.constexpr(float(2**44))
 """Of the likeliest token: 2^18 of it stay within 62 bits."""
 
@@ -50,7 +53,7 @@ def _masses(scaled, largest, order, floor):
 def _search(row, vocab, temperature, largest, floor, target, IS_MASS: tl.constexpr, TILE: tl.constexpr):
     """The largest t (int64), or one that keeps the same tokens, with weight(>= t) >= target. The floor has it."""
     low, high = floor, ordered(largest) + 1
-    num_low, num_high = vocab.to(tl.int64), (vocab * 0).to(tl.int64)
+    num_low, num_high = tl.full((), vocab, tl.int64), tl.full((), 0, tl.int64)
     while (high - low > 1) & (num_low - num_high > 1):
         step = (high - low + 3) // 4
         t1, t2, t3 = low + step, tl.minimum(low + 2 * step, high), tl.minimum(low + 3 * step, high)
@@ -61,7 +64,7 @@ def _search(row, vocab, temperature, largest, floor, target, IS_MASS: tl.constex
             mass1_of = tl.zeros((TILE,), tl.int64)
             mass2_of = tl.zeros((TILE,), tl.int64)
             mass3_of = tl.zeros((TILE,), tl.int64)
-        for first in range(0, vocab, TILE):
+        for first in tl.range(0, vocab, TILE, num_stages=STAGES):
             scaled = _scaled(row, first, vocab, temperature, TILE)
             order = tl.where(first + tl.arange(0, TILE) < vocab, ordered(scaled), LOWEST)
             num1_of += tl.where(order >= t1, 1, 0)
@@ -84,7 +87,7 @@ def _search(row, vocab, temperature, largest, floor, target, IS_MASS: tl.constex
     return low
 
 
-@triton.jit(do_not_specialize=["vocab"])
+@triton.jit
 def cut_kernel(
     logits, rows, temperatures, log_min_ps, top_ks, top_ps, thresholds, vocab, row_stride, TILE: tl.constexpr
 ):
@@ -95,7 +98,7 @@ def cut_kernel(
     threshold = tl.load(rows + sample) * 0 + LOWEST
     if (log_min_p > float("-inf")) | (top_k > 0) | (top_p < 1.0):
         largest_of = tl.full((TILE,), float("-inf"), tl.float32)
-        for first in range(0, vocab, TILE):
+        for first in tl.range(0, vocab, TILE, num_stages=STAGES):
             largest_of = tl.maximum(largest_of, _scaled(row, first, vocab, temperature, TILE))
         largest = tl.max(largest_of)
         if log_min_p > float("-inf"):
@@ -109,7 +112,7 @@ def cut_kernel(
             threshold = tl.maximum(threshold, kth)
         if top_p < 1.0:
             total_of = tl.zeros((TILE,), tl.int64)
-            for first in range(0, vocab, TILE):
+            for first in tl.range(0, vocab, TILE, num_stages=STAGES):
                 scaled = _scaled(row, first, vocab, temperature, TILE)
                 total_of += _masses(scaled, largest, ordered(scaled), threshold)
             total = tl.sum(total_of)
@@ -163,6 +166,6 @@ SPECIMENS = (
         constants={"TILE": TILE},
         num_warps=NUM_WARPS,
         has_fused_products=False,
-        divisible=frozenset(("row_stride",)),
+        divisible=frozenset(("row_stride", "vocab")),
     ),
 )

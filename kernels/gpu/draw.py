@@ -33,7 +33,7 @@ def noise_words(key, tokens):
     return state ^ (state >> 31)
 
 
-@triton.jit(do_not_specialize=["vocab"])
+@triton.jit
 def perturb_kernel(
     logits, rows, temperatures, is_random, keys, thresholds, best, best_tokens, vocab, row_stride, TILE: tl.constexpr
 ):
@@ -112,7 +112,7 @@ SPECIMENS = (
         },
         constants={"TILE": TILE},
         has_fused_products=False,
-        divisible=frozenset(("row_stride",)),
+        divisible=frozenset(("row_stride", "vocab")),
     ),
     Specimen(
         kernel=pick_kernel,

@@ -21,28 +21,29 @@ from kernels.sampling import MAX_LIKELIEST, Scores
 
 TILE = 4096
 NUM_WARPS = 8
+STAGES = tl.constexpr(3)  # As in cut: tiles on their way from the cache.
 BELOW = tl.constexpr(0xFFFFFFFF)  # An id turned around with it: of equal logprobs the lowest id is the largest.
 NOTHING = tl.constexpr(-(2**63))
 
 
-@triton.jit(do_not_specialize=["vocab"])
+@triton.jit
 def own_kernel(logits, rows, tokens, totals, logprobs, ranks, vocab, row_stride, TILE: tl.constexpr):
     """The log of the sum of exponentials, the token's own logprob and its rank."""
     entry = tl.program_id(0)
     row = logits + tl.load(rows + entry) * row_stride
     largest_of = tl.full((TILE,), float("-inf"), tl.float32)
-    for first in range(0, vocab, TILE):
+    for first in tl.range(0, vocab, TILE, num_stages=STAGES):
         ids = first + tl.arange(0, TILE)
         largest_of = tl.maximum(largest_of, tl.load(row + ids, mask=ids < vocab, other=float("-inf")))
     largest = tl.max(largest_of)
     sum_of = tl.zeros((TILE,), tl.float32)
-    for first in range(0, vocab, TILE):
+    for first in tl.range(0, vocab, TILE, num_stages=STAGES):
         ids = first + tl.arange(0, TILE)
         sum_of += tl.exp(tl.load(row + ids, mask=ids < vocab, other=float("-inf")) - largest)
     total = largest + tl.log(tl.sum(sum_of))
     own = tl.load(row + tl.load(tokens + entry)) - total
     larger_of = tl.zeros((TILE,), tl.int32)
-    for first in range(0, vocab, TILE):
+    for first in tl.range(0, vocab, TILE, num_stages=STAGES):
         ids = first + tl.arange(0, TILE)
         x = tl.load(row + ids, mask=ids < vocab, other=float("-inf"))
         larger_of += tl.where(x - total > own, 1, 0)
@@ -60,7 +61,7 @@ def _store_best(candidates, out, COUNT: tl.constexpr):
         candidates = tl.where(candidates == best, NOTHING, candidates)
 
 
-@triton.jit(do_not_specialize=["vocab"])
+@triton.jit
 def tile_best_kernel(logits, rows, totals, best, vocab, row_stride, COUNT: tl.constexpr, TILE: tl.constexpr):
     entry, tile = tl.program_id(0), tl.program_id(1)
     ids = tile * TILE + tl.arange(0, TILE)
@@ -137,7 +138,7 @@ SPECIMENS = (
         types={**_ROWS, "tokens": "*i64", "logprobs": "*fp32", "ranks": "*i32"},
         constants={"TILE": TILE},
         num_warps=NUM_WARPS,
-        divisible=frozenset(("row_stride",)),
+        divisible=frozenset(("row_stride", "vocab")),
     ),
     Specimen(
         kernel=tile_best_kernel,
@@ -145,7 +146,7 @@ SPECIMENS = (
         types={**_ROWS, "best": "*i64"},
         constants={"COUNT": MAX_LIKELIEST, "TILE": TILE},
         num_warps=NUM_WARPS,
-        divisible=frozenset(("row_stride",)),
+        divisible=frozenset(("row_stride", "vocab")),
     ),
     Specimen(
         kernel=best_kernel,

@@ -15,7 +15,7 @@ TOLD = TokenSampling(temperature=0.7, min_p=0.02, logprobs=3)
 
 
 def generated(*, is_interpreted: bool) -> tuple[list[list[TokenId]], list[TokenLogprobs]]:
-    """Three sequences side by side: a prompt step, then four decode steps; tokens, and what was told with the last."""
+    """Three sequences side by side: a prompt step, then two decode steps; tokens, and what was told with the last."""
     small_model.cache_clear()  # weights are laid out for the operators that multiply by them
     with interpreted() if is_interpreted else nullcontext():
         rig = TorchRig(num_pages=12)
@@ -23,7 +23,7 @@ def generated(*, is_interpreted: bool) -> tuple[list[list[TokenId]], list[TokenL
             rig.walker(f"{number}", range(5 + 9 * number), sampling=sampling, seeds=(number,))
             for number, sampling in enumerate((GREEDY, DRAWN, TOLD))
         ]
-        results = [rig.advance(*walkers) for _ in range(5)]
+        results = [rig.advance(*walkers) for _ in range(3)]
     small_model.cache_clear()
     return [walker.tokens for walker in walkers], [told for row in results[-1].logprobs for told in row if told]
 

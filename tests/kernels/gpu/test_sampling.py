@@ -1,6 +1,7 @@
 """Draws on the device are the CPU sampler's for the same logits; so are shaped logits, bit for bit, and scores."""
 
 import random
+import struct
 from collections.abc import Sequence
 
 import pytest
@@ -46,15 +47,15 @@ def kept_on_device(logits: list[float], sampling: TokenSampling, device: torch.d
     sample = Sample(seed=0, position=0, sampling=sampling)
     logits_1V = torch.tensor([logits], device=device)
     draws = draws_on_device([sample], [0], len(logits), device)
-    threshold = int(thresholds(logits_1V, draws.rows_S, draws)[0])
-    scaled = (logits_1V / draws.temperatures_S[:, None])[0]
-    return {token for token, value in enumerate(scaled) if order_of(value) >= threshold}
+    threshold = float_of(int(thresholds(logits_1V, draws.rows_S, draws)[0]))
+    scaled = (logits_1V / draws.temperatures_S[:, None])[0].tolist()
+    return {token for token, value in enumerate(scaled) if value >= threshold}
 
 
-def order_of(value: Tensor) -> int:
-    """kernels/gpu/order in plain words."""
-    bits = int((value + 0.0).cpu().view(torch.int32))
-    return bits if bits >= 0 else bits ^ 0x7FFFFFFF
+def float_of(order: int) -> float:
+    """kernels/gpu/order in plain words, the other way around."""
+    bits = order if order >= 0 else order ^ 0x7FFFFFFF
+    return struct.unpack("<f", struct.pack("<i", bits))[0] if order > -(2**31) else float("-inf")
 
 
 @pytest.mark.parametrize("vocab", [1, 63, 2049])
@@ -83,6 +84,10 @@ def test_top_k_of_different_logits_keeps_that_many(top_k: int, device: torch.dev
     logits = torch.randn(30, generator=torch.Generator().manual_seed(top_k)).tolist()
     kept = kept_on_device(logits, TokenSampling(top_k=top_k), device)
     assert kept == set(sorted(range(30), key=lambda token: -logits[token])[:top_k])
+
+
+def test_zeros_of_both_signs_tie(device: torch.device) -> None:
+    assert kept_on_device([-0.0, -1.0, 0.0, -0.0], TokenSampling(top_k=1), device) == {0, 2, 3}
 
 
 def test_samples_of_one_row_draw_apart_and_rows_may_be_skipped(device: torch.device) -> None:
