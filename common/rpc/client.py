@@ -13,7 +13,7 @@ from common.observe.tracing.context import TRACEPARENT, current_trace
 from common.rpc.bind import Tls, channel_credentials
 from common.rpc.errors import translated
 from common.rpc.identity import Caller
-from common.rpc.options import Pings, Surface, channel_options
+from common.rpc.options import SPREAD, Pings, Surface, channel_options
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -22,9 +22,14 @@ Connect = Callable[[str], grpc.aio.Channel]
 """Opens a channel to host:port. The simulation passes its in-memory one."""
 
 
-def grpc_connect(surface: Surface, tls: Tls | None = None, *, pings: Pings | None = None) -> Connect:
-    """The real thing: lazy, so an address where nobody listens fails at the first call."""
-    options = list(channel_options(surface, pings))
+def grpc_connect(
+    surface: Surface, tls: Tls | None = None, *, pings: Pings | None = None, is_spread: bool = False
+) -> Connect:
+    """The real thing: lazy, so an address where nobody listens fails at the first call.
+
+    `is_spread`: the address is a name, and every healthy server behind it gets its share of the calls.
+    """
+    options = [*channel_options(surface, pings), *(SPREAD if is_spread else ())]
     if tls is not None and tls.cluster:
         # Peers are dialled by addresses that no certificate can know: who must be there is known instead.
         served_by = Caller.WORKER if surface is Surface.INTERNAL else Caller.ROUTER

@@ -4,6 +4,7 @@ Keepalive alone does not notice a frozen peer: the kernel keeps acknowledging it
 does, because the ping's answer must come from the process. Checked against a stopped process in tests/rpc.
 """
 
+import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -116,6 +117,25 @@ def _limits(surface: Surface, pings: Pings | None) -> Limits:
         ping_timeout_ms=round(pings.timeout_s * 1000),
         min_ping_interval_ms=min(limits.min_ping_interval_ms, every_ms // 3),
     )
+
+
+SPREAD: Options = (
+    # Every address behind a name gets its share, but for those that say that they do not serve. Without it gRPC stays
+    # with the first.
+    (
+        "grpc.service_config",
+        json.dumps(
+            {
+                "loadBalancingConfig": [{"round_robin": {}}],
+                "healthCheckConfig": {"serviceName": ""},
+            }
+        ),
+    ),
+    # gRPC asks DNS again when a connection ends, but not within 30 s of the last time: a router that was replaced took
+    # its clients' answers with it until then.
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
+)
+"""Added to a channel by which a client deals with several routers behind one name."""
 
 
 def _shared(limits: Limits) -> Options:

@@ -48,7 +48,7 @@ async def run_gateway(config: Config, name: str) -> None:
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
-    routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster)))
+    routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster), is_spread=True))
     api = Api(
         routers,
         places=Places(config.gateway.max_calls, per_exchange=config.gateway.max_calls_per_request),

@@ -1,5 +1,6 @@
 """The routers behind this gateway, as one: calls over a channel that gRPC spreads over all that are there."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ ASK_S = 5.0
 """Chosen: a router answers such questions in milliseconds; its tokenizer may be busy with a megabyte."""
 
 PEER = "router"
+AGAIN_AFTER_S = (0.0, 0.1, 0.4, 1.0)
+"""Chosen: the other routers at once; then as long as a client takes to find a router that has just come."""
 RETRY_S = 1.0
 
 
@@ -26,13 +29,22 @@ class Routers:
     async def generate(
         self, request: generation_pb2.GenerateRequest, *, timeout_s: float | None
     ) -> AsyncGenerator[generation_pb2.GenerateResponse, None]:
-        """The answer as it comes. Closing the iterator cancels the request everywhere."""
-        try:
-            async with stream(self._stub.Generate, request, peer=PEER, timeout_s=timeout_s) as responses:
-                async for response in responses:
-                    yield response
-        except BatonError as error:
-            raise _plain(error) from error
+        """The answer as it comes. Closing the iterator cancels the request everywhere.
+
+        A router that leaves, or is gone, before it has said a word loses nothing: the next one is asked.
+        """
+        for wait_s in (*AGAIN_AFTER_S, None):
+            has_begun = False
+            try:
+                async with stream(self._stub.Generate, request, peer=PEER, timeout_s=timeout_s) as responses:
+                    async for response in responses:
+                        has_begun = True
+                        yield response
+                return
+            except BatonError as error:
+                if has_begun or wait_s is None or not _may_ask_another(error):
+                    raise _plain(error) from error
+            await asyncio.sleep(wait_s)
 
     async def model(self) -> "Model":
         try:
@@ -72,6 +84,12 @@ class Model:
     tools: ToolFormat = ToolFormat.NONE
     thinks: bool = False
     begins_in_thought: bool = False
+
+
+def _may_ask_another(error: BatonError) -> bool:
+    """What was refused by a router that leaves was not begun; what a broken connection carried is cancelled there."""
+    is_transport = error.facts.get(ORIGIN_FACT) == TRANSPORT
+    return isinstance(error, Unavailable) and (is_transport or error.reason is Reason.DRAINING)
 
 
 def _plain(error: BatonError) -> BatonError:

@@ -1,0 +1,80 @@
+"""Goal: several routers behind one name are one: each gets its share, and one that leaves takes no request with it.
+
+Method: real servers and a real channel; what the routers say is scripted.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from common.core.errors import Reason, Refused, Unavailable
+from common.rpc.bind import Bind
+from common.rpc.client import grpc_connect
+from common.rpc.options import Surface
+from common.rpc.server import RpcServer, Service, serve
+from protos.baton.v1 import generation_pb2, generation_pb2_grpc
+from services.gateway.routers import Routers
+from tests.gateway.house import ScriptedRouter, say
+
+LEAVING = Unavailable(message="this router is leaving", reason=Reason.DRAINING, retry_after_s=1.0)
+
+
+@asynccontextmanager
+async def two(first: ScriptedRouter, second: ScriptedRouter) -> AsyncIterator[tuple[Routers, list[RpcServer]]]:
+    """Routers behind one target, as a name with two addresses would be."""
+    servers = []
+    for router in (first, second):
+        add = partial(generation_pb2_grpc.add_GenerationServiceServicer_to_server, router)
+        service = Service(name="baton.v1.GenerationService", add=add)
+        servers.append(await serve([service], Bind(host="127.0.0.1", port=0), surface=Surface.CLIENT))
+    target = "ipv4:" + ",".join(server.address for server in servers)
+    routers = Routers(target, grpc_connect(Surface.CLIENT, is_spread=True))
+    try:
+        yield routers, servers
+    finally:
+        await routers.close()
+        for server in servers:
+            await server.stop(0)
+
+
+async def generate(routers: Routers) -> int:
+    request = generation_pb2.GenerateRequest(request_id="r")
+    return len([response async for response in routers.generate(request, timeout_s=10.0)])
+
+
+async def test_each_router_gets_its_share():
+    first, second = ScriptedRouter([say("a")]), ScriptedRouter([say("a")])
+    async with two(first, second) as (routers, _):
+        while not (first.asked and second.asked):  # connected one after the other; then in turn
+            assert await generate(routers) == 1
+        before = len(first.asked), len(second.asked)
+        for _ in range(8):
+            await generate(routers)
+        assert (len(first.asked) - before[0], len(second.asked) - before[1]) == (4, 4)
+
+
+async def test_a_router_that_leaves_is_passed_over():
+    first, second = ScriptedRouter([LEAVING]), ScriptedRouter([say("a")])
+    async with two(first, second) as (routers, servers):
+        for _ in range(4):
+            assert await generate(routers) == 1
+        await servers[0].set_serving(False)
+        await servers[1].set_serving(True)
+        await servers[0].stop(0)
+        for _ in range(4):
+            assert await generate(routers) == 1
+
+
+async def test_what_was_begun_or_refused_for_good_is_not_asked_again():
+    broken = ScriptedRouter([say("a"), LEAVING])
+    async with two(broken, broken) as (routers, _):
+        with pytest.raises(Unavailable):
+            await generate(routers)
+        assert len(broken.asked) == 1
+    full = ScriptedRouter([Refused(message="full", reason=Reason.QUEUE_FULL, retry_after_s=1.0)])
+    async with two(full, full) as (routers, _):
+        with pytest.raises(Refused):
+            await generate(routers)
+        assert len(full.asked) == 1
