@@ -2,7 +2,8 @@
 
 Two processes, whole endpoints over gRPC, every byte digested, verified and landed by one copy into pages; gloo and
 shared memory in turns, so that a busy machine is busy for both. The bound comes first: one thread's copy and digest
-rates, from the same run. A hand-off is timed from the first `ship` to the word that the last page has landed.
+rates, from the same run. A hand-off is timed from the first `ship` to the word that the last page has landed. Before it
+the wire alone, both ends in one process: frames of 8 MiB, without offers and digests.
 """
 
 import argparse
@@ -22,16 +23,22 @@ import numpy as np
 from common.core.clock import SystemClock
 from common.core.ids import Epoch, RequestId, ReservationId, TransferId, WorkerId, WorkerRef
 from common.kv.digest import DigestKey, digest_pages
+from common.kv.staging import StagingPool
+from common.transfer.berth import find_berth
+from common.transfer.channel import Channel
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
+from common.transfer.gloo import GlooFactory
 from common.transfer.messages import Finale, Outcome, PageRun
 from common.transfer.plan import split
+from tests.transfer.test_channel_conformance import opened, shared_memory
 from tests.transfer.two_processes import LAYOUT, working
 
 PAGE = LAYOUT.page_bytes
 RUN_PAGES = 20
 SIZES = {"1k tokens": 64, "8k tokens": 512}
 """Pages of model S in bf16: 12 and 96 MiB."""
+FRAME, FRAMES = 8 << 20, 20
 CHANNELS = ("gloo", "same_host")
 CLOCK = SystemClock()
 
@@ -106,6 +113,36 @@ class Sender:
         assert outcome.landed_pages == pages, outcome
         used = self.ask(1) + cpu_s() - before
         return seconds, used
+
+
+async def wire(rounds: int) -> dict[str, dict[str, float]]:
+    """The channels without what surrounds them, in turns: the best rate, its median, and CPU seconds."""
+    data, staging = memoryview(bytearray(os.urandom(FRAME))), StagingPool(4, FRAME)
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in CHANNELS}
+    async with opened(GlooFactory()) as gloo, opened(shared_memory(), 2) as same_host:
+        for number in range(rounds + 1):
+            for name, ends in zip(CHANNELS, (gloo, same_host), strict=True):
+                used, began = cpu_s(), CLOCK.monotonic()
+                for frame in range(number * FRAMES, (number + 1) * FRAMES):
+                    await carry(ends, frame, data, staging)
+                samples[name].append((CLOCK.monotonic() - began, cpu_s() - used))
+    num_bytes = FRAMES * FRAME
+    found: dict[str, dict[str, float]] = {}
+    for name, (_, *each) in samples.items():  # the first round touches the memory
+        found[f"wire {name}"] = {
+            "best GB/s": num_bytes / min(seconds for seconds, _ in each) / 1e9,
+            "median GB/s": num_bytes / statistics.median(seconds for seconds, _ in each) / 1e9,
+            "cpu s/GB": statistics.median(cpu for _, cpu in each) / num_bytes * 1e9,
+        }
+    return found
+
+
+async def carry(ends: tuple[Channel, Channel], frame: int, data: memoryview, staging: StagingPool) -> None:
+    """One frame, and its room given back at once."""
+    sender, receiver = ends
+    berth = await find_berth(receiver, staging, timeout_s=5.0)
+    await asyncio.gather(sender.send(frame, data, timeout_s=20.0), berth.receive(frame, len(data), timeout_s=20.0))
+    berth.release()
 
 
 async def measure(rounds: int) -> dict[str, dict[str, float]]:
@@ -194,10 +231,10 @@ def main() -> None:
     if arguments.receive:
         asyncio.run(receive(arguments.receive))
         return
-    found = {"bounds": bounds(), **asyncio.run(measure(arguments.rounds))}
+    found = {"bounds": bounds(), **asyncio.run(wire(arguments.rounds)), **asyncio.run(measure(arguments.rounds))}
     conditions = {
         "command": f"python -m tests.bench.channels --rounds {arguments.rounds}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.0f}",
         "versions": f"Python {platform.python_version()}, numpy {np.__version__}",
         "pages": f"{PAGE} bytes, runs of {RUN_PAGES}",
     }
