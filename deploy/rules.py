@@ -28,6 +28,11 @@ def _sum(metric: Metric, *conditions: str) -> str:
     return f"sum by ({BY}) ({series(metric.name, *conditions)})"
 
 
+def _percentile(metric: Metric) -> str:
+    """Of the last two minutes. No request: no sample, and whoever scales by it holds."""
+    return f"histogram_quantile(0.95, sum by ({BY}, le) (rate({series(f'{metric.name}_bucket')}[2m])))"
+
+
 SIGNALS = {
     "baton:prefill_queued_tokens:sum": f"{_sum(c.QUEUE_TOKENS, _FOR_PREFILL)} + {_sum(c.WAITING_TOKENS, _PREFILL)}",
     "baton:decode_kv_usage:sum": _sum(c.KV_USAGE, _DECODE),
@@ -35,6 +40,10 @@ SIGNALS = {
         f"{_sum(c.RUNNING_SEQUENCES, _DECODE)} + {_sum(c.QUEUE_REQUESTS, _FOR_DECODE)}"
     ),
     "baton:decode_admission_seconds:max": f"max by ({BY}) ({series(c.DECODE_ADMISSION_SECONDS.name)})",
+    "baton:prefill_desired_replicas:max": f"max by ({BY}) ({series(c.PLANNER_DESIRED.name, _FOR_PREFILL)})",
+    "baton:decode_desired_replicas:max": f"max by ({BY}) ({series(c.PLANNER_DESIRED.name, _FOR_DECODE)})",
+    "baton:ttft_seconds:p95": _percentile(c.TTFT_SECONDS),
+    "baton:itl_seconds:p95": _percentile(c.ITL_SECONDS),
 }
 """What autoscaling reads. A sum whose part is missing is missing: unknown is not zero, and the HPA holds."""
 
@@ -43,6 +52,10 @@ ADAPTER = {
     "decode-kv-usage": "baton:decode_kv_usage:sum",
     "decode-running-sequences": "baton:decode_running_sequences:sum",
     "decode-admission-seconds": "baton:decode_admission_seconds:max",
+    "prefill-desired-replicas": "baton:prefill_desired_replicas:max",
+    "decode-desired-replicas": "baton:decode_desired_replicas:max",
+    "ttft-p95-seconds": "baton:ttft_seconds:p95",
+    "itl-p95-seconds": "baton:itl_seconds:p95",
 }
 """Names of external metrics, and the recorded series behind each."""
 

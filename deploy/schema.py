@@ -11,6 +11,10 @@ OWNED = frozenset(
         *("cluster.name", "cluster.secret_file", "cluster.redis_url", "cluster.redis_login"),
         *("cluster.tls_cert_file", "cluster.tls_key_file", "cluster.tls_ca_file", "cluster.insecure_loopback"),
         *("listen.host", "listen.port", "listen.advertise", "listen.metrics_port"),
+        *("planner.namespace", "planner.release", "planner.keda", "planner.hpa_tolerance"),
+        "planner.kubeconfig",
+        *("planner.min_prefill", "planner.max_prefill", "planner.min_decode", "planner.max_decode"),
+        *("metrics_api.enabled", "metrics_api.port", "metrics_api.cert_file", "metrics_api.key_file"),
         *("model.path", "transfer.host", "liveness.drain_s", "gateway.routers", "gateway.credentials_file"),
     }
 )
@@ -26,8 +30,9 @@ FREE = frozenset(
 
 CHOICES = {
     "tls.mode": ["helm", "certManager", "existingSecrets"],
-    "autoscaling.mode": ["none", "hpa"],
-    "workload.kind": ["Deployment"],
+    "autoscaling.mode": ["none", "hpa", "keda", "keda-push", "builtin"],
+    "autoscaling.by": ["planner", "queue"],
+    "workload.kind": ["Deployment", "LeaderWorkerSet"],
     "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
     "pullPolicy": ["Always", "IfNotPresent", "Never"],
 }
@@ -36,6 +41,10 @@ PATTERNS = {
     "clusterName": "^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     "digest": "^$|^sha256:[0-9a-f]{64}$",
     "kvUsage": r"^(0\.[0-9]+|1)$",
+    "tolerance": r"^$|^0(\.[0-9]+)?$",
+    "caBundle": "^[A-Za-z0-9+/=]*$",
+    "ttftSeconds": r"^[0-9]+(\.[0-9]+)?$",
+    "itlSeconds": r"^[0-9]+(\.[0-9]+)?$",
     "admissionSeconds": r"^[0-9]+(\.[0-9]+)?$",
 }
 
@@ -45,7 +54,7 @@ def values_schema(values: Schema) -> Schema:
     found = _of("", values)
     config = {"$ref": "#/definitions/config"}
     found["properties"]["config"] = config
-    for role in ("router", "prefill", "decode", "gateway"):
+    for role in ("router", "prefill", "decode", "gateway", "planner"):
         found["properties"][role]["properties"]["config"] = config
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

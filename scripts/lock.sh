@@ -30,6 +30,7 @@ run="Really run with Python 3.11.7 and torch 2.13.0+cpu on Linux x86-64; hashes 
 # The locks constrain each other, so a package that several name has one version.
 compile torch-cpu "$run" "$@"
 compile runtime "$run" "$@"
+compile planner "$run" "$@"
 compile dev "$run" "$@"
 # The public index alone knows this one: a CPU build found elsewhere must not stand in for it.
 unset UV_FIND_LINKS

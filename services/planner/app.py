@@ -29,6 +29,7 @@ from common.rpc.deadline import DeadlinePolicy
 from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from common.rpc.server import serve
+from services.planner.actuate import Actuator
 from services.planner.loop import Planner
 from services.planner.metrics_api import MetricsApi
 from services.planner.metrics_server import FrontProxy, metrics_server
@@ -65,6 +66,7 @@ async def run_planner(config: Config, name: str) -> None:
     outlook = Outlook(clock, interval_s=config.planner.interval_s)
     house = _House(config=config, clock=clock, metrics=metrics, outlook=outlook)
     planner = _planner(house)
+    actuator = _actuator(house, name)
 
     def refresh() -> None:
         gauges.refresh()
@@ -81,6 +83,8 @@ async def run_planner(config: Config, name: str) -> None:
         readiness.meet(Condition.LISTENING)
         async with asyncio.TaskGroup() as group:
             servants = [group.create_task(planner.run(), name="planner")]
+            if actuator is not None:
+                servants.append(group.create_task(actuator.run(), name="actuator"))
             decided = group.create_task(_wait_decided(outlook, readiness), name="first decision")
             decided.add_done_callback(
                 lambda task: None if task.cancelled() else _welcome(name, address, health.address)
@@ -105,6 +109,19 @@ def _planner(house: _House) -> Planner:
         metrics=house.metrics,
         clock=house.clock,
     )
+
+
+def _actuator(house: _House, name: str) -> Actuator | None:
+    """None where others set the scales. The client of Kubernetes is loaded only where it is used."""
+    section = house.config.planner
+    if section.actuate != "kubernetes":
+        return None
+    from services.planner.actuate_kubernetes import KubernetesScales
+
+    scales = KubernetesScales(
+        namespace=section.namespace, release=section.release, clock=house.clock, kubeconfig=section.kubeconfig
+    )
+    return Actuator(scales, me=name, read=house.outlook.wish, metrics=house.metrics, clock=house.clock)
 
 
 async def _open(house: _House, stack: AsyncExitStack) -> str:
@@ -144,6 +161,10 @@ async def _open(house: _House, stack: AsyncExitStack) -> str:
 async def _front_proxy(config: Config) -> FrontProxy:
     """Who may ask for metrics."""
     section = config.metrics_api
+    if not section.front_ca_file:
+        from services.planner.actuate_kubernetes import read_front_proxy
+
+        return await asyncio.to_thread(read_front_proxy, config.planner.kubeconfig)
     names = frozenset(filter(None, (name.strip() for name in section.front_names.split(","))))
     try:
         authority = await asyncio.to_thread(Path(section.front_ca_file).read_text, encoding="ascii")

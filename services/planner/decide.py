@@ -8,18 +8,25 @@ changes nothing, and starts that wait anew. Both roles are decided from one look
 full counts once, when it comes, so prefill does not grow for a shortage of decode.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from common.core.worker import Role
-from services.planner.demand import Gauge, Slot, measure, token_seconds
+from services.planner.demand import Gauge, Slot, measure, past_reading, past_writing, token_seconds
 from services.planner.load import Load, Signals
 from services.planner.settings import PlannerSettings
 from services.planner.trial import Trial, least_workers, reading_missed, writing_missed
 
 STRICTER = 0.5
 """Chosen: share of the allowance for late work that fewer workers must keep: the band in which nothing changes."""
+
+SUSTAINED_S = 120.0
+"""Chosen: a load that lasts twice as long as a start is no burst."""
+
+ROUNDING = 0.02
+"""Chosen: a fiftieth of a worker more than what is there is no reason for one more."""
 
 MAX_SLOTS = 3600
 """As many looks as window_s and interval_s may ask for; older ones go."""
@@ -104,14 +111,22 @@ def decide(signals: Signals, state: State, settings: PlannerSettings) -> Recomme
 
     wait_s = max(settings.ttft_s - gauge.tokens_each * token_seconds(gauge.reading_cost, gauge.tokens_each), 0.1)
 
+    reading = past_reading(slots, gauge.reading_level)
+    writing = past_writing(slots, gauge.writing_level)
+
     def reads(workers: int) -> float:
-        return reading_missed(slots, workers, wait_s=wait_s, load_target=settings.load_target)
+        return reading_missed(reading, workers, wait_s=wait_s, load_target=settings.load_target)
 
     def writes(workers: int) -> float:
-        return writing_missed(slots, workers, load_target=settings.load_target)
+        return writing_missed(writing, workers, load_target=settings.load_target)
 
-    prefill, standing_prefill = _judge(Role.PREFILL, reads, load, state.prefill, at, settings, is_idle=is_idle)
-    decode, standing_decode = _judge(Role.DECODE, writes, load, state.decode, at, settings, is_idle=is_idle)
+    at_least = _sustained(slots, settings)
+    prefill, standing_prefill = _judge(
+        Role.PREFILL, reads, load, state.prefill, at, settings, at_least=at_least.prefill, is_idle=is_idle
+    )
+    decode, standing_decode = _judge(
+        Role.DECODE, writes, load, state.decode, at, settings, at_least=at_least.decode, is_idle=is_idle
+    )
     newest = slot or Slot(seconds=1.0, reading_s=0.0, writers=0.0)
     after = State(slots=slots, gauge=gauge, prefill=standing_prefill, decode=standing_decode, busy_at=busy_at)
     return Recommendation(
@@ -153,6 +168,7 @@ def _judge(
     at: float,
     settings: PlannerSettings,
     *,
+    at_least: int,
     is_idle: bool,
 ) -> tuple[Verdict, Standing]:
     bounds = settings.bounds(role)
@@ -160,8 +176,9 @@ def _judge(
     before = None if standing is None else standing.desired
     if is_idle:
         return Verdict(role=role, desired=0, before=before, why=Why.IDLE, need=0), Standing(desired=0)
-    least = max(bounds.least, 1)
-    need, trials = least_workers(attempt, least=least, most=bounds.most, allowed=settings.miss_share)
+    least = min(max(bounds.least, at_least, 1), bounds.most)
+    guess = crew.coming if standing is None else standing.desired
+    need, trials = least_workers(attempt, least=least, most=bounds.most, allowed=settings.miss_share, guess=guess)
     if standing is None:
         first = min(max(crew.coming, need), bounds.most)
         return Verdict(role=role, desired=first, before=None, why=Why.FIRST, need=need), Standing(desired=first)
@@ -172,12 +189,33 @@ def _judge(
         return Verdict(role=role, desired=desired, before=now, why=why, need=need, trials=trials), Standing(
             desired=desired
         )
-    fewer, stricter = least_workers(attempt, least=least, most=now, allowed=settings.miss_share * STRICTER)
+    allowed = settings.miss_share * STRICTER
+    fewer, stricter = least_workers(attempt, least=min(least, now), most=now, allowed=allowed, guess=need)
     next_standing, why = _lowered(standing, fewer, at, settings.hold_s)
     tried = tuple({trial.workers: trial for trial in (*trials, *stricter)}.values())
     return Verdict(
         role=role, desired=next_standing.desired, before=now, why=why, need=need, trials=tried
     ), next_standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Floor:
+    prefill: int
+    decode: int
+
+
+def _sustained(slots: Sequence[Slot], settings: PlannerSettings) -> _Floor:
+    """What the last SUSTAINED_S took, whatever the past says: a tide that comes in, or a level never seen before."""
+    lately = _within(slots, SUSTAINED_S)
+    seconds = sum(slot.seconds for slot in lately)
+    if seconds < SUSTAINED_S / 4:
+        return _Floor(prefill=0, decode=0)
+    reading = sum(slot.reading_s for slot in lately) / seconds
+    writing = sum(slot.writers * slot.seconds for slot in lately) / seconds
+    return _Floor(
+        prefill=math.ceil(reading / settings.load_target - ROUNDING),
+        decode=math.ceil(writing / settings.load_target - ROUNDING),
+    )
 
 
 def _lowered(standing: Standing, fewer: int, at: float, hold_s: float) -> tuple[Standing, Why]:
@@ -196,12 +234,12 @@ def _noticed(workers: int, tolerance: float) -> int:
     return int(workers * (1 + tolerance)) + 1
 
 
-def _within(slots: tuple[Slot, ...], window_s: float) -> tuple[Slot, ...]:
+def _within(slots: Sequence[Slot], window_s: float) -> tuple[Slot, ...]:
     left, first = window_s, len(slots)
     while first > 0 and left > 0 and len(slots) - first < MAX_SLOTS:
         first -= 1
         left -= slots[first].seconds
-    return slots[first:]
+    return tuple(slots[first:])
 
 
 def _share(asked: float, ready: int) -> float | None:

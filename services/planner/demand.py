@@ -4,8 +4,13 @@ reading: seconds that one worker would read at what arrived since the last look,
          had are in neither term, so the hit rate is in it.
 writing: workers' worth of decode, the largest of: sequences over those of a step below itl_s, sequences over places,
          pages over pages; and, while a place is waited for too long, one more than there are.
+
+Each slot knows the level, the mean of the last ten minutes, at which it came. A past of bursts so says what bursts are
+like, and the present level how much of them: what was seen at noon is not held against the night.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from common.core.cost.model import DEFAULT, CostModel
@@ -19,17 +24,31 @@ USUAL_PROMPT = 512.0
 LEARNING = 0.2
 """Chosen: weight of the newest look in the mean length of a prompt."""
 
+LEVEL_S = 600.0
+"""Chosen: time constant of levels; longer than a burst and the gaps between bursts, shorter than a tide."""
+
 CHUNK_TOKENS = 2048
 """Chosen: of a prefill step; only the share of a step's fixed cost depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """What came within `seconds` before a look. `reading_s`: of reading; `writers`: workers' worth of decode."""
+    """What came within `seconds` before a look. `reading_s`: of reading; `writers`: workers' worth of decode. Levels:
+    reading per second, and writers, in the mean at that time."""
 
     seconds: float
     reading_s: float
     writers: float
+    reading_level: float = 0.0
+    writing_level: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """One role's work, slot by slot, as it would come at the present level; empty slots are joined."""
+
+    seconds: tuple[float, ...]
+    work: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +60,9 @@ class Gauge:
     backlog_s: float = 0.0
     debt_s: float = 0.0
     tokens_each: float = USUAL_PROMPT
+    seen_s: float = 0.0
+    reading_level: float = 0.0
+    writing_level: float = 0.0
     reading_cost: CostModel = DEFAULT
     writing_cost: CostModel = DEFAULT
 
@@ -55,22 +77,64 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
     writing_cost = load.writing.cost or gauge.writing_cost
     second_s = token_seconds(reading_cost, tokens_each)
     backlog_s = reading.backlog_tokens * second_s
-    writers = writers_needed(load.writing, writing_cost, settings)
+    readable = max(1, reading.crew.coming) * settings.ttft_s / max(tokens_each * second_s, 1e-6)
+    writers = writers_needed(load.writing, writing_cost, settings, readable=readable)
     seconds = 0.0 if gauge.at is None else at - gauge.at
     if seconds <= 0:
         arrived_s = debt_s = 0.0
     else:
         net_s = backlog_s - gauge.backlog_s + reading.read_tokens_s * second_s * seconds + gauge.debt_s
         arrived_s, debt_s = max(0.0, net_s), _bounded_debt(net_s, reading, seconds)
+    seen_s = gauge.seen_s + seconds
+    share = max(seconds / seen_s, 1.0 - math.exp(-seconds / LEVEL_S)) if seconds > 0 else 0.0
     remembered = Gauge(
         at=at,
+        seen_s=seen_s,
+        reading_level=gauge.reading_level + share * (arrived_s / max(seconds, 1e-9) - gauge.reading_level),
+        writing_level=gauge.writing_level + share * (writers - gauge.writing_level),
         backlog_s=backlog_s,
         debt_s=debt_s,
         tokens_each=tokens_each,
         reading_cost=reading_cost,
         writing_cost=writing_cost,
     )
-    return (Slot(seconds=seconds, reading_s=arrived_s, writers=writers) if seconds > 0 else None), remembered
+    if seconds <= 0:
+        return None, remembered
+    slot = Slot(
+        seconds=seconds,
+        reading_s=arrived_s,
+        writers=writers,
+        reading_level=remembered.reading_level,
+        writing_level=remembered.writing_level,
+    )
+    return slot, remembered
+
+
+def past_reading(slots: Sequence[Slot], level: float) -> Past:
+    """Seconds of reading, at this level or as they came, whichever is less."""
+    return _past(
+        (slot.seconds, slot.reading_s * min(1.0, level / slot.reading_level) if slot.reading_s else 0.0)
+        for slot in slots
+    )
+
+
+def past_writing(slots: Sequence[Slot], level: float) -> Past:
+    """Workers' worth of decode, likewise."""
+    return _past(
+        (slot.seconds, slot.writers * min(1.0, level / slot.writing_level) if slot.writers else 0.0) for slot in slots
+    )
+
+
+def _past(slots: Iterable[tuple[float, float]]) -> Past:
+    seconds: list[float] = []
+    works: list[float] = []
+    for lasted, work in slots:
+        if works and not work and not works[-1]:
+            seconds[-1] += lasted
+        else:
+            seconds.append(lasted)
+            works.append(work)
+    return Past(seconds=tuple(seconds), work=tuple(works))
 
 
 def token_seconds(cost: CostModel, tokens_each: float) -> float:
@@ -79,14 +143,15 @@ def token_seconds(cost: CostModel, tokens_each: float) -> float:
     return cost.prefill_seconds(tokens, chunk_tokens=CHUNK_TOKENS) / tokens
 
 
-def writers_needed(writing: Writing, cost: CostModel, settings: PlannerSettings) -> float:
-    """How many decode workers would be exactly full."""
-    found = writing.sequences / sequences_each(writing, cost, settings)
-    if writing.pages_each:
-        held = writing.running or 1
-        waiting = max(0, writing.sequences - writing.running)
-        found = max(found, writing.pages_used * (1 + waiting / held) / writing.pages_each)
-    if is_waited_for(writing, settings):
+def writers_needed(writing: Writing, cost: CostModel, settings: PlannerSettings, *, readable: float) -> float:
+    """How many decode workers would be exactly full. `readable`: prompts that prefill can read within ttft_s."""
+    waiting = writing.sequences - writing.running
+    wanted = writing.running + min(waiting, readable)
+    found = wanted / sequences_each(writing, cost, settings)
+    placed = writing.sequences - writing.queued
+    if writing.pages_each and placed:
+        found = max(found, writing.pages_used / placed * wanted / writing.pages_each)
+    if is_waited_for(writing, settings) and waiting <= readable:
         found = max(found, writing.crew.coming * settings.load_target + 1.0)
     return found
 

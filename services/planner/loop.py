@@ -50,7 +50,7 @@ class Planner:
         sighting = await self._lookout.look()
         signals = self._watch.signals(sighting, self._clock.monotonic())
         recommendation = decide(signals, self._outlook.state, self._settings)
-        for verdict in self._outlook.note(signals, recommendation):
+        for verdict in self._outlook.note(signals, recommendation, sighting.members if sighting else ()):
             _tell(verdict)
         self._show(signals, recommendation)
         self.turns += 1

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from common.core.clock import Clock
-from common.core.worker import Role
+from common.core.worker import Member, Role
+from services.planner.actuate import Wish
 from services.planner.decide import Recommendation, State, Verdict
 from services.planner.load import Signals
 from services.planner.numbers import Number, number
@@ -28,6 +29,7 @@ class Outlook:
         self._fresh_s = max(STALE_LOOKS * interval_s, MIN_FRESH_S)
         self._signals: Signals | None = None
         self._recommendation: Recommendation | None = None
+        self._members: Sequence[Member] = ()
         self._decisions: deque[Mapping[str, object]] = deque(maxlen=MAX_DECISIONS)
         self._changed = asyncio.Event()
 
@@ -41,10 +43,16 @@ class Outlook:
         """What was decided and why, the newest first. Only decisions unlike the one before."""
         return tuple(reversed(self._decisions))
 
-    def note(self, signals: Signals, recommendation: Recommendation) -> tuple[Verdict, ...]:
+    def wish(self) -> Wish:
+        """For whoever sets scales, on whatever thread: what is held is frozen."""
+        return Wish(recommendation=self._recommendation, members=self._members)
+
+    def note(
+        self, signals: Signals, recommendation: Recommendation, members: Sequence[Member] = ()
+    ) -> tuple[Verdict, ...]:
         """The newest look. Returns the verdicts that changed what is wanted, or why."""
         before = self._recommendation
-        self._signals, self._recommendation = signals, recommendation
+        self._signals, self._recommendation, self._members = signals, recommendation, members
         news = tuple(
             verdict for role in Role if (verdict := recommendation.of(role)) is not None and _is_news(verdict, before)
         )

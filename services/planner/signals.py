@@ -53,7 +53,8 @@ def load_of(sighting: Sighting, warm: frozenset[WorkerRef]) -> Load | None:
 def _reading(members: Sequence[Member], totals: RoleTotals, warm: frozenset[WorkerRef]) -> Reading:
     loads = _loads(members, Role.PREFILL)
     backlog = totals.uncached_tokens + totals.worker_tokens
-    waiting = totals.requests + totals.worker_requests
+    # Prompts that are being read have tokens in the backlog as well.
+    waiting = totals.requests + totals.worker_requests + sum(load.running_sequences for load in loads.values())
     return Reading(
         crew=_crew(members, Role.PREFILL, warm),
         backlog_tokens=backlog,

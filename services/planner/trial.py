@@ -1,9 +1,9 @@
 """The past load tried on another number of workers: "would N - 1 have held it?" A fluid queue, slot by slot. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.planner.demand import Slot
+from services.planner.demand import Past
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,39 +18,51 @@ Try = Callable[[int], float]
 """The share missed by so many workers. Falls, or stays, as they grow."""
 
 
-def reading_missed(slots: Sequence[Slot], workers: int, *, wait_s: float, load_target: float) -> float:
+def reading_missed(past: Past, workers: int, *, wait_s: float, load_target: float) -> float:
     """Share of reading that began later than `wait_s`, first come first served. All of a slot's work comes at its
     beginning: bursts are shorter than a slot."""
-    backlog = missed = total = 0.0
-    for slot in slots:
-        backlog += slot.reading_s
-        missed += min(slot.reading_s, max(0.0, backlog - workers * wait_s))
-        total += slot.reading_s
-        backlog = max(0.0, backlog - workers * load_target * slot.seconds)
+    backlog = missed = 0.0
+    most, done_per_s = workers * wait_s, workers * load_target
+    for seconds, work in zip(past.seconds, past.work, strict=True):
+        if work:
+            backlog += work
+            if backlog > most:
+                missed += min(work, backlog - most)
+        backlog -= done_per_s * seconds
+        if backlog < 0.0:  # noqa: PLR1730 - a thousand slots a look: max() costs more than all the rest
+            backlog = 0.0
+    total = sum(past.work)
     return missed / total if total > 0 else 0.0
 
 
-def writing_missed(slots: Sequence[Slot], workers: int, *, load_target: float) -> float:
+def writing_missed(past: Past, workers: int, *, load_target: float) -> float:
     """Share of decode that had no place."""
-    missed = sum(max(0.0, slot.writers - workers * load_target) * slot.seconds for slot in slots)
-    total = sum(slot.writers * slot.seconds for slot in slots)
+    places = workers * load_target
+    slots = list(zip(past.seconds, past.work, strict=True))
+    missed = sum((work - places) * seconds for seconds, work in slots if work > places)
+    total = sum(work * seconds for seconds, work in slots)
     return missed / total if total > 0 else 0.0
 
 
-def least_workers(attempt: Try, *, least: int, most: int, allowed: float) -> tuple[int, tuple[Trial, ...]]:
+def least_workers(attempt: Try, *, least: int, most: int, allowed: float, guess: int) -> tuple[int, tuple[Trial, ...]]:
     """The fewest workers that miss no more than `allowed`, `most` if none does; and every trial on the way there, the
-    last that failed included."""
+    last that failed included. Begins at `guess`, where the answer mostly is."""
     trials: dict[int, Trial] = {}
 
     def misses(workers: int) -> bool:
-        trials[workers] = Trial(workers=workers, missed=attempt(workers))
+        if workers not in trials:
+            trials[workers] = Trial(workers=workers, missed=attempt(workers))
         return trials[workers].missed > allowed
 
     low, high = least, most
+    middle = min(max(guess, least), most)
+    stride = 1
     while low < high:
-        middle = (low + high) // 2
-        if misses(middle):
-            low = middle + 1
+        if misses(min(middle, high - 1)):
+            low = min(middle, high - 1) + 1
+            middle = low + stride - 1
         else:
-            high = middle
+            high = min(middle, high - 1)
+            middle = max(low, high - stride)
+        stride *= 2
     return low, tuple(trials[workers] for workers in sorted(trials))

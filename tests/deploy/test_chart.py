@@ -91,7 +91,7 @@ def _masked(manifest):
         ("prefil.replicas=2", "prefil"),
         ("decode.replicas=many", "decode.replicas"),
         ("tls.mode=off", "tls.mode"),
-        ("autoscaling.mode=keda", "autoscaling.mode"),
+        ("autoscaling.mode=magic", "autoscaling.mode"),
         ("model.uri=ftp://x/y", "model.uri"),
         ("config.engine.page_sise=8", "page_sise"),
         ("config.engine.page_size=0", "page_size"),

@@ -74,10 +74,11 @@ def test_the_adapter_shows_what_is_recorded_and_the_hpas_ask_for():
     recorded = {rule["record"] for rule in rule_list() if "record" in rule}
     assert set(SIGNALS) <= recorded
     assert set(ADAPTER.values()) == set(SIGNALS)
-    manifests = render("autoscaling.mode=hpa")
+    manifests = render("autoscaling.mode=hpa", "autoscaling.latency.enabled=true")
     asked = {
         metric["external"]["metric"]["name"]
-        for hpa in objects("HorizontalPodAutoscaler", manifests).values()
+        for each in (manifests, render("autoscaling.mode=hpa", "autoscaling.by=queue"))
+        for hpa in objects("HorizontalPodAutoscaler", each).values()
         for metric in hpa["spec"]["metrics"]
     }
     assert asked == set(ADAPTER)

@@ -84,7 +84,8 @@ async def test_an_hpa_finds_every_number_and_reads_it(house: House) -> None:
     async with house.listening("x"):
         status, listed = await house.ask(BASE, house.proxy)
         assert status == 200
-        values, answer = {}, {}
+        values: dict[str, Any] = {}
+        answer: dict[str, Any] = {}
         for resource in listed["resources"]:
             status, answer = await house.ask(metric(resource["name"]), house.proxy)
             values[resource["name"]] = answer["items"][0]["value"] if status == 200 else status

@@ -10,7 +10,7 @@ class PlannerSection:
     """What `decide` is told of the operator's wishes, and how its answer gets out."""
 
     interval_s: float = knob(
-        1.0,
+        2.0,
         owner="services/planner",
         unit="seconds",
         reason="a look and a decision; bursts are shorter than the 15 s of an HPA, and a look is four reads of Redis",
@@ -18,10 +18,10 @@ class PlannerSection:
         maximum=60,
     )
     window_s: float = knob(
-        900.0,
+        3600.0,
         owner="services/planner",
         unit="seconds",
-        reason="past load that every candidate is tried on: several bursts, and no scale-down between two of them",
+        reason="past load that candidates are tried on, at the present level: tells rare bursts from common ones",
         minimum=10,
         maximum=3600,
     )
@@ -43,7 +43,7 @@ class PlannerSection:
         maximum=3600,
     )
     miss_share: float = knob(
-        0.01,
+        0.05,
         owner="services/planner",
         unit="share of the work",
         reason="of the window's work, how much may wait longer than ttft_s with the workers decided on",
@@ -120,6 +120,12 @@ class PlannerSection:
         owner="services/planner",
         reason="none: others read the metric; kubernetes: this process patches the scale of its workloads itself",
         choices=("none", "kubernetes"),
+    )
+    kubeconfig: str = knob(
+        "",
+        owner="services/planner",
+        unit="path",
+        reason="how to reach the API server from outside of a pod; empty: with the pod's own account",
     )
     namespace: str = knob(
         "default", owner="services/planner", reason="of the workloads, the Lease and the metrics served"

@@ -51,7 +51,26 @@ app.kubernetes.io/component: {{ .role }}
 {{- define "baton.roles" -}}
 {{- $roles := list "router" "prefill" "decode" -}}
 {{- if .Values.gateway.enabled -}}{{- $roles = append $roles "gateway" -}}{{- end -}}
+{{- if include "baton.hasPlanner" . -}}{{- $roles = append $roles "planner" -}}{{- end -}}
 {{- toJson $roles -}}
+{{- end -}}
+
+{{/* A planner runs where somebody reads what it says, or where it is asked for. */}}
+{{- define "baton.hasPlanner" -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- if or .Values.planner.enabled (has $scaling.mode (list "keda-push" "builtin")) (and (has $scaling.mode (list "hpa" "keda")) (eq $scaling.by "planner")) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the planner talks to the API server: to read the front proxy's authority, or to set scales. */}}
+{{- define "baton.plannerAsks" -}}
+{{- if and (include "baton.hasPlanner" .) (or (eq .Values.autoscaling.mode "builtin") (eq (dig "planner" "actuate" "none" .Values.planner.config) "kubernetes")) -}}true{{- end -}}
+{{- end -}}
+
+{{/* What carries a role's pods: its version and kind, as in the object itself and in whatever scales it. */}}
+{{- define "baton.workload.ref" -}}
+{{- $kind := (index .root.Values .role).workload.kind -}}
+apiVersion: {{ get (dict "Deployment" "apps/v1" "LeaderWorkerSet" "leaderworkerset.x-k8s.io/v1") $kind }}
+kind: {{ $kind }}
 {{- end -}}
 
 {{- define "baton.serviceAccount" -}}
@@ -73,14 +92,15 @@ app.kubernetes.io/component: {{ .role }}
 
 {{- define "baton.role.image" -}}
 {{- $images := .root.Values.images -}}
-{{- if has .role (list "router" "gateway") -}}{{ toJson $images.router }}
+{{- if eq .role "planner" -}}{{ toJson $images.planner }}
+{{- else if has .role (list "router" "gateway") -}}{{ toJson $images.router }}
 {{- else if (index .root.Values .role).gpu.enabled -}}{{ toJson $images.workerCuda }}
 {{- else -}}{{ toJson $images.workerCpu }}
 {{- end -}}
 {{- end -}}
 
 {{- define "baton.port" -}}
-{{- get (dict "router" "7450" "prefill" "7460" "decode" "7460" "gateway" "8000") . -}}
+{{- get (dict "router" "7450" "prefill" "7460" "decode" "7460" "gateway" "8000" "planner" "7470") . -}}
 {{- end -}}
 
 {{- define "baton.secretName" -}}
@@ -107,4 +127,34 @@ app.kubernetes.io/component: {{ .role }}
 {{- define "baton.tlsName" -}}
 {{- $caller := get (dict "prefill" "worker" "decode" "worker") .role | default .role -}}
 {{ $caller }}.{{ include "baton.cluster" .root }}.baton
+{{- end -}}
+
+{{/* All of them, in JSON. KEDA and the API server look for the planner's Service in its certificate. */}}
+{{- define "baton.tlsNames" -}}
+{{- $names := list (include "baton.tlsName" .) -}}
+{{- if eq .role "planner" -}}
+{{- $service := printf "%s.%s.svc" (include "baton.role.name" .) .root.Release.Namespace -}}
+{{- $names = concat $names (list $service (printf "%s.cluster.local" $service)) -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
+{{/* The chart's authority, in JSON: the one that is there, or one made for this rendering, the same for every template. */}}
+{{- define "baton.ca" -}}
+{{- if not (hasKey .Values "ca.of.this.rendering") -}}
+{{- $name := include "baton.fullname" . -}}
+{{- $there := lookup "v1" "Secret" .Release.Namespace (printf "%s-ca" $name) | default dict -}}
+{{- $ca := dict -}}
+{{- if $there.data -}}
+{{- $ca = buildCustomCert (index $there.data "tls.crt") (index $there.data "tls.key") -}}
+{{- else -}}
+{{- $ca = genCAWithKey $name (int .Values.tls.days) (genPrivateKey "ecdsa") -}}
+{{- end -}}
+{{- $_ := set .Values "ca.of.this.rendering" (dict "Cert" $ca.Cert "Key" $ca.Key) -}}
+{{- end -}}
+{{- index .Values "ca.of.this.rendering" | toJson -}}
+{{- end -}}
+
+{{- define "baton.caBundle" -}}
+{{- (include "baton.ca" . | fromJson).Cert | b64enc -}}
 {{- end -}}

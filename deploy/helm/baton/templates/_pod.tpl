@@ -31,6 +31,28 @@ capabilities: {drop: [ALL]}
 {{- with .root.Values.gateway.existingSecret }}
 - {name: BATON_GATEWAY__CREDENTIALS_FILE, value: /etc/baton/credentials/credentials}
 {{- end }}
+{{- else if eq .role "planner" }}
+{{- $scaling := .root.Values.autoscaling }}
+- {name: BATON_CLUSTER__SECRET_FILE, value: /etc/baton/secret/secret}
+- name: BATON_CLUSTER__REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root }}, key: planner-url}}
+- {name: BATON_PLANNER__NAMESPACE, value: {{ .root.Release.Namespace | quote }}}
+- {name: BATON_PLANNER__RELEASE, value: {{ include "baton.fullname" .root | quote }}}
+- {name: BATON_PLANNER__MIN_PREFILL, value: {{ $scaling.prefill.minReplicas | quote }}}
+- {name: BATON_PLANNER__MAX_PREFILL, value: {{ $scaling.prefill.maxReplicas | quote }}}
+- {name: BATON_PLANNER__MIN_DECODE, value: {{ $scaling.decode.minReplicas | quote }}}
+- {name: BATON_PLANNER__MAX_DECODE, value: {{ $scaling.decode.maxReplicas | quote }}}
+{{- if and $scaling.tolerance (semverCompare ">=1.33.0-0" .root.Capabilities.KubeVersion.Version) }}
+- {name: BATON_PLANNER__HPA_TOLERANCE, value: {{ $scaling.tolerance | quote }}}
+{{- end }}
+{{- if eq $scaling.mode "keda-push" }}
+- {name: BATON_PLANNER__KEDA, value: "true"}
+{{- end }}
+{{- if eq $scaling.mode "builtin" }}
+- {name: BATON_METRICS_API__ENABLED, value: "true"}
+- {name: BATON_METRICS_API__CERT_FILE, value: /etc/baton/tls/tls.crt}
+- {name: BATON_METRICS_API__KEY_FILE, value: /etc/baton/tls/tls.key}
+{{- end }}
 {{- else }}
 - {name: BATON_MODEL__PATH, value: {{ include "baton.model.path" .root | quote }}}
 - {name: BATON_CLUSTER__SECRET_FILE, value: /etc/baton/secret/secret}
@@ -52,7 +74,7 @@ capabilities: {drop: [ALL]}
 - {name: tls, mountPath: /etc/baton/tls, readOnly: true}
 {{- if ne .role "gateway" }}
 - {name: secret, mountPath: /etc/baton/secret, readOnly: true}
-{{- if ne (include "baton.model.scheme" .root) "file" }}
+{{- if and (ne .role "planner") (ne (include "baton.model.scheme" .root) "file") }}
 - {name: model, mountPath: /models, readOnly: true}
 {{- end }}
 {{- else if .root.Values.gateway.existingSecret }}
@@ -71,7 +93,9 @@ capabilities: {drop: [ALL]}
 - {name: tls, secret: {secretName: {{ include "baton.tlsSecret" . }}, defaultMode: 0440}}
 {{- if ne .role "gateway" }}
 - {name: secret, secret: {secretName: {{ include "baton.secretName" .root }}, defaultMode: 0440}}
+{{- if ne .role "planner" }}
 {{- include "baton.model.volume" .root }}
+{{- end }}
 {{- else if .root.Values.gateway.existingSecret }}
 - {name: credentials, secret: {secretName: {{ .root.Values.gateway.existingSecret }}, defaultMode: 0440}}
 {{- end }}
@@ -128,6 +152,9 @@ livenessProbe:
   ports:
     - {name: {{ ternary "http" "grpc" (eq .role "gateway") }}, containerPort: {{ include "baton.port" .role }}, protocol: TCP}
     - {name: metrics, containerPort: 9400, protocol: TCP}
+    {{- if and (eq .role "planner") (eq .root.Values.autoscaling.mode "builtin") }}
+    - {name: https, containerPort: 6443, protocol: TCP}
+    {{- end }}
   {{- include "baton.probes" . | nindent 2 }}
   {{- if $block.preStopSeconds }}
   lifecycle:
@@ -153,9 +180,9 @@ livenessProbe:
 
 {{- define "baton.pod" -}}
 {{- $block := index .root.Values .role -}}
-{{- $waits := and (ne .role "gateway") (include "baton.model.isFetched" .root) -}}
+{{- $waits := and (not (has .role (list "gateway" "planner"))) (include "baton.model.isFetched" .root) -}}
 serviceAccountName: {{ include "baton.serviceAccount" . }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ if and (eq .role "planner") (include "baton.plannerAsks" .root) }}true{{ else }}false{{ end }}
 # Service links would look like misspelled settings: BATON_ROUTER_PORT.
 enableServiceLinks: false
 # preStop, then drain, then a moment for last words.
@@ -209,4 +236,24 @@ topologySpreadConstraints:
 {{ $key }}: {{ . | quote }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{- define "baton.podTemplate" -}}
+{{- $block := index .root.Values .role -}}
+metadata:
+  labels:
+    {{- include "baton.role.selector" . | nindent 4 }}
+    {{- with .root.Values.commonLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $block.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    # Configuration is read once, at start: a change of it is a rollout.
+    checksum/config: {{ include "baton.config" . | sha256sum }}
+    {{- with $block.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec: {{- include "baton.pod" . | nindent 2 }}
 {{- end -}}
