@@ -118,9 +118,12 @@ WorkEvent = TokensEmitted | PromptScored | PrefillDone | TicketIssued | HandedOv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventMessage:
-    """What one step of one worker meant for one router. `sequence` counts a stream's messages from 1 without gap."""
+    """What one step of one worker meant for one router. `sequence` counts a stream's messages from 1 without gap.
+
+    `load` None: not told again, the last one stands.
+    """
 
     worker: WorkerRef
     sequence: int
     events: tuple[WorkEvent, ...]
-    load: LoadReport
+    load: LoadReport | None

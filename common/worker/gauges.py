@@ -46,11 +46,14 @@ class WorkerGauges:
         self._metrics = metrics
         self._page_size = layout.page_size
         self._told: defaultdict[object, float] = defaultdict(float)
+        self._observe_seconds = metrics.observer(catalogue.STEP_SECONDS)
+        self._observe_rows = metrics.observer(catalogue.STEP_ROWS)
+        self._observe_tokens = metrics.observer(catalogue.STEP_TOKENS)
 
     def stepped(self, step: Stepped) -> None:
-        self._metrics.observe(catalogue.STEP_SECONDS, step.seconds)
-        self._metrics.observe(catalogue.STEP_ROWS, step.num_rows)
-        self._metrics.observe(catalogue.STEP_TOKENS, step.num_tokens)
+        self._observe_seconds(step.seconds)
+        self._observe_rows(step.num_rows)
+        self._observe_tokens(step.num_tokens)
 
     def show(self, look: Look, transfers: TransferSnapshot, *, num_subscriptions: int) -> None:
         """Bring every gauge and counter up to date."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from common.core.errors import Fenced, Reason, Refused
-from common.core.events import EventMessage, WorkEvent, weight_of
+from common.core.events import EventMessage, TokensEmitted, WorkEvent, weight_of
 from common.core.ids import RouterRef, WorkerRef
 from common.core.worker import LoadReport
 from common.rpc.errors import REPLACED_FACT
@@ -32,6 +32,9 @@ class SubscriptionLimits:
     max_events: int = 65_536
     """Waiting events of one router; over it the router is a slow reader. Seconds of a full batch's tokens."""
     max_routers: int = 64
+    report_s: float = 0.1
+    """Messages that only carry tokens amid answers tell of the load this often: it hardly changed, and building and
+    reading a report costs as much as ten tokens. All others carry it always."""
 
 
 class Subscriptions:
@@ -90,12 +93,16 @@ class Subscriptions:
         stream = object()
         link.attach(stream)
         sequence = 0
+        now = asyncio.get_running_loop().time
+        report_at = now()
         try:
             while True:
                 sequence += 1
-                yield EventMessage(
-                    worker=self._worker, sequence=sequence, events=link.take(MAX_MESSAGE_EVENTS), load=self._load()
-                )
+                events = link.take(MAX_MESSAGE_EVENTS)
+                load = None
+                if link.has_turn or now() >= report_at:
+                    load, report_at, link.has_turn = self._load(), now() + self._limits.report_s, False
+                yield EventMessage(worker=self._worker, sequence=sequence, events=events, load=load)
                 await link.wait_events(self._limits.heartbeat_s)
                 self._check(link, stream)
         finally:
@@ -168,6 +175,8 @@ class _Link:
         self.router = router
         self.queue: deque[WorkEvent] = deque()
         self.weight = 0
+        self.has_turn = False
+        """Whether something else than tokens amid answers was put here since the last report of the load."""
         self.changed = asyncio.Event()
         self.stream: object | None = None
         self.lease: asyncio.TimerHandle | None = None
@@ -182,10 +191,20 @@ class _Link:
         """More events. The caller looks at `weight`."""
         for event in events:
             self.queue.append(event)
-            self.weight += weight_of(event)
+            if isinstance(event, TokensEmitted) and event.finish is None:  # what is free here is the same after it
+                self.weight += 1
+            else:
+                self.weight += weight_of(event)
+                self.has_turn = True
 
     def take(self, max_weight: int) -> tuple[WorkEvent, ...]:
         """The oldest waiting events, in order: as many as have that weight, and one at least."""
+        if self.weight <= max_weight:  # a router that keeps up: nearly every time
+            everything = tuple(self.queue)
+            self.queue.clear()
+            self.weight = 0
+            self.changed.clear()
+            return everything
         events: list[WorkEvent] = []
         room = max_weight
         while self.queue and (not events or room >= weight_of(self.queue[0])):
@@ -199,11 +218,14 @@ class _Link:
 
     async def wait_events(self, timeout_s: float) -> None:
         """Until something changed, at most `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.changed.wait()
-        except TimeoutError:
+        if self.changed.is_set():
             return
+        # A timer of the loop: a timeout's context costs three times as much, and every step comes by here.
+        timer = asyncio.get_running_loop().call_later(timeout_s, self.changed.set)
+        try:
+            await self.changed.wait()  # bounded: by the timer
+        finally:
+            timer.cancel()
 
     def stop_lease(self) -> None:
         if self.lease is not None:

@@ -275,14 +275,16 @@ class Fleet:
             return error.reason.value
 
     def _hear(self, standing: Standing, message: EventMessage) -> None:
-        standing.note_report(message.load, self._clock.monotonic())
+        standing.heard_at = self._clock.monotonic()
+        if message.load is not None:
+            standing.note_report(message.load, standing.heard_at)
         self._cancellations.send_again(standing.worker)
         if not standing.is_connected:
             standing.is_connected = True
             self._count_absence()
             _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
         self._switchboard.deliver(standing.worker, message.events)
-        if message.load.drain_left_s is not None:
+        if message.load is not None and message.load.drain_left_s is not None:
             self._warn(standing, message.load.drain_left_s)
         self.changed.set()
 

@@ -212,9 +212,9 @@ def test_load_survives_the_wire(load: LoadReport) -> None:
     assert load_from_wire(worker_pb2.LoadReport.FromString(load_to_wire(load).SerializeToString())) == load
 
 
-@given(workers, st.integers(1, 1 << 40), st.lists(events, max_size=4).map(tuple), loads())
+@given(workers, st.integers(1, 1 << 40), st.lists(events, max_size=4).map(tuple), st.none() | loads())
 def test_events_survive_the_wire(
-    worker: WorkerRef, sequence: int, batch: tuple[WorkEvent, ...], load: LoadReport
+    worker: WorkerRef, sequence: int, batch: tuple[WorkEvent, ...], load: LoadReport | None
 ) -> None:
     message = EventMessage(worker=worker, sequence=sequence, events=batch, load=load)
     raw = message_to_wire(message, now=10.0).SerializeToString()

@@ -9,6 +9,7 @@ from common.core.errors import Fenced, Reason, Refused
 from common.core.events import EventMessage, PromptScored, TokensEmitted, WorkEvent, weight_of
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TokenId, WorkerId, WorkerRef
 from common.core.logprobs import TokenLogprobs
+from common.core.request import FinishReason
 from common.core.worker import LoadReport, PageCounts
 from common.worker.subscriptions import MAX_MESSAGE_EVENTS, SubscriptionLimits, Subscriptions
 from tests.sim.timeloop import TimeLoop, simulate
@@ -95,6 +96,29 @@ def test_a_quiet_stream_carries_a_load_report_every_heartbeat() -> None:
             await take(stream)
             times.append(round(it.loop.time(), 3))
         assert times == [0.0, 0.5, 1.0]
+        await stream.aclose()
+
+    play(act)
+
+
+def test_tokens_amid_answers_bring_a_load_report_once_in_a_while_and_all_else_brings_one_always() -> None:
+    async def act(it: Fixture) -> None:
+        stream = it.subscriptions.stream(router("a"))
+        assert (await take(stream)).load is not None
+        told = []
+        for index in range(6):
+            await asyncio.sleep(0.04)
+            it.publish(router("a"), index)
+            told.append((await take(stream)).load is not None)
+        assert told == [False, False, True, False, False, True]
+        it.publish(router("a"), 6)
+        end = TokensEmitted(
+            request=RequestId("r"), attempt=1, choice=0, first_index=7, tokens=(TokenId(7),), finish=FinishReason.LENGTH
+        )
+        it.subscriptions.publish({router("a"): (end,)})
+        last = await take(stream)
+        assert indexes(last) == [6, 7]
+        assert last.load is not None
         await stream.aclose()
 
     play(act)

@@ -25,12 +25,14 @@ from protos.baton.v1 import worker_pb2
 
 def message_to_wire(message: EventMessage, *, now: float) -> worker_pb2.SubscribeResponse:
     """`now` on the clock of the stations: what travels is their age."""
-    return worker_pb2.SubscribeResponse(
+    response = worker_pb2.SubscribeResponse(
         worker=worker_to_wire(message.worker),
         sequence=message.sequence,
-        events=[event_to_wire(event, now=now) for event in message.events],
-        load=load_to_wire(message.load),
+        load=None if message.load is None else load_to_wire(message.load),
     )
+    for event in message.events:
+        _tell_event(response.events.add(), event, now)
+    return response
 
 
 def message_from_wire(message: worker_pb2.SubscribeResponse, *, now: float) -> EventMessage:
@@ -40,15 +42,23 @@ def message_from_wire(message: worker_pb2.SubscribeResponse, *, now: float) -> E
         worker=worker_from_wire(message.worker),
         sequence=message.sequence,
         events=tuple(event_from_wire(event, now=now) for event in message.events),
-        load=load_from_wire(message.load),
+        load=load_from_wire(message.load) if message.HasField("load") else None,
     )
 
 
 def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
-    wire = worker_pb2.WorkEvent(request_id=event.request, attempt=event.attempt)
+    wire = worker_pb2.WorkEvent()
+    _tell_event(wire, event, now)
+    return wire
+
+
+def _tell_event(wire: worker_pb2.WorkEvent, event: WorkEvent, now: float) -> None:
+    """Once per token of every stream: built in place, field by field."""
+    wire.request_id = event.request
+    wire.attempt = event.attempt
     match event:
         case TokensEmitted():
-            wire.tokens.CopyFrom(_tokens_to_wire(event))
+            _tell_tokens(wire.tokens, event)
         case PromptScored():
             wire.prompt_scored.CopyFrom(
                 worker_pb2.PromptScoredEvent(
@@ -82,7 +92,6 @@ def event_to_wire(event: WorkEvent, *, now: float) -> worker_pb2.WorkEvent:
             wire.station.CopyFrom(worker_pb2.StationEvent(name=event.name, age_s=age_s, facts=dict(event.facts)))
         case _:
             assert_never(event)
-    return wire
 
 
 def event_from_wire(message: worker_pb2.WorkEvent, *, now: float) -> WorkEvent:
@@ -145,15 +154,16 @@ def _handed_from_wire(message: worker_pb2.HandedOverChoice) -> HandedChoice:
     return HandedChoice(choice=message.choice, num_tokens=message.num_tokens, ticket=ticket)
 
 
-def _tokens_to_wire(event: TokensEmitted) -> worker_pb2.TokensEvent:
-    wire = worker_pb2.TokensEvent(choice=event.choice, first_index=event.first_index, token_ids=event.tokens)
+def _tell_tokens(wire: worker_pb2.TokensEvent, event: TokensEmitted) -> None:
+    wire.choice = event.choice
+    wire.first_index = event.first_index
+    wire.token_ids.extend(event.tokens)
     if event.finish is not None:
         wire.finish_reason = FINISHES[event.finish]
     if event.stop_token is not None:
         wire.stop_token_id = event.stop_token
     if event.logprobs:
         wire.logprobs.extend(map(logprobs_to_wire, event.logprobs))
-    return wire
 
 
 def _tokens_from_wire(message: worker_pb2.WorkEvent, request: RequestId, attempt: int) -> TokensEmitted:

@@ -55,7 +55,9 @@ class SubscribeResponse(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkEvent]: ...
     @_builtins.property
-    def load(self) -> Global___LoadReport: ...
+    def load(self) -> Global___LoadReport:
+        """Absent where the message brings nothing but tokens amid answers, and one was told a moment ago: that one stands."""
+
     def __init__(
         self,
         *,
