@@ -15,10 +15,10 @@ import pytest
 from common.core.entropy import SystemEntropy
 from common.core.errors import Reason, Refused, TransferFailed
 from common.core.ids import Epoch
-from common.rpc.convert.same_host import invitation_from_bytes
+from common.rpc.convert.same_host import invitation_from_bytes, invitation_to_bytes
 from common.transfer.channel import Side
 from common.transfer.host import read_host
-from common.transfer.messages import Pair
+from common.transfer.messages import Pair, SameHostInvitation
 from common.transfer.rendezvous import PairStore
 from common.transfer.same_host.factory import INVITATION, SameHostFactory
 from common.transfer.same_host.line import Line, Word, WordKind
@@ -188,6 +188,18 @@ async def test_only_who_shows_the_token_gets_the_ring() -> None:
     assert bytes(out) == b"page"
     await sender.close()
     await receiver.close()
+
+
+async def test_an_invitation_that_leads_nowhere_is_no_silence() -> None:
+    """As from another network namespace: the facts may agree, the name is unknown here. The next channel is tried."""
+    store = PairStore()
+    invitation = SameHostInvitation(
+        socket_name=b"\0baton/nobody-listens-here", token=bytes(32), num_slots=SLOTS, slot_bytes=SLOT_BYTES
+    )
+    await store.put(INVITATION, invitation_to_bytes(invitation))
+    with pytest.raises(TransferFailed, match="out of this host's reach") as caught:
+        await factory().open(make_pair(), Side.SENDER, store, timeout_s=3.0)
+    assert caught.value.reason is Reason.CHANNEL_BROKEN
 
 
 def test_a_ring_of_another_pair_is_not_adopted() -> None:
