@@ -69,7 +69,7 @@ async def test_what_is_no_conversation_is_refused_with_every_field():
         assert not house.router.asked
     assert answer.status == 400
     params = {violation["param"] for violation in answer.error["violations"]}
-    assert {"messages[0].role", "messages[1]", "messages[2].content", "max_tokens"} <= params
+    assert {"messages[0].role", "messages[1].content", "messages[2].content", "max_tokens"} <= params
 
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
