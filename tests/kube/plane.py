@@ -146,6 +146,9 @@ def _manager(binaries: Path, folder: Path, network: Network, kubeconfig: Path) -
         "--port=0",
         f"--cert-dir={folder}",
         "--leader-elect=false",
+        # Each controller as its own service account, so that RBAC holds for the HPA too.
+        "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={folder / 'pki' / SERVER_NAME}.key",
         f"--controllers={_CONTROLLERS}",
         f"--horizontal-pod-autoscaler-sync-period={METRIC_PERIOD_S:g}s",
     ]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from common.core.errors import BatonError
+from common.core.errors import BatonError, Reason
 from common.rpc.bind import Tls
 from common.rpc.client import grpc_connect
 from common.rpc.options import Surface
@@ -22,6 +22,7 @@ from tests.kube.plane import ControlPlane
 NAMESPACE = "inference"
 READY_S = 60.0
 LOOK_S = 0.2
+MAX_TRIES = 4
 Object = dict[str, Any]
 
 
@@ -92,10 +93,9 @@ class Release:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[RouterClient]:
-        """Calls the routers' Service with the certificate that is there for clients."""
-        host = await self.kubelet.services.address(NAMESPACE, f"{self.name}-baton-router")
-        address = f"{host}:7450"
-        channel = grpc_connect(Surface.CLIENT, await self.tls("client"))(address)
+        """Calls the routers by name, each in turn, with the certificate that is there for clients."""
+        address = f"dns://{self.kubelet.dns}/{self.name}-baton-router-headless.{NAMESPACE}.svc:7450"
+        channel = grpc_connect(Surface.CLIENT, await self.tls("client"), is_spread=True)(address)
         try:
             yield RouterClient(address=address, channel=channel)
         finally:
@@ -129,14 +129,19 @@ class Release:
 
 
 async def ask(client: RouterClient, request: Ask, *, timeout_s: float = 60.0) -> Told:
-    """One request to its end, whatever that is."""
-    told = Told(answer=Answer(CLOCK))
-    try:
-        async for response in client.generate(request.message(), timeout_s=timeout_s):
-            told.times.append(CLOCK.monotonic())
-            told.answer.take(response)
-    except BatonError as error:
-        told.error = error
+    """One request to its end, whatever that is. A router that leaves says when to ask again, and is heeded."""
+    for _ in range(MAX_TRIES):
+        told = Told(answer=Answer(CLOCK))
+        try:
+            async for response in client.generate(request.message(), timeout_s=timeout_s):
+                told.times.append(CLOCK.monotonic())
+                told.answer.take(response)
+        except BatonError as error:
+            told.error = error
+            if error.reason is Reason.DRAINING and not told.times:
+                await asyncio.sleep(error.retry_after_s or 0.0)
+                continue
+        break
     told.ended_at = CLOCK.monotonic()
     return told
 

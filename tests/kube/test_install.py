@@ -4,6 +4,8 @@ Method: the CPU trial of the examples, real weights and all, on the real control
 """
 
 import asyncio
+import http.client
+import json
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.timeout(180)]
 FIRST_TOKEN_S = 60.0
 ASK = Ask(tokens=tuple(range(1, 40)), max_tokens=8)
 EVERY_S = 0.25
+MODEL = "demo"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -38,23 +41,39 @@ async def trial(cluster, tmp_path_factory):
 
 
 @asynccontextmanager
-async def requests(release):
-    """Four a second inside the block, from one client over one channel. What they were told, whole when it ends."""
+async def repeatedly(every_s, send):
+    """Inside the block, whether or not earlier ones were answered. The list of answers is whole when it ends."""
     told, tasks, is_over = [], [], asyncio.Event()
 
-    async def send(client):
+    async def go():
         while not is_over.is_set():
-            tasks.append(asyncio.create_task(ask(client, ASK)))
-            await asyncio.sleep(EVERY_S)
+            tasks.append(asyncio.create_task(send()))
+            await asyncio.sleep(every_s)
 
-    async with release.client() as client:
-        sender = asyncio.create_task(send(client))
+    sender = asyncio.create_task(go())
+    try:
+        yield told
+    finally:
+        is_over.set()
+        await sender
+        told += await asyncio.gather(*tasks)
+
+
+async def complete(release):
+    """A completion over HTTP, as an OpenAI client asks for it: its status and its number of tokens."""
+    host = await release.kubelet.services.address(NAMESPACE, f"{release.name}-baton-gateway")
+    body = {"model": MODEL, "prompt": "The baton passes", "max_tokens": 4, "ignore_eos": True}
+
+    def post():
+        call = http.client.HTTPConnection(host, 8000, timeout=60)
         try:
-            yield told
+            call.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+            answer = call.getresponse()
+            return answer.status, json.loads(answer.read()).get("usage", {}).get("completion_tokens")
         finally:
-            is_over.set()
-            await sender
-            told += await asyncio.gather(*tasks)
+            call.close()
+
+    return await asyncio.to_thread(post)
 
 
 async def test_the_first_token_comes_within_a_minute_of_helm_install(trial):
@@ -73,7 +92,11 @@ async def test_an_upgrade_and_a_rollback_lose_no_request_and_keep_what_was_minte
     release, _ = trial
     before = await minted(release)
     workers = await names(release, "decode") | await names(release, "prefill")
-    async with requests(release) as told:
+    async with (
+        release.client() as client,
+        repeatedly(EVERY_S, lambda: ask(client, ASK)) as told,
+        repeatedly(1.0, lambda: complete(release)) as completed,
+    ):
         await release.install("--reuse-values", "--set", "config.engine.page_size=32")
         await release.wait_rolled_out()
         upgraded = await names(release, "decode") | await names(release, "prefill")
@@ -81,8 +104,9 @@ async def test_an_upgrade_and_a_rollback_lose_no_request_and_keep_what_was_minte
         await release.wait_rolled_out()
     assert not workers & upgraded
     assert not upgraded & await names(release, "decode")
-    print(f"{len(told)} requests while everything was rolled over twice")
+    print(f"{len(told)} + {len(completed)} requests while everything was rolled over twice")
     assert len(told) > 40
+    assert set(completed) == {(200, 4)}
     check_whole(told, max_tokens=ASK.max_tokens)
     assert await minted(release) == before
 

@@ -22,6 +22,9 @@ VALUES = Path(__file__).with_name("scaling.yaml")
 SEED = 5
 PROMPT_TOKENS, ANSWER_TOKENS = 200, 48
 BASE_PER_S, STEP_AT_ONCE, STEP_PER_S = 2.0, 24, 4.0
+SCALE_DOWN_S = 6.0
+"""As in the values."""
+PLANNER = "scaled-baton-planner"
 MAX_DECISION_S = 2 * METRIC_PERIOD_S
 ROLES = ("prefill", "decode")
 
@@ -92,7 +95,6 @@ async def test_the_hpa_scales_both_roles_up_and_down_and_no_request_is_lost(clus
     plane, kubelet = cluster
     helm = Helm(plane, NAMESPACE, tmp_path / "helm")
     release = Release(name="scaled", helm=helm, plane=plane, kubelet=kubelet)
-    await trust_front_proxy(plane)
     await release.install("--values", str(VALUES))
     await release.wait_rolled_out()
     await release.until(lambda: is_active(release))
@@ -110,6 +112,7 @@ async def test_the_hpa_scales_both_roles_up_and_down_and_no_request_is_lost(clus
                 load.send(STEP_AT_ONCE)
                 await release.until(lambda: have(lambda ready, _: ready > 1))
             took_s = {role: decisions.first_above_one(role, began) for role in ROLES}
+            await without_numbers(release, decisions)
             await release.until(lambda: have(lambda ready, there: ready == there == 1))
         told = await load.told()
     print(f"load step to decision: {took_s}; {len(told)} requests; changes: {decisions.changes}")
@@ -118,8 +121,23 @@ async def test_the_hpa_scales_both_roles_up_and_down_and_no_request_is_lost(clus
     await release.uninstall()
 
 
-async def is_active(release):
-    """Both HPAs got their numbers."""
+async def without_numbers(release, decisions):
+    """The planner goes away, for longer than it takes to scale down; then it comes back."""
+    await set_planners(release, 0)
+    await release.until(lambda: is_active(release, "False"))
+    held = dict(decisions.desired)
+    await asyncio.sleep(SCALE_DOWN_S + 2 * METRIC_PERIOD_S)  # time itself is what is tried here
+    assert decisions.desired == held, "a metric that is missing has scaled something"
+    await set_planners(release, 1)
+
+
+async def set_planners(release, replicas):
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{PLANNER}/scale"
+    await release.plane.api.patch(path, {"spec": {"replicas": replicas}})
+
+
+async def is_active(release, status="True"):
+    """Both HPAs got their numbers, or neither did."""
     found = (await release.get("horizontalpodautoscalers"))["items"]
     active = [
         condition["status"]
@@ -127,11 +145,4 @@ async def is_active(release):
         for condition in each.get("status", {}).get("conditions", ())
         if condition["type"] == "ScalingActive"
     ]
-    return active == ["True"] * len(ROLES)
-
-
-async def trust_front_proxy(plane):
-    path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
-    authority = (await plane.api.get(path))["data"]["requestheader-client-ca-file"]
-    body = {"metadata": {"name": "front"}, "data": {"ca.crt": authority}}
-    await plane.api.call("POST", f"/api/v1/namespaces/{NAMESPACE}/configmaps", body)
+    return active == [status] * len(ROLES)
