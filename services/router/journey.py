@@ -14,7 +14,7 @@ Choices that diverged continue each as a work of its own.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from common.config.sections.admission import AdmissionSection
 from common.core.errors import (
@@ -31,20 +31,17 @@ from common.core.errors import (
 from common.core.ids import RequestId, RouterRef
 from common.core.request import Choice, Priority, TokenSampling, Work
 from common.observe.lifetime import Station
-from services.router.admission.admission import Admission, Place
+from services.router.admission.admission import Admission
 from services.router.admission.ticket import Ticket
-from services.router.baton import Baton, LegHandedOver
 from services.router.classify import Facts, classify
-from services.router.leg import Leg, Track
+from services.router.leg import Track
 from services.router.record import Record
+from services.router.relay import Relay, first_of
 from services.router.request import Request
 from services.router.request_class import Reading, RequestClass, Size, Targets, request_class, targets_of
 from services.router.setback import LegBroken, Setback
 from services.router.stream import RequestStream
 from services.router.trouble import Trouble
-from services.router.way_out import let_go_of
-
-Failure = TypeVar("Failure", bound=Exception)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +86,14 @@ class Journey:
         )
         self._ended_by: BatonError | None = None
         self._limit: asyncio.Timeout | None = None
+        self._relay = Relay(
+            track=track,
+            stream=stream,
+            record=record,
+            trouble=self._trouble,
+            make_work=self._work,
+            recover=self._recover,
+        )
 
     async def run(self) -> None:
         """Serves the request. The stream carries how it ended; raises only CancelledError, or a bug."""
@@ -148,7 +153,7 @@ class Journey:
             expected, bugs = errors.split(BatonError)
             if bugs is not None or expected is None:
                 raise
-            raise _first(expected) from None
+            raise first_of(expected) from None
 
     async def _run_leg(self, work: Work) -> None:
         self.record.mark(Station.QUEUED, attempt=work.attempt)
@@ -156,74 +161,9 @@ class Journey:
         async with self._admission.turn(self._ticket(work)) as place:
             self.record.mark(Station.ADMITTED, attempt=work.attempt)
             try:
-                await self._travel(work, place)
+                await self._relay.run(work, place)
             finally:
                 place.generated_tokens = self._num_emitted(work) - before
-
-    async def _travel(self, work: Work, place: Place, baton: Baton | None = None) -> None:
-        """One leg, and those that carry on where it was handed over, all on one place."""
-        batons: tuple[Baton, ...] = ()
-        with self._track.switchboard.open(work.request) as inbox:
-            leg = Leg(
-                work=work,
-                inbox=inbox,
-                track=self._track,
-                place=place,
-                stream=self.stream,
-                record=self.record,
-                trouble=self._trouble,
-                baton=baton,
-            )
-            try:
-                await leg.run()
-            except LegHandedOver as handed:
-                batons = handed.batons
-        if batons:
-            await self._carry_on(work.choices, batons, place)
-
-    async def _carry_on(self, choices: Sequence[Choice], batons: Sequence[Baton], place: Place) -> None:
-        """Each choice on its own. One that must wait for a turn sends all of them to wait: the place is given up."""
-        held = {baton.choice: baton for baton in batons}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for choice in self.stream.unfinished(choices):
-                    group.create_task(self._carry(choice, held.get(choice.index), place))
-        except ExceptionGroup as errors:
-            expected, bugs = errors.split((BatonError, LegBroken))
-            if bugs is not None or expected is None:
-                raise
-            final, broken = expected.split(BatonError)
-            raise _first(final or broken or expected) from None
-        finally:
-            for baton in batons:
-                self._lay_down(baton)
-
-    async def _carry(self, choice: Choice, baton: Baton | None, place: Place) -> None:
-        """One choice, with what its last worker kept, or without: then its tokens are read again."""
-        if baton is None:
-            self.record.note_moved(choice.index, with_pages=False)
-        while self.stream.unfinished((choice,)):
-            work = self._work((choice,))
-            if baton is not None:
-                work = replace(work, emitted=work.emitted[:-1])
-            try:
-                await self._travel(work, place, baton)
-            except LegBroken as broken:
-                if broken.setback in (Setback.REFUSED, Setback.PAUSED):
-                    raise
-                await self._recover(broken)
-                if baton is not None and not baton.is_settled:
-                    self.record.note_moved(choice.index, with_pages=False)
-            finally:
-                if baton is not None:
-                    self._lay_down(baton)
-            baton = None
-
-    def _lay_down(self, baton: Baton) -> None:
-        """Nobody carries it any more. Unless it has arrived, its pages are still kept. Idempotent."""
-        if not baton.is_settled:
-            baton.is_settled = True
-            self._track.cancellations.submit(baton.source, let_go_of(baton.work, (baton.choice,)))
 
     def _num_emitted(self, work: Work) -> int:
         """Tokens of the work's choices that the client has or will have."""
@@ -329,9 +269,3 @@ class Journey:
 
     def _out_of_time(self) -> BatonError:
         return self._ended_by or DeadlineExceeded(message=f"{self.request.id} ran out of time")
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    """One of the errors that ended choices of the same request: one status fits on the wire."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

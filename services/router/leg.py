@@ -9,10 +9,7 @@
 A leg tries again only what its promise survives. Everything else is for the journey to decide.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, InternalError, Reason, Refused, Unavailable
@@ -37,17 +34,15 @@ from services.router.chooser import Chooser
 from services.router.classify import Facts, classify
 from services.router.fleet import Fleet
 from services.router.hints import PrefixHints
+from services.router.holdings import Holdings
 from services.router.inbox import Arrival, Draining, Inbox, Switchboard, Taking, WorkerLost
 from services.router.policy import Route
 from services.router.record import Record
-from services.router.setback import LegBroken, Setback, blamed, failure_of, lost, no_room, pages_gone
+from services.router.setback import LegBroken, Setback, failure_of, lost, no_room, pages_gone
 from services.router.stream import RequestStream
 from services.router.trouble import Trouble
 from services.router.way_out import WayOut
 from services.router.workers import Cancel, Promise, Workers
-
-if TYPE_CHECKING:
-    from services.router.standing import Assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +90,7 @@ class Leg:
         self._prefill: WorkerRef | None = None
         self._has_begun = False
         self._ended_on_decode: set[int] = set()
-        self._assignments: dict[WorkerRef, Assignment] = {}
+        self._holdings = Holdings(track, inbox)
 
     async def run(self) -> None:
         """Returns when every choice is finished. Raises LegBroken or LegHandedOver, for the journey; or the BatonError
@@ -108,7 +103,9 @@ class Leg:
             self._place.note_landed()
             await self._follow()
         finally:
-            self._let_go()
+            self._way_out.close()
+            is_over = all(choice.index in self._ended_on_decode for choice in self._work.choices)
+            self._holdings.let_go(self._work, is_over=is_over)
 
     async def _start(self) -> None:
         if self._baton is not None:
@@ -128,7 +125,7 @@ class Leg:
         uncached = 0 if route.prefill else facts.uncached_tokens(decode.worker)
         self._count_on(decode, tokens=uncached, pages=facts.num_pages)
         self._place.note_assigned()
-        with self._blaming(decode):
+        with self._holdings.blaming(decode):
             if route.prefill is None:
                 await self._track.workers.start_local(decode, self._work)
                 return
@@ -142,11 +139,12 @@ class Leg:
         blame.
         """
         decode: WorkerRef | None = baton.destination
+        facts = self._facts()
         while decode is not None:
             self._decode = decode
-            self._count_on(decode, tokens=0, pages=self._facts().num_pages)
+            self._count_on(decode, tokens=0, pages=facts.num_pages)
             try:
-                with self._blaming(decode):
+                with self._holdings.blaming(decode):
                     self._promise = await self._track.workers.reserve(decode, self._work, baton.ticket)
                 return
             except LegBroken as broken:
@@ -154,9 +152,14 @@ class Leg:
                     raise pages_gone(broken.cause) from broken
             except BatonError as error:
                 raise pages_gone(error) from error
-            self._drop(decode)
-            decode = self._track.chooser.writer(self._work, self._facts())
+            self._holdings.drop(decode, self._work)
+            facts = replace(facts, avoid=facts.avoid | {decode})
+            decode = self._track.chooser.writer(self._work, facts)
         raise no_room(self._work.request)
+
+    def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
+        sequences = len(self._work.choices)
+        self._holdings.count_on(worker, tokens=tokens, pages=pages, sequences=sequences)
 
     async def _hand_to(self, prefill: WorkerRef, facts: Facts) -> None:
         """Gives the prompt to a prefill worker; to another one while they refuse."""
@@ -165,7 +168,7 @@ class Leg:
             self._prefill = prefill
             self._count_on(prefill, tokens=facts.uncached_tokens(prefill.worker), pages=0)
             try:
-                with self._blaming(prefill):
+                with self._holdings.blaming(prefill):
                     await self._track.workers.prefill(prefill, self._work, self._promise)
                 return
             except LegBroken as broken:
@@ -182,7 +185,7 @@ class Leg:
         if self._prefill is not None:  # else pages were to be fetched
             if broken.setback is not Setback.REFUSED:
                 self._trouble.avoid.add(self._prefill)
-            self._drop(self._prefill)
+            self._holdings.drop(self._prefill, self._work)
         prefill = self._track.chooser.reader(self._work, self._facts())
         if prefill is None:
             raise broken
@@ -190,7 +193,7 @@ class Leg:
             await self._track.budget.take()
         self._record.note_setback(broken.cause)
         self._work = replace(self._work, attempt=self._trouble.next_attempt())
-        with self._blaming(self._promise.worker):
+        with self._holdings.blaming(self._promise.worker):
             self._promise = await self._track.workers.renew(self._promise, self._work)
         return prefill
 
@@ -276,7 +279,7 @@ class Leg:
         self._record.note_event(worker, event)
         if isinstance(event, PrefillDone):
             self._trouble.read_by = worker
-            self._assignments[worker].tokens = 0
+            self._holdings.note_read(worker)
 
     async def _take_loss(self, worker: WorkerRef, event: WorkerLost) -> None:
         """A lost decode worker ends the leg; a lost prefill worker matters until decode has begun."""
@@ -297,7 +300,7 @@ class Leg:
         if not batons:
             cause = Unavailable(message=f"{worker.worker} gave {self._work.request} away", reason=Reason.DRAINING)
             raise LegBroken(setback=Setback.LOST, cause=cause)
-        self._release(worker)
+        self._holdings.release(worker)
         raise LegHandedOver(batons=batons)
 
     async def _take_failure(self, worker: WorkerRef, event: WorkFailed) -> None:
@@ -319,52 +322,6 @@ class Leg:
             hits[warm.worker] = max(hits.get(warm.worker, 0), len(self._work.prompt))
         avoid = frozenset(self._trouble.avoid)
         return classify(self._work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid)
-
-    def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
-        """From here on the worker's events and its loss reach this leg, and its load includes the work."""
-        self._inbox.watched.add(worker)
-        sequences = len(self._work.choices)
-        self._assignments[worker] = self._track.fleet.assign(worker, tokens=tokens, pages=pages, sequences=sequences)
-
-    @contextmanager
-    def _blaming(self, worker: WorkerRef) -> Iterator[None]:
-        """Around a placement call: its error becomes what the journey acts upon, and the fleet learns from it."""
-        try:
-            yield
-        except BatonError as error:
-            broken = blamed(worker, error)
-            if error.reason is Reason.DRAINING:
-                self._track.fleet.note_draining(worker)
-            elif broken.setback is Setback.REFUSED:
-                self._track.fleet.note_refusal(worker)
-            raise broken from error
-        else:
-            if (assignment := self._assignments.get(worker)) is not None and not assignment.is_landed:
-                self._track.fleet.land(assignment)
-
-    def _drop(self, worker: WorkerRef) -> None:
-        """Ends what this leg has on one worker. Idempotent there; never waits here."""
-        if self._release(worker):
-            cancel = Cancel(work=self._work.request, attempt=self._work.attempt, reason=Reason.CANCELLED)
-            self._track.cancellations.submit(worker, cancel)
-
-    def _release(self, worker: WorkerRef) -> bool:
-        """It has nothing of this leg any more, or is not to be told. False where it had nothing."""
-        self._inbox.watched.discard(worker)
-        if (assignment := self._assignments.pop(worker, None)) is None:
-            return False
-        self._track.fleet.release(assignment)
-        return True
-
-    def _let_go(self) -> None:
-        """Nothing of the leg stays behind. Where decode itself ended every choice, there is nothing to cancel."""
-        self._way_out.close()
-        is_over = all(choice.index in self._ended_on_decode for choice in self._work.choices)
-        for worker, assignment in list(self._assignments.items()):
-            if is_over:
-                self._track.fleet.release(assignment)
-            else:
-                self._drop(worker)
 
 
 def _slow_reader(work: Work) -> Refused:
