@@ -3,7 +3,6 @@
 Legend: T tokens, H query heads, K key-value heads, D head dim, P pages, L layers, 2 key and value, S slots per page.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from kernels import reference
 from kernels.attention_form import AttentionForm
 from kernels.bench.case import Case, Planned, Run, relative_error
 from kernels.gpu.attention import attend
+from kernels.gpu.tuned import Chooser, tiles
 from kernels.paged_rows import FEW_TOKENS, PagedRows, paged_rows
 from kernels.quantized_pages import SCALE_BYTES, parts
 
@@ -93,7 +93,7 @@ class Scene:
         self.form = AttentionForm(scale=shape.dim**-0.5, window=shape.window)
         counts = [-(-(start + count) // PAGE_SIZE) for start, count in shape.rows]
         num_pages = sum(counts)
-        pages = random.Random(SEED).sample(range(num_pages), num_pages)
+        pages = torch.randperm(num_pages).tolist()
         self.tables = [pages[first:end] for first, end in pairwise(accumulate(counts, initial=0))]
         layer_bytes = num_pages * 2 * shape.key_heads * PAGE_SIZE * shape.vector_bytes
         self.num_layers = 1 if device.type == "cpu" else min(64, -(-CACHE_BYTES // layer_bytes))
@@ -117,12 +117,12 @@ class Scene:
         scales_XS.copy_(torch.rand(scales_XS.shape, device=device) / 64)
         return pages
 
-    def attend(self, turn: int = 0) -> Tensor:
-        return attend(self.q_THD, self.kv_PL2KSD, turn % self.num_layers, self.rows, self.form)
+    def attend(self, turn: int = 0, choose: Chooser = tiles) -> Tensor:
+        return attend(self.q_THD, self.kv_PL2KSD, turn % self.num_layers, self.rows, self.form, choose)
 
-    def error(self) -> float:
+    def error(self, choose: Chooser = tiles) -> float:
         """Of every row's first and last tokens."""
-        out_THD = self.attend()
+        out_THD = self.attend(choose=choose)
         actual, expected = [], []
         firsts = accumulate((count for _, count in self.shape.rows), initial=0)
         for table, (start, count), first in zip(self.tables, self.shape.rows, firsts, strict=False):
@@ -177,7 +177,7 @@ def decode(lengths: Sequence[int]) -> Shape:
     return Shape(rows=tuple((length - 1, 1) for length in lengths))
 
 
-RAGGED = tuple(random.Random(SEED).choices((1, 17, 300, 2_000, 9_000, 40_000, 131_072), k=32))
+RAGGED = (17, 131_072, 300, 2_000, 1, 9_000, 40_000, 300) * 4
 
 SHAPES = {
     "attention_decode 64 x 4k": decode([4096] * 64),

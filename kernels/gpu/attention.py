@@ -18,7 +18,7 @@ from kernels.gpu.attention_decode import decode_kernel
 from kernels.gpu.attention_extend import extend_kernel
 from kernels.gpu.attention_merge import merge_spans
 from kernels.gpu.launch import device_of
-from kernels.gpu.tuned import Tiles, tiles
+from kernels.gpu.tuned import Chooser, Tiles, tiles
 from kernels.paged_rows import Cut, ExtendPlan, PagedRows, SplitPlan
 from kernels.quantized_pages import SCALE_BYTES, channels, is_quantized
 
@@ -27,8 +27,13 @@ SMALLEST_DIM = 16
 """Below this, products of matrices have no instruction: channels are padded with zeros."""
 
 
-def attend(q_THD: Tensor, kv_PL2KSE: Tensor, layer: int, rows: PagedRows, form: AttentionForm) -> Tensor:
-    """(T, H, D), contiguous. A token's heads lie end to end in `q_THD`; its tokens may be apart."""
+def attend(
+    q_THD: Tensor, kv_PL2KSE: Tensor, layer: int, rows: PagedRows, form: AttentionForm, choose: Chooser = tiles
+) -> Tensor:
+    """(T, H, D), contiguous. A token's heads lie end to end in `q_THD`; its tokens may be apart.
+
+    `choose` names the tiles: the table, but where tiles are tried.
+    """
     num_tokens, num_heads, head_dim = q_THD.shape
     num_kv_heads = kv_PL2KSE.shape[3]
     assert num_tokens == rows.num_tokens, f"{num_tokens} queries for {rows.num_tokens} tokens"
@@ -43,11 +48,11 @@ def attend(q_THD: Tensor, kv_PL2KSE: Tensor, layer: int, rows: PagedRows, form: 
     mode = "attention_exact" if rows.is_exact else "attention"
     shape = max(triton.next_power_of_2(head_dim), SMALLEST_DIM), kv_PL2KSE.element_size()
 
-    own = tiles(f"{mode}_decode", device, *shape)
+    own = choose(f"{mode}_decode", device, *shape)
     cut = Cut(group=group, window=form.window, tile_queries=max(own.queries, group), span=own.span)
     if (split := rows.split(cut)) is not None:
         _decode(out_THD, q_THD, kv_PL2KSE, layer, rows.tables_X, split, form, own)
-    own = tiles(f"{mode}_extend", device, *shape)
+    own = choose(f"{mode}_extend", device, *shape)
     cut = Cut(group=group, window=form.window, tile_queries=max(own.queries, group), span=0)
     if (extend := rows.extend(cut)) is not None:
         _extend(out_THD, q_THD, kv_PL2KSE, layer, rows.tables_X, extend, form, own, is_exact=rows.is_exact)

@@ -5,13 +5,17 @@ Nothing is tried while serving: a size that is not in the table is an error, and
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from kernels.gpu.launch import INTERPRETER, Device
 
 TABLE = Path(__file__).with_name("tuned.json")
+Table = Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
+"""Architecture, operator, shape, sizes."""
+
 CLASSES = (80, 90, 100)
 """Architectures with a table. Others are served by that of 80, whose tiles fit 99 KiB of shared memory."""
 
@@ -35,6 +39,12 @@ SMALL = Tiles(queries=32, keys=32, span=64, num_warps=4, num_stages=2)
 """In the interpreter: short contexts meet every branch."""
 
 
+class Chooser(Protocol):
+    """`tiles` below, or what stands in for it while sizes are tried."""
+
+    def __call__(self, operator: str, device: Device, padded_dim: int, element_bytes: int, /) -> Tiles: ...
+
+
 def device_class(device: Device) -> int:
     """Whose table serves this device."""
     return device.architecture if device.architecture in CLASSES else min(CLASSES)
@@ -54,6 +64,25 @@ def tiles_of(architecture: int, operator: str, padded_dim: int, element_bytes: i
 
 
 @cache
-def _table() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]:
-    table: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]] = json.loads(TABLE.read_text())
+def _table() -> Table:
+    table: Table = json.loads(TABLE.read_text())
     return table
+
+
+def rewrite(architecture: int, operator: str, padded_dim: int, element_bytes: int, own: Tiles) -> None:
+    """Put tiles into the file, a line per shape. For the command that tunes; who serves has read the table already."""
+    table: dict[str, dict[str, dict[str, object]]] = json.loads(TABLE.read_text())
+    table[str(architecture)][operator][f"{padded_dim}x{element_bytes}"] = asdict(own)
+    TABLE.write_text(laid_out(table))
+
+
+def laid_out(table: Mapping[str, Mapping[str, Mapping[str, object]]]) -> str:
+    """The file's text."""
+    classes = []
+    for architecture, operators in table.items():
+        blocks = []
+        for operator, shapes in operators.items():
+            lines = ",\n".join(f"   {json.dumps(shape)}: {json.dumps(own)}" for shape, own in shapes.items())
+            blocks.append(f'  "{operator}": {{\n{lines}\n  }}')
+        classes.append(f' "{architecture}": {{\n' + ",\n".join(blocks) + "\n }")
+    return "{\n" + ",\n".join(classes) + "\n}\n"

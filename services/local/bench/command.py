@@ -9,10 +9,12 @@ from rich.console import Console
 
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
+from common.core.errors import BatonError
 from services.local.bench.bench import Lane, Place, Wish, bench, own_contenders, show
 from services.local.bench.compare import Guests, invited
 from services.local.bench.decode import DecodeSpeed
 from services.local.bench.interference import Interference
+from services.local.bench.kernels import measure_kernels
 from services.local.bench.plot import draw
 from services.local.bench.prefill import PrefillSpeed
 from services.local.bench.prefix import PrefixReuse
@@ -20,7 +22,7 @@ from services.local.bench.results import read_results, summarise
 from services.local.bench.transfer import TransferCost
 from services.local.bench.workload import Workload
 from services.local.exits import Exit
-from services.local.failure import run
+from services.local.failure import fail, run
 from services.local.flags import ConfigFile, Settings
 from services.local.interrupt import Interrupt
 
@@ -169,6 +171,20 @@ def compare(
             await bench([*own_contenders(places, wish, lane), *contenders], workloads, wish, lane)
 
     _guarded(measure)
+
+
+@app.command()
+def kernels(
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Part of a case's name.")] = "",
+    repeats: Annotated[int, typer.Option(min=2, max=1000, help="Runs of each case; medians are shown.")] = 30,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+) -> None:
+    """How close operators come to what this machine's GPU can do."""
+    try:
+        is_right = measure_kernels(only, repeats, out, SystemClock())
+    except BatonError as error:
+        raise fail(error) from error
+    raise typer.Exit(Exit.OK if is_right else Exit.FAILED)
 
 
 @app.command()
