@@ -187,6 +187,20 @@ def test_certificates_that_helm_makes_open_what_they_should_over_a_real_connecti
     asyncio.run(asyncio.wait_for(body(), 60))
 
 
+def test_workers_may_be_groups_of_pods_and_are_scaled_as_such():
+    """The operator's schema does not come with Kubernetes: the pod is that of the Deployment, which is validated."""
+    manifests = render("decode.workload.kind=LeaderWorkerSet", "autoscaling.mode=hpa")
+    group = objects("LeaderWorkerSet", manifests)["demo-baton-decode"]["spec"]
+    plain = objects("Deployment", render("autoscaling.mode=hpa"))["demo-baton-decode"]["spec"]
+    assert "replicas" not in group
+    assert group["leaderWorkerTemplate"]["workerTemplate"] == plain["template"]
+    assert group["leaderWorkerTemplate"]["size"] == 1
+    assert group["rolloutStrategy"]["rollingUpdateConfiguration"] == {"maxSurge": 0, "maxUnavailable": 1}
+    target = objects("HorizontalPodAutoscaler", manifests)["demo-baton-decode"]["spec"]["scaleTargetRef"]
+    assert (target["apiVersion"], target["kind"]) == ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")
+    assert "router.workload.kind" in refusal("router.workload.kind=LeaderWorkerSet")
+
+
 def test_the_hpa_decides_replicas_where_it_is_on():
     manifests = render("autoscaling.mode=hpa")
     deployments = objects("Deployment", manifests)

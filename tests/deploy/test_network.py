@@ -143,6 +143,16 @@ def test_nothing_but_the_download_reaches_the_internet_and_nothing_the_metadata_
             assert network.allows(name, INTERNET, port) == (name == "download" and port == 443), (name, port)
 
 
+@pytest.mark.parametrize("mode", ["none", "hpa", "keda-push", "builtin"])
+def test_a_planner_reaches_redis_and_where_it_must_the_api_server_and_nothing_else(mode):
+    network = Network(render("planner.enabled=true", f"autoscaling.mode={mode}"))
+    pods = ("router", "prefill", "decode", "gateway", "neighbour", "redis")
+    reached = {(name, port) for name in (*pods, METADATA, INTERNET, NODE) for port in (*PORTS, 6443)}
+    reached = {edge for edge in reached if network.allows("planner", *edge)}
+    api_server = {(NODE, 443), (NODE, 6443)} if mode == "builtin" else set()
+    assert reached == {("redis", 6379)} | api_server
+
+
 def test_names_are_resolved_by_those_who_dial_by_name():
     network = Network(render())
     for name in ("router", "prefill", "decode", "gateway", "test"):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from common.core.errors import BatonError, Reason
+from common.core.errors import BatonError, Reason, Unavailable
 from common.rpc.bind import Tls
 from common.rpc.client import grpc_connect
 from common.rpc.options import Surface
@@ -22,7 +22,8 @@ from tests.kube.plane import ControlPlane
 NAMESPACE = "inference"
 READY_S = 60.0
 LOOK_S = 0.2
-MAX_TRIES = 4
+MAX_TRIES = 8
+UNBEGUN = (Reason.DRAINING, Reason.CHANNEL_BROKEN)
 Object = dict[str, Any]
 
 
@@ -129,7 +130,7 @@ class Release:
 
 
 async def ask(client: RouterClient, request: Ask, *, timeout_s: float = 60.0) -> Told:
-    """One request to its end, whatever that is. A router that leaves says when to ask again, and is heeded."""
+    """One request to its end, whatever that is. As the gateway does: what no router has begun is asked again."""
     for _ in range(MAX_TRIES):
         told = Told(answer=Answer(CLOCK))
         try:
@@ -138,8 +139,8 @@ async def ask(client: RouterClient, request: Ask, *, timeout_s: float = 60.0) ->
                 told.answer.take(response)
         except BatonError as error:
             told.error = error
-            if error.reason is Reason.DRAINING and not told.times:
-                await asyncio.sleep(error.retry_after_s or 0.0)
+            if isinstance(error, Unavailable) and error.reason in UNBEGUN and not told.times:
+                await asyncio.sleep(error.retry_after_s or LOOK_S)
                 continue
         break
     told.ended_at = CLOCK.monotonic()
