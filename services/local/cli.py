@@ -33,6 +33,7 @@ from services.local.exits import Exit, exit_help
 from services.local.failure import errors, fail, run
 from services.local.flags import DEFAULT_ROUTER, ConfigFile, RequestName, Router, SamplingFields, Settings
 from services.local.help import EXAMPLES, TITLE
+from services.local.plan import plan_command
 from services.local.prompt import read_prompt
 from services.local.settings import print_settings
 from services.local.topology import Overrides
@@ -276,6 +277,9 @@ def simulate(
         simulate_command.simulate(wish, console, as_json=json_, plot=plot)
     except BatonError as error:
         raise fail(error) from error
+
+
+app.command(name="plan", epilog=f"\b\n{EXAMPLES['plan']}")(plan_command)
 
 
 @app.command(epilog=f"\b\n{EXAMPLES['calibrate']}")

@@ -48,6 +48,8 @@ class MachineTally:
     name: str
     prompt_tokens: int = 0
     uncached_tokens: int = 0
+    read_tokens: int = 0
+    """Of these, what steps have computed so far; on prefill machines."""
     requests: int = 0
     steps: int = 0
     decoded_tokens: int = 0

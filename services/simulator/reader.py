@@ -124,6 +124,7 @@ class SteppedReader:
         now = self._timeline.now
         for context, num_tokens in extended:
             context.num_pending -= num_tokens
+            self.tally.read_tokens += num_tokens
             context.name_full(self.pages, self._page_size)
             is_read = not context.num_pending
             job = _job_of(context)

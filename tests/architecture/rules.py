@@ -118,7 +118,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "typer": ("services/local/",),
     "rich": ("services/local/",),
     # Optional: the command says so where it is missing.
-    "matplotlib": ("services/local/bench/plot.py", "services/simulator/plots.py"),
+    "matplotlib": ("services/local/bench/plot.py", "services/simulator/plots.py", "services/simulator/scaling_plot.py"),
     "psutil": ("common/observe/", "common/worker/", "services/local/"),
     "structlog": ("common/observe/",),
     "prometheus_client": ("common/observe/",),

@@ -20,6 +20,7 @@ COMMANDS = (
     "replay",
     "doctor",
     "simulate",
+    "plan",
     "calibrate",
     "config",
 )

@@ -18,7 +18,7 @@ class PlannerSection:
         maximum=60,
     )
     window_s: float = knob(
-        3600.0,
+        900.0,
         owner="services/planner",
         unit="seconds",
         reason="past load that candidates are tried on, at the present level: tells rare bursts from common ones",
@@ -35,7 +35,7 @@ class PlannerSection:
         maximum=3600,
     )
     hold_s: float = knob(
-        300.0,
+        120.0,
         owner="services/planner",
         unit="seconds",
         reason="one worker fewer must have been enough for this long before it is one fewer; above start_s",
@@ -43,10 +43,10 @@ class PlannerSection:
         maximum=3600,
     )
     miss_share: float = knob(
-        0.05,
+        0.1,
         owner="services/planner",
         unit="share of the work",
-        reason="of the window's work, how much may wait longer than ttft_s with the workers decided on",
+        reason="of the window's work, how much may wait longer than ttft_s: fleets are not for the worst burst",
         minimum=0,
         maximum=0.5,
     )

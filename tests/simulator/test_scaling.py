@@ -1,0 +1,92 @@
+"""Goal: the HPA compared with is Kubernetes', bursts are counted as defined, and a scaled play loses nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.planner.settings import PlannerSettings
+from services.simulator.bursts import Burst, find_bursts, turns_per_burst
+from services.simulator.diurnal import diurnal
+from services.simulator.policies import PolicyName
+from services.simulator.scaling import ScalingStudy, run_scaling
+from services.simulator.scaling_hpa import Hpa, HpaSettings
+from services.simulator.scaling_play import Replicas
+from services.simulator.trace import Trace, TraceRequest
+
+
+def test_an_hpa_follows_the_average_and_ignores_what_is_within_its_tolerance():
+    hpa = Hpa(HpaSettings(target=4.0, most=20))
+    assert hpa.sync(22.0, 3, 0.0) == 6
+    assert hpa.sync(25.9, 6, 15.0) == 6
+    assert hpa.sync(None, 6, 30.0) == 6
+
+
+def test_an_hpa_goes_up_by_its_policy_and_down_after_its_window():
+    hpa = Hpa(HpaSettings(target=1.0, most=50, up_period_s=60.0))
+    assert hpa.sync(40.0, 1, 0.0) == 3
+    assert hpa.sync(40.0, 3, 15.0) == 3
+    assert hpa.sync(40.0, 3, 61.0) == 6
+    quiet = [hpa.sync(0.0, 6, 61.0 + 15.0 * step) for step in range(1, 24)]
+    assert quiet[:19] == [6] * 19
+    assert quiet[19] == 5
+
+
+def test_a_swallowed_step_is_swallowed_from_eleven_replicas_on():
+    assert Hpa(HpaSettings(target=1.0, most=50)).sync(12.0, 11, 0.0) == 11
+    assert Hpa(HpaSettings(target=1.0, most=50)).sync(9.0, 8, 0.0) == 9
+
+
+def test_a_burst_begins_above_twice_the_mean_and_ends_below_it():
+    steady = [index * 1.0 for index in range(1200)]
+    burst = [600.0 + index * 0.1 for index in range(300)]
+    assert find_bursts(sorted([*steady, *burst])) == (Burst(begin=600.0, end=630.0),)
+    assert find_bursts(steady) == ()
+
+
+def test_turns_are_counted_from_one_burst_to_the_next():
+    bursts = (Burst(begin=10.0, end=20.0), Burst(begin=50.0, end=60.0))
+    series = [(float(at), wanted) for at, wanted in ((0, 1), (12, 3), (15, 5), (30, 4), (40, 6), (55, 7), (70, 7))]
+    assert turns_per_burst(bursts, series) == (3, 0)
+
+
+def test_a_day_swings_by_ten_and_keeps_its_requests():
+    trace = Trace(
+        name="t",
+        page_size=16,
+        requests=tuple(TraceRequest(arrived_s=0.0, prompt_tokens=8, output_tokens=2, pages=()) for _ in range(8000)),
+    )
+    day = diurnal(trace, seed=3, span_s=3600.0)
+    arrivals = [each.arrived_s for each in day.requests]
+    night, noon = sum(at < 360 for at in arrivals), sum(1620 <= at < 1980 for at in arrivals)
+    assert len(arrivals) == 8000
+    assert 5 < noon / night < 12
+    assert diurnal(trace, seed=3, span_s=3600.0) == day
+
+
+@pytest.mark.parametrize("name", ["static", "HPAs", "planner"])
+def test_a_scaled_play_finishes_every_request_and_pays_for_every_machine(name):
+    requests = tuple(
+        TraceRequest(arrived_s=index * 0.3, prompt_tokens=3000, output_tokens=20, pages=()) for index in range(250)
+    )
+    study = ScalingStudy(
+        trace=Trace(name="t", page_size=512, requests=requests),
+        most=Replicas(prefill=3, decode=2),
+        start_s=10.0,
+        depths=(1.0,),
+        policy=PolicyName.ALWAYS_REMOTE,
+        planner=PlannerSettings(window_s=60.0, hold_s=20.0),
+    )
+    summary = next(each for each in run_scaling(study) if each.name.startswith(name))
+    assert summary.num_requests == 250
+    assert summary.ttft_s_p99 is not None
+    hours = summary.moments[-1].at / 3600
+    assert 2 * hours <= summary.worker_hours <= 5.2 * hours
+    if name == "planner":
+        assert summary.most_wanted.prefill > 1
+        assert summary.met_share > 0.5
+
+
+def test_every_contender_sees_the_same_arrivals():
+    study = ScalingStudy(trace=Trace(name="t", page_size=512, requests=()), depths=(1.0, 5.0), miss_shares=(0.05, 0.1))
+    names = list(replace(study).contenders())
+    assert names == ["static 16P 8D", "HPAs, 1 waiting", "HPAs, 5 waiting", "planner, 5% late", "planner, 10% late"]
