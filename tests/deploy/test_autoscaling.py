@@ -73,6 +73,9 @@ def test_none_is_for_both_roles_or_for_neither_and_only_where_it_can_be_left_aga
     assert "needs autoscaling.by planner" in refusal("autoscaling.mode=keda", "autoscaling.by=queue", *KEDA)
     scaled = objects("ScaledObject", render("autoscaling.mode=keda-push", *KEDA))
     assert [each["spec"]["minReplicaCount"] for each in scaled.values()] == [0, 0]
+    configs = objects("ConfigMap", render("autoscaling.mode=keda-push", *KEDA))
+    assert "hold_s = 1860" in configs["demo-baton-router"]["data"]["baton.toml"]
+    assert "hold_s" not in objects("ConfigMap", render())["demo-baton-router"]["data"]["baton.toml"]
 
 
 def test_two_scalers_of_one_workload_are_refused():

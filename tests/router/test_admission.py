@@ -3,6 +3,7 @@ virtual time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -185,6 +186,28 @@ def test_a_new_request_is_not_kept_waiting_for_a_fleet_that_is_gone() -> None:
         await asyncio.sleep(1)
         await line.open()
         assert line.admitted == ["placed before"]
+
+    in_line(story)
+
+
+def test_a_request_to_a_fleet_that_went_to_none_is_held_for_the_first_worker() -> None:
+    """Its waiting is what wakes the fleet; the hold ends, and so does its deadline."""
+
+    async def story(line: Line) -> None:
+        line.pool.absent_for = 3600.0
+        line.admission.line.limits = replace(line.admission.line.limits, hold_s=30.0)
+        line.enter("held")
+        await asyncio.sleep(20)
+        assert line.admitted == []
+        line.pool.absent_for = 0.0
+        await line.open()
+        assert line.admitted == ["held"]
+        line.pool.absent_for = 3600.0
+        line.pool.pages = 0
+        arrived = line.loop.time()
+        with pytest.raises(Unavailable):
+            await line.pass_through(line.ticket("in vain"))
+        assert line.loop.time() - arrived == pytest.approx(30.0)
 
     in_line(story)
 

@@ -119,6 +119,15 @@ class RouterSection:
         minimum=MIB,
         maximum=1024 * 1024 * MIB,
     )
+    hold_s: float = knob(
+        0.0,
+        owner="services/router/admission",
+        unit="seconds",
+        reason="where autoscaling may go to none: a request waits as long for a first worker; 0: a fleet that is gone "
+        "for 10 s refuses at once",
+        minimum=0,
+        maximum=3600,
+    )
     default_deadline_s: float = knob(
         600.0,
         owner="services/router",

@@ -140,17 +140,19 @@ class Admission:
         if wait_s <= 0:
             raise DeadlineExceeded(message=f"request {ticket.request} waited for a worker until its deadline")
         if not ticket.has_run:
-            wait_s = min(wait_s, self._grace_left_s())
+            wait_s = min(wait_s, self._grace_left_s(ticket))
         try:
             async with asyncio.timeout(wait_s):
                 await turn.wait()
         except TimeoutError:
             return
 
-    def _grace_left_s(self) -> float:
-        grace_s = self.line.limits.absence_grace_s
-        left_s = grace_s - self._fleet.absent_s()
+    def _grace_left_s(self, ticket: Ticket) -> float:
+        limits = self.line.limits
+        waited_s = self._clock.monotonic() - ticket.arrived
+        left_s = max(limits.absence_grace_s - self._fleet.absent_s(), limits.hold_s - waited_s)
         if left_s <= 0:
+            grace_s = max(limits.absence_grace_s, limits.hold_s)
             raise Unavailable(
                 message=f"no decode worker for {grace_s:.0f} s", reason=Reason.NO_WORKERS, retry_after_s=2.0
             )

@@ -45,6 +45,9 @@ class AdmissionLimits:
     tenants: TenantLimits = field(default_factory=TenantLimits)
     absence_grace_s: float = 10.0
     """How long a new request waits for a first decode worker before UNAVAILABLE. Chosen: a process restarts in it."""
+    hold_s: float = 0.0
+    """However long nobody was there, a new request waits this long from its arrival: its waiting is what wakes a fleet
+    that went to none."""
 
     @classmethod
     def of(cls, config: Config) -> "AdmissionLimits":
@@ -69,6 +72,7 @@ class AdmissionLimits:
             },
             max_active=router.max_active,
             tenants=_tenant_limits(config),
+            hold_s=router.hold_s,
         )
 
 
