@@ -1,7 +1,8 @@
 """What the model computes with: tensors and integers in, tensors out.
 
-Lives here: one operator per file, its choice of implementation by device, a plain torch oracle of each in reference.py,
-and cpu/, what the CPU path needs to be fast and exact. Triton versions join beside the CPU ones.
+Lives here: one operator per file, its choice of implementation by device, a plain torch oracle of each in reference.py
+(of sampling in reference_sampling.py), cpu/, what the CPU path needs to be fast and exact, gpu/, the kernels in Triton,
+and bench/, which measures them.
 May not: import anything but torch and triton; know a request, a sequence, a page's owner or a model family.
 Who may call: common/model, common/engine, tests.
 
