@@ -113,7 +113,7 @@ def plan_command(
     json_: Annotated[Path | None, typer.Option("--json", help="Write every number there as well.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw what was wanted there: .png or .svg.")] = None,
 ) -> None:
-    """Play a recorded workload against autoscalers, on a virtual clock: worker-hours and what came too late."""
+    """Play a recorded workload against autoscalers: hours and lateness."""
     wish = ScalingWish(
         trace=trace,
         day_s=day,
