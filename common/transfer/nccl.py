@@ -19,7 +19,7 @@ from common.core.errors import Reason, TransferFailed
 from common.transfer.channel import Channel, Side
 from common.transfer.device import DeviceSpan
 from common.transfer.messages import HostFacts, Pair
-from common.transfer.pair_thread import PairThread, first_line
+from common.transfer.pair_thread import PairThread, first_line, run_aside
 from common.transfer.rendezvous import LOST, RendezvousStore
 from common.transfer.scope import outlast
 
@@ -210,14 +210,13 @@ class NcclChannel:
 
     async def _wind_up(self) -> None:
         """Abort, which frees the thread; the other end hears of it through the tether."""
-        loop = asyncio.get_running_loop()
         self._thread.stop()
         if self._watching is not None:
             self._watching.cancel()
         try:
             async with asyncio.timeout(ABORT_S):
                 # Also when nobody is in a call: to destroy a communicator in good order takes both ends.
-                await loop.run_in_executor(None, self._communicator.abort)
+                await run_aside(self._communicator.abort, f"abort {self._pair}")
                 await asyncio.shield(self._thread.ended)
         except TimeoutError:
             self._factory.give_up()

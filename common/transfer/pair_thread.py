@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -99,6 +100,24 @@ class PairThread(Generic[Group]):
             if (call := self._calls.get_nowait()) is not None:
                 _fail(call.done, RuntimeError("the pair broke before this call"))
         _resolve(self.ended)
+
+
+def run_aside(work: Callable[[], None], name: str) -> "asyncio.Future[None]":
+    """On a thread of its own, which may hang for ever and keeps nobody from exiting. The future tells of its end.
+
+    A RuntimeError of `work` is an end like any other.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def main() -> None:
+        with suppress(RuntimeError):
+            work()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, ended)
+
+    threading.Thread(target=main, name=name, daemon=True).start()
+    return ended
 
 
 def first_line(error: BaseException) -> str:
