@@ -40,6 +40,15 @@ def counted(worker: WorkerActor, name: str) -> float:
     return worker.node.counters()[name]
 
 
+def running_on(world: World, name: str) -> int:
+    node = world.workers[name].node
+    return node.look().load.running_sequences if node is not None else 0
+
+
+def busiest(world: World) -> str:
+    return max(("decode-0", "decode-1"), key=lambda name: running_on(world, name))
+
+
 async def leave(world: World, name: str) -> WorkerActor:
     """SIGTERM; the incarnation that left. Its successor comes at once."""
     leaving = world.workers[name]
@@ -58,7 +67,7 @@ def test_answers_longer_than_the_grace_move_with_their_pages(n: int, temperature
             world.ask(ask, Manners())
         await asyncio.sleep(1.5)
         left, stayed = world.workers["decode-0"], world.workers["decode-1"]
-        running = left.node.look().load.running_sequences if left.node else 0
+        running = running_on(world, "decode-0")
         before = counted(stayed, "landed_bytes")
         assert running > 0
         await leave(world, "decode-0")
@@ -69,3 +78,65 @@ def test_answers_longer_than_the_grace_move_with_their_pages(n: int, temperature
         assert counted(stayed, "local_prompt_tokens") == 0, "nothing was read again"
 
     play(story, prefill=1, decode=2, config=ROOMY)
+
+
+def test_with_nowhere_to_go_answers_stay_until_the_grace_is_over_and_go_on_afterwards() -> None:
+    """The only decode worker leaves: what is left is cut, told, and read again by its successor."""
+
+    async def story(world: World) -> None:
+        for ask in longs(3):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.0)
+        left = await leave(world, "decode-0")
+        assert (counted(left, "kept"), counted(left, "cut")) == (0, 3)
+
+    play(story, prefill=1, decode=1, config=ROOMY)
+
+
+@pytest.mark.parametrize("fault", ["drop", "flip"])
+def test_pages_that_do_not_arrive_are_computed_again(fault: str) -> None:
+    """Every run between workers is lost or damaged while the answers move."""
+
+    async def story(world: World) -> None:
+        for ask in longs(6):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.5)
+        setattr(world.data.faults, fault, 1.0)
+        leaving = asyncio.create_task(leave(world, busiest(world)))
+        await asyncio.sleep(1.2)
+        setattr(world.data.faults, fault, 0.0)
+        left = await leaving
+        assert counted(left, "kept") > 0
+
+    play(story, prefill=1, decode=2, config=ROOMY)
+
+
+def test_a_second_signal_ends_the_grace() -> None:
+    async def story(world: World) -> None:
+        for ask in longs(3):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.0)
+        leaving = world.workers["decode-0"]
+        began = world.loop.time()
+        drained = asyncio.create_task(world.retire("decode-0"))
+        await asyncio.sleep(0.3)
+        leaving.farewell.hear()
+        await drained
+        assert world.loop.time() - began < 1.5
+        assert counted(leaving, "cut") == 3
+        world.start("decode-0")
+
+    play(story, prefill=1, decode=1, config=ROOMY)
+
+
+def test_a_client_that_leaves_while_its_answer_moves_leaves_nothing_behind() -> None:
+    """At many moments of the move: asked for, kept, reserved elsewhere, on its way. The world checks what is held."""
+    for step in range(12):
+
+        async def story(world: World, at_s: float = 1.5 + 0.01 * step) -> None:
+            for ask in longs(2):
+                world.ask(ask, Manners(leaves_at=at_s))
+            await asyncio.sleep(1.48)
+            await leave(world, busiest(world))
+
+        play(story, seed=step, prefill=1, decode=2, config=ROOMY)
