@@ -158,3 +158,15 @@ def test_names_are_resolved_by_those_who_dial_by_name():
     for name in ("router", "prefill", "decode", "gateway", "test"):
         assert network.allows(name, "dns", 53, "UDP")
     assert not network.allows("redis", "dns", 53, "UDP")
+
+
+def test_spans_reach_the_collector_from_those_who_send_them_and_only_once_there_is_one():
+    elsewhere = [("elsewhere", 4317), ("prometheus", 9400), (INTERNET, 4317)]
+    for role in ("router", "gateway", "prefill", "decode"):
+        assert not Network(render()).allows(role, "prometheus", 4317)
+        traced = Network(render("config.tracing.endpoint=http://otel.monitoring:4317"))
+        assert traced.allows(role, "prometheus", 4317) == (role in ("router", "gateway"))
+        assert not any(traced.allows(role, name, port) for name, port in elsewhere)
+    only_router = Network(render("router.config.tracing.endpoint=https://otel.monitoring"))
+    assert only_router.allows("router", "prometheus", 443)
+    assert not only_router.allows("gateway", "prometheus", 443)
