@@ -56,6 +56,8 @@ class Gatherer:
 
         A decode worker that is slow to take its pages holds its share of the staging, not all of it.
         """
+        if not prompt.ready:  # as always where pages are kept here
+            return False
         assert prompt.destination is not None, f"{prompt.sequence} has no destination"
         holder = str(prompt.destination.worker.worker)
         gathered = False
