@@ -76,7 +76,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def Subscribe(
         self, request: worker_pb2.SubscribeRequest, context: "Context"
     ) -> AsyncIterator[worker_pb2.SubscribeResponse]:
-        async with aclosing(self._subscriptions.stream(router_from_wire(request.router))) as messages:
+        stream = self._subscriptions.stream(
+            router_from_wire(request.router), load_may_be_absent=request.load_may_be_absent
+        )
+        async with aclosing(stream) as messages:
             async for message in messages:
                 yield message_to_wire(message, now=self._clock.monotonic())
 

@@ -75,8 +75,11 @@ class Subscriptions:
                 self._lose(link)
             link.changed.set()
 
-    async def stream(self, router: RouterRef) -> AsyncGenerator[EventMessage, None]:
-        """This router's messages for as long as it listens; the first comes at once.
+    async def stream(
+        self, router: RouterRef, *, load_may_be_absent: bool = False
+    ) -> AsyncGenerator[EventMessage, None]:
+        """This router's messages for as long as it listens; the first comes at once. `load_may_be_absent`: it lets the
+        last report stand; one of an older version would read zeros instead.
 
         A second stream of the same incarnation ends the first: it raises Fenced, as does an incarnation that was
         replaced. Raises Refused (SLOW_READER) when the router fell too far behind.
@@ -100,7 +103,7 @@ class Subscriptions:
                 sequence += 1
                 events = link.take(MAX_MESSAGE_EVENTS)
                 load = None
-                if link.has_turn or now() >= report_at:
+                if link.has_turn or now() >= report_at or not load_may_be_absent:
                     load, report_at, link.has_turn = self._load(), now() + self._limits.report_s, False
                 yield EventMessage(worker=self._worker, sequence=sequence, events=events, load=load)
                 await link.wait_events(self._limits.heartbeat_s)

@@ -39,6 +39,9 @@ RECONNECT_S = 0.25
 WARN_EVERY_S = 0.25
 """Chosen: a worker that drains reports with every step; legs look again for room elsewhere a few times a second."""
 
+EVENTS_OF_TURN = 256
+"""Chosen: a few milliseconds of the event loop. A step's tokens are fewer; a backlog is worked off in several turns."""
+
 _LOG = get_log("router")
 
 
@@ -264,8 +267,9 @@ class Fleet:
                         if message.sequence != expected:
                             return f"message {message.sequence} came instead of {expected}"
                         expected += 1
+                        silence.reschedule(None)  # who is being heard is not silent, however long that takes
+                        await self._hear(standing, message)
                         silence.reschedule(loop.time() + self._settings.suspect_s)
-                        self._hear(standing, message)
             return "the stream ended"
         except TimeoutError:
             return f"silent for {self._settings.suspect_s} s"
@@ -274,7 +278,8 @@ class Fleet:
                 self._is_superseded.set()
             return error.reason.value
 
-    def _hear(self, standing: Standing, message: EventMessage) -> None:
+    async def _hear(self, standing: Standing, message: EventMessage) -> None:
+        """Takes a message, and gives way to others when it is long."""
         standing.heard_at = self._clock.monotonic()
         if message.load is not None:
             standing.note_report(message.load, standing.heard_at)
@@ -283,7 +288,10 @@ class Fleet:
             standing.is_connected = True
             self._count_absence()
             _LOG.info("worker_heard", worker=standing.worker.worker, epoch=standing.worker.epoch)
-        self._switchboard.deliver(standing.worker, message.events)
+        for start in range(0, len(message.events), EVENTS_OF_TURN):
+            if start:
+                await asyncio.sleep(0)
+            self._switchboard.deliver(standing.worker, message.events[start : start + EVENTS_OF_TURN])
         if message.load is not None and message.load.drain_left_s is not None:
             self._warn(standing, message.load.drain_left_s)
         self.changed.set()

@@ -129,7 +129,7 @@ class Workers:
     async def subscribe(self, worker: WorkerRef) -> AsyncIterator[AsyncIterator[EventMessage]]:
         """The worker's messages to this router, as long as the block lasts. Another incarnation's raise NotFound."""
         stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
-        request = worker_pb2.SubscribeRequest(router=router_to_wire(self._router))
+        request = worker_pb2.SubscribeRequest(router=router_to_wire(self._router), load_may_be_absent=True)
         async with stream(stub.Subscribe, request, peer=worker.worker, timeout_s=None) as responses:
             yield self._messages(worker, responses)
 

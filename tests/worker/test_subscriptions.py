@@ -103,7 +103,7 @@ def test_a_quiet_stream_carries_a_load_report_every_heartbeat() -> None:
 
 def test_tokens_amid_answers_bring_a_load_report_once_in_a_while_and_all_else_brings_one_always() -> None:
     async def act(it: Fixture) -> None:
-        stream = it.subscriptions.stream(router("a"))
+        stream = it.subscriptions.stream(router("a"), load_may_be_absent=True)
         assert (await take(stream)).load is not None
         told = []
         for index in range(6):
@@ -119,6 +119,18 @@ def test_tokens_amid_answers_bring_a_load_report_once_in_a_while_and_all_else_br
         last = await take(stream)
         assert indexes(last) == [6, 7]
         assert last.load is not None
+        await stream.aclose()
+
+    play(act)
+
+
+def test_a_router_of_an_older_version_gets_a_load_report_with_every_message() -> None:
+    async def act(it: Fixture) -> None:
+        stream = it.subscriptions.stream(router("a"))
+        for index in range(4):
+            assert (await take(stream)).load is not None
+            await asyncio.sleep(0.01)
+            it.publish(router("a"), index)
         await stream.aclose()
 
     play(act)

@@ -49,7 +49,7 @@ class Listener:
         """For as long as the worker serves. Whoever falls behind loses its work, as any router does."""
         while True:
             try:
-                async with aclosing(self._subscriptions.stream(self.me)) as messages:
+                async with aclosing(self._subscriptions.stream(self.me, load_may_be_absent=True)) as messages:
                     async for message in messages:
                         for event in message.events:
                             if (inbox := self._inboxes.get(event.request)) is not None:

@@ -25,16 +25,20 @@ class SubscribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROUTER_FIELD_NUMBER: _builtins.int
+    LOAD_MAY_BE_ABSENT_FIELD_NUMBER: _builtins.int
+    load_may_be_absent: _builtins.bool
+    """The router lets the last load report stand where a message brings none. Unless it says so, every message brings one."""
     @_builtins.property
     def router(self) -> _types_pb2.RouterRef: ...
     def __init__(
         self,
         *,
         router: _types_pb2.RouterRef | None = ...,
+        load_may_be_absent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["router", b"router"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["router", b"router"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_may_be_absent", b"load_may_be_absent", "router", b"router"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -56,7 +60,9 @@ class SubscribeResponse(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkEvent]: ...
     @_builtins.property
     def load(self) -> Global___LoadReport:
-        """Absent where the message brings nothing but tokens amid answers, and one was told a moment ago: that one stands."""
+        """Absent, for routers that let the last one stand, where the message brings nothing but tokens amid answers, and one
+        was told a moment ago.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,108 @@
+"""How the fleet hears its workers: played messages over one stream, on virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+from common.core.events import EventMessage, TokensEmitted, WorkEvent
+from common.core.ids import RequestId, TokenId, WorkerRef
+from common.core.worker import Role
+from services.router.cancellations import Cancellations
+from services.router.fleet import EVENTS_OF_TURN, Fleet, FleetSettings
+from services.router.inbox import Inbox, Switchboard, Taking
+from services.router.workers import Workers
+from tests.router.build import load, member, worker_ref
+from tests.router.cast import Mirror
+from tests.sim.timeloop import LoopClock, TimeLoop, simulate
+
+WORKER = worker_ref("decode-0")
+NUM_EVENTS = 4096
+SUSPECT_S = 2.0
+
+
+class Stream:
+    """Workers whose one stream says what the test puts into it."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[EventMessage] = asyncio.Queue()
+        self._sequence = 0
+
+    def say(self, events: Sequence[WorkEvent]) -> None:
+        self._sequence += 1
+        message = EventMessage(worker=WORKER, sequence=self._sequence, events=tuple(events), load=load())
+        self.messages.put_nowait(message)
+
+    @asynccontextmanager
+    async def subscribe(self, worker: WorkerRef) -> AsyncIterator[AsyncIterator[EventMessage]]:
+        yield self._told()
+
+    async def _told(self) -> AsyncIterator[EventMessage]:
+        while True:
+            yield await self.messages.get()
+
+    async def forget(self, worker: WorkerRef) -> None:
+        return
+
+
+def token(request: RequestId, index: int) -> TokensEmitted:
+    return TokensEmitted(request=request, attempt=1, choice=0, first_index=index, tokens=(TokenId(index),))
+
+
+class Listening:
+    """A fleet with one worker, and a leg that takes everything at once. Each event notes the turn of the loop."""
+
+    def __init__(self, loop: TimeLoop) -> None:
+        self.stream = Stream()
+        self.board = Switchboard()
+        self.mirror = Mirror()
+        workers = cast(Workers, self.stream)
+        self.fleet = Fleet(
+            mirror=self.mirror,
+            workers=workers,
+            switchboard=self.board,
+            cancellations=Cancellations(workers),
+            clock=LoopClock(loop),
+            settings=FleetSettings(suspect_s=SUSPECT_S),
+        )
+        self.turn = 0
+        self.taken: list[tuple[int, int]] = []
+        """Turn and index of every event."""
+
+    def take(self, worker: WorkerRef, event: WorkEvent) -> Taking:
+        assert isinstance(event, TokensEmitted)
+        self.taken.append((self.turn, event.first_index))
+        return Taking.OVER if event.first_index == NUM_EVENTS - 1 else Taking.TAKEN
+
+    async def count_turns(self) -> None:
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+    async def follow(self, inbox: Inbox) -> None:
+        inbox.watched.add(WORKER)
+        assert await inbox.next(self.take) is None
+
+
+def test_a_backlog_is_taken_in_order_over_many_turns_of_the_loop() -> None:
+    """A router that was held up finds thousands of events in one message: other requests go on meanwhile."""
+
+    async def program(loop: TimeLoop) -> None:
+        it = Listening(loop)
+        it.mirror.put(member("decode-0", Role.DECODE))
+        work = RequestId("held up.1")
+        with it.board.open(work) as inbox:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(it.fleet.run())
+                following = group.create_task(it.follow(inbox))
+                await asyncio.sleep(0.01)
+                counting = group.create_task(it.count_turns())
+                it.stream.say([token(work, index) for index in range(NUM_EVENTS)])
+                await following
+                counting.cancel()
+                running.cancel()
+        assert [index for _, index in it.taken] == list(range(NUM_EVENTS))
+        turns = [turn for turn, _ in it.taken]
+        assert max(turns.count(turn) for turn in set(turns)) <= EVENTS_OF_TURN
+
+    simulate(program)
