@@ -7,7 +7,7 @@ from common.observe.tracing.tracer import Story, Traced, Tracer
 from services.gateway.exchange import Exchange
 
 TRACED = frozenset({"/v1/completions", "/v1/chat/completions"})
-"""What costs something. Health checks and scrapes would drown them."""
+"""What costs something. Health checks, scrapes and what browsers ask before they post would drown them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Tracing:
     def begin(self, exchange: Exchange, path: str) -> Traced | None:
         """This task works for the caller's trace from here on, or for a new one."""
         enter_trace(parse_traceparent(exchange.asked.get(TRACEPARENT, "")))
-        return self.tracer.begin() if path in TRACED else None
+        return self.tracer.begin() if path in TRACED and exchange.method == "POST" else None
 
     def end(self, traced: Traced | None, exchange: Exchange, path: str, when: tuple[float, float]) -> None:
         """`when`: seconds on the monotonic clock, from and to."""
