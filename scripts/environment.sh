@@ -108,6 +108,7 @@ echo "environment: installing the $wanted packages"
 install_torch
 locked_install -r requirements/runtime.lock
 [ "$wanted" = runtime ] || locked_install -r requirements/dev.lock
+[ "$wanted" = runtime ] || locked_install -r requirements/planner.lock
 install_self
 build_native
 echo "$state" >"$stamp"

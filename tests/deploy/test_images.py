@@ -11,7 +11,7 @@ import pytest
 from tests.architecture.source import ROOT
 
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
-TARGETS = ("router", "worker-cpu", "worker-cuda")
+TARGETS = ("router", "planner", "worker-cpu", "worker-cuda")
 
 
 def tool(name: str) -> str:
