@@ -56,6 +56,11 @@ def load() -> Loaded:
     return Loaded(native=None, reason=f"no native operators: {'; '.join(refusals)[:1000]}")
 
 
+def loaded_native() -> Native | None:
+    """What `load` found, once this process has asked for it: for callers that may not wait for a compiler."""
+    return load().native if load.cache_info().currsize else None
+
+
 @cache
 def load_variant(variant: Variant) -> Loaded:
     """One variant, whatever the processor says: for tests that compare them, and for `load`."""

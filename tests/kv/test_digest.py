@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.kv import digest
 from common.kv.digest import DigestKey, corrupt_pages, digest_pages
+from kernels.cpu.library import load
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "page_digest.json").read_text())
 KEY = DigestKey(bytes(range(32)))
@@ -55,6 +57,29 @@ def test_a_digest_is_the_documented_formula_at_every_page_size(page_bytes: int) 
     seed = bytes(range(32))
     expected = [plain_digest(data[n * page_bytes : (n + 1) * page_bytes], seed, n) for n in range(3)]
     assert list(digests_of(data, page_bytes)) == expected
+
+
+@pytest.mark.parametrize("num_pages", [0, 1, 4, 7])
+@pytest.mark.parametrize("page_bytes", [8, 24, 4104, 98304])
+def test_native_code_and_numpy_agree_bit_for_bit(
+    page_bytes: int, num_pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = load().native
+    if native is None:
+        pytest.skip(load().reason)
+    view = memoryview(random.Random(page_bytes).randbytes(num_pages * page_bytes))
+    found = []
+    for way in (native, None):
+        monkeypatch.setattr(digest, "loaded_native", lambda way=way: way)
+        found.append(digest_pages(view, page_bytes, KEY, first_index=11))
+    assert found[0] == found[1]
+
+
+def test_a_digest_never_waits_for_a_compiler() -> None:
+    """A process that asked for no native operators has none, and its digests do not load any."""
+    load.cache_clear()
+    digests_of(bytes(PAGE_BYTES))
+    assert load.cache_info().currsize == 0
 
 
 @given(data=pages_of_three, bit=st.integers(0, 3 * PAGE_BYTES * 8 - 1))
