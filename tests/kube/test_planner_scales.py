@@ -1,0 +1,54 @@
+"""Goal: what the planner writes is what a real API server takes: a Lease, scales, a pod. Method: the control plane."""
+
+import asyncio
+
+import pytest
+
+from common.core.clock import SystemClock
+from common.core.errors import Unavailable
+from common.core.worker import Role
+from services.planner.actuate_kubernetes import COST, KubernetesScales, read_front_proxy
+from services.planner.lease import Step
+
+pytestmark = pytest.mark.kube
+NAMESPACE = "default"
+CONTAINERS = [{"name": "x", "image": "x"}]
+
+
+def deployment(name):
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": CONTAINERS}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+async def test_a_lease_is_held_by_one_scales_are_set_and_pods_are_marked(cluster):
+    kubeconfig = str(cluster[0].kubeconfig)
+
+    def story():
+        scales = KubernetesScales(namespace=NAMESPACE, release="real", clock=SystemClock(), kubeconfig=kubeconfig)
+        for role in Role:
+            scales._apps.create_namespaced_deployment(NAMESPACE, deployment(f"real-{role}"))
+        assert scales.lease() is None
+        assert scales.hold(Step.CREATE, me="one", version="")
+        assert not scales.hold(Step.CREATE, me="two", version="")
+        seen = scales.lease()
+        assert seen.holder == "one"
+        assert scales.hold(Step.RENEW, me="one", version=seen.version)
+        assert not scales.hold(Step.TAKE, me="two", version=seen.version)
+        scales.scale(Role.DECODE, 3)
+        assert (scales.replicas(Role.PREFILL), scales.replicas(Role.DECODE)) == (0, 3)
+        scales.scale(Role.DECODE, 0)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "real-pod"}, "spec": {"containers": CONTAINERS}}
+        scales._core.create_namespaced_pod(NAMESPACE, pod)
+        scales.set_deletion_cost("real-pod", 8)
+        found = scales._core.read_namespaced_pod("real-pod", NAMESPACE)
+        assert found.metadata.annotations[COST] == "8"
+        with pytest.raises(Unavailable):
+            scales.set_deletion_cost("nobody", 1)
+        scales._core.delete_namespaced_pod("real-pod", NAMESPACE, grace_period_seconds=0)
+        for role in Role:
+            scales._apps.delete_namespaced_deployment(f"real-{role}", NAMESPACE)
+        front = read_front_proxy(kubeconfig)
+        assert front.authority.startswith("-----BEGIN CERTIFICATE")
+
+    await asyncio.to_thread(story)
