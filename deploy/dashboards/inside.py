@@ -1,11 +1,30 @@
-"""What happens inside: prefill, transfer, decode, Redis, and the processes themselves."""
+"""What happens inside: gateway, prefill, transfer, decode, drains, Redis, processes and devices."""
 
 from common.observe import catalogue as c
-from deploy.dashboards.panel import Panel, Row, dashboard, peak, quantiles, rate, total
+from deploy.dashboards.panel import Panel, Row, dashboard, peak, quantiles, rate, seen, total
 
 PREFILL_ROLE, DECODE_ROLE = 'role="prefill"', 'role="decode"'
 POD = {"by": "pod", "legend": "{{pod}}"}
 
+GATEWAY = Row(
+    title="Gateway",
+    panels=(
+        Panel(
+            title="Exchanges",
+            sentence="Per second, by path and status.",
+            unit="reqps",
+            queries=(rate(c.HTTP_REQUESTS, by="path, status", legend="{{path}} {{status}}"),),
+            width=12,
+        ),
+        Panel(
+            title="Exchange",
+            sentence="From a request's head to the end of its answer.",
+            unit="s",
+            queries=quantiles(c.HTTP_SECONDS),
+            width=12,
+        ),
+    ),
+)
 PREFILL = Row(
     title="Prefill",
     panels=(
@@ -45,11 +64,11 @@ TRANSFER = Row(
         ),
         Panel(
             title="Failures",
-            sentence="By reason; digests that differed; stale words refused.",
+            sentence="Per second: digests that differed, stale words refused, and transfers by reason.",
             queries=(
-                rate(c.TRANSFER_FAILURES, by="reason", legend="{{reason}}"),
                 rate(c.DIGEST_FAILURES, legend="digest"),
                 rate(c.STALE_REFUSED, by="fence", legend="stale {{fence}}"),
+                seen(rate(c.TRANSFER_FAILURES, by="reason", legend="{{reason}}")),
             ),
         ),
         Panel(
@@ -60,8 +79,8 @@ TRANSFER = Row(
         Panel(title="Open pairs", sentence="Per worker.", queries=(total(c.LINKS, **POD),)),
         Panel(
             title="Placements again",
-            sentence="By what ended the one before",
-            queries=(rate(c.RETRIES, by="reason", legend="{{reason}}"),),
+            sentence="Per second: all, and by what ended the one before.",
+            queries=(rate(c.RETRIES, legend="all"), seen(rate(c.RETRIES, by="reason", legend="{{reason}}"))),
         ),
     ),
 )
@@ -96,6 +115,38 @@ DECODE = Row(
             sentence="By how they ended, per second.",
             queries=(rate(c.RESERVATIONS_ENDED, by="outcome", legend="{{outcome}}"),),
         ),
+        Panel(
+            title="Landed",
+            sentence="Bytes per second that went from staging into promised pages.",
+            unit="Bps",
+            queries=(rate(c.LANDED_BYTES, **POD),),
+        ),
+        Panel(
+            title="Tokens drawn",
+            sentence="Per second and worker.",
+            queries=(rate(c.GENERATED_TOKENS, DECODE_ROLE, **POD),),
+        ),
+    ),
+)
+LEAVING = Row(
+    title="Leaving",
+    panels=(
+        Panel(
+            title="Draining",
+            sentence="1 while a process refuses new work and waits for what it has.",
+            queries=(peak(c.DRAINING),),
+        ),
+        Panel(
+            title="Choices moved",
+            sentence="Per second: with the pages of their tokens, or to be read again.",
+            queries=(rate(c.CHOICES_MOVED, by="outcome", legend="{{outcome}}"), rate(c.DRAIN_CUTS, legend="cut")),
+        ),
+        Panel(
+            title="What a move costs",
+            sentence="From the last token here to the first elsewhere.",
+            unit="s",
+            queries=quantiles(c.MOVE_GAP_SECONDS),
+        ),
     ),
 )
 REDIS = Row(
@@ -113,26 +164,43 @@ REDIS = Row(
 PROCESSES = Row(
     title="Processes",
     panels=(
-        Panel(title="Memory", sentence="Resident.", unit="bytes", queries=(peak(c.PROCESS_MEMORY_BYTES),)),
-        Panel(title="CPU", sentence="Cores.", queries=(peak(c.PROCESS_CPU),)),
-        Panel(title="Event loop", sentence="How late at worst.", unit="s", queries=(peak(c.LOOP_LAG_SECONDS),)),
+        Panel(title="Memory", sentence="Resident.", unit="bytes", queries=(peak(c.PROCESS_MEMORY_BYTES),), width=6),
+        Panel(title="CPU", sentence="Cores.", queries=(peak(c.PROCESS_CPU),), width=6),
+        Panel(
+            title="Event loop",
+            sentence="How late at worst.",
+            unit="s",
+            queries=(peak(c.LOOP_LAG_SECONDS),),
+            width=6,
+        ),
+        Panel(
+            title="gRPC",
+            sentence="Calls per second; and those that did not end well, by code.",
+            queries=(
+                rate(c.RPCS, legend="all"),
+                seen(rate(c.RPCS, 'code!="OK"', by="role, code", legend="{{role}} {{code}}")),
+            ),
+            width=6,
+        ),
+    ),
+)
+DEVICES = Row(
+    title="Devices",
+    panels=(
         Panel(
             title="Device memory",
             sentence="Per device.",
             unit="bytes",
             queries=(peak(c.DEVICE_MEMORY_BYTES, by="pod, device", legend="{{pod}} {{device}}"),),
+            width=12,
         ),
         Panel(
             title="Device utilisation",
             sentence="Share of time each device computed.",
             unit="percentunit",
             queries=(peak(c.DEVICE_UTILISATION, by="pod, device", legend="{{pod}} {{device}}"),),
-        ),
-        Panel(
-            title="gRPC",
-            sentence="Calls per second that did not end well, by code.",
-            queries=(rate(c.RPCS, 'code!="OK"', by="role, code", legend="{{role}} {{code}}"),),
+            width=12,
         ),
     ),
 )
-INSIDE = dashboard("Baton / Inside", "inside", (PREFILL, TRANSFER, DECODE, REDIS, PROCESSES))
+INSIDE = dashboard("Baton / Inside", "inside", (GATEWAY, PREFILL, TRANSFER, DECODE, LEAVING, REDIS, PROCESSES, DEVICES))

@@ -8,10 +8,12 @@ from deploy.dashboards.panel import (
     Query,
     Row,
     dashboard,
+    mean,
     peak,
     quantile,
     quantiles,
     rate,
+    seen,
     shown,
     total,
 )
@@ -50,11 +52,13 @@ GOLDEN = Row(
         ),
         Panel(
             title="Failures and refusals",
-            sentence="By reason.",
+            sentence="All, and by reason those that there are.",
             unit="reqps",
             queries=(
-                rate(c.REQUESTS_FAILED, by="reason", legend="failed {{reason}}"),
-                rate(c.REQUESTS_REFUSED, by="reason", legend="refused {{reason}}"),
+                rate(c.REQUESTS_FAILED, legend="failed"),
+                rate(c.REQUESTS_REFUSED, legend="refused"),
+                seen(rate(c.REQUESTS_FAILED, by="reason", legend="failed {{reason}}")),
+                seen(rate(c.REQUESTS_REFUSED, by="reason", legend="refused {{reason}}")),
             ),
         ),
         Panel(
@@ -67,6 +71,18 @@ GOLDEN = Row(
 FIRST_TOKEN = Row(
     title="Where the time to the first token goes",
     panels=(
+        Panel(
+            title="A request's beginning, in parts",
+            sentence="Means, one upon the other: waiting, reading, and the way of the pages to decode.",
+            unit="s",
+            queries=(
+                mean(c.QUEUE_SECONDS, legend="queue"),
+                mean(c.PREFILL_SECONDS, legend="prefill"),
+                mean(c.HANDOFF_SECONDS, legend="hand-over"),
+            ),
+            width=24,
+            is_stacked=True,
+        ),
         Panel(title="Queue", sentence="Queued to admitted.", unit="s", queries=_by_class(c.QUEUE_SECONDS), width=6),
         Panel(
             title="Prefill",
@@ -130,6 +146,71 @@ SCALING = Row(
             unit="s",
             queries=(peak(c.QUEUE_OLDEST_SECONDS, by="target", legend="{{target}}"),),
         ),
+        Panel(
+            title="Waiting requests",
+            sentence="At routers, by the role they wait for and their class.",
+            queries=(total(c.QUEUE_REQUESTS, by="target, priority", legend="{{target}} {{priority}}"),),
+        ),
+        Panel(
+            title="Until those who wait are let in",
+            sentence="Predicted; no line while it is not known.",
+            unit="s",
+            queries=(peak(c.QUEUE_DRAIN_SECONDS, by="target, priority", legend="{{target}} {{priority}}"),),
+        ),
+        Panel(
+            title="Placed by whose timings",
+            sentence="Per second: the reader's own, its peers', or the documented default.",
+            queries=(rate(c.COST_SOURCES, by="source", legend="{{source}}"),),
+        ),
     ),
 )
-OVERVIEW = dashboard("Baton / Overview", "overview", (GOLDEN, FIRST_TOKEN, SCALING))
+PLANNER = Row(
+    title="What the planner wants",
+    panels=(
+        Panel(
+            title="Workers wanted",
+            sentence="By the planner, for both roles together.",
+            queries=(peak(c.PLANNER_DESIRED, by="target", legend="{{target}}"),),
+            width=6,
+        ),
+        Panel(
+            title="Workers it sees",
+            sentence="By whether they take work.",
+            queries=(peak(c.PLANNER_WORKERS, by="target, state", legend="{{target}} {{state}}"),),
+            width=6,
+        ),
+        Panel(
+            title="Load",
+            sentence="Of what the ready workers can do, how much is asked now.",
+            unit="percentunit",
+            queries=(peak(c.PLANNER_LOAD, by="target", legend="{{target}}"),),
+            width=6,
+        ),
+        Panel(
+            title="Blind",
+            sentence="1 while a signal is missing: nothing is scaled down.",
+            queries=(peak(c.PLANNER_BLIND),),
+            width=6,
+        ),
+        Panel(
+            title="Changes",
+            sentence="Of what is wanted, per second.",
+            queries=(rate(c.PLANNER_CHANGES, by="target, direction", legend="{{target}} {{direction}}"),),
+            width=12,
+        ),
+        Panel(
+            title="Replicas of the HPAs",
+            sentence="As kube-state-metrics tells them.",
+            queries=tuple(
+                Query(
+                    expression=f"kube_horizontalpodautoscaler_status_{name}_replicas"
+                    '{namespace="$namespace",horizontalpodautoscaler=~"$release-.*"}',
+                    legend=f"{{{{horizontalpodautoscaler}}}} {name}",
+                )
+                for name in ("current", "desired")
+            ),
+            width=12,
+        ),
+    ),
+)
+OVERVIEW = dashboard("Baton / Overview", "overview", (GOLDEN, FIRST_TOKEN, SCALING, PLANNER))

@@ -22,13 +22,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A graph over time. `unit` is Grafana's name of it."""
+    """A graph over time. `unit` is Grafana's name of it. Stacked: its lines are parts of one sum."""
 
     title: str
     sentence: str
     queries: tuple[Query, ...]
     unit: str = "short"
     width: int = 8
+    is_stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +59,25 @@ def rate(metric: Metric, *conditions: str, by: str = "", legend: str = "total") 
     return Query(expression=f"sum{clause} (rate({shown(metric, *conditions)}[$__rate_interval]))", legend=legend)
 
 
+def seen(query: Query) -> Query:
+    """Only lines above 0: reasons are many, and most never come. A total beside them shows that there is none."""
+    return Query(expression=f"{query.expression} > 0", legend=query.legend)
+
+
 def quantile(share: float, metric: Metric, *conditions: str, legend: str = "") -> Query:
     buckets = shown(metric, *conditions, suffix="_bucket")
     name = legend or f"p{share * 100:g}"
     return Query(
         expression=f"histogram_quantile({share:g}, sum by (le) (rate({buckets}[$__rate_interval])))", legend=name
     )
+
+
+def mean(metric: Metric, *conditions: str, legend: str) -> Query:
+    """Of a histogram. Where nothing was observed there is no mean: a gap, not 0."""
+    seconds, count = (
+        f"sum (rate({shown(metric, *conditions, suffix=suffix)}[$__rate_interval]))" for suffix in ("_sum", "_count")
+    )
+    return Query(expression=f"{seconds} / ({count} > 0)", legend=legend)
 
 
 def quantiles(metric: Metric, *conditions: str) -> tuple[Query, ...]:
@@ -103,6 +117,9 @@ def _heading(title: str, number: int, y: int) -> Json:
 
 
 def _graph(panel: Panel, number: int, x: int, y: int) -> Json:
+    custom: Json = {"fillOpacity": 60 if panel.is_stacked else 8}
+    if panel.is_stacked:
+        custom["stacking"] = {"mode": "normal", "group": "A"}
     return {
         "type": "timeseries",
         "id": number,
@@ -110,7 +127,7 @@ def _graph(panel: Panel, number: int, x: int, y: int) -> Json:
         "description": panel.sentence,
         "datasource": DATASOURCE,
         "gridPos": {"x": x, "y": y, "w": panel.width, "h": HEIGHT},
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, "custom": {"fillOpacity": 8}}, "overrides": []},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, "custom": custom}, "overrides": []},
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
         "targets": [
             {"refId": chr(ord("A") + index), "expr": query.expression, "legendFormat": query.legend}

