@@ -1,4 +1,4 @@
-"""The live numbers of one process: the only file that touches prometheus_client."""
+"""The live numbers of one process. Only this file and its aliases touch prometheus_client."""
 
 import threading
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from common.observe.aliases import VllmNames
 from common.observe.catalogue import CATALOGUE
 from common.observe.metric import OTHER, Label, Metric, MetricKind, ProcessRole
 
@@ -114,6 +115,11 @@ class Metrics:
         wanted = share * counts[edges[-1]]
         inside = next(edge for edge in edges if counts[edge] >= wanted)
         return min(inside, metric.buckets[-1])
+
+    def speak_vllm(self, model: str) -> None:
+        """From now on `render` also tells what vLLM would call by another name. Once."""
+        sources = {name: family.collector for name, family in self._families.items()}
+        self._registry.register(VllmNames(self.role, model, sources))
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes. Takes milliseconds: call it off the event loop."""

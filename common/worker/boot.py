@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from common.config.config import Config
@@ -74,6 +75,8 @@ async def serve_worker(
 ) -> None:
     """Serve with an engine that is ready, until the farewell is asked for."""
     metrics = Metrics(ProcessRole(assembly.role.value))
+    if config.listen.vllm_metrics:
+        metrics.speak_vllm(_served_name(config))
     gauges = ProcessGauges(metrics, VERSION)
     readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
     readiness.meet(Condition.MODEL_LOADED)
@@ -118,6 +121,11 @@ async def serve_worker(
             bind = Bind(host=config.listen.host, port=port, tls=read_tls(config.cluster))
             await node.serve(side, bind, stop=farewell.asked, on_ready=ready)
     _LOG.info("worker_stopped", worker=name)
+
+
+def _served_name(config: Config) -> str:
+    """As routers call the model."""
+    return config.model.name or Path(config.model.path).resolve().name
 
 
 def _tell_pages(metrics: Metrics, engine: Engine) -> None:

@@ -71,6 +71,8 @@ def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
 async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokenizer, offload: ThreadOffload) -> None:
     secret, tls = read_secret(config.cluster), read_tls(config.cluster)
     metrics = Metrics(ProcessRole.ROUTER)
+    if config.listen.vllm_metrics:
+        metrics.speak_vllm(model.name)
     gauges = ProcessGauges(metrics, VERSION)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     inspector = ChildInspector()

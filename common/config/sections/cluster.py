@@ -83,6 +83,11 @@ class ListenSection:
         minimum=0,
         maximum=65535,
     )
+    vllm_metrics: bool = knob(
+        False,
+        owner="common/observe",
+        reason="/metrics tells some numbers under vLLM's names too, for pickers and dashboards that know no others",
+    )
     vllm: bool = knob(
         False,
         owner="common/worker/vllm",
