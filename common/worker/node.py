@@ -210,10 +210,11 @@ class WorkerNode(Generic[Event]):
         return await self._ending.run(self._role, is_failing=self._failure is not None)
 
     async def drain(self, grace_s: float) -> int:
-        """Drain RPC: the same, and then the process ends."""
-        left = await self._drain(grace_s)
-        self._stop.set()
-        return left
+        """Drain RPC: the same, and then the process ends. A caller that goes away ends the waiting, not the drain."""
+        try:
+            return await self._drain(grace_s)
+        finally:
+            self._stop.set()
 
     def _services(self, role: RoleSide[Event]) -> list[Service]:
         servicer = WorkerServicer(role, self.subscriptions, self.presence, clock=self._outside.clock)

@@ -9,10 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.sim.cast import WorkerActor
+from common.core.errors import DeadlineExceeded
+from common.rpc.client import call
+from protos.baton.v1 import worker_pb2, worker_pb2_grpc
+from tests.sim.cast import HOST, WorkerActor
 from tests.sim.client import Manners
 from tests.sim.oracle import Ask
 from tests.sim.play import play
+from tests.sim.transport import memory_connect
 from tests.sim.world import CONFIG, World
 
 GRACE_S = 5.0
@@ -124,6 +128,26 @@ def test_a_second_signal_ends_the_grace() -> None:
         await drained
         assert world.loop.time() - began < 1.5
         assert counted(leaving, "cut") == 3
+        world.start("decode-0")
+
+    play(story, prefill=1, decode=1, config=ROOMY)
+
+
+def test_a_worker_that_was_asked_to_drain_leaves_though_nobody_waits_for_it() -> None:
+    """Who asked hung up. An incarnation that drains takes no work any more: it may not stay."""
+
+    async def story(world: World) -> None:
+        for ask in longs(3):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.0)
+        leaving = world.workers["decode-0"]
+        leaving.is_told_to_stop = True
+        stub = worker_pb2_grpc.WorkerServiceStub(memory_connect(world.network, "operator")(f"{HOST}:{leaving.port}"))
+        with pytest.raises(DeadlineExceeded):
+            await call(stub.Drain, worker_pb2.DrainRequest(grace_ms=60_000), peer="decode-0", timeout_s=0.3)
+        await asyncio.wait({leaving.main}, timeout=GRACE_S + 1.0)
+        assert leaving.main.done(), "it drains for ever"
+        await world.retire("decode-0")
         world.start("decode-0")
 
     play(story, prefill=1, decode=1, config=ROOMY)
