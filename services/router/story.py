@@ -1,5 +1,6 @@
 """What a request's span tells, under OpenTelemetry's names for generative services. Never a prompt, never text."""
 
+from common.observe.lifetime import Station
 from common.observe.tracing.tracer import Attributes, Story
 from services.router.record import Record
 
@@ -34,6 +35,8 @@ def _attributes(record: Record, model: str) -> Attributes:
         "baton.priority": request.priority.value,
         "baton.placements": record.num_placements,
     }
+    if (first_s := record.lifetime.seconds(Station.RECEIVED, Station.FIRST_TOKEN)) is not None:
+        facts["gen_ai.response.time_to_first_chunk"] = first_s
     if record.decisions:
         facts["baton.route"] = str(record.decisions[-1].decision.route)
     if record.outcome != "ok":
