@@ -313,7 +313,18 @@ class Leg:
         if self._promise is None or not stands:
             raise broken
         if not self._has_begun:
-            await self._hand_to(await self._renew(broken), self._facts())
+            await self._hand_to(await self._renew_after(broken), self._facts())
+
+    async def _renew_after(self, broken: LegBroken) -> WorkerRef:
+        """After a failed transfer. Where decode cannot be asked either, prefill's failure was the other end's, which
+        the router had not missed yet: who has read the prompt may read it again."""
+        was_avoided = self._prefill in self._trouble.avoid
+        try:
+            return await self._renew(broken)
+        except LegBroken as gone:
+            if gone.worker == self._decode and self._prefill is not None and not was_avoided:
+                self._trouble.avoid.discard(self._prefill)
+            raise
 
     def _facts(self) -> Facts:
         hits = dict(self._track.hints.hits(self._work.context, self._work.cache_scope))

@@ -250,6 +250,26 @@ def test_decode_telling_of_a_failed_transfer_after_prefill_did_costs_no_other_at
     play(story)
 
 
+def test_a_prefill_worker_whose_other_end_is_gone_is_not_to_blame() -> None:
+    """It tells of the failed transfer before the router misses the decode worker; its cache saves another leg work."""
+
+    async def story(house: House) -> None:
+        await enter(house, p0=Script(transfer_failures=1), p1=Script(transfer_failures=1))
+        wanted = request(prompt=LONG)
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(house.ask(wanted))
+            await asyncio.sleep(0.015)
+            (lost,) = [name for name in ("d0", "d1") if house.stage.workers[name].seen["reserve"]]
+            (reader,) = [name for name in ("p0", "p1") if house.stage.workers[name].seen["prefill"]]
+            house.network.freeze(lost)
+            await asyncio.sleep(10)
+            house.network.thaw(lost)
+        assert asked.result().is_exact(wanted)
+        assert house.stage.workers[reader].seen["prefill"] == seen(house, "prefill") == 2
+
+    play(story)
+
+
 def test_a_worker_that_contradicts_the_client_s_tokens_does_not_go_on() -> None:
     """What it writes after another token than the client has is the continuation of another text."""
 
