@@ -69,6 +69,7 @@ class PagedRows:
     """`rows_R4`, on the host: first token, tokens, position of the first, first entry in tables_X (int32, on the GPU).
 
     `is_exact`: a token has the same bits however many tokens its row has, kernels/gpu/attention says at what price.
+    `max_spans`: plans have room for so many, used or not (kernels/fixed_rows); None: for those there are.
     Writer of `plans`: the one thread that runs steps.
     """
 
@@ -76,11 +77,12 @@ class PagedRows:
     rows_R4: Numbers
     tables_X: Tensor
     is_exact: bool
+    max_spans: int | None = None
     plans: dict[Cut, SplitPlan | ExtendPlan | None] = field(default_factory=dict)
 
     def split(self, cut: Cut) -> SplitPlan | None:
         """Of the rows of few tokens; None when there are none."""
-        plan = self._planned(cut, _split_plan)
+        plan = self._planned(cut, self._split_plan)
         assert plan is None or isinstance(plan, SplitPlan)
         return plan
 
@@ -97,6 +99,18 @@ class PagedRows:
         if cut not in self.plans:
             self.plans[cut] = make(self.rows_R4, cut, self.tables_X.device)
         return self.plans[cut]
+
+    def _split_plan(self, rows_R4: Numbers, cut: Cut, device: torch.device) -> SplitPlan | None:
+        arrays = split_arrays(rows_R4, cut)
+        if arrays is None:
+            return None
+        spans_W2 = arrays.spans_W2
+        if self.max_spans is not None:
+            assert len(spans_W2) <= self.max_spans, f"{len(spans_W2)} spans for {self.max_spans} places"
+            spans_W2 = np.zeros((self.max_spans, 2), dtype=np.int64)
+            spans_W2[: len(arrays.spans_W2)] = arrays.spans_W2
+        there = _on_device([arrays.tiles_J6, spans_W2, np.array([len(arrays.spans_W2)])], device)
+        return SplitPlan(tile_tokens=arrays.tile_tokens, tiles_J6=there[0], spans_W2=there[1], total_1=there[2])
 
 
 def can_be_paged(kv_PL2KSD: Tensor) -> bool:
@@ -123,7 +137,17 @@ def paged_rows(
     )
 
 
-def _split_plan(rows_R4: Numbers, cut: Cut, device: torch.device) -> SplitPlan | None:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SplitArrays:
+    """A SplitPlan before it travels."""
+
+    tile_tokens: int
+    tiles_J6: Numbers
+    spans_W2: Numbers
+
+
+def split_arrays(rows_R4: Numbers, cut: Cut) -> SplitArrays | None:
+    """Of the rows of few tokens; None when there are none."""
     few_R4 = rows_R4[rows_R4[:, 1] <= FEW_TOKENS]
     if not len(few_R4):
         return None
@@ -139,8 +163,7 @@ def _split_plan(rows_R4: Numbers, cut: Cut, device: torch.device) -> SplitPlan |
     tiles_J6[:, 5] = counts_J
     tiles_W = np.repeat(np.arange(len(tiles_J6)), counts_J)
     numbers_W = np.arange(len(tiles_W)) - tiles_J6[tiles_W, 4] + first_J[tiles_W]
-    on_device = _on_device([tiles_J6, np.stack((tiles_W, numbers_W), axis=1), np.array([len(tiles_W)])], device)
-    return SplitPlan(tile_tokens=tile_tokens, tiles_J6=on_device[0], spans_W2=on_device[1], total_1=on_device[2])
+    return SplitArrays(tile_tokens=tile_tokens, tiles_J6=tiles_J6, spans_W2=np.stack((tiles_W, numbers_W), axis=1))
 
 
 def _extend_plan(rows_R4: Numbers, cut: Cut, device: torch.device) -> ExtendPlan | None:

@@ -4,6 +4,7 @@ Legend: P pages, L layers, 2 key and value, H key-value heads, S slots per page,
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -11,6 +12,8 @@ from common.core.ids import PageId
 from common.kv.layout import PageLayout
 from common.kv.storage import check_buffer
 from kernels.cpu.huge_pages import huge_tensor
+from kernels.dispatch import Backend, backend
+from kernels.page_move import gather_pages, scatter_pages
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
@@ -18,17 +21,25 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class TorchStorage:
     """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writer: the step loop.
 
-    The last axis of int8 pages is D + 4 long: kernels/quantized_pages says what lies where.
+    The last axis of int8 pages is D + 4 long: kernels/quantized_pages says what lies where. `has_scratch`: behind the
+    pages that a pool gives out lies one more, where rows that pad a step write.
+
+    On a GPU a run of pages is gathered into one buffer on the device and copied from there in one piece, which the
+    caller waits for; pinned staging makes that copy as fast as the bus. That way was not run on a GPU yet.
     """
 
-    def __init__(self, layout: PageLayout, num_pages: int, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, layout: PageLayout, num_pages: int, device: str | torch.device = "cpu", *, has_scratch: bool = False
+    ) -> None:
         assert layout.tensor_parallel == 1, f"{layout.tensor_parallel} ranks hold this layout, not one tensor"
         self.layout = layout
         self.num_pages = num_pages
         dtype = DTYPES[layout.dtype]
         width = layout.vector_bytes // dtype.itemsize
-        shape = (num_pages, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, width)
-        self._bytes_PB = _zero_bytes(num_pages, layout.page_bytes, torch.device(device))
+        self.scratch = PageId(num_pages) if has_scratch else None
+        num_places = num_pages + has_scratch
+        shape = (num_places, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, width)
+        self._bytes_PB = _zero_bytes(num_places, layout.page_bytes, torch.device(device))
         self.kv_PL2HSD = self._bytes_PB.view(dtype).view(shape)
 
     def layer_view(self, layer: int) -> torch.Tensor:
@@ -37,6 +48,14 @@ class TorchStorage:
 
     def gather(self, pages: Sequence[PageId], out: memoryview) -> None:
         check_buffer(self.layout, pages, out)
+        if not self._is_on_host():
+            if not pages:
+                return
+            with self._device():
+                staged_NB = torch.empty((len(pages), self.layout.page_bytes), dtype=torch.uint8, device=self.device)
+                gather_pages(self._bytes_PB, self._listed(pages), staged_NB)
+                self._buffer(out, 0, len(pages)).copy_(staged_NB)
+            return
         for start, run_NB in self._runs(pages):
             self._buffer(out, start, len(run_NB)).copy_(run_NB)
 
@@ -44,6 +63,13 @@ class TorchStorage:
         """A read-only `data` is copied once more on the way: torch views writable memory only."""
         check_buffer(self.layout, pages, data)
         buffer = memoryview(bytearray(data)) if data.readonly else data
+        if not self._is_on_host():
+            if not pages:
+                return
+            with self._device():
+                staged_NB = self._buffer(buffer, 0, len(pages)).to(self.device, copy=True)
+                scatter_pages(staged_NB, self._bytes_PB, self._listed(pages))
+            return
         for start, run_NB in self._runs(pages):
             run_NB.copy_(self._buffer(buffer, start, len(run_NB)))
 
@@ -52,6 +78,22 @@ class TorchStorage:
 
     def zero(self, page: PageId) -> None:
         self._page(page).zero_()
+
+    @property
+    def device(self) -> torch.device:
+        return self._bytes_PB.device
+
+    def _is_on_host(self) -> bool:
+        return backend(self._bytes_PB) is Backend.CPU
+
+    def _device(self) -> AbstractContextManager[object]:
+        """Kernels go to the calling thread's own device, which is the first until it says otherwise."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    def _listed(self, pages: Sequence[PageId]) -> torch.Tensor:
+        """pages_N on the device, checked."""
+        assert 0 <= min(pages) <= max(pages) < self.num_pages, f"pages {min(pages)} to {max(pages)} of {self.num_pages}"
+        return torch.tensor(pages, dtype=torch.int64).to(self.device)
 
     def _page(self, page: PageId) -> torch.Tensor:
         assert 0 <= page < self.num_pages, f"page {page} of {self.num_pages}"

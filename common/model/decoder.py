@@ -57,11 +57,7 @@ class Decoder:
 
         Raises IndexError for a token outside the vocabulary or a position outside the context.
         """
-        # Native code and kernels read tables unasked.
-        if tokens.num_positions > self.max_context:
-            raise IndexError(f"position {tokens.num_positions - 1} of a context of {self.max_context}")
-        if tokens.ids.start < 0 or tokens.ids.stop > len(self._embedding_VC):
-            raise IndexError(f"ids {tokens.ids.start} to {tokens.ids.stop - 1} of {len(self._embedding_VC)}")
+        self.check(tokens.num_positions, tokens.ids)
         x_TC = self._embed(tokens.tokens_T)
         if backend(x_TC) is Backend.TRITON:
             return self._forward_fused(x_TC, tokens, kv_PL2KSD)
@@ -73,6 +69,13 @@ class Decoder:
         wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
         normal_RC = rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon)
         return self._bend(linear(normal_RC, self._head, is_wide=True))
+
+    def check(self, num_positions: int, ids: range) -> None:
+        """Raises IndexError for what native code and kernels, which read tables unasked, would not notice."""
+        if num_positions > self.max_context:
+            raise IndexError(f"position {num_positions - 1} of a context of {self.max_context}")
+        if ids.start < 0 or ids.stop > len(self._embedding_VC):
+            raise IndexError(f"ids {ids.start} to {ids.stop - 1} of {len(self._embedding_VC)}")
 
     def _forward_fused(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
         """Nothing here waits for the device."""

@@ -15,11 +15,13 @@ Report = Callable[[str], None]
 """Takes a line for a person who waits for the model to load."""
 
 
-def count_pages(engine: EngineSection, layout: PageLayout) -> int:
-    """Pages as configured, or as many as the given share of free memory holds. Raises StartupError."""
+def count_pages(engine: EngineSection, layout: PageLayout, *, free_bytes: int | None = None) -> int:
+    """Pages as configured, or as many as the given share of free memory holds: of a GPU's `free_bytes`, or, where there
+    is None, of the host's. Raises StartupError."""
     if engine.num_pages is not None:
         return engine.num_pages
-    free_bytes = psutil.virtual_memory().available
+    if free_bytes is None:
+        free_bytes = psutil.virtual_memory().available
     pages = int(free_bytes * engine.memory_fraction) // layout.page_bytes
     if pages < MIN_PAGES:
         raise StartupError(

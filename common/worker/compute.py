@@ -32,8 +32,13 @@ def choose_kernels(engine: EngineSection, report: Report) -> None:
     _LOG.info("kernels_chosen", kernels=found, is_native=dispatch.native() is not None, cpus=engine.cpus or "any")
 
 
-def check_exact(engine: EngineSection, dtype: str) -> None:
-    """Refuse a type in which rows would depend on their batch, where none may. Raises StartupError."""
+def check_exact(engine: EngineSection, dtype: str, *, is_on_gpu: bool = False) -> None:
+    """Refuse a device or a type where rows would depend on their batch, where none may. Raises StartupError."""
+    if engine.exact == "always" and is_on_gpu:
+        raise StartupError(
+            message="engine.exact is always, but on a GPU matrix products depend on how many rows they have: "
+            "set engine.device=cpu, or engine.exact=auto"
+        )
     if engine.exact == "always" and dtype != "float32" and dispatch.native() is None:
         raise StartupError(
             message=f"engine.exact is always, but torch's operators are exact in float32 only, not in {dtype}: "

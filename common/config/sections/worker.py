@@ -48,6 +48,19 @@ class EngineSection:
         reason="sim derives tokens from page bytes without weights: for tests of the cluster itself",
         choices=("torch", "sim"),
     )
+    device: str = knob(
+        "auto",
+        owner="common/engine",
+        unit="device",
+        reason="auto: the first GPU that this process sees, else the CPU; cuda:1 names another; the GPU path was "
+        "checked in an interpreter and not run on a GPU yet",
+    )
+    cuda_graphs: bool = knob(
+        True,
+        owner="common/engine",
+        reason="decode steps are recorded at start, one per size, and replayed in one launch; false: as they come, "
+        "which saves the seconds and the memory that recording takes",
+    )
     sim_step_ms: float = knob(
         0.0,
         owner="common/engine",
@@ -85,7 +98,8 @@ class EngineSection:
         0.1,
         owner="common/kv",
         unit="share of memory available at start",
-        reason="several workers share a laptop; a worker alone on its machine may take 0.8",
+        reason="several workers share a laptop; a worker alone on its machine may take 0.8; on a GPU it is of the "
+        "memory still free there once weights are loaded and the largest steps were computed",
         minimum=0.001,
         maximum=0.95,
     )
