@@ -72,7 +72,7 @@ def compose(
     desk = PromiseDesk(
         cache=engine.cache,
         layout=engine.layout,
-        strip=LandingStrip(cache=engine.cache, storage=engine.storage, slice_bytes=slice_bytes),
+        strip=LandingStrip(cache=engine.cache, storage=engine.storage, slice_bytes=slice_bytes, clock=clock),
         lease_s=lease_s,
         teller=teller,
         counters=counters,

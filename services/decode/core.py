@@ -187,7 +187,7 @@ class DecodeCore:
         self._desk.expire(now)
         self._runner.expire(now)
         self._retention.give_up(lambda _name, work: now >= work.deadline)
-        landed = self._desk.land_slice()
+        landed = self._desk.land_slice(self._runner.typical_step_s)
         kept = self._desk.take_kept()
         for reservation in kept:
             self._runner.adopt(reservation)

@@ -167,11 +167,11 @@ class PromiseDesk:
 
     # One turn
 
-    def land_slice(self) -> bool:
-        """Copy a slice of what waits. False when nothing did."""
+    def land_slice(self, step_s: float | None) -> bool:
+        """Copy a slice of what waits, beside a step that takes `step_s` (None: no step). False when nothing did."""
         if not len(self._strip):
             return False
-        finished = self._strip.advance()
+        finished = self._strip.advance(step_s)
         self._counters.landed_bytes = self._strip.landed_bytes
         for landing in finished:
             reservation = self._reservations.find(landing.reservation, landing.attempt)

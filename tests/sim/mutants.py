@@ -47,10 +47,10 @@ def double_free(patch: pytest.MonkeyPatch) -> None:
 def free_under_a_writer(patch: pytest.MonkeyPatch) -> None:
     """Pages go back while a landing still writes them: nobody counts writers, stops the landing, or looks again."""
 
-    def land_slice(self: PromiseDesk) -> bool:
+    def land_slice(self: PromiseDesk, step_s: float | None) -> bool:
         if not len(self._strip):
             return False
-        for landing in self._strip.advance():
+        for landing in self._strip.advance(step_s):
             found = self._reservations.get(landing.reservation)
             if found is not None:
                 found.landed.update(range(landing.first_page, landing.first_page + len(landing.pages)))
