@@ -38,7 +38,7 @@ def grpc_connect(
     def connect(address: str) -> grpc.aio.Channel:
         if tls is None:
             return grpc.aio.insecure_channel(address, options=options)
-        return grpc.aio.secure_channel(address, channel_credentials(tls), options=options)
+        return grpc.aio.secure_channel(address, channel_credentials(tls.latest()), options=options)
 
     return connect
 

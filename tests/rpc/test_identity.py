@@ -96,6 +96,14 @@ def test_what_is_not_listed_is_for_nobody() -> None:
         check_caller("/baton.v1.NewService/Do", [name(Caller.ROUTER).encode()], "blue")
 
 
+def test_an_operator_may_have_a_link_measured_and_touch_no_page() -> None:
+    operator = [name(Caller.OPERATOR).encode()]
+    check_caller("/baton.v1.KvService/Probe", operator, "blue")
+    for method in ("Offer", "Begin", "probe"):
+        with pytest.raises(Forbidden):
+            check_caller(f"/baton.v1.KvService/{method}", operator, "blue")
+
+
 def test_only_whole_names_of_the_own_cluster_count() -> None:
     names = [b"router.green.baton", b"xrouter.blue.baton", b"router.blue.baton.example", b"worker.blue.baton"]
     assert callers_of(names, "blue") == {Caller.WORKER}

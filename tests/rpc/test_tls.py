@@ -3,13 +3,16 @@
 import asyncio
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from common.config.loader import load
 from common.core.errors import Unavailable
 from common.rpc.bind import Bind, Tls
 from common.rpc.client import call, grpc_connect
+from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from common.rpc.server import serve
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
@@ -53,6 +56,35 @@ def test_a_certificate_of_the_authority_is_let_in_and_nobody_else(tmp_path: Path
         for stranger in (None, foreign):
             with pytest.raises(Unavailable):
                 await ask(server.address, stranger)
+        await server.stop(0)
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart_and_half_a_one_is_not(tmp_path: Path) -> None:
+    before, after = make_identity(tmp_path / "before"), make_identity(tmp_path / "after")
+    files = {"cert": tmp_path / "tls.crt", "key": tmp_path / "tls.key", "ca": tmp_path / "ca.crt"}
+
+    def mount(tls: Tls) -> None:
+        for name, pem in (("cert", tls.certificate), ("key", tls.private_key), ("ca", tls.authority)):
+            files[name].write_bytes(pem)
+
+    mount(before)
+    found = read_tls(load(settings=[f"cluster.tls_{name}_file={path}" for name, path in files.items()]).cluster)
+    assert found is not None
+    own = replace(found, cluster="")  # these certificates name addresses, not roles
+
+    async def body() -> None:
+        server = await serve([worker_service(PickyServicer())], Bind(tls=own), surface=Surface.INTERNAL)
+        assert await ask(server.address, before) == "ready"
+        files["key"].unlink()
+        assert await ask(server.address, before) == "ready"
+        mount(after)
+        assert await ask(server.address, after) == "ready"
+        with pytest.raises(Unavailable):
+            await ask(server.address, before)
+        # A caller with the same files dials with what they hold by then.
+        assert await ask(server.address, replace(own, certificate=b"", private_key=b"")) == "ready"
         await server.stop(0)
 
     asyncio.run(asyncio.wait_for(body(), 60))
