@@ -7,8 +7,9 @@ from typing import Any, Self
 
 import grpc
 
-from clients.channel import OPTIONS
+from clients.channel import aio_channel
 from clients.errors import as_call_error
+from clients.identity import Identity
 from clients.progress import Progress
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
 
@@ -16,14 +17,12 @@ RESUME_PAUSE_S = 0.2
 
 
 class AsyncBaton:
-    """`async with AsyncBaton("127.0.0.1:7450") as baton`. `credentials`: for TLS; without them plain text."""
+    """`async with AsyncBaton("127.0.0.1:7450") as baton`. `credentials`: for TLS, Identity.read(FOLDER, cluster=NAME);
+    without them plain text.
+    """
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self._channel = (
-            grpc.aio.insecure_channel(target, options=OPTIONS)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options=OPTIONS)
-        )
+    def __init__(self, target: str, *, credentials: Identity | grpc.ChannelCredentials | None = None) -> None:
+        self._channel = aio_channel(target, credentials)
         self.stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

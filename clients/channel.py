@@ -3,6 +3,10 @@
 import json
 from typing import Any
 
+import grpc
+
+from clients.identity import Identity
+
 SERVICE_CONFIG: dict[str, Any] = {
     # Over every address that the target resolves to (dns:/// of a headless service), leaving out those that say they
     # do not serve.
@@ -36,3 +40,21 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.http2.ping_timeout_ms", 2000),
 )
+
+
+def aio_channel(target: str, who: Identity | grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """For asyncio. `who` None: plain text. Bare credentials expect certificates that name the target's host."""
+    if who is None:
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    if isinstance(who, Identity):
+        return grpc.aio.secure_channel(target, who.credentials, options=(*OPTIONS, *who.options))
+    return grpc.aio.secure_channel(target, who, options=OPTIONS)
+
+
+def plain_channel(target: str, who: Identity | grpc.ChannelCredentials | None) -> grpc.Channel:
+    """The same for threads."""
+    if who is None:
+        return grpc.insecure_channel(target, options=OPTIONS)
+    if isinstance(who, Identity):
+        return grpc.secure_channel(target, who.credentials, options=(*OPTIONS, *who.options))
+    return grpc.secure_channel(target, who, options=OPTIONS)

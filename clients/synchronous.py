@@ -7,8 +7,9 @@ from typing import Any, Self
 
 import grpc
 
-from clients.channel import OPTIONS
+from clients.channel import plain_channel
 from clients.errors import as_call_error
+from clients.identity import Identity
 from clients.progress import Progress
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
 
@@ -16,14 +17,10 @@ RESUME_PAUSE_S = 0.2
 
 
 class Baton:
-    """`with Baton("127.0.0.1:7450") as baton`; threads may share it. `credentials`: for TLS, else plain text."""
+    """`with Baton("127.0.0.1:7450") as baton`; threads may share it. `credentials`: as of AsyncBaton."""
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self._channel = (
-            grpc.insecure_channel(target, options=OPTIONS)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options=OPTIONS)
-        )
+    def __init__(self, target: str, *, credentials: Identity | grpc.ChannelCredentials | None = None) -> None:
+        self._channel = plain_channel(target, credentials)
         self.stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -15,6 +15,11 @@ def set_defaults(values: Mapping[str, str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def put(values: Mapping[str, str]) -> None:
+    """For flags that stand for values of the configuration: they win over what was set, here and in children."""
+    os.environ.update(values)
+
+
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child process: this one's, with `extra` on top."""
     return {**os.environ, **extra}

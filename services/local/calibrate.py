@@ -58,7 +58,7 @@ async def calibrate(
 
 async def _read(client: RouterClient, config: Config) -> Calibration:
     """Every worker's own word. What passes between them is not known yet."""
-    asked = await ask_workers((await client.cluster()).workers)
+    asked = await ask_workers((await client.cluster()).workers, client.connect_worker)
     statuses = [each.status for each in asked if each.status is not None]
     decodes = [each for each in statuses if each.role == types_pb2.ROLE_DECODE]
     prefills = [each for each in statuses if each.role == types_pb2.ROLE_PREFILL]

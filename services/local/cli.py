@@ -27,6 +27,7 @@ from services.local import top as top_command
 from services.local import up as up_command
 from services.local import waterfall as waterfall_command
 from services.local.bench.command import app as bench_app
+from services.local.certificate import show_certificate
 from services.local.client import router_client
 from services.local.cluster import FIRST_ROUTER_PORT
 from services.local.exits import Exit, exit_help
@@ -48,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 console = Console()
+app.callback()(show_certificate)
 app.add_typer(bench_app, name="bench")
 
 

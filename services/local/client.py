@@ -3,14 +3,15 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 
 from common.config.environment import environment
 from common.config.loader import load
 from common.core.errors import DeadlineExceeded, FieldViolation, InvalidRequest, Unavailable
-from common.rpc.client import call, grpc_connect, stream
+from common.rpc.client import Connect, call, grpc_connect, stream
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from common.rpc.identity import read_tls
 from common.rpc.options import Surface
@@ -25,6 +26,8 @@ class RouterClient:
 
     address: str
     channel: grpc.aio.Channel
+    connect_worker: Connect = field(default_factory=partial(grpc_connect, Surface.INTERNAL))
+    """To a worker of its cluster, with the same certificate."""
 
     async def generate(
         self, request: generation_pb2.GenerateRequest, *, timeout_s: float
@@ -82,15 +85,16 @@ class RouterClient:
 
 @asynccontextmanager
 async def router_client(address: str) -> AsyncIterator[RouterClient]:
-    """A client for the block, with the certificate that the environment configures (BATON_CLUSTER__TLS_CERT_FILE).
+    """A client for the block, with the certificate that the environment or `baton --tls` configures.
 
     Raises InvalidRequest for what is no address.
     """
     if not re.fullmatch(r"[^\s:]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5}", address):
         violation = FieldViolation(field="--router", description=f"{address!r} is not like 127.0.0.1:7450")
         raise InvalidRequest(message="the router's address is HOST:PORT", violations=(violation,))
-    channel = grpc_connect(Surface.CLIENT, read_tls(load(None, environment()).cluster))(address)
+    tls = read_tls(load(None, environment()).cluster)
+    channel = grpc_connect(Surface.CLIENT, tls)(address)
     try:
-        yield RouterClient(address=address, channel=channel)
+        yield RouterClient(address=address, channel=channel, connect_worker=grpc_connect(Surface.INTERNAL, tls))
     finally:
         await channel.close(grace=None)

@@ -37,10 +37,10 @@ async def doctor(config: Config, router: str, *, console: Console) -> bool:
         await _check_directory(view, config.liveness.redis_timeout_s),
         *check_roles(view.workers),
     ]
-    asked = await ask_workers(view.workers)
+    asked = await ask_workers(view.workers, client.connect_worker)
     findings += [each.finding for each in asked]
     findings += check_layouts([each.status for each in asked if each.status is not None])
-    links = await measure_links(view.workers)
+    links = await measure_links(view.workers, client.connect_worker)
     print_findings([*findings, *link_findings(links)], console)
     if links:
         console.print("")

@@ -3,8 +3,7 @@
 from rich.console import Console
 
 from common.core.errors import NotFound
-from common.rpc.client import call, grpc_connect
-from common.rpc.options import Surface
+from common.rpc.client import call
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
 from services.local.client import RouterClient
 
@@ -17,7 +16,7 @@ async def drain(client: RouterClient, name: str, grace_s: float, console: Consol
     workers = {each.worker.worker_id: each for each in (await client.cluster()).workers}
     if name not in workers:
         raise NotFound(message=f"no worker {name} is known to the router: {', '.join(sorted(workers)) or 'nobody is'}")
-    channel = grpc_connect(Surface.INTERNAL)(workers[name].worker.address)
+    channel = client.connect_worker(workers[name].worker.address)
     try:
         request = worker_pb2.DrainRequest(grace_ms=round(grace_s * 1000))
         stub = worker_pb2_grpc.WorkerServiceStub(channel)

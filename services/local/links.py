@@ -7,9 +7,8 @@ from rich.table import Table
 
 from common.core.errors import BatonError
 from common.core.ids import WorkerRef
-from common.rpc.client import call, grpc_connect
+from common.rpc.client import Connect, call
 from common.rpc.convert.worker import worker_from_wire, worker_to_wire
-from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, kv_pb2, kv_pb2_grpc, types_pb2
 from services.local.finding import Finding, fault, note, well
 
@@ -27,11 +26,11 @@ class Link:
     trouble: str = ""
 
 
-async def measure_links(workers: Sequence[cluster_pb2.WorkerView]) -> list[Link]:
+async def measure_links(workers: Sequence[cluster_pb2.WorkerView], connect: Connect) -> list[Link]:
     """All pairs, one probe at a time, so that links do not disturb each other."""
     senders = [worker_from_wire(worker.worker) for worker in workers if worker.role == types_pb2.ROLE_PREFILL]
     receivers = [worker_from_wire(worker.worker) for worker in workers if worker.role == types_pb2.ROLE_DECODE]
-    return [await _probe(sender, receiver) for sender in senders for receiver in receivers]
+    return [await _probe(sender, receiver, connect) for sender in senders for receiver in receivers]
 
 
 def link_findings(links: Sequence[Link]) -> list[Finding]:
@@ -71,8 +70,8 @@ def link_table(links: Sequence[Link]) -> Table:
     return table
 
 
-async def _probe(sender: WorkerRef, receiver: WorkerRef) -> Link:
-    channel = grpc_connect(Surface.INTERNAL)(sender.address)
+async def _probe(sender: WorkerRef, receiver: WorkerRef, connect: Connect) -> Link:
+    channel = connect(sender.address)
     try:
         request = kv_pb2.ProbeRequest(target=worker_to_wire(receiver), num_bytes=PROBE_BYTES)
         report = await call(kv_pb2_grpc.KvServiceStub(channel).Probe, request, peer=sender.worker, timeout_s=PROBE_S)

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.core.errors import BatonError
-from common.rpc.client import call, grpc_connect
+from common.rpc.client import Connect, call
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
-from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from services.local.finding import Finding, fault, note, well
 
@@ -28,10 +27,10 @@ class Asked:
     status: worker_pb2.GetStatusResponse | None = None
 
 
-async def ask_workers(workers: Sequence[cluster_pb2.WorkerView]) -> list[Asked]:
+async def ask_workers(workers: Sequence[cluster_pb2.WorkerView], connect: Connect) -> list[Asked]:
     """All at once, in the order of their names."""
     ordered = sorted(workers, key=lambda worker: (worker.role, worker.worker.worker_id))
-    return list(await asyncio.gather(*(_ask(worker) for worker in ordered)))
+    return list(await asyncio.gather(*(_ask(worker, connect) for worker in ordered)))
 
 
 def check_roles(workers: Sequence[cluster_pb2.WorkerView]) -> list[Finding]:
@@ -62,10 +61,10 @@ def check_layouts(statuses: Sequence[worker_pb2.GetStatusResponse]) -> list[Find
     return [well("page layout", f"{agreed}: {layout.page_size} tokens, {layout.page_bytes:,} bytes, {layout.dtype}")]
 
 
-async def _ask(worker: cluster_pb2.WorkerView) -> Asked:
+async def _ask(worker: cluster_pb2.WorkerView, connect: Connect) -> Asked:
     ref = worker.worker
     name = ref.worker_id
-    channel = grpc_connect(Surface.INTERNAL)(ref.address)
+    channel = connect(ref.address)
     try:
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
         status = await call(stub.GetStatus, worker_pb2.GetStatusRequest(), peer=name, timeout_s=ASK_S)

@@ -16,9 +16,8 @@ from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
 from common.core.errors import BatonError
 from common.core.request import Priority
-from common.rpc.client import call, grpc_connect
+from common.rpc.client import call
 from common.rpc.convert.fields import PRIORITIES
-from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, generation_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from services.local.answer import Answer
 from services.local.client import RouterClient, router_client
@@ -158,7 +157,7 @@ class House:
     async def status(self, process: Supervised) -> worker_pb2.GetStatusResponse:
         """What a worker says of itself."""
         assert process.last is not None
-        channel = grpc_connect(Surface.INTERNAL)(process.last.address)
+        channel = self.client.connect_worker(process.last.address)
         try:
             stub = worker_pb2_grpc.WorkerServiceStub(channel)
             return await call(stub.GetStatus, worker_pb2.GetStatusRequest(), peer=process.spec.name, timeout_s=5.0)
@@ -285,6 +284,7 @@ async def _running(overrides: Overrides) -> AsyncIterator[House]:
         entropy=SystemEntropy(),
         tell=told.append,
         first_router_port=stable_port(),
+        first_gateway_port=stable_port(),
     )
     async with cluster_context as cluster, router_client(cluster.router_address()) as client:
         yield House(cluster, client)

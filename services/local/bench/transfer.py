@@ -70,7 +70,7 @@ class TransferCost:
     async def run(self, target: Target, kit: Kit) -> Figures:
         if not isinstance(target, ClusterTarget):
             raise InvalidRequest(message=f"{target.name} hands nothing over: transfer is measured through a cluster")
-        links = await measure_links((await target.client.cluster()).workers)
+        links = await measure_links((await target.client.cluster()).workers, target.client.connect_worker)
         rates = [link.report.num_bytes / link.report.data_seconds / GIB for link in links if link.report is not None]
         waterfalls: list[Waterfall] = []
         target.stations = lambda sent_at, stations: waterfalls.append(Waterfall(sent_at=sent_at, stations=stations))
