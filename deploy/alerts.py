@@ -54,9 +54,11 @@ def _grown(metric: Metric, window: str, *conditions: str) -> str:
 
 def _no_workers(role: str, what: str) -> Alert:
     members = series(c.MEMBERS.name, f'target="{role}"', 'state="ready"')
+    # A fleet that the planner sent to none is no fault; one that is to come back has ten minutes to load its model.
+    wanted = series(c.PLANNER_DESIRED.name, f'target="{role}"')
     return Alert(
         name=f"BatonNo{role.capitalize()}",
-        expression=f"max by ({BY}) ({members}) == 0",
+        expression=f"max by ({BY}) ({members}) == 0 unless min by ({BY}) (min_over_time({wanted}[10m])) == 0",
         severity="page" if role == "decode" else "ticket",
         summary=f"no {role} worker is ready",
         description=what,

@@ -1,6 +1,7 @@
 """For each alert: series under which it fires, and series under which all is well. Written as promtool's unit tests."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 HOURS = 60
@@ -9,6 +10,7 @@ HOURS = 60
 ROUTER = 'namespace="ns",release="demo",pod="r-0",role="router"'
 PREFILL = 'namespace="ns",release="demo",pod="p-0",role="prefill"'
 DECODE = 'namespace="ns",release="demo",pod="d-0",role="decode"'
+PLANNER = 'namespace="ns",release="demo",pod="s-0",role="planner"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,20 @@ def _members(role: str, ready: int) -> dict[str, str]:
     return {f'baton_members{{{ROUTER},target="{role}",state="ready"}}': f"{ready}x60"}
 
 
+def _wanted(role: str, values: str) -> dict[str, str]:
+    return {f'baton_planner_desired_replicas{{{PLANNER},target="{role}"}}': values}
+
+
+def _idle(role: str, alert: str) -> tuple[Case, ...]:
+    """A fleet at none: by decision, called back a moment ago, and called back in vain."""
+    none, wanted = _members(role, 0), partial(_wanted, role)
+    return (
+        Case(name=f"{role}: none is what is wanted", series=none | wanted("1x30 0x30"), rests=(alert,), minutes=60),
+        Case(name=f"{role}: called back just now", series=none | wanted("0x55 1x5"), rests=(alert,), minutes=60),
+        Case(name=f"{role}: called back in vain", series=none | wanted("0x30 1x30"), fires=(alert,), minutes=60),
+    )
+
+
 FAST, SLOW = "BatonAvailabilityBurnFast", "BatonAvailabilityBurnSlow"
 CASES = (
     Case(name="a bad hour", series=_requests(50), fires=(FAST,)),
@@ -90,6 +106,8 @@ CASES = (
     ),
     *_pair("BatonNoDecode", _members("decode", 0), _members("decode", 1)),
     *_pair("BatonNoPrefill", _members("prefill", 0), _members("prefill", 1)),
+    *_idle("decode", "BatonNoDecode"),
+    *_idle("prefill", "BatonNoPrefill"),
     *_pair("BatonMetricsAbsent", {f"baton_build_info{{{DECODE}}}": "1x60"}, {f"baton_build_info{{{ROUTER}}}": "1x60"}),
     *_pair(
         "BatonQueueGrows",

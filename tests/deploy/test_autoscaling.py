@@ -87,6 +87,22 @@ def test_two_scalers_of_one_workload_are_refused():
     assert "replicas" not in objects("Deployment", manifests)["demo-baton-decode"]["spec"]
 
 
+def test_a_planner_that_sets_scales_may_do_so_wherever_its_configuration_says_it():
+    """`config` holds for all processes: what it says of the planner counts like the planner's own."""
+    everywhere = "config.planner.actuate=kubernetes"
+    assert "two would set the same scale" in refusal("autoscaling.mode=hpa", everywhere)
+    assert "needs planner.enabled" in refusal(everywhere)
+    manifests = render("planner.enabled=true", everywhere, *KEDA)
+    assert set(objects("Role", manifests)) == {"demo-baton-planner"}
+    pod = objects("Deployment", manifests)["demo-baton-planner"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is True
+    assert "hold_s = 1860" in objects("ConfigMap", manifests)["demo-baton-router"]["data"]["baton.toml"]
+    overruled = render("planner.enabled=true", everywhere, "planner.config.planner.actuate=none")
+    assert not objects("Role", overruled)
+    assert "replicas" in objects("Deployment", overruled)["demo-baton-decode"]["spec"]
+    assert "Deployments only" in refusal("planner.enabled=true", everywhere, "decode.workload.kind=LeaderWorkerSet")
+
+
 def test_latency_is_for_modes_that_read_prometheus():
     assert "needs a mode that reads Prometheus" in refusal(
         "autoscaling.mode=builtin", "autoscaling.latency.enabled=true"

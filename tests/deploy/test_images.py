@@ -62,6 +62,13 @@ def test_the_image_of_routers_has_no_torch():
     assert "COPY --from=packages /venv /venv" in lineage("router")
 
 
+def test_the_image_with_triton_has_the_c_compiler_that_triton_calls():
+    """triton.runtime.build: what loads a kernel is compiled on the machine that runs it."""
+    lines = lineage("worker-cuda")
+    assert any("apt-get install" in line and " gcc libc6-dev" in line for line in lines)
+    assert "HOME=/tmp" in next(line for line in lines if line.startswith("ENV PATH"))
+
+
 def test_every_install_is_checked_by_hash():
     installs = [line for lines in stages().values() for line in lines if "pip install" in line]
     assert installs

@@ -2,7 +2,7 @@
 
 `python -m tests.kube.backport < manifests > older`. The fields that the chart uses are the same in both versions, but
 for what is dropped here: `endPort` of NetworkPolicies (1.22; nothing enforces policies in the double) and the HPA's own
-tolerance (1.33; the controller's 10 % hold).
+tolerance (1.33; the controller's 10 % hold), and what a budget says of pods that are not ready (1.27; they count).
 """
 
 import sys
@@ -30,6 +30,8 @@ def _older(manifest: dict[str, Any]) -> dict[str, Any]:
         return _without(manifest, "endPort")
     if kind == "HorizontalPodAutoscaler":
         return _without(manifest, "tolerance")
+    if kind == "PodDisruptionBudget":
+        return _without(manifest, "unhealthyPodEvictionPolicy")
     return manifest
 
 

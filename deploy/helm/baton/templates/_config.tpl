@@ -5,7 +5,7 @@
 {{- $_ := set $merged "cluster" (mergeOverwrite (default (dict) $merged.cluster) (dict "name" (include "baton.cluster" .root))) -}}
 {{- $_ := set $merged "liveness" (mergeOverwrite (default (dict) $merged.liveness) (dict "drain_s" .root.Values.drainSeconds)) -}}
 {{- $scaling := .root.Values.autoscaling -}}
-{{- if and (eq .role "router") (ne $scaling.mode "none") (eq (int $scaling.decode.minReplicas) 0) -}}
+{{- if and (eq .role "router") (or (ne $scaling.mode "none") (include "baton.plannerSets" .root)) (eq (int $scaling.decode.minReplicas) 0) -}}
 {{- $hold := min 3600 (add .root.Values.decode.startupSeconds 60) -}}
 {{- $_ := set $merged "router" (mergeOverwrite (dict "hold_s" $hold) (default (dict) $merged.router)) -}}
 {{- end -}}

@@ -61,9 +61,14 @@ app.kubernetes.io/component: {{ .role }}
 {{- if or .Values.planner.enabled (has $scaling.mode (list "keda-push" "builtin")) (and (has $scaling.mode (list "hpa" "keda")) (eq $scaling.by "planner")) -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether the planner sets scales itself, as its configuration says: its own, laid over that of all processes. */}}
+{{- define "baton.plannerSets" -}}
+{{- if eq (dig "planner" "actuate" (dig "planner" "actuate" "none" .Values.config) .Values.planner.config) "kubernetes" -}}true{{- end -}}
+{{- end -}}
+
 {{/* Whether the planner talks to the API server: to read the front proxy's authority, or to set scales. */}}
 {{- define "baton.plannerAsks" -}}
-{{- if and (include "baton.hasPlanner" .) (or (eq .Values.autoscaling.mode "builtin") (eq (dig "planner" "actuate" "none" .Values.planner.config) "kubernetes")) -}}true{{- end -}}
+{{- if and (include "baton.hasPlanner" .) (or (eq .Values.autoscaling.mode "builtin") (include "baton.plannerSets" .)) -}}true{{- end -}}
 {{- end -}}
 
 {{/* What carries a role's pods: its version and kind, as in the object itself and in whatever scales it. */}}

@@ -110,7 +110,7 @@ startupProbe:
   httpGet: {path: {{ ternary "/readyz" "/healthz" (has .role (list "prefill" "decode")) }}, port: metrics}
   periodSeconds: 5
   timeoutSeconds: 5
-  failureThreshold: {{ div (index .root.Values .role).startupSeconds 5 | int }}
+  failureThreshold: {{ max 1 (div (index .root.Values .role).startupSeconds 5) }}
 readinessProbe:
   httpGet: {path: /readyz, port: metrics}
   periodSeconds: 2
