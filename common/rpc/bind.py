@@ -86,7 +86,11 @@ def server_credentials(tls: Tls) -> grpc.ServerCredentials:
         shown = latest
         return _configuration(latest)
 
-    return grpc.dynamic_ssl_server_credentials(_configuration(tls), renewed, require_client_authentication=True)
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(tls),
+        renewed,  # type: ignore[arg-type]  # its stub forgot that None means: as before
+        require_client_authentication=True,
+    )
 
 
 def _configuration(tls: Tls) -> grpc.ServerCertificateConfiguration:

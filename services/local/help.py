@@ -37,7 +37,7 @@ what a start needs. Every link is measured with 4 MiB of probe data.""",
   baton replay decisions/router-0.jsonl --set damage_weight=1""",
     "plan": """Examples:
   baton plan --trace code.csv --depth 1 --depth 5 --late 0.05
-  baton plan --trace talk.jsonl --day 3600 --max-prompt-tokens 16000 --plot out.png""",
+  baton plan --trace talk.jsonl --day 3600 --plot out.png""",
     "simulate": """Examples:
   baton simulate --trace conversation.jsonl --workers 8 --routing-only
   baton simulate --trace code.csv --prefill 2 --decode 6 --seed 1 --seed 2
