@@ -12,6 +12,8 @@ from common.core.ids import PageId
 from common.kv.layout import PageLayout
 from common.kv.storage import check_buffer
 from kernels.cpu.huge_pages import huge_tensor
+from kernels.cpu.library import loaded_native
+from kernels.cpu.native_pages import copy_pages
 from kernels.dispatch import Backend, backend
 from kernels.page_move import gather_pages, scatter_pages
 
@@ -41,6 +43,7 @@ class TorchStorage:
         shape = (num_places, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, width)
         self._bytes_PB = _zero_bytes(num_places, layout.page_bytes, torch.device(device))
         self.kv_PL2HSD = self._bytes_PB.view(dtype).view(shape)
+        self._native = loaded_native()
 
     def layer_view(self, layer: int) -> torch.Tensor:
         """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""
@@ -56,12 +59,16 @@ class TorchStorage:
                 gather_pages(self._bytes_PB, self._listed(pages), staged_NB)
                 self._buffer(out, 0, len(pages)).copy_(staged_NB)
             return
+        if self._copied(pages, out, is_scatter=False):
+            return
         for start, run_NB in self._runs(pages):
             self._buffer(out, start, len(run_NB)).copy_(run_NB)
 
     def scatter(self, pages: Sequence[PageId], data: memoryview) -> None:
-        """A read-only `data` is copied once more on the way: torch views writable memory only."""
+        """Without native code a read-only `data` is copied once more on the way: torch views writable memory only."""
         check_buffer(self.layout, pages, data)
+        if self._is_on_host() and self._copied(pages, data, is_scatter=True):
+            return
         buffer = memoryview(bytearray(data)) if data.readonly else data
         if not self._is_on_host():
             if not pages:
@@ -94,6 +101,15 @@ class TorchStorage:
         """pages_N on the device, checked."""
         assert 0 <= min(pages) <= max(pages) < self.num_pages, f"pages {min(pages)} to {max(pages)} of {self.num_pages}"
         return torch.tensor(pages, dtype=torch.int64).to(self.device)
+
+    def _copied(self, pages: Sequence[PageId], buffer: memoryview, *, is_scatter: bool) -> bool:
+        """The pages of a host in one native call. False where this process has no native operators."""
+        if self._native is None or not pages:
+            return not pages
+        assert 0 <= min(pages) <= max(pages) < self.num_pages, f"pages {min(pages)} to {max(pages)} of {self.num_pages}"
+        address, page_bytes = self._bytes_PB.data_ptr(), self.layout.page_bytes
+        copy_pages(self._native, address, page_bytes, pages, buffer, is_scatter=is_scatter)
+        return True
 
     def _page(self, page: PageId) -> torch.Tensor:
         assert 0 <= page < self.num_pages, f"page {page} of {self.num_pages}"

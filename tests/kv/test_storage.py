@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.core.ids import PageId
+from common.kv import torch_storage
 from common.kv.layout import PageLayout
 from common.kv.sim_storage import SimStorage, sim_layout
 from common.kv.storage import PageStorage
 from common.kv.torch_storage import TorchStorage
+from kernels.cpu.library import Native, load
 
 NUM_PAGES = 7
 
@@ -23,12 +26,17 @@ def torch_layout(dtype: str) -> PageLayout:
     return PageLayout(num_layers=3, num_kv_heads=2, head_dim=5, page_size=4, dtype=dtype)
 
 
+def host_storage(dtype: str, native: Native | None) -> TorchStorage:
+    """Copies by native code or by torch, whatever this process has loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_storage, "loaded_native", lambda: native)
+        return TorchStorage(torch_layout(dtype), NUM_PAGES)
+
+
 STORAGES: dict[str, Callable[[], PageStorage]] = {
     "sim": lambda: SimStorage(sim_layout(page_size=4), NUM_PAGES),
-    "float32": lambda: TorchStorage(torch_layout("float32"), NUM_PAGES),
-    "bfloat16": lambda: TorchStorage(torch_layout("bfloat16"), NUM_PAGES),
-    "float16": lambda: TorchStorage(torch_layout("float16"), NUM_PAGES),
-    "int8": lambda: TorchStorage(torch_layout("int8"), NUM_PAGES),
+    **{f"{dtype} by torch": partial(host_storage, dtype, None) for dtype in torch_storage.DTYPES},
+    **{f"{dtype} by native code": partial(host_storage, dtype, load().native) for dtype in torch_storage.DTYPES},
 }
 
 
