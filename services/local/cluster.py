@@ -75,26 +75,30 @@ async def local_cluster(
         acl = acl_lines(config.cluster.name, passwords)
         async with EmbeddedValkey(acl=acl, group=janitor.group, folder=run_dir.path) as valkey:
             tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
-            specs = service_specs(
-                config,
-                overrides,
-                redis_url=valkey.url,
-                secret_file=run_dir.secret_file,
-                router_ports=choose_ports(first_router_port, config.local.routers),
-                gateway_ports=choose_ports(first_gateway_port, config.local.gateways),
-            )
-            supervisor = Supervisor(
-                specs,
-                log_dir=run_dir.path,
-                group=janitor.group,
-                max_restarts=config.local.max_restarts,
-                clock=clock,
-                tell=tell,
-            )
-            cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir.path)
-            stop = partial(supervisor.stop, config.liveness.drain_s + 5.0, hurry or asyncio.Event())
-            async with _running(cluster, janitor, tell, stop):
-                yield cluster
+            with (
+                choose_ports(first_router_port, config.local.routers) as router_ports,
+                choose_ports(first_gateway_port, config.local.gateways) as gateway_ports,
+            ):
+                specs = service_specs(
+                    config,
+                    overrides,
+                    redis_url=valkey.url,
+                    secret_file=run_dir.secret_file,
+                    router_ports=router_ports,
+                    gateway_ports=gateway_ports,
+                )
+                supervisor = Supervisor(
+                    specs,
+                    log_dir=run_dir.path,
+                    group=janitor.group,
+                    max_restarts=config.local.max_restarts,
+                    clock=clock,
+                    tell=tell,
+                )
+                cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir.path)
+                stop = partial(supervisor.stop, config.liveness.drain_s + 5.0, hurry or asyncio.Event())
+                async with _running(cluster, janitor, tell, stop):
+                    yield cluster
 
 
 @asynccontextmanager

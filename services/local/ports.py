@@ -1,12 +1,32 @@
-"""Ports of the local routers: the usual ones where they are free."""
+"""Ports of the local routers and gateways: the usual ones where they are free."""
 
+import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 
-def choose_ports(first: int, count: int, host: str = "127.0.0.1") -> Sequence[int]:
-    """`count` ports from `first` on, each taken or replaced by a free one when somebody else has it."""
-    return [port if is_free(port, host) else free_port(host) for port in range(first, first + count)]
+@contextmanager
+def choose_ports(first: int, count: int, host: str = "127.0.0.1") -> Iterator[Sequence[int]]:
+    """`count` ports from `first` on, each replaced by a free one when somebody else has it, and ours inside the block.
+
+    Processes listen seconds after their ports were chosen: another cluster that chooses meanwhile sees them as taken.
+    """
+    with ExitStack() as claims:
+        yield [
+            port if is_free(port, host) and _claim(port, claims) else free_port(host)
+            for port in range(first, first + count)
+        ]
+
+
+def _claim(port: int, claims: ExitStack) -> bool:
+    """Whether no other cluster of this machine has chosen it. Ends with the process at the latest."""
+    claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+    try:
+        claim.bind(f"\0baton-port-{port}")
+    except OSError as error:  # where the system has no such names, nobody claims
+        return error.errno != errno.EADDRINUSE
+    return True
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -124,6 +124,15 @@ def test_taken_ports_are_replaced_one_by_one() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        first, second = choose_ports(port, 2)
-    assert first != port
-    assert second != first
+        with choose_ports(port, 2) as (first, second):
+            assert first != port
+            assert second != first
+
+
+def test_a_port_that_another_cluster_has_chosen_is_taken_before_anything_listens_there() -> None:
+    port = free_port()
+    with choose_ports(port, 1) as (first,), choose_ports(port, 1) as (second,):
+        assert first == port
+        assert second != port
+    with choose_ports(port, 1) as (third,):
+        assert third == port
