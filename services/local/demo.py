@@ -1,5 +1,7 @@
 """`baton demo`: the whole relay once. Start, one prompt, its answer, its waterfall, the cluster, stop."""
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from common.config.config import Config
@@ -15,7 +17,7 @@ from services.local.summary import cluster_view
 from services.local.topology import Overrides
 from services.local.waterfall import print_stations
 
-# Long enough that the costs speak for a prefill worker, so that its pages travel.
+# Long enough for some pages to travel.
 # It ends before the line break: a break and the indent that follows are one token.
 PROMPT = '''"""Read and write configuration files."""
 
@@ -61,7 +63,7 @@ async def demo(
         async with (
             local_cluster(
                 config,
-                overrides,
+                relayed(config, overrides),
                 clock=clock,
                 entropy=entropy,
                 tell=Progress(console, clock),
@@ -75,6 +77,13 @@ async def demo(
     is_interrupted = await interrupt.guard(relay())
     console.rule("stopped: nothing is left running", align="left")
     return Exit.INTERRUPTED if is_interrupted else Exit.OK
+
+
+def relayed(config: Config, overrides: Overrides) -> Overrides:
+    """A router that hardly knows its workers may have so short a prompt read on decode: here its pages travel."""
+    if config.router.routes != "any" or config.local.prefill == 0:
+        return overrides
+    return replace(overrides, settings=("router.routes=remote", *overrides.settings))
 
 
 async def _show(client: RouterClient, console: Console, clock: Clock) -> None:
