@@ -157,9 +157,9 @@ class WorkerNode(Generic[Event]):
         self._stop = stop
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.dialer.close)
-            await stack.enter_async_context(self.endpoint)
             self._driver.start()
-            stack.callback(self._driver.stop)
+            stack.callback(self._driver.stop)  # after the transfers: one that is cancelled still waits for a turn
+            await stack.enter_async_context(self.endpoint)
             self._server = server = await serve(
                 self._services(role),
                 bind,

@@ -11,6 +11,7 @@ import pytest
 
 from common.core.errors import DeadlineExceeded
 from common.rpc.client import call
+from common.transfer.scope import outlast
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
 from tests.sim.cast import HOST, WorkerActor
 from tests.sim.client import Manners
@@ -151,6 +152,27 @@ def test_a_worker_that_was_asked_to_drain_leaves_though_nobody_waits_for_it() ->
         world.start("decode-0")
 
     play(story, prefill=1, decode=1, config=ROOMY)
+
+
+def test_pages_that_are_copied_out_when_a_worker_ends_do_not_keep_it() -> None:
+    """A push that was cancelled waits for the step loop: its buffer is not free before. So the loop must still turn."""
+
+    async def story(world: World) -> None:
+        leaving = world.workers["decode-0"]
+        assert leaving.node is not None
+        turns = leaving.node.turns
+
+        async def push() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await outlast(turns.call(lambda: None))
+
+        leaving.node.endpoint._scope.spawn(push(), name="push")
+        await world.retire("decode-0")
+        world.start("decode-0")
+
+    play(story, prefill=1, decode=1)
 
 
 def test_a_client_that_leaves_while_its_answer_moves_leaves_nothing_behind() -> None:
