@@ -1,0 +1,39 @@
+"""The GPU's scripts run in miniature where there is none, so that a session with one does not begin by mending them."""
+
+from pathlib import Path
+
+import torch
+
+from kernels.dispatch import Backend, backend
+from tests.gpu.__main__ import Part, parts, run_part
+from tests.gpu.decode_step import checks, contexts
+from tests.gpu.random_decoder import EIGHT_B, num_weight_bytes
+
+
+def test_every_check_passes_in_miniature() -> None:
+    torch.set_num_threads(1)
+    found = checks(torch.device("cpu"), lambda run: run, is_interpreted=True)
+    assert found["all_passed"], found
+    assert backend(torch.zeros(1)) is Backend.CPU
+
+
+def test_contexts_share_no_page_and_hold_their_tokens() -> None:
+    tables = contexts([70, 3, 20])
+    assert [len(table) for table in tables] == [5, 1, 2]
+    assert sorted(page for table in tables for page in table) == list(range(8))
+
+
+def test_an_8b_step_reads_15_gigabytes_of_weights() -> None:
+    assert 14.9e9 < num_weight_bytes(EIGHT_B, torch.bfloat16) < 15.1e9
+
+
+def test_all_parts_fit_ten_minutes(tmp_path: Path) -> None:
+    assert sum(part.limit_s for part in parts(tmp_path, "", has_two=False)) < 600
+
+
+def test_a_part_without_a_gpu_says_so_and_one_that_hangs_ends_at_its_deadline(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        ended = run_part(Part(name="none", arguments=("tests.gpu.decode_step",), limit_s=60), tmp_path)
+        assert (ended["status"], "no GPU here" in str(ended["last_words"])) == (2, True)
+    server = ("http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path))
+    assert run_part(Part(name="hangs", arguments=server, limit_s=1), tmp_path)["status"] == "deadline"
