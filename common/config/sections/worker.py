@@ -238,10 +238,11 @@ class TransferSection:
         maximum=128,
     )
     land_bytes_per_step: int = knob(
-        2 * MIB,
+        8 * MIB,
         owner="services/decode",
         unit="bytes per step",
-        reason="about 1 ms of copying: the running batch does not notice",
+        reason="one whole run: what holds a step up is bounded by a share of its own time, this only by the commands "
+        "that wait while nothing runs",
         minimum=4096,
         maximum=1024 * MIB,
     )
