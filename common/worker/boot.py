@@ -183,10 +183,12 @@ def _gloo(config: Config) -> ChannelFactory:
 
 def _nccl(config: Config) -> ChannelFactory:
     """Raises StartupError where there is no GPU, or a torch without NCCL."""
+    from common.engine.device import find_device
     from common.transfer.nccl import NcclFactory
     from common.transfer.nccl_group import NcclMaker
 
-    return NcclFactory(NcclMaker(device=0), max_pairs=config.transfer.max_communicators, die=die)
+    device = find_device(config.engine.device).index or 0
+    return NcclFactory(NcclMaker(device), max_pairs=config.transfer.max_communicators, die=die)
 
 
 def _same_host(config: Config, host: HostFacts | None, entropy: Entropy) -> ChannelFactory:
