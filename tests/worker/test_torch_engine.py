@@ -1,0 +1,50 @@
+"""How a worker finds out what a GPU has left for pages; the GPU itself is stood in for."""
+
+import pytest
+import torch
+
+from common.config.sections.worker import EngineSection
+from common.core.clock import ManualClock
+from common.core.step import Step, StepResult
+from common.engine.torch_executor import TorchExecutor
+from common.worker import torch_engine
+from common.worker.torch_engine import make_executor, rehearse
+from tests.engine.torch_rig import small_model
+
+MIB = 2**20
+
+
+def test_free_memory_is_measured_after_the_largest_steps_and_what_they_took_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(1)
+    decoder = small_model().decoder
+    layout = decoder.spec.page_layout(page_size=16, dtype="float32", model_digest=b"")
+    order: list[str] = []
+    run = TorchExecutor.run
+
+    def measured(device: torch.device) -> int:
+        order.append(f"measured on {device}")
+        return 123 * MIB
+
+    def told_run(executor: TorchExecutor, step: Step) -> StepResult:
+        order.append(f"{len(step.rows)} rows of {step.num_tokens} tokens")
+        return run(executor, step)
+
+    monkeypatch.setattr(torch_engine, "free_device_bytes", measured)
+    monkeypatch.setattr(torch_engine, "release_device_memory", lambda: order.append("given back"))
+    monkeypatch.setattr(TorchExecutor, "run", told_run)
+    told: list[str] = []
+    engine = EngineSection(max_batch_tokens=40, max_sequences=3)
+    assert rehearse(engine, decoder, layout, ManualClock(), told.append) == 123 * MIB
+    assert order == ["1 rows of 40 tokens", "3 rows of 3 tokens", "measured on cpu", "given back"]
+    assert told[0].startswith("123 MiB of cpu are free")
+
+
+def test_a_cpu_has_no_scratch_page_and_records_nothing() -> None:
+    decoder = small_model().decoder
+    layout = decoder.spec.page_layout(page_size=16, dtype="float32", model_digest=b"")
+    executor = make_executor(EngineSection(), decoder, layout, 8, ManualClock())
+    assert executor.storage.scratch is None
+    assert len(executor.storage.kv_PL2HSD) == 8
+    assert executor._graphs is None
