@@ -11,9 +11,11 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from common.core.errors import Reason, Refused
+from common.core.errors import Reason, Refused, Unavailable
 from common.engine.look import Look
 
 Answer = TypeVar("Answer")
@@ -51,7 +53,8 @@ class Turns(Generic[Event]):
     ) -> None:
         self._core = core
         self._deliver = deliver
-        self._commands: deque[Callable[[], object]] = deque()
+        self._commands: deque[_Command] = deque()
+        self._is_over = False
         self._max_commands = max_commands
         self.wake: Callable[[], None] = _nobody_sleeps
         """How to wake whoever drives the turns: set by the driver, called after every `post`, from any thread."""
@@ -60,14 +63,13 @@ class Turns(Generic[Event]):
         """The core as of the last turn: immutable, so any thread may read it."""
 
     def post(self, command: Callable[[], object]) -> None:
-        """Run `command` on the loop before its next step. Any thread may call."""
-        self._commands.append(command)
-        self.wake()
+        """Run `command` on the loop before its next step. Any thread may call. Behind the last turn it is dropped."""
+        self._append(_Command(run=command))
 
     def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]":
         """Like `post`, for the event loop only: the future carries what the command returned or raised.
 
-        Raises Refused when too many commands wait.
+        Raises Refused when too many commands wait. The future carries Unavailable when there is no next turn.
         """
         if len(self._commands) >= self._max_commands:
             raise Refused(message=f"the step loop has {self._max_commands} commands waiting", reason=Reason.LOAD_SHED)
@@ -90,8 +92,26 @@ class Turns(Generic[Event]):
             else:
                 home.call_soon_threadsafe(resolve, answer, None)
 
-        self.post(run)
+        def fail(error: Exception) -> None:
+            home.call_soon_threadsafe(resolve, None, error)
+
+        self._append(_Command(run=run, fail=fail))
         return future
+
+    def end(self) -> None:
+        """There is no next turn: whoever waits for one is told, now and later. Once the driver stopped, any thread."""
+        self._is_over = True
+        while self._commands:
+            with suppress(IndexError):  # another thread was faster
+                self._commands.popleft().fail(
+                    Unavailable(message="this worker's step loop has ended", reason=Reason.DRAINING)
+                )
+
+    def _append(self, command: "_Command") -> None:
+        self._commands.append(command)
+        self.wake()
+        if self._is_over:
+            self.end()
 
     def turn(self) -> bool:
         """Commands, at most one step, events. False when the core had nothing to compute."""
@@ -102,7 +122,7 @@ class Turns(Generic[Event]):
     def step(self) -> bool:
         """The first half of a turn: nobody hears of it before `tell`. Virtual time passes between the two."""
         while self._commands:
-            self._commands.popleft()()
+            self._commands.popleft().run()
         return self._core.advance()
 
     def tell(self) -> None:
@@ -143,6 +163,20 @@ class StepThread:
                     self._awake.wait(IDLE_WAIT_S)
         except Exception as error:  # noqa: BLE001  # the loop's edge: the process must drain and exit
             self._on_failure(error)
+        finally:
+            self._turns.end()
+
+
+def _nobody_waits(_error: Exception) -> None:
+    """What was posted has no caller to tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """What to run between two steps, and what to do when it never will be."""
+
+    run: Callable[[], object]
+    fail: Callable[[Exception], None] = _nobody_waits
 
 
 def _nobody_sleeps() -> None:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from common.core.clock import Clock
+from common.core.errors import Unavailable
 from common.engine.look import Look
 from common.engine.loop import Turns
 from common.observe.logging import get_log
@@ -78,10 +79,14 @@ class Drain:
         finally:
             hurried.cancel()
             idle.cancel()
+        is_over = False
         if idle in done:
-            idle.result()
-            return 0
-        return await self._cut(role, is_failing=is_failing)
+            try:
+                idle.result()
+                return 0
+            except Unavailable:  # the step loop ended meanwhile: nothing that is left will be
+                is_over = True
+        return await self._cut(role, is_failing=is_failing or is_over)
 
     async def _wait_idle(self, role: Leaver) -> None:
         """Until nothing waits, runs, is promised or kept. Asked on the step loop, behind all work accepted before.

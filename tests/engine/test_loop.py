@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from common.core.errors import Reason, Refused
+from common.core.errors import Reason, Refused, Unavailable
 from common.core.worker import LoadReport, PageCounts
 from common.engine.look import Look
-from common.engine.loop import Turns
+from common.engine.loop import StepThread, Turns
 
 
 class IdleCore:
@@ -46,3 +46,34 @@ async def test_what_is_under_way_is_never_refused_by_a_full_mailbox() -> None:
     turns.turn()
     await asyncio.wait_for(future, 1.0)
     assert heard == ["call", "cancel"]
+
+
+class BrokenCore(IdleCore):
+    """Fails in its first step."""
+
+    def advance(self) -> bool:
+        raise RuntimeError("a bug")
+
+
+async def test_who_waits_for_a_turn_that_never_comes_is_told() -> None:
+    """A push that waited for pages of a worker whose loop had crashed kept its process from ending."""
+    turns, failures = make_turns(8), list[Exception]()
+    waiting = turns.call(lambda: "never")
+    turns.post(lambda: failures.append(AssertionError("run after the end")))
+    turns.end()
+    for future in (waiting, turns.call(lambda: "too late")):
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(future, 1.0)
+    assert failures == []
+
+
+async def test_a_loop_that_crashes_or_stops_ends_its_turns() -> None:
+    for core, is_failing in ((BrokenCore(), True), (IdleCore(), False)):
+        turns: Turns[str] = Turns(core, deliver=lambda _: None)
+        failures: list[Exception] = []
+        thread = StepThread(turns, on_failure=failures.append, name="steps")
+        thread.start()
+        assert thread.stop() is True
+        assert [str(each) for each in failures] == (["a bug"] if is_failing else [])
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(turns.call(lambda: "too late"), 1.0)
