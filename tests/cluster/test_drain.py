@@ -105,11 +105,13 @@ async def test_the_demo_models_answers_move_when_a_worker_is_taken_out_by_hand()
         for each in told:
             await wait_tokens(made, each, 3)
         computed = await counter(made, Kind.PREFILL, "computed_tokens")
-        status = await made.status(made.worker(Kind.DECODE, 0))
-        hit, page_bytes = status.load.running_sequences, status.layout.page_bytes
-        before = (await made.status(made.worker(Kind.DECODE, 1))).counters["landed_bytes"]
-        await drain(made.client, "decode-0", 4.0, Console(quiet=True))
-        after = (await made.status(made.worker(Kind.DECODE, 1))).counters
+        loads = [(await made.status(made.worker(Kind.DECODE, number))).load for number in range(2)]
+        leaving = max(range(2), key=lambda number: loads[number].running_sequences)
+        hit = loads[leaving].running_sequences
+        other = await made.status(made.worker(Kind.DECODE, 1 - leaving))
+        page_bytes, before = other.layout.page_bytes, other.counters["landed_bytes"]
+        await drain(made.client, f"decode-{leaving}", 4.0, Console(quiet=True))
+        after = (await made.status(made.worker(Kind.DECODE, 1 - leaving))).counters
         spent = await counter(made, Kind.PREFILL, "computed_tokens") - computed
         await asyncio.gather(*running)
         await made.wait_whole()
