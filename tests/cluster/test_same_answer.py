@@ -64,13 +64,14 @@ async def test_two_hundred_mixed_requests_get_the_tokens_of_a_single_process() -
     gathered, landed = (
         sum(each[name] for each in group) for group, name in ((prefill, "gathered_bytes"), (decode, "landed_bytes"))
     )
-    assert gathered == landed
-    assert landed % layout.page_bytes == 0
     local = [(ask, answer) for ask, answer in zip(asks, told, strict=True) if _is_local(answer)]
-    ended_on_prefill = sum(
-        ask.max_tokens == 1 and not _is_local(answer) for ask, answer in zip(asks, told, strict=True)
-    )
-    assert sum(each["promises_filled"] for each in decode) + len(local) + ended_on_prefill == len(asks)
+    ended = [
+        ask for ask, answer in zip(asks, told, strict=True) if ask.max_tokens == 1 and not _is_local(answer)
+    ]  # on prefill, with their first token: of those, what is on its way need not land any more
+    spare = sum(-(-len(ask.tokens) // layout.page_size) for ask in ended) * layout.page_bytes
+    assert landed <= gathered <= landed + spare
+    assert gathered % layout.page_bytes == landed % layout.page_bytes == 0
+    assert sum(each["promises_filled"] for each in decode) + len(local) + len(ended) == len(asks)
     on_purpose = sum(len(ask.tokens) - answer.answer.usage.cached_tokens for ask, answer in local)
     assert sum(each["local_prompt_tokens"] for each in decode) == on_purpose
     print(f"{len(local)} local, {len(asks) - len(local)} relayed, {landed} bytes landed")
