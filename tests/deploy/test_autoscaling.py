@@ -103,6 +103,12 @@ def test_a_planner_that_sets_scales_may_do_so_wherever_its_configuration_says_it
     assert "Deployments only" in refusal("planner.enabled=true", everywhere, "decode.workload.kind=LeaderWorkerSet")
 
 
+def test_one_planner_answers_where_each_question_goes_to_any_of_them():
+    for mode in ("keda-push", "builtin"):
+        assert "planner.replicas" in refusal(f"autoscaling.mode={mode}", "planner.replicas=2")
+    assert render("autoscaling.mode=hpa", "planner.replicas=2"), "there the larger wish counts"
+
+
 def test_latency_is_for_modes_that_read_prometheus():
     assert "needs a mode that reads Prometheus" in refusal(
         "autoscaling.mode=builtin", "autoscaling.latency.enabled=true"
