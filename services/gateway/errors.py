@@ -16,6 +16,12 @@ HEAD_FACT = "head"
 IS_LATE = {"body": "late"}
 """Marks the error of a client that did not send all of its request in time."""
 
+REFUSAL = "invalid: "
+"""How a router begins a message that lists wrong fields."""
+
+MAX_TOLD = 4
+"""Chosen: wrong fields that a message spells out; all are in `violations`."""
+
 Names = Mapping[str, str]
 
 _STATUS = {
@@ -103,10 +109,14 @@ def too_large(limit: int) -> Refused:
 
 
 def _message(error: BatonError, asked: Names) -> str:
-    violations: tuple[Any, ...] = error.violations if isinstance(error, InvalidRequest) else ()
+    """A router's refusal names fields only: what is wrong with each stands beside it, for clients that show no more."""
+    violations = error.violations if isinstance(error, InvalidRequest) else ()
     if not violations:
         return error.message
     names = {each.field: param_of(each.field, asked) for each in violations}
+    if error.message.startswith(REFUSAL):
+        told = "; ".join(f"{names[each.field]}: {each.description}" for each in violations[:MAX_TOLD])
+        return told if len(violations) <= MAX_TOLD else f"{told}; and {len(violations) - MAX_TOLD} more"
     message = error.message
     for ours in sorted(names, key=len, reverse=True):
         message = message.replace(ours, names[ours])
