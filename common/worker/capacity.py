@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-import psutil
-
 from common.config.sections.worker import EngineSection
 from common.core.errors import StartupError
 from common.kv.layout import PageLayout
+from common.worker.memory import available_bytes
 
 MIN_PAGES = 8
 """Chosen: fewer cannot serve a single short conversation."""
@@ -17,11 +16,11 @@ Report = Callable[[str], None]
 
 def count_pages(engine: EngineSection, layout: PageLayout, *, free_bytes: int | None = None) -> int:
     """Pages as configured, or as many as the given share of free memory holds: of a GPU's `free_bytes`, or, where there
-    is None, of the host's. Raises StartupError."""
+    is None, of the host's or the container's. Raises StartupError."""
     if engine.num_pages is not None:
         return engine.num_pages
     if free_bytes is None:
-        free_bytes = psutil.virtual_memory().available
+        free_bytes = available_bytes()
     pages = int(free_bytes * engine.memory_fraction) // layout.page_bytes
     if pages < MIN_PAGES:
         raise StartupError(
