@@ -100,7 +100,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
 
     pages = standard_pages(metrics, None, readiness, refresh=refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
-        process = _Process(name, node, readiness, http.address, inspector)
+        process = _Process(name, node, readiness, http.address, inspector, may_hold=config.router.hold_s > 0)
         with lag:
             async with asyncio.TaskGroup() as group:
                 welcome = group.create_task(process.welcome(), name="welcome")
@@ -118,13 +118,21 @@ class _Process:
     """What this process says about itself: phases to its supervisor, conditions to /readyz."""
 
     def __init__(
-        self, name: str, node: RouterNode, readiness: Readiness, metrics_address: str, inspector: Inspector
+        self,
+        name: str,
+        node: RouterNode,
+        readiness: Readiness,
+        metrics_address: str,
+        inspector: Inspector,
+        *,
+        may_hold: bool,
     ) -> None:
         self._name = name
         self._node = node
         self._readiness = readiness
         self._metrics_address = metrics_address
         self._inspector = inspector
+        self._may_hold = may_hold
         self._address = ""
         self._listens = asyncio.Event()
         self.farewell = Farewell(self._leave).listen()
@@ -136,10 +144,12 @@ class _Process:
         self._listens.set()
 
     async def welcome(self) -> None:
-        """Ready once a request could be served."""
+        """Ready once a request could be served, or, where a fleet may be at none, held until one comes: a router that
+        nobody asks queues nothing, and nothing would bring the first worker."""
         await self._listens.wait()  # bounded: ends with the TaskGroup
         await self._inspector.warm()  # bounded: by its own deadline
-        await self._node.fleet.wait_present()
+        if not self._may_hold:
+            await self._node.fleet.wait_present()
         self._readiness.meet(Condition.WORKERS_SEEN)
         workers = self._node.fleet.view()
         facts = {f"{role}_workers": float(len(workers.eligible(role))) for role in Role}

@@ -239,8 +239,10 @@ class RouterNode:
         farewell.asked.set()
 
     async def _welcome(self, server: RpcServer) -> None:
-        """Health says SERVING once a request could be served; before that, requests wait for a worker."""
-        await self.fleet.wait_present()
+        """Health says SERVING once a request could be served; before that, requests wait for a worker. Where a fleet
+        may be at none it says so at once: requests that are held here are what brings the first worker."""
+        if not self._config.router.hold_s:
+            await self.fleet.wait_present()
         await server.set_serving(True)
 
     async def _listen(self, bind: Bind) -> RpcServer:

@@ -1,0 +1,41 @@
+"""Goal: when a router says that it is ready. Method: its process's words, with a fleet that never comes."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from common.observe.health import Condition, Readiness
+from common.text.grammar.inspector import InlineInspector
+from services.router.app import _Process
+
+
+class NoFleet:
+    """Nobody has ever been here."""
+
+    async def wait_present(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def view(self) -> Any:
+        return SimpleNamespace(eligible=lambda role: ())
+
+
+def process(readiness: Readiness, *, may_hold: bool) -> _Process:
+    node = SimpleNamespace(fleet=NoFleet(), me=SimpleNamespace(epoch=1))
+    return _Process("router-0", cast(Any, node), readiness, "", InlineInspector(), may_hold=may_hold)
+
+
+async def test_a_router_without_workers_is_ready_only_where_it_may_hold_requests() -> None:
+    """A router that is not ready is asked nothing, and then nothing would bring a fleet back from none."""
+    for may_hold in (True, False):
+        readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
+        made = process(readiness, may_hold=may_hold)
+        made.listening("127.0.0.1:1")
+        welcome = asyncio.create_task(made.welcome())
+        if may_hold:
+            await asyncio.wait_for(welcome, 5.0)
+        else:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(welcome, 0.1)
+        assert readiness.is_ready is may_hold
