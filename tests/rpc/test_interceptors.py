@@ -331,6 +331,10 @@ def test_a_reader_that_reads_nothing_does_not_outlive_the_servers_deadline(caplo
     assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
+NOBODY_THERE = "ExecuteBatchError raised in core"
+"""grpc's own line, behind our handler: the caller left in the moment its answer was written."""
+
+
 def test_calls_that_end_at_awkward_moments_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     """Cancels and deadlines at random times, while handlers answer, fail and stream."""
     seed = 11
@@ -365,5 +369,6 @@ def test_calls_that_end_at_awkward_moments_leave_nothing_behind(caplog: pytest.L
 
     with structlog.testing.capture_logs() as lines:
         run(body)
-    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert not [error for error in errors if not error.startswith(NOBODY_THERE)]
     assert all(line["event"] == "rpc_failed" and isinstance(line["exc_info"], KeyError) for line in lines)
