@@ -26,6 +26,7 @@ def older_chart(into: Path) -> Path:
     unversioned(into)
     for file in (into / "templates").glob("*.yaml"):
         text = re.sub(r",? *endPort: \d+", "", file.read_text())
+        text = re.sub(r"(?m)^ *unhealthyPodEvictionPolicy: .*\n", "", text)
         for (version, kind), older in VERSIONS.items():
             text = text.replace(f"apiVersion: {version}\nkind: {kind}", f"apiVersion: {older}\nkind: {kind}")
         file.write_text(text)

@@ -23,7 +23,8 @@ LONG = "import os, sys, json  # a line of a module\n" * 30
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     port = free_port()
-    with up(tmp_path_factory.mktemp("tmp"), "--routers", "2", "--port", str(port)) as running:
+    relayed = ("--set", "router.local_prompt_tokens=64")  # whatever this machine's costs say of long prompts
+    with up(tmp_path_factory.mktemp("tmp"), "--routers", "2", "--port", str(port), *relayed) as running:
         running.wait_line("Ctrl-C")
         yield running
 
