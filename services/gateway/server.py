@@ -1,15 +1,13 @@
-"""The HTTP listener: uvicorn without its own signals, logs and banners."""
+"""The HTTP listener: uvicorn without logs and banners of its own."""
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from common.config.sections.gateway import GatewaySection
-from common.core.errors import StartupError
+from common.observe.asgi import listen, served
 from services.gateway.timed_protocol import timed
 
 MAX_HEAD_BYTES = 16 << 10
@@ -24,7 +22,7 @@ async def http_server(
 
     Raises StartupError when the address cannot be had.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port, backlog=BACKLOG)
     config = uvicorn.Config(
         site,
         http=timed(limits),
@@ -39,32 +37,5 @@ async def http_server(
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         backlog=BACKLOG,
     )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    try:
-        yield f"{host}:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving  # bounded: by the graceful shutdown's own time
-
-
-class _Server(uvicorn.Server):
-    """Signals are the process's business."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)  # whoever is told the address may connect at once
-    except OSError as error:
-        listener.close()
-        raise StartupError(message=f"{host}:{port} cannot be listened on: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener
+    async with served(config, listener, name="http") as address:
+        yield address

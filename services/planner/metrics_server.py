@@ -4,11 +4,9 @@ The API server has authenticated and authorized whoever asks before it calls us;
 client certificate says: of the front proxy's authority, with one of the names that authority may give it.
 """
 
-import asyncio
-import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.core.errors import StartupError
+from common.observe.asgi import listen, served
 from common.observe.logging import get_log
 
 MAX_HEAD_BYTES = 16 << 10
@@ -43,7 +42,7 @@ async def metrics_server(
 ) -> AsyncIterator[str]:
     """Listening inside the block, at the address it gives. Raises StartupError for what will not do."""
     context = _context(cert_file, key_file, front)
-    listener = _listen(host, port)
+    listener = listen(host, port, backlog=MAX_CONNECTIONS)
     config = uvicorn.Config(
         site,
         http=_known(front.names),
@@ -59,13 +58,8 @@ async def metrics_server(
     )
     config.load()
     config.ssl = context
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="metrics api")
-    try:
-        yield f"{host}:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving  # bounded: by the graceful shutdown's own time
+    async with served(config, listener, name="metrics api") as address:
+        yield address
 
 
 def _context(cert_file: str, key_file: str, front: FrontProxy) -> ssl.SSLContext:
@@ -101,25 +95,3 @@ class KnownCaller(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if getattr(self, "transport", None) is not None:
             super().connection_lost(exc)
-
-
-class _Server(uvicorn.Server):
-    """Signals are the process's business."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(MAX_CONNECTIONS)
-    except OSError as error:
-        listener.close()
-        raise StartupError(message=f"{host}:{port} cannot be listened on: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener

@@ -113,7 +113,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "llguidance": ("common/text/grammar/",),
     "safetensors": ("common/model/weights", "models/"),
     "starlette": ("services/gateway/", "services/planner/metrics_api.py", "services/planner/metrics_server.py"),
-    "uvicorn": ("services/gateway/", "services/planner/metrics_server.py"),
+    "uvicorn": ("common/observe/asgi.py", "services/gateway/", "services/planner/metrics_server.py"),
     "h11": ("services/gateway/timed_protocol", "services/gateway/framing.py"),
     "jwt": ("services/gateway/credentials.py",),
     "pydantic": ("services/gateway/schema/",),
