@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from common.directory.guard import Guard
 from common.directory.settings import DirectorySettings
 from common.directory.sighting import Lookout
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, Page, Show, standard_pages
 from common.observe.lag import LoopLag
@@ -62,7 +62,7 @@ async def run_planner(config: Config, name: str) -> None:
     metrics, clock = Metrics(ProcessRole.PLANNER), SystemClock()
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
     readiness = Readiness((Condition.LISTENING, Condition.DECIDED))
-    stop = _stop_on_signals(name, readiness)
+    farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     outlook = Outlook(clock, interval_s=config.planner.interval_s)
     house = _House(config=config, clock=clock, metrics=metrics, outlook=outlook)
     planner = _planner(house)
@@ -89,7 +89,7 @@ async def run_planner(config: Config, name: str) -> None:
             decided.add_done_callback(
                 lambda task: None if task.cancelled() else _welcome(name, address, health.address)
             )
-            await stop.wait()  # bounded: by a signal
+            await farewell.asked.wait()  # bounded: by a signal
             for task in (decided, *servants):
                 task.cancel()
     _LOG.info("planner_stopped", planner=name)
@@ -192,16 +192,6 @@ def _welcome(name: str, address: str, metrics: str) -> None:
     _LOG.info("planner_ready", planner=name, address=address)
 
 
-def _stop_on_signals(name: str, readiness: Readiness) -> asyncio.Event:
-    stop = asyncio.Event()
-
-    def leave() -> None:
-        if not stop.is_set():
-            readiness.drain()
-            announce(Announcement(name=name, phase=Phase.DRAINING, detail="leaving"))
-            stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
-    return stop
+def _say_goodbye(name: str, readiness: Readiness) -> None:
+    readiness.drain()
+    announce(Announcement(name=name, phase=Phase.DRAINING, detail="leaving"))
