@@ -48,18 +48,7 @@ class GlooFactory:
             return _build(bridge, RANKS[side], self._address, timedelta(seconds=timeout_s))
 
         thread = PairThread[Group](f"gloo {side} {pair}", pair, build)
-        thread.start()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(thread.opened)
-        except TimeoutError:
-            # Gloo itself tries five times as long; the thread ends then, and nobody waits for it.
-            thread.stop()
-            message = f"{pair} did not open within {timeout_s} s"
-            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
-        except asyncio.CancelledError:
-            thread.stop()
-            raise
+        await thread.open(timeout_s)  # gloo itself tries five times as long
         return GlooChannel(pair, side, thread)
 
 

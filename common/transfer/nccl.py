@@ -97,17 +97,7 @@ class NcclFactory:
             return self._make(rank, store, loop, timeout_s=timeout_s)
 
         thread = PairThread[Communicator](f"nccl {side} {pair}", pair, build)
-        thread.start()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(thread.opened)
-        except TimeoutError:
-            thread.stop()
-            message = f"{pair} did not open within {timeout_s} s"
-            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
-        except asyncio.CancelledError:
-            thread.stop()
-            raise
+        await thread.open(timeout_s)
         channel = NcclChannel(pair, side, thread, store, self)
         channel.watch()
         return channel

@@ -50,8 +50,20 @@ class PairThread(Generic[Group]):
         # Daemon: a process that is told to exit does not wait for a peer's deadline.
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
-    def start(self) -> None:
+    async def open(self, timeout_s: float) -> None:
+        """Starts it and waits until the group is made. Raises TransferFailed, and then the thread ends by itself: a
+        library may try longer than we wait, and nobody waits for that."""
         self._thread.start()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self.opened)
+        except TimeoutError:
+            self.stop()
+            message = f"{self._pair} did not open within {timeout_s} s"
+            raise TransferFailed(message=message, reason=Reason.TRANSFER_TIMEOUT) from None
+        except asyncio.CancelledError:
+            self.stop()
+            raise
 
     def submit(self, work: Callable[[Group], None], done: "asyncio.Future[None]") -> None:
         """Raises RuntimeError when the thread is over or too many calls wait."""
