@@ -3,7 +3,7 @@
 The table that the last test prints says by what and how: with `-rP`, or `-s`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -56,6 +56,14 @@ BY_NAME: dict[Break, tuple[str, Check]] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    """What killed each, with -s."""
+    yield
+    for mutant, how in KILLED.items():
+        print(f"{mutant:45} {how}")
+
+
 @pytest.mark.parametrize("mutant", BY_STORMS, ids=lambda mutant: mutant.__name__)
 def test_any_storm_finds_it(mutant: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
@@ -73,11 +81,6 @@ def test_its_own_check_finds_it(mutant: Break, monkeypatch: pytest.MonkeyPatch) 
     check()
     mutant(monkeypatch)
     assert _finds(mutant, name, check), f"{mutant.__name__} survived: {name}"
-
-
-def test_the_table_of_mutants() -> None:
-    for mutant, how in KILLED.items():
-        print(f"{mutant:45} {how}")
 
 
 def _finds(mutant: Break, name: str, check: Check) -> bool:
