@@ -51,6 +51,8 @@ class LoadReport:
     step_batch: int = 0
     tokens_per_second: float = 0.0
     """Drawn on decode, read on prefill; over the last seconds."""
+    read_tokens_per_second: float = 0.0
+    """On decode: prompt tokens read beside answers; prefill tells its own in tokens_per_second."""
     steps: int = 0
     cost: CostModel | None = None
     """What this worker's own steps cost; None while it has fitted nothing."""

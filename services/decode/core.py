@@ -63,6 +63,7 @@ class DecodeCore:
         self._clock = clock
         self._tombstones = Tombstones()
         self._rate = Rate()
+        self._reading = Rate()
 
     # Commands
 
@@ -191,7 +192,9 @@ class DecodeCore:
         kept = self._desk.take_kept()
         for reservation in kept:
             self._runner.adopt(reservation)
+        read = self.counters.local_prompt_tokens
         stepped = self._runner.step()
+        self._reading.add(self.counters.local_prompt_tokens - read, now)
         if stepped:
             self._rate.add(len(self._runner.last_step.drawn), now)
         return landed or bool(kept) or stepped
@@ -213,6 +216,7 @@ class DecodeCore:
             step_seconds=runner.last_step.seconds,
             step_batch=len(runner.last_step.extended),
             tokens_per_second=self._rate.per_second(self._clock.monotonic()),
+            read_tokens_per_second=self._reading.per_second(self._clock.monotonic()),
             steps=runner.steps,
             max_sequences=self._max_sequences,
             context_tokens=runner.context_tokens,

@@ -49,7 +49,7 @@ class MachineTally:
     prompt_tokens: int = 0
     uncached_tokens: int = 0
     read_tokens: int = 0
-    """Of these, what steps have computed so far; on prefill machines."""
+    """Of these, what steps have computed so far."""
     requests: int = 0
     steps: int = 0
     decoded_tokens: int = 0

@@ -213,6 +213,7 @@ class SteppedWriter:
             self._gaps.add(now - before, num_steady)
         for context, num_tokens in extended:
             context.num_pending -= num_tokens
+            self.tally.read_tokens += 0 if context.num_preemptions else num_tokens
             context.note_pending()
             context.name_full(self.pages, self._page_size)
             self._note_extended(context, now)

@@ -34,6 +34,7 @@ def load_to_wire(load: LoadReport) -> worker_pb2.LoadReport:
         step_seconds=load.step_seconds,
         step_batch=load.step_batch,
         tokens_per_second=load.tokens_per_second,
+        read_tokens_per_second=load.read_tokens_per_second,
         steps=load.steps,
         cost=None if load.cost is None else cost_to_wire(load.cost),
         max_sequences=load.max_sequences,
@@ -46,7 +47,7 @@ def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
     """Raises InvalidRequest: a report whose pages do not sum, or whose rates are no numbers, is not believed."""
     parts = message.free_pages + message.promised_pages + message.referenced_pages + message.cached_pages
     require(parts == message.total_pages, "load.total_pages", f"states sum to {parts}, not to {message.total_pages}")
-    for name in ("step_seconds", "tokens_per_second", "drain_left_s"):
+    for name in ("step_seconds", "tokens_per_second", "read_tokens_per_second", "drain_left_s"):
         require(0 <= getattr(message, name) < math.inf, f"load.{name}", "must be finite and not negative")
     return LoadReport(
         pages=PageCounts(
@@ -63,6 +64,7 @@ def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
         step_seconds=message.step_seconds,
         step_batch=message.step_batch,
         tokens_per_second=message.tokens_per_second,
+        read_tokens_per_second=message.read_tokens_per_second,
         steps=message.steps,
         cost=cost_from_wire(message.cost) if message.HasField("cost") else None,
         max_sequences=message.max_sequences,

@@ -580,6 +580,7 @@ class LoadReport(_message.Message):
     MAX_SEQUENCES_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     DRAIN_LEFT_S_FIELD_NUMBER: _builtins.int
+    READ_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     waiting_requests: _builtins.int
     running_sequences: _builtins.int
     waiting_tokens: _builtins.int
@@ -600,6 +601,8 @@ class LoadReport(_message.Message):
     """Context of the running sequences, which a decode step reads."""
     drain_left_s: _builtins.float
     """Present while the worker drains: seconds until it cuts what is left."""
+    read_tokens_per_second: _builtins.float
+    """Decode: prompt tokens read beside answers, per second; prefill tells its own in tokens_per_second."""
     @_builtins.property
     def cost(self) -> Global___CostModel:
         """Absent: this worker has fitted none."""
@@ -624,10 +627,11 @@ class LoadReport(_message.Message):
         max_sequences: _builtins.int = ...,
         context_tokens: _builtins.int = ...,
         drain_left_s: _builtins.float | None = ...,
+        read_tokens_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cost", b"cost", "drain_left_s", b"drain_left_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "drain_left_s", b"drain_left_s", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "drain_left_s", b"drain_left_s", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "read_tokens_per_second", b"read_tokens_per_second", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__drain_left_s: _TypeAlias = _typing.Literal["drain_left_s"]  # noqa: Y015
     _WhichOneofArgType__drain_left_s: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s"]  # noqa: Y015
