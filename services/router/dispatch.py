@@ -14,12 +14,12 @@ from common.observe.tracing.tracer import Tracer
 from common.text.choice import ChoiceText
 from services.router.admission.admission import Admission
 from services.router.journey import Journey, JourneySettings
-from services.router.leg import Track
 from services.router.record import RecentRecords, Record
 from services.router.replay import Replay
 from services.router.request import Request
 from services.router.story import story_of
 from services.router.stream import RequestStream
+from services.router.track import Track
 
 RETRY_S = 1.0
 """Chosen: another router serves at once; this one's successor after about as long."""

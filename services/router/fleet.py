@@ -7,22 +7,23 @@ The directory says whom to call; the stream says who lives. With Redis away, a w
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from common.core.clock import Clock
 from common.core.errors import BatonError
 from common.core.events import EventMessage
-from common.core.ids import PrefixHash, WorkerId, WorkerRef
+from common.core.ids import WorkerRef
 from common.core.queue import Cause
 from common.core.request import Priority
-from common.core.worker import Member, Role
+from common.core.worker import Role
 from common.engine.plan import reserve_of
 from common.observe.logging import get_log
 from common.rpc.errors import REPLACED_FACT
+from services.router.attendance import Attendance
 from services.router.cancellations import Cancellations
 from services.router.inbox import Draining, Switchboard
+from services.router.mirror import Mirror
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
 from services.router.workers import Workers
@@ -43,38 +44,6 @@ EVENTS_OF_TURN = 256
 """Chosen: a few milliseconds of the event loop. A step's tokens are fewer; a backlog is worked off in several turns."""
 
 _LOG = get_log("router")
-
-
-class Mirror(Protocol):
-    """The directory's replica in this process."""
-
-    @property
-    def is_stale(self) -> bool:
-        """Redis was not heard from lately: members and hits are the last known ones."""
-        ...
-
-    def members(self) -> Sequence[Member]: ...
-
-    @property
-    def version(self) -> int:
-        """Grows with every change."""
-        ...
-
-    def held_runs(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
-        """Leading pages of the chain that each worker holds."""
-        ...
-
-    def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:
-        """A prompt with these pages was just sent there."""
-        ...
-
-    def owned_pages(self, worker: WorkerId) -> int:
-        """Pages that the replica knows of one worker."""
-        ...
-
-    async def wait_change(self, seen: int, deadline: float) -> bool:
-        """Until `version` differs from `seen`; False when the deadline (monotonic) passed first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +74,7 @@ class Fleet:
         self._clock = clock
         self._settings = settings
         self._standings: dict[WorkerRef, Standing] = {}
-        self._absent_since: float | None = clock.monotonic()
-        self._is_present = asyncio.Event()
+        self._attendance = Attendance(clock)
         self._is_superseded = asyncio.Event()
         self.changed = asyncio.Event()
         """Set whenever a placement may have become possible. Cleared by the dispatcher, which waits for it."""
@@ -156,11 +124,11 @@ class Fleet:
 
     def absent_s(self) -> float:
         """For how long no decode worker has been usable."""
-        return 0.0 if self._absent_since is None else self._clock.monotonic() - self._absent_since
+        return self._attendance.absent_s
 
     async def wait_present(self) -> None:
         """Until a decode worker is usable."""
-        await self._is_present.wait()  # bounded: the caller's task ends with the app
+        await self._attendance.wait_present()
 
     async def wait_superseded(self) -> None:
         """Until a worker says that another incarnation subscribed under this router's name."""
@@ -313,10 +281,5 @@ class Fleet:
         self._switchboard.lose(standing.worker, reason)
 
     def _count_absence(self) -> None:
-        is_present = any(item.role is Role.DECODE and item.is_eligible for item in self._standings.values())
-        if is_present:
-            self._absent_since = None
-            self._is_present.set()
-        elif self._absent_since is None:
-            self._absent_since = self._clock.monotonic()
-            self._is_present.clear()
+        standings = self._standings.values()
+        self._attendance.note(is_present=any(item.role is Role.DECODE and item.is_eligible for item in standings))

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from common.core.ids import PrefixHash, TokenId, WorkerId
 from common.kv.hashing import prefix_hashes
-from services.router.fleet import Fleet, Mirror
+from services.router.fleet import Fleet
+from services.router.mirror import Mirror
 
 MAX_REMEMBERED_PAGES = 65_536
 """Chosen: a million tokens of prompts that wait or are being placed, in at most 6 MB."""

@@ -12,8 +12,8 @@ from services.router.setback import Setback, blamed
 from services.router.workers import Cancel
 
 if TYPE_CHECKING:
-    from services.router.leg import Track
     from services.router.standing import Assignment
+    from services.router.track import Track
 
 
 class Holdings:

@@ -34,13 +34,13 @@ from common.observe.lifetime import Station
 from services.router.admission.admission import Admission
 from services.router.admission.ticket import Ticket
 from services.router.classify import Facts, classify
-from services.router.leg import Track
 from services.router.record import Record
 from services.router.relay import Relay, first_of
 from services.router.request import Request
 from services.router.request_class import Reading, RequestClass, Size, Targets, request_class, targets_of
 from services.router.setback import LegBroken, Setback
 from services.router.stream import RequestStream
+from services.router.track import Track
 from services.router.trouble import Trouble
 
 

@@ -44,13 +44,13 @@ from services.router.inbox import Switchboard
 from services.router.intake import Intake
 from services.router.journey import JourneySettings
 from services.router.language import Language
-from services.router.leg import Track
 from services.router.operators import Operators, cluster_service
 from services.router.policy.configured import policy_settings, short_prompt_tokens
 from services.router.queues import Queues
 from services.router.record import RecentRecords
 from services.router.request_class import targets_of
 from services.router.resumption import Resumption
+from services.router.track import Track
 from services.router.validate import ModelFacts
 from services.router.workers import Workers
 

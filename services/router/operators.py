@@ -16,8 +16,9 @@ from common.rpc.server import Service
 from protos.baton.v1 import cluster_pb2, cluster_pb2_grpc
 from services.router.admission.admission import Admission
 from services.router.dispatch import Dispatcher
-from services.router.fleet import Fleet, Mirror
+from services.router.fleet import Fleet
 from services.router.frontend_messages import stations_to_wire, usage_to_wire
+from services.router.mirror import Mirror
 from services.router.policy import POLICY_VERSION
 from services.router.record import Placed, RecentRecords, Record
 

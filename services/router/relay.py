@@ -14,10 +14,11 @@ from common.core.errors import BatonError
 from common.core.request import Choice, Work
 from services.router.admission.admission import Place
 from services.router.baton import Baton, LegHandedOver
-from services.router.leg import Leg, Track
+from services.router.leg import Leg
 from services.router.record import Record
 from services.router.setback import LegBroken, Setback
 from services.router.stream import RequestStream
+from services.router.track import Track
 from services.router.trouble import Trouble
 from services.router.way_out import let_go_of
 

@@ -15,8 +15,8 @@ from services.router.stream import RequestStream
 from services.router.workers import Cancel
 
 if TYPE_CHECKING:
-    from services.router.leg import Track
     from services.router.standing import Assignment
+    from services.router.track import Track
 
 
 class WayOut:

@@ -23,10 +23,10 @@ from services.router.fleet import Fleet, FleetSettings
 from services.router.hints import PrefixHints
 from services.router.inbox import Switchboard
 from services.router.journey import Journey, JourneySettings
-from services.router.leg import Track
 from services.router.policy import PolicySettings
 from services.router.record import RecentRecords
 from services.router.request import Request
+from services.router.track import Track
 from services.router.workers import Workers
 from tests.router.build import ROUTER, spelled_text
 from tests.router.cast import Stage, true_token

@@ -1,0 +1,156 @@
+"""Where a leg's work lies: the workers that were asked for it, the promise between them, and the next one to ask.
+
+start -> reserve on D -> prefill on P           P refused, died, or its pages did not come:
+  | '--> start local on D                           renew the promise, another P
+  '----> carry on: reserve on D, which fetches  nobody left: LegBroken
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from common.core.errors import BatonError
+from common.core.ids import WorkerRef
+from common.core.request import Work
+from services.router.admission.admission import Place
+from services.router.baton import Baton
+from services.router.classify import Facts, classify
+from services.router.holdings import Holdings
+from services.router.policy import Route
+from services.router.record import Record
+from services.router.setback import LegBroken, Setback, no_room, pages_gone
+from services.router.track import Track
+from services.router.trouble import Trouble
+
+if TYPE_CHECKING:
+    from services.router.workers import Promise
+
+
+class Placement:
+    """Owner: a leg. `work` carries the attempt that counts now."""
+
+    def __init__(
+        self, *, work: Work, track: Track, place: Place, holdings: Holdings, record: Record, trouble: Trouble
+    ) -> None:
+        self.work = work
+        self.decode: WorkerRef | None = None
+        self.prefill: WorkerRef | None = None
+        self.promise: Promise | None = None
+        self._first_attempt = work.attempt
+        self._track = track
+        self._place = place
+        self._holdings = holdings
+        self._record = record
+        self._trouble = trouble
+
+    def is_ours(self, worker: WorkerRef, attempt: int) -> bool:
+        """Decode keeps one promise through all attempts of a leg; a prefill worker that was replaced is a zombie."""
+        if worker == self.decode:
+            return self._first_attempt <= attempt <= self.work.attempt
+        return worker == self.prefill and attempt == self.work.attempt
+
+    async def start(self) -> None:
+        """On the route that costs least. Raises LegBroken, or the BatonError that ends the request."""
+        facts = self.facts()
+        decision = self._track.chooser.route(self.work, facts)
+        if decision is None:
+            raise no_room(self.work.request)
+        self._record.note_decision(self.work.attempt, decision)
+        ends = {decision.route.decode.worker, decision.route.reader.worker}
+        self._track.hints.note_routed(self.work.context, self.work.cache_scope, *sorted(ends))
+        await self._start_on(decision.route, facts)
+
+    async def _start_on(self, route: Route, facts: Facts) -> None:
+        decode = self.decode = route.decode
+        uncached = 0 if route.prefill else facts.uncached_tokens(decode.worker)
+        self._count_on(decode, tokens=uncached, pages=facts.num_pages)
+        self._place.note_assigned()
+        with self._holdings.blaming(decode):
+            if route.prefill is None:
+                await self._track.workers.start_local(decode, self.work)
+                return
+            self.promise = await self._track.workers.reserve(decode, self.work)
+        await self.hand_to(route.prefill, facts)
+
+    async def carry_on(self, baton: Baton) -> None:
+        """On the worker that has room for it, or on another one; the pages are kept meanwhile.
+
+        Raises LegBroken where nobody has room or the pages cannot be had: they can be computed again, and nobody is to
+        blame.
+        """
+        decode: WorkerRef | None = baton.destination
+        facts = self.facts()
+        while decode is not None:
+            self.decode = decode
+            self._count_on(decode, tokens=0, pages=facts.num_pages)
+            try:
+                with self._holdings.blaming(decode):
+                    self.promise = await self._track.workers.reserve(decode, self.work, baton.ticket)
+                return
+            except LegBroken as broken:
+                if broken.setback is not Setback.REFUSED:
+                    raise pages_gone(broken.cause) from broken
+            except BatonError as error:
+                raise pages_gone(error) from error
+            self._holdings.drop(decode, self.work)
+            facts = replace(facts, avoid=facts.avoid | {decode})
+            decode = self._track.chooser.writer(self.work, facts)
+        raise no_room(self.work.request)
+
+    async def hand_to(self, prefill: WorkerRef, facts: Facts) -> None:
+        """Gives the prompt to a prefill worker; to another one while they refuse."""
+        assert self.promise is not None
+        while True:
+            self.prefill = prefill
+            self._count_on(prefill, tokens=facts.uncached_tokens(prefill.worker), pages=0)
+            try:
+                with self._holdings.blaming(prefill):
+                    await self._track.workers.prefill(prefill, self.work, self.promise)
+                return
+            except LegBroken as broken:
+                prefill = await self.renew(broken)
+
+    async def renew(self, broken: LegBroken) -> WorkerRef:
+        """Points the standing promise at the next attempt; answers which prefill worker is to fill it.
+
+        Raises `broken` when no other prefill worker is left, or the request itself seems to be the cause.
+        """
+        assert self.promise is not None
+        if broken.setback is Setback.POISON:
+            raise broken
+        if self.prefill is not None:  # else pages were to be fetched
+            if broken.setback is not Setback.REFUSED:
+                self._trouble.avoid.add(self.prefill)
+            self._holdings.drop(self.prefill, self.work)
+        prefill = self._track.chooser.reader(self.work, self.facts())
+        if prefill is None:
+            raise broken
+        if broken.setback is Setback.FAILED:
+            await self._track.budget.take()
+        self._record.note_setback(broken.cause)
+        self.work = replace(self.work, attempt=self._trouble.next_attempt())
+        with self._holdings.blaming(self.promise.worker):
+            self.promise = await self._track.workers.renew(self.promise, self.work)
+        return prefill
+
+    async def renew_after(self, broken: LegBroken) -> WorkerRef:
+        """After a failed transfer. Where decode cannot be asked either, prefill's failure was the other end's, which
+        the router had not missed yet: who has read the prompt may read it again."""
+        was_avoided = self.prefill in self._trouble.avoid
+        try:
+            return await self.renew(broken)
+        except LegBroken as gone:
+            if gone.worker == self.decode and self.prefill is not None and not was_avoided:
+                self._trouble.avoid.discard(self.prefill)
+            raise
+
+    def facts(self) -> Facts:
+        hits = dict(self._track.hints.hits(self.work.context, self.work.cache_scope))
+        if (warm := self._trouble.read_by) is not None:
+            # It read this very prompt for an attempt that broke later; the directory may not know yet.
+            hits[warm.worker] = max(hits.get(warm.worker, 0), len(self.work.prompt))
+        avoid = frozenset(self._trouble.avoid)
+        return classify(self.work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid)
+
+    def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
+        sequences = len(self.work.choices)
+        self._holdings.count_on(worker, tokens=tokens, pages=pages, sequences=sequences)
