@@ -58,7 +58,7 @@ def test_an_image_runs_as_a_user_that_is_not_root_and_gets_its_signals(target):
 
 
 def test_the_image_of_routers_has_no_torch():
-    assert not any("torch" in line or "kernels" in line for line in lineage("router"))
+    assert not any("torch" in line for line in lineage("router") if not line.startswith("#"))
     assert "COPY --from=packages /venv /venv" in lineage("router")
 
 
