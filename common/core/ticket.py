@@ -15,3 +15,11 @@ class Ticket:
     lease_s: float
     nonce: bytes
     signature: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixTicket:
+    """Cached pages that a prompt begins with, kept by another worker: the prompt waits for them at most so long."""
+
+    ticket: Ticket
+    patience_s: float

@@ -1,10 +1,12 @@
 """Kept pages as the event loop sees them: their tickets, and the page source of the transfer room."""
 
+import asyncio
 from functools import partial
 from typing import Any, Protocol
 
 from common.core.errors import BatonError, Refused
 from common.core.ids import RequestId
+from common.core.request import Work
 from common.core.ticket import Ticket
 from common.engine.loop import Turns
 from common.kv.hashing import context_digest
@@ -13,6 +15,7 @@ from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
 from common.transfer.messages import PageRun
 from common.transfer.scope import outlast
+from common.worker.lending import name_of
 from common.worker.retention import PagesDropped, PagesKept
 
 
@@ -28,10 +31,18 @@ class KeepingCore(Protocol):
         ...
 
 
+class LendingCore(KeepingCore, Protocol):
+    """A core that also keeps what its cache holds."""
+
+    def keep_prefix(self, work: Work) -> PagesKept | None:
+        """See lending.py."""
+        ...
+
+
 class KeptPages:
     """Writer: the event loop. A PageSource: everything kept has one ticket, whose lease ends its keeping."""
 
-    def __init__(self, endpoint: KvEndpoint, *, core: KeepingCore, turns: Turns[Any], lease_s: float) -> None:
+    def __init__(self, endpoint: KvEndpoint, *, core: LendingCore, turns: Turns[Any], lease_s: float) -> None:
         self._endpoint = endpoint
         self._core = core
         self._turns = turns
@@ -40,12 +51,23 @@ class KeptPages:
         self._lent: set[RequestId] = set()
         endpoint.keep(self)
 
-    def ticket(self, event: PagesKept) -> Ticket:
-        """The core keeps them: the right to fetch them. Raises what speaks against one; then they are let go."""
+    async def lend(self, work: Work, lease_s: float) -> Ticket | None:
+        """For whatever the cache holds of the work's context; None where that is nothing. Raises as `keep_prefix`."""
+        try:
+            kept = await self._turns.call(lambda: self._core.keep_prefix(work))
+        except asyncio.CancelledError:  # whoever asked is gone, and the core keeps them nevertheless
+            self._turns.post(partial(self._core.release_kept, name_of(work), work.attempt))
+            raise
+        return None if kept is None else self.ticket(kept, lease_s=lease_s)
+
+    def ticket(self, event: PagesKept, *, lease_s: float | None = None) -> Ticket:
+        """The core keeps them: the right to fetch them, for no longer than usual. Raises what speaks against one; then
+        they are let go."""
+        lease_s = self._lease_s if lease_s is None else min(lease_s, self._lease_s)
         try:
             if event.name in self._lent:
                 raise Refused(message=f"pages of an older attempt of {event.name} are on their way still")
-            ticket = self._endpoint.mint_ticket(event.name, num_pages=event.finale.total_pages, lease_s=self._lease_s)
+            ticket = self._endpoint.mint_ticket(event.name, num_pages=event.finale.total_pages, lease_s=lease_s)
         except BatonError:
             self._turns.post(partial(self._core.release_kept, event.name, event.work.attempt))
             raise

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 from common.core.clock import Clock
 from common.core.errors import Reason
 from common.core.ids import RequestId, RouterRef
+from common.core.request import Work
+from common.core.ticket import Ticket
 from common.kv.scheme import scheme_fingerprint
 from common.rpc.convert.events import message_to_wire
 from common.rpc.convert.fields import ROLES, require
-from common.rpc.convert.kv import layout_to_wire
-from common.rpc.convert.work import router_from_wire
+from common.rpc.convert.kv import layout_to_wire, ticket_to_wire
+from common.rpc.convert.work import router_from_wire, work_from_wire
 from common.rpc.convert.worker import load_to_wire, worker_to_wire
 from common.rpc.server import Service
 from common.worker.presence import Presence
@@ -55,6 +57,10 @@ class WorkerCore(Protocol):
         """Returns at once. Unknown requests are ignored, and remembered: the placement may arrive after its cancel."""
         ...
 
+    async def keep_prefix(self, work: Work, lease_s: float) -> Ticket | None:
+        """Keeps what the cache holds of the work's context; None where that is nothing. Raises Refused."""
+        ...
+
     async def counters(self) -> Mapping[str, float]:
         """Page accounting and counters by name, as of one moment between two steps."""
         ...
@@ -90,6 +96,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         require(len(request.items) <= MAX_CANCEL_ITEMS, "items", too_many)
         self._core.cancel(router_from_wire(request.router), tuple(map(_cancel_item, request.items)))
         return worker_pb2.CancelWorkResponse()
+
+    async def KeepPrefix(
+        self, request: worker_pb2.KeepPrefixRequest, context: "Context"
+    ) -> worker_pb2.KeepPrefixResponse:
+        work = work_from_wire(request.work, now=self._clock.monotonic())
+        ticket = await self._core.keep_prefix(work, request.lease_ms / 1000)
+        return worker_pb2.KeepPrefixResponse(ticket=None if ticket is None else ticket_to_wire(ticket))
 
     async def GetStatus(self, request: worker_pb2.GetStatusRequest, context: "Context") -> worker_pb2.GetStatusResponse:
         presence = self._presence

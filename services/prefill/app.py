@@ -12,6 +12,7 @@ from common.kv.staging import StagingPool
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import RoleSide, WorkerNode
+from common.worker.prefix_desk import PrefixDesk
 from common.worker.retention import Retention, RetentionLimits
 from services.prefill.core import PrefillCore
 from services.prefill.gatherer import Gatherer
@@ -57,6 +58,9 @@ def compose(
         retention=Retention(
             cache=engine.cache, storage=engine.storage, limits=kept or all_pages, tell=teller.say, counters=counters
         ),
+        prefixes=PrefixDesk(
+            cache=engine.cache, storage=engine.storage, tell=teller.say, counters=counters, clock=clock
+        ),
         limits=limits,
         max_waiting=max_waiting,
         teller=teller,
@@ -72,6 +76,7 @@ def make_side(
     side = PrefillRole(
         node=node,
         core=cast(PrefillCore, core),
+        layout=engine.layout,
         rules=engine.rules,
         outcome_s=2 * config.transfer.deadline_s,
         lease_s=config.transfer.ticket_s,

@@ -24,6 +24,8 @@ from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
 from common.transfer.messages import Finale, FirstToken, PageRun
+from common.worker.lending import keep_prefix
+from common.worker.prefix_desk import PrefixDesk, PrefixPromise
 from common.worker.retention import PagesKept, Retention
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent
@@ -42,6 +44,7 @@ class PrefillCore:
         layout: PageLayout,
         gatherer: Gatherer,
         retention: Retention,
+        prefixes: PrefixDesk,
         limits: PrefillLimits,
         max_waiting: int,
         teller: Teller[Exporting],
@@ -53,6 +56,7 @@ class PrefillCore:
         self._layout = layout
         self._gatherer = gatherer
         self._retention = retention
+        self.prefixes = prefixes
         self._limits = limits
         self._max_waiting = max_waiting
         self._clock = clock
@@ -105,6 +109,17 @@ class PrefillCore:
         coming_pages = sum(self._layout.pages_for(len(each.context)) for each in coming)
         self._retention.check_room(pages, coming_requests=len(coming), coming_pages=coming_pages)
 
+    def fetch_prefix(self, work: Work, num_pages: int) -> PrefixPromise | None:
+        """Room for cached pages that the queued prompt waits for from now on. None: it is read as it is."""
+        prompt = self._prompts.get(SequenceId(work.request, work.choices[0].index))
+        if prompt is None or prompt.has_begun or prompt.work.attempt != work.attempt:
+            return None
+        return self.prefixes.promise(work, num_pages)
+
+    def keep_prefix(self, work: Work) -> PagesKept | None:
+        """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
+        return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
+
     def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
         """Copy kept pages out. Raises Fenced when they are gone."""
         self._retention.gather(name, attempt, run, view)
@@ -140,6 +155,7 @@ class PrefillCore:
             if is_meant(prompt.work):
                 self.counters.aborted += 1
                 self._drop(prompt, why)
+        self.prefixes.give_up(is_meant)
         self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
 
     # One turn
@@ -147,6 +163,7 @@ class PrefillCore:
     def advance(self) -> bool:
         self._expire(self._clock.monotonic())
         gathered = self._gather_ready()
+        gathered |= self.prefixes.advance()
         stepped = self._step()
         return self._gather_ready() or gathered or stepped
 
@@ -206,7 +223,11 @@ class PrefillCore:
         return bool(outcome.extended or outcome.failed)
 
     def _admit(self) -> None:
-        waiting = tuple(self._batch.view(prompt.sequence) for prompt in self._prompts.values() if not prompt.has_begun)
+        waiting = tuple(
+            self._batch.view(prompt.sequence)
+            for prompt in self._prompts.values()
+            if not (prompt.has_begun or self.prefixes.awaits(prompt.work.request))
+        )
         active = sum(prompt.has_begun for prompt in self._prompts.values())
         admitted = plan_admission(
             waiting, num_active=active, available_pages=self._cache.available() - self._owed(), limits=self._limits

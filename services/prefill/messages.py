@@ -6,6 +6,7 @@ from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import Staging
 from common.transfer.messages import Finale, PageRun
+from common.worker.prefix_desk import PrefixClosed, PrefixRun
 from common.worker.retention import PagesDropped, PagesKept
 
 
@@ -41,5 +42,5 @@ class ExportDropped:
     reason: str
 
 
-Exporting = RunReady | ExportDropped | PagesKept | PagesDropped
+Exporting = RunReady | ExportDropped | PagesKept | PagesDropped | PrefixRun | PrefixClosed
 PrefillEvent = Outgoing | Stepped | Owned | Exporting

@@ -27,6 +27,11 @@ class PrefillCounters:
     kept: int = 0
     """Prompts whose pages were kept for a fetch."""
     refused_keeps: int = 0
+    fetched_pages: int = 0
+    """Cached pages that came from other workers."""
+    fetches_whole: int = 0
+    fetches_part: int = 0
+    fetches_void: int = 0
     cut: int = 0
     """Prompts and kept pages that were left when a drain's time was over."""
 

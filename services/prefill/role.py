@@ -12,9 +12,12 @@ from common.core.ids import RequestId, RouterRef
 from common.core.request import Work
 from common.core.ticket import Ticket
 from common.core.worker import Role
+from common.kv.layout import PageLayout
 from common.rpc.server import Service
 from common.worker.kept import KeptPages
 from common.worker.node import WorkerNode
+from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_fetches import PrefixFetches
 from common.worker.retention import PagesDropped, PagesKept
 from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
@@ -33,6 +36,7 @@ class PrefillRole:
         *,
         node: WorkerNode[PrefillEvent],
         core: PrefillCore,
+        layout: PageLayout,
         rules: Rules,
         outcome_s: float,
         lease_s: float,
@@ -41,7 +45,10 @@ class PrefillRole:
         self._node = node
         self._core = core
         self._rules = rules
-        self._servicer = PrefillServicer(presence=node.presence, core=core, turns=node.turns, rules=rules, clock=clock)
+        self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=layout)
+        self._servicer = PrefillServicer(
+            presence=node.presence, core=core, turns=node.turns, fetches=self._fetches, rules=rules, clock=clock
+        )
         self._shipping = Shipping(
             node.endpoint,
             tell=node.tell,
@@ -66,6 +73,8 @@ class PrefillRole:
                 self._issue(event)
             case PagesDropped():
                 self._kept.dropped(event)
+            case PrefixRun() | PrefixClosed():
+                self._fetches.take(event)
             case _:
                 assert_never(event)
 
@@ -97,6 +106,9 @@ class PrefillRole:
         assert ticket is None, f"{work.request} has its pages already"
         rule = await self._rules.prepare(work)
         await self._node.turns.call(lambda: self._core.submit(work, None, rule))
+
+    async def keep_prefix(self, work: Work, lease_s: float) -> Ticket | None:
+        return await self._kept.lend(work, lease_s)
 
     async def counters(self) -> Mapping[str, float]:
         return self._node.counters()

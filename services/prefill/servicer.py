@@ -5,9 +5,15 @@ from typing import TYPE_CHECKING, Any
 from common.core.clock import Clock
 from common.core.errors import FieldViolation, InvalidRequest
 from common.core.ids import ReservationId
+from common.core.request import Work
+from common.core.ticket import PrefixTicket
 from common.engine.loop import Turns
+from common.engine.rule import TokenRule
+from common.rpc.convert.kv import prefix_from_wire
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_from_wire
+from common.worker.prefix_desk import PrefixPromise
+from common.worker.prefix_fetches import PrefixFetches
 from common.worker.presence import Presence
 from common.worker.rules import Rules
 from protos.baton.v1 import prefill_pb2, prefill_pb2_grpc
@@ -24,11 +30,19 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
     """Thin: every decision is the core's. Errors are BatonErrors, translated at the boundary."""
 
     def __init__(
-        self, *, presence: Presence, core: PrefillCore, turns: Turns[PrefillEvent], rules: Rules, clock: Clock
+        self,
+        *,
+        presence: Presence,
+        core: PrefillCore,
+        turns: Turns[PrefillEvent],
+        fetches: PrefixFetches,
+        rules: Rules,
+        clock: Clock,
     ) -> None:
         self._presence = presence
         self._core = core
         self._turns = turns
+        self._fetches = fetches
         self._rules = rules
         self._clock = clock
 
@@ -37,8 +51,25 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         work = work_from_wire(request.work, now=self._clock.monotonic())
         destination = _destination(request)
         rule = await self._rules.prepare(work)
-        ahead = await self._turns.call(lambda: self._core.submit(work, destination, rule))
+        if not request.HasField("prefix"):
+            ahead = await self._turns.call(lambda: self._core.submit(work, destination, rule))
+        else:
+            ahead = await self._submit_and_fetch(work, destination, rule, prefix_from_wire(request.prefix))
         return prefill_pb2.PrefillResponse(queue_position=ahead)
+
+    async def _submit_and_fetch(
+        self, work: Work, destination: Destination | None, rule: TokenRule | None, prefix: PrefixTicket
+    ) -> int:
+        """In one turn, so that it does not begin without its pages."""
+
+        def submit() -> tuple[int, PrefixPromise | None]:
+            ahead = self._core.submit(work, destination, rule)
+            return ahead, self._core.fetch_prefix(work, prefix.ticket.num_pages)
+
+        ahead, promise = await self._turns.call(submit)
+        if promise is not None:
+            await self._fetches.begin(work, promise, prefix)
+        return ahead
 
 
 def _destination(request: prefill_pb2.PrefillRequest) -> Destination | None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from common.core.ids import Epoch, RouterRef, WorkerId, WorkerRef
+from common.core.request import Work
+from common.core.ticket import Ticket
 from common.core.worker import LoadReport, PageCounts, Role
 from common.kv.layout import PageLayout
 from common.worker.presence import Presence
@@ -29,6 +31,9 @@ class RecordingCore:
 
     def cancel(self, router: RouterRef, items: tuple[CancelItem, ...]) -> None:
         self.cancelled.extend((router, item) for item in items)
+
+    async def keep_prefix(self, work: Work, lease_s: float) -> Ticket | None:
+        return None
 
     async def counters(self) -> Mapping[str, float]:
         return {"pages_free": 5.0}

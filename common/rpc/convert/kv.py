@@ -2,7 +2,7 @@
 
 from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId
-from common.core.ticket import Ticket
+from common.core.ticket import PrefixTicket, Ticket
 from common.kv.layout import PageLayout
 from common.rpc.convert.fields import require
 from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
@@ -244,6 +244,16 @@ def ticket_from_wire(message: kv_pb2.Ticket) -> Ticket:
         nonce=message.nonce,
         signature=message.signature,
     )
+
+
+def prefix_to_wire(prefix: PrefixTicket | None) -> kv_pb2.PrefixTicket | None:
+    if prefix is None:
+        return None
+    return kv_pb2.PrefixTicket(ticket=ticket_to_wire(prefix.ticket), patience_ms=round(prefix.patience_s * 1000))
+
+
+def prefix_from_wire(message: kv_pb2.PrefixTicket) -> PrefixTicket:
+    return PrefixTicket(ticket=ticket_from_wire(message.ticket), patience_s=message.patience_ms / 1000)
 
 
 def fetch_to_wire(fetch: Fetch) -> kv_pb2.FetchRequest:

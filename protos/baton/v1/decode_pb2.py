@@ -26,7 +26,7 @@ from protos.baton.v1 import kv_pb2 as baton_dot_v1_dot_kv__pb2
 from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/decode.proto\x12\x08\x62\x61ton.v1\x1a\x11\x62\x61ton/v1/kv.proto\x1a\x14\x62\x61ton/v1/types.proto\"P\n\x0eReserveRequest\x12\x1c\n\x04work\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Work\x12 \n\x06ticket\x18\x02 \x01(\x0b\x32\x10.baton.v1.Ticket\"\x8f\x01\n\x0fReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12#\n\x06worker\x18\x02 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x13\n\x0btotal_pages\x18\x03 \x01(\r\x12\x12\n\nheld_pages\x18\x04 \x01(\r\x12\x16\n\x0epromised_pages\x18\x05 \x01(\r\"K\n\x0cRenewRequest\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"#\n\rRenewResponse\x12\x12\n\nheld_pages\x18\x01 \x01(\r\"1\n\x11StartLocalRequest\x12\x1c\n\x04work\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Work\"(\n\x12StartLocalResponse\x12\x12\n\nheld_pages\x18\x01 \x01(\r\"6\n\x0fHandOverRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\")\n\x10HandOverResponse\x12\x15\n\rnum_sequences\x18\x01 \x01(\r2\x95\x02\n\rDecodeService\x12>\n\x07Reserve\x12\x18.baton.v1.ReserveRequest\x1a\x19.baton.v1.ReserveResponse\x12\x38\n\x05Renew\x12\x16.baton.v1.RenewRequest\x1a\x17.baton.v1.RenewResponse\x12G\n\nStartLocal\x12\x1b.baton.v1.StartLocalRequest\x1a\x1c.baton.v1.StartLocalResponse\x12\x41\n\x08HandOver\x12\x19.baton.v1.HandOverRequest\x1a\x1a.baton.v1.HandOverResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/decode.proto\x12\x08\x62\x61ton.v1\x1a\x11\x62\x61ton/v1/kv.proto\x1a\x14\x62\x61ton/v1/types.proto\"P\n\x0eReserveRequest\x12\x1c\n\x04work\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Work\x12 \n\x06ticket\x18\x02 \x01(\x0b\x32\x10.baton.v1.Ticket\"\x8f\x01\n\x0fReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12#\n\x06worker\x18\x02 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x13\n\x0btotal_pages\x18\x03 \x01(\r\x12\x12\n\nheld_pages\x18\x04 \x01(\r\x12\x16\n\x0epromised_pages\x18\x05 \x01(\r\"K\n\x0cRenewRequest\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"#\n\rRenewResponse\x12\x12\n\nheld_pages\x18\x01 \x01(\r\"Y\n\x11StartLocalRequest\x12\x1c\n\x04work\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Work\x12&\n\x06prefix\x18\x02 \x01(\x0b\x32\x16.baton.v1.PrefixTicket\"(\n\x12StartLocalResponse\x12\x12\n\nheld_pages\x18\x01 \x01(\r\"6\n\x0fHandOverRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\")\n\x10HandOverResponse\x12\x15\n\rnum_sequences\x18\x01 \x01(\r2\x95\x02\n\rDecodeService\x12>\n\x07Reserve\x12\x18.baton.v1.ReserveRequest\x1a\x19.baton.v1.ReserveResponse\x12\x38\n\x05Renew\x12\x16.baton.v1.RenewRequest\x1a\x17.baton.v1.RenewResponse\x12G\n\nStartLocal\x12\x1b.baton.v1.StartLocalRequest\x1a\x1c.baton.v1.StartLocalResponse\x12\x41\n\x08HandOver\x12\x19.baton.v1.HandOverRequest\x1a\x1a.baton.v1.HandOverResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,13 +42,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWRESPONSE']._serialized_start=381
   _globals['_RENEWRESPONSE']._serialized_end=416
   _globals['_STARTLOCALREQUEST']._serialized_start=418
-  _globals['_STARTLOCALREQUEST']._serialized_end=467
-  _globals['_STARTLOCALRESPONSE']._serialized_start=469
-  _globals['_STARTLOCALRESPONSE']._serialized_end=509
-  _globals['_HANDOVERREQUEST']._serialized_start=511
-  _globals['_HANDOVERREQUEST']._serialized_end=565
-  _globals['_HANDOVERRESPONSE']._serialized_start=567
-  _globals['_HANDOVERRESPONSE']._serialized_end=608
-  _globals['_DECODESERVICE']._serialized_start=611
-  _globals['_DECODESERVICE']._serialized_end=888
+  _globals['_STARTLOCALREQUEST']._serialized_end=507
+  _globals['_STARTLOCALRESPONSE']._serialized_start=509
+  _globals['_STARTLOCALRESPONSE']._serialized_end=549
+  _globals['_HANDOVERREQUEST']._serialized_start=551
+  _globals['_HANDOVERREQUEST']._serialized_end=605
+  _globals['_HANDOVERRESPONSE']._serialized_start=607
+  _globals['_HANDOVERRESPONSE']._serialized_end=648
+  _globals['_DECODESERVICE']._serialized_start=651
+  _globals['_DECODESERVICE']._serialized_end=928
 # @@protoc_insertion_point(module_scope)

@@ -22,22 +22,23 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.baton.v1 import kv_pb2 as baton_dot_v1_dot_kv__pb2
 from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ton/v1/prefill.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"Z\n\x0ePrefillRequest\x12\x1c\n\x04work\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Work\x12*\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x15.baton.v1.Destination\"^\n\x0b\x44\x65stination\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x16\n\x0ereservation_id\x18\x02 \x01(\t\x12\x12\n\nheld_pages\x18\x03 \x01(\r\")\n\x0fPrefillResponse\x12\x16\n\x0equeue_position\x18\x01 \x01(\r2P\n\x0ePrefillService\x12>\n\x07Prefill\x12\x18.baton.v1.PrefillRequest\x1a\x19.baton.v1.PrefillResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ton/v1/prefill.proto\x12\x08\x62\x61ton.v1\x1a\x11\x62\x61ton/v1/kv.proto\x1a\x14\x62\x61ton/v1/types.proto\"\x82\x01\n\x0ePrefillRequest\x12\x1c\n\x04work\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Work\x12*\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x15.baton.v1.Destination\x12&\n\x06prefix\x18\x03 \x01(\x0b\x32\x16.baton.v1.PrefixTicket\"^\n\x0b\x44\x65stination\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x16\n\x0ereservation_id\x18\x02 \x01(\t\x12\x12\n\nheld_pages\x18\x03 \x01(\r\")\n\x0fPrefillResponse\x12\x16\n\x0equeue_position\x18\x01 \x01(\r2P\n\x0ePrefillService\x12>\n\x07Prefill\x12\x18.baton.v1.PrefillRequest\x1a\x19.baton.v1.PrefillResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.v1.prefill_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREFILLREQUEST']._serialized_start=58
-  _globals['_PREFILLREQUEST']._serialized_end=148
-  _globals['_DESTINATION']._serialized_start=150
-  _globals['_DESTINATION']._serialized_end=244
-  _globals['_PREFILLRESPONSE']._serialized_start=246
-  _globals['_PREFILLRESPONSE']._serialized_end=287
-  _globals['_PREFILLSERVICE']._serialized_start=289
-  _globals['_PREFILLSERVICE']._serialized_end=369
+  _globals['_PREFILLREQUEST']._serialized_start=78
+  _globals['_PREFILLREQUEST']._serialized_end=208
+  _globals['_DESTINATION']._serialized_start=210
+  _globals['_DESTINATION']._serialized_end=304
+  _globals['_PREFILLRESPONSE']._serialized_start=306
+  _globals['_PREFILLRESPONSE']._serialized_end=347
+  _globals['_PREFILLSERVICE']._serialized_start=349
+  _globals['_PREFILLSERVICE']._serialized_end=429
 # @@protoc_insertion_point(module_scope)

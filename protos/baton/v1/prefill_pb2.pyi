@@ -3,6 +3,7 @@
 isort:skip_file
 Reading prompts. Served by prefill workers, called by routers."""
 
+from protos.baton.v1 import kv_pb2 as _kv_pb2
 from protos.baton.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -23,21 +24,25 @@ class PrefillRequest(_message.Message):
 
     WORK_FIELD_NUMBER: _builtins.int
     DESTINATION_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def work(self) -> _types_pb2.Work: ...
     @_builtins.property
     def destination(self) -> Global___Destination:
         """Where the pages go. Absent: they are kept under a lease, and WorkEvent.ticket is the right to fetch them."""
 
+    @_builtins.property
+    def prefix(self) -> _kv_pb2.PrefixTicket: ...
     def __init__(
         self,
         *,
         work: _types_pb2.Work | None = ...,
         destination: Global___Destination | None = ...,
+        prefix: _kv_pb2.PrefixTicket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "prefix", b"prefix", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "prefix", b"prefix", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

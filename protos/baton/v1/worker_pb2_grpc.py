@@ -44,6 +44,11 @@ class WorkerServiceStub:
                 request_serializer=baton_dot_v1_dot_worker__pb2.CancelWorkRequest.SerializeToString,
                 response_deserializer=baton_dot_v1_dot_worker__pb2.CancelWorkResponse.FromString,
                 _registered_method=True)
+        self.KeepPrefix = channel.unary_unary(
+                '/baton.v1.WorkerService/KeepPrefix',
+                request_serializer=baton_dot_v1_dot_worker__pb2.KeepPrefixRequest.SerializeToString,
+                response_deserializer=baton_dot_v1_dot_worker__pb2.KeepPrefixResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/baton.v1.WorkerService/GetStatus',
                 request_serializer=baton_dot_v1_dot_worker__pb2.GetStatusRequest.SerializeToString,
@@ -74,6 +79,13 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepPrefix(self, request, context):
+        """Keeps what the prefix cache holds of a context for another worker to fetch, under a lease. Draining workers do, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -98,6 +110,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.CancelWork,
                     request_deserializer=baton_dot_v1_dot_worker__pb2.CancelWorkRequest.FromString,
                     response_serializer=baton_dot_v1_dot_worker__pb2.CancelWorkResponse.SerializeToString,
+            ),
+            'KeepPrefix': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepPrefix,
+                    request_deserializer=baton_dot_v1_dot_worker__pb2.KeepPrefixRequest.FromString,
+                    response_serializer=baton_dot_v1_dot_worker__pb2.KeepPrefixResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -164,6 +181,33 @@ class WorkerService:
             '/baton.v1.WorkerService/CancelWork',
             baton_dot_v1_dot_worker__pb2.CancelWorkRequest.SerializeToString,
             baton_dot_v1_dot_worker__pb2.CancelWorkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepPrefix(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baton.v1.WorkerService/KeepPrefix',
+            baton_dot_v1_dot_worker__pb2.KeepPrefixRequest.SerializeToString,
+            baton_dot_v1_dot_worker__pb2.KeepPrefixResponse.FromString,
             options,
             channel_credentials,
             insecure,

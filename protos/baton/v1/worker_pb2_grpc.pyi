@@ -37,6 +37,8 @@ class WorkerServiceStub:
     """
     CancelWork: _grpc.UnaryUnaryMultiCallable[_worker_pb2.CancelWorkRequest, _worker_pb2.CancelWorkResponse]
     """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent."""
+    KeepPrefix: _grpc.UnaryUnaryMultiCallable[_worker_pb2.KeepPrefixRequest, _worker_pb2.KeepPrefixResponse]
+    """Keeps what the prefix cache holds of a context for another worker to fetch, under a lease. Draining workers do, too."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_worker_pb2.GetStatusRequest, _worker_pb2.GetStatusResponse]
     Drain: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]
 
@@ -49,6 +51,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """
     CancelWork: _aio.UnaryUnaryMultiCallable[_worker_pb2.CancelWorkRequest, _worker_pb2.CancelWorkResponse]  # type: ignore[assignment]
     """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent."""
+    KeepPrefix: _aio.UnaryUnaryMultiCallable[_worker_pb2.KeepPrefixRequest, _worker_pb2.KeepPrefixResponse]  # type: ignore[assignment]
+    """Keeps what the prefix cache holds of a context for another worker to fetch, under a lease. Draining workers do, too."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_worker_pb2.GetStatusRequest, _worker_pb2.GetStatusResponse]  # type: ignore[assignment]
     Drain: _aio.UnaryUnaryMultiCallable[_worker_pb2.DrainRequest, _worker_pb2.DrainResponse]  # type: ignore[assignment]
 
@@ -70,6 +74,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.CancelWorkResponse, _abc.Awaitable[_worker_pb2.CancelWorkResponse]]:
         """Cancels every attempt up to the given one, those that have not arrived yet included. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def KeepPrefix(
+        self,
+        request: _worker_pb2.KeepPrefixRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.KeepPrefixResponse, _abc.Awaitable[_worker_pb2.KeepPrefixResponse]]:
+        """Keeps what the prefix cache holds of a context for another worker to fetch, under a lease. Draining workers do, too."""
 
     @_abc_1.abstractmethod
     def GetStatus(
