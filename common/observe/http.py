@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Self
 
 from common.observe.health import LoopProgress, Readiness
+from common.observe.listener import address_of, listen
 from common.observe.registry import CONTENT_TYPE, Metrics
 
 MAX_HEAD_BYTES = 8192
@@ -34,7 +35,7 @@ class HealthServer:
     """Serves pages by path. An async context manager: listening inside, closed and its connections ended outside.
 
     Of MAX_CONNECTIONS the oldest that has not asked yet gives way to a new one: nobody who only connects keeps a
-    question for our health out.
+    question for our health out. Entering raises StartupError when the address cannot be had.
     """
 
     def __init__(self, pages: Mapping[str, Show], *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -54,11 +55,13 @@ class HealthServer:
 
     @property
     def address(self) -> str:
-        return f"{self._host}:{self.port}"
+        assert self._server is not None, "the listener is not open"
+        return address_of(self._server.sockets[0])
 
     async def __aenter__(self) -> Self:
+        listener = listen(self._host, self._wanted_port, backlog=MAX_CONNECTIONS)
         self._server = await asyncio.start_server(
-            self._accept, self._host, self._wanted_port, limit=MAX_HEAD_BYTES, backlog=MAX_CONNECTIONS
+            self._accept, sock=listener, limit=MAX_HEAD_BYTES, backlog=MAX_CONNECTIONS
         )
         return self
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from common.core.address import EVERYWHERE, join_address
 from common.core.errors import StartupError
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ class Bind:
 
     @property
     def address(self) -> str:
-        return join_address(self.host, self.port)
+        """As grpc takes it: its own wildcard is of both families, or of IPv4 where there is no other."""
+        return self.at(self.port)
+
+    def at(self, port: int) -> str:
+        """The address with the port that was really bound."""
+        return join_address("::" if self.host == EVERYWHERE else self.host, port)
 
 
 def is_loopback(host: str) -> bool:
@@ -62,12 +68,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def join_address(host: str, port: int) -> str:
-    """host:port, with IPv6 hosts in brackets."""
-    bare = host.strip("[]")
-    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
 def server_credentials(tls: Tls) -> grpc.ServerCredentials:

@@ -13,7 +13,7 @@ from common.core.entropy import Entropy, SystemEntropy
 from common.core.errors import StartupError
 from common.observe.logging import Log, get_log
 from common.observe.registry import Metrics
-from common.rpc.bind import Bind, join_address, server_credentials
+from common.rpc.bind import Bind, server_credentials
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.interceptors import Boundary
 from common.rpc.options import Pings, Surface, server_options
@@ -129,7 +129,7 @@ async def serve(
         boundary=boundary,
         health_servicer=health_servicer,
         names=("", *names),
-        address=join_address(bind.host, port),
+        address=bind.at(port),
     )
 
 

@@ -1,7 +1,6 @@
 """From a command line to a serving worker: the same for both roles."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,8 @@ from typing import Generic, TypeVar
 
 from common.config.config import Config
 from common.config.secret import read_secret
+from common.config.sections.cluster import ListenSection
+from common.core.address import is_everywhere, join_address, split_host, with_port
 from common.core.clock import Clock, SystemClock
 from common.core.entropy import Entropy, SystemEntropy, mint_epoch
 from common.core.errors import StartupError
@@ -24,11 +25,12 @@ from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, standard_pages
 from common.observe.lag import LoopLag
+from common.observe.listener import listen
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
-from common.rpc.bind import Bind, join_address
+from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
 from common.rpc.options import Pings, Surface
@@ -82,9 +84,10 @@ async def serve_worker(
     readiness.meet(Condition.MODEL_LOADED)
     readiness.meet(Condition.TOKEN_GENERATED)
     core = assembly.make_core(config, engine, outside.clock, outside.entropy)
+    # The address is part of who we are, so the port must be known before we listen.
     port = config.listen.port or free_port(config.listen.host)
-    address = config.listen.advertise or join_address(config.listen.host, port)
-    me = WorkerRef(WorkerId(name), mint_epoch(outside.entropy), address)
+    bind = Bind(host=config.listen.host, port=port, tls=read_tls(config.cluster))
+    me = WorkerRef(WorkerId(name), mint_epoch(outside.entropy), reachable_address(config.listen, port))
     node: WorkerNode[Event] = WorkerNode(
         me,
         role=assembly.role,
@@ -108,7 +111,10 @@ async def serve_worker(
     progress = LoopProgress(outside.clock, lambda: node.turns.turns)
     pages = standard_pages(metrics, progress, readiness, refresh=refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
-        node.presence.metrics_address = http.address
+        is_everywhere_heard = is_everywhere(config.listen.host)
+        node.presence.metrics_address = (
+            join_address(split_host(me.address), http.port) if is_everywhere_heard else http.address
+        )
         side = assembly.make_side(node, core, config, engine, outside.clock)
 
         def ready() -> None:
@@ -118,7 +124,6 @@ async def serve_worker(
             _LOG.info("worker_ready", worker=name, epoch=me.epoch, address=me.address, **facts)
 
         with lag:
-            bind = Bind(host=config.listen.host, port=port, tls=read_tls(config.cluster))
             await node.serve(side, bind, stop=farewell.asked, on_ready=ready)
     _LOG.info("worker_stopped", worker=name)
 
@@ -136,11 +141,20 @@ def _tell_pages(metrics: Metrics, engine: Engine) -> None:
 
 
 def free_port(host: str) -> int:
-    """A port that was free a moment ago: the address is part of who we are, so it must be known before we listen."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host.strip("[]"), 0))
+    """A port that was free a moment ago."""
+    with listen(host, 0, backlog=1) as probe:
         return int(probe.getsockname()[1])
+
+
+def reachable_address(section: ListenSection, port: int) -> str:
+    """Where peers reach this worker. Raises StartupError when nothing says it."""
+    if section.advertise:
+        return with_port(section.advertise, port)
+    if is_everywhere(section.host):
+        raise StartupError(
+            message=f"listen.host {section.host} is no address that a peer could dial: name one in listen.advertise"
+        )
+    return join_address(section.host, port)
 
 
 def _outside(config: Config) -> Outside:

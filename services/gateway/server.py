@@ -7,7 +7,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from common.config.sections.gateway import GatewaySection
-from common.observe.asgi import listen, served
+from common.observe.asgi import served
+from common.observe.listener import listen
 from services.gateway.timed_protocol import timed
 
 MAX_HEAD_BYTES = 16 << 10

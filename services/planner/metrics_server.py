@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.core.errors import StartupError
-from common.observe.asgi import listen, served
+from common.observe.asgi import served
+from common.observe.listener import listen
 from common.observe.logging import get_log
 
 MAX_HEAD_BYTES = 16 << 10

@@ -15,6 +15,7 @@ from clients.synchronous import Baton
 from common.rpc.identity import Caller
 from protos.baton.v1 import generation_pb2, types_pb2
 from tests.cluster.house import SIM, House, house
+from tests.observe.test_listener import has_ipv6
 from tests.rpc.certificates import Authority
 
 pytestmark = [
@@ -62,7 +63,10 @@ async def test_every_command_that_dials_and_the_client_work_with_a_certificate_a
     for part, name in (("CERT", "tls.crt"), ("KEY", "tls.key"), ("CA", "ca.crt")):
         monkeypatch.setenv(f"BATON_CLUSTER__TLS_{part}_FILE", str(ours / name))
     monkeypatch.setenv("BATON_CLUSTER__NAME", NAME)
-    async with house(settings=(*SIM, f"cluster.name={NAME}")) as cluster:
+    # Everywhere, told as IPv6 where there is any: as in a pod of Kubernetes.
+    host = "::1" if has_ipv6() else "127.0.0.1"
+    listen = ("listen.host=*", f"listen.advertise={host}", f"transfer.host={host}", "transfer.channel=gloo")
+    async with house(settings=(*SIM, *listen, f"cluster.name={NAME}")) as cluster:
         await check_commands(cluster, operator, client)
         await check_clients(cluster, client)
         await cluster.wait_whole()  # who was drained has a successor

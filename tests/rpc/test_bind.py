@@ -3,12 +3,12 @@
 import pytest
 
 from common.core.errors import StartupError
-from common.rpc.bind import Bind, Tls, is_loopback, join_address
+from common.rpc.bind import Bind, Tls, is_loopback
 
 TLS = Tls(certificate=b"c", private_key=b"k", authority=b"a")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "", "[::]", "127.0.0.1.example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "*", "10.0.0.1", "example.org", "", "[::]", "127.0.0.1.example.org"])
 def test_a_reachable_address_without_tls_is_refused(host: str) -> None:
     with pytest.raises(StartupError, match="TLS"):
         Bind(host=host)
@@ -22,13 +22,10 @@ def test_loopback_needs_no_tls(host: str) -> None:
 
 def test_with_tls_any_address_is_accepted() -> None:
     assert Bind(host="0.0.0.0", port=7, tls=TLS).address == "0.0.0.0:7"
+    assert Bind(host="*", port=7, tls=TLS).address == "[::]:7", "which grpc takes for both families"
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_out_of_range_is_refused(port: int) -> None:
     with pytest.raises(StartupError, match="port"):
         Bind(port=port)
-
-
-def test_an_ipv6_host_is_bracketed_once() -> None:
-    assert join_address("::1", 5) == join_address("[::1]", 5) == "[::1]:5"

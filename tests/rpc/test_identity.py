@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.config.loader import load
+from common.core.address import EVERYWHERE, join_address
 from common.core.errors import Forbidden, StartupError, Unavailable
 from common.rpc.bind import Bind, Tls
 from common.rpc.client import call, grpc_connect
@@ -15,6 +16,7 @@ from common.rpc.options import Surface
 from common.rpc.server import serve
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
 from tests.architecture.source import ROOT
+from tests.observe.test_listener import has_ipv6
 from tests.rpc.certificates import Authority
 from tests.rpc.process import PickyServicer, worker_service
 
@@ -44,6 +46,23 @@ def test_a_worker_serves_routers_and_operators_and_refuses_clients(tmp_path: Pat
         for caller in (Caller.CLIENT, Caller.GATEWAY):
             with pytest.raises(Forbidden, match=f"is not for {caller}"):
                 await ask(server.address, callers[caller])
+        await server.stop(0)
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+@needs_openssl
+def test_who_listens_everywhere_is_met_on_every_address_under_the_same_name(tmp_path: Path) -> None:
+    """Loopback too, which is where a port-forward of Kubernetes arrives."""
+    authority = Authority(tmp_path / "ca")
+    worker, router = (authority.sign(name(caller), cluster="blue") for caller in (Caller.WORKER, Caller.ROUTER))
+
+    async def body() -> None:
+        bind = Bind(host=EVERYWHERE, tls=worker)
+        server = await serve([worker_service(PickyServicer())], bind, surface=Surface.INTERNAL)
+        port = int(server.address.rpartition(":")[2])
+        for host in ("127.0.0.1", "127.9.8.7", *(["::1"] if has_ipv6() else [])):
+            assert await ask(join_address(host, port), router) == "ready"
         await server.stop(0)
 
     asyncio.run(asyncio.wait_for(body(), 60))

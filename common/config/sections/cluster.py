@@ -61,7 +61,7 @@ class ListenSection:
         "127.0.0.1",
         owner="common/rpc",
         unit="address",
-        reason="loopback: nothing is exposed unless asked for",
+        reason="loopback: nothing is exposed unless asked for; *: all addresses, of IPv4 and IPv6",
     )
     port: int = knob(
         0,
@@ -73,8 +73,9 @@ class ListenSection:
     advertise: str = knob(
         "",
         owner="common/worker",
-        unit="host:port",
-        reason="where peers reach a worker if not where it listens: behind a forwarder, or on all interfaces",
+        unit="host[:port]",
+        reason="where peers reach a worker if not where it listens: behind a forwarder, or on all addresses; without a "
+        "port it is the one listened on",
     )
     metrics_port: int = knob(
         0,
