@@ -12,6 +12,7 @@ from common.model.description import ModelDescription, describe
 from common.model.folder import load_failed
 from common.model.rope_form import LongScaling
 from common.model.spec import ModelSpec
+from common.model.tensor_names import EMBEDDING, HEAD
 from common.model.weights import WeightReader
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -52,6 +53,7 @@ def load_model(
     if max_context is not None and not 1 <= max_context <= spec.max_positions:
         raise load_failed(f"max_context is {max_context}; {folder.name} takes 1 to {spec.max_positions} tokens")
     with WeightReader(folder, description.weights) as reader, torch.inference_mode():
+        check_tied(description, reader)
 
         def read(name: str, dtype: torch.dtype | None = None) -> Tensor:
             # A copy: the file must not change below a running model.
@@ -66,6 +68,20 @@ def load_model(
             table_dtype=stored if stored.itemsize < running.itemsize else running,
         )
     return LoadedModel(description=description, decoder=decoder, dtype=run_dtype)
+
+
+def check_tied(description: ModelDescription, reader: WeightReader) -> None:
+    """Refuse a head beside an embedding that config.json calls one and the same: either of the two was meant, and the
+    answers differ. Fine-tuning that untied them leaves such folders. Raises StartupError.
+    """
+    if not description.spec.is_tied or HEAD not in description.weights.tensors:
+        return
+    head, embedding = reader.tensor(HEAD), reader.tensor(EMBEDDING)
+    if head.shape != embedding.shape or not torch.equal(head, embedding.to(head.dtype)):
+        raise load_failed(
+            f"{description.name}: {HEAD} is not {EMBEDDING}, though config.json ties them (tie_word_embeddings); "
+            "set it to false to use the head, or remove the head"
+        )
 
 
 def choose_dtype(asked: str, *, stored: str, device: str) -> str:

@@ -45,6 +45,21 @@ def read_rope(fields: Fields, head_dim: int, *, theta: float = 10_000.0, turns_a
     return rope_from(newer or older, fields, head_dim, theta=theta, share=share, turns_all=turns_all)
 
 
+def read_ropes(fields: Fields, head_dim: int, *, whole_theta: float, local_theta: float) -> tuple[Rope, Rope]:
+    """Of layers that see all, and of layers that slide. An older `rope_scaling` is for the former alone."""
+    newer, older = fields.nested("rope_parameters"), fields.nested("rope_scaling")
+    if newer is not None and older is not None:
+        raise fields.wrong("rope_scaling", "stands beside rope_parameters; one of them is needed")
+    whole, local = older, None
+    if newer is not None:
+        newer.refuse_others(("full_attention", "sliding_attention"), "is neither full_attention nor sliding_attention")
+        whole, local = newer.nested("full_attention"), newer.nested("sliding_attention")
+    return (
+        rope_from(whole, fields, head_dim, theta=whole_theta),
+        rope_from(local, fields, head_dim, theta=local_theta),
+    )
+
+
 def rope_from(
     own: Fields | None, fields: Fields, head_dim: int, *, theta: float, share: float = 1.0, turns_all: bool = True
 ) -> Rope:

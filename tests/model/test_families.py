@@ -145,6 +145,7 @@ def test_the_text_model_of_one_that_sees_is_found_in_its_folder(tmp_path: Path, 
         ("Qwen3ForCausalLM", {"use_sliding_window": True, "layer_types": ["chunked", "chunked"]}, "'chunked'; known"),
         ("Qwen3ForCausalLM", {"use_sliding_window": True, "layer_types": ["full_attention"]}, "1 entries for 2 layers"),
         ("Qwen2MoeForCausalLM", {**MOE, "use_sliding_window": True}, "use_sliding_window"),
+        ("Qwen2MoeForCausalLM", {**MOE, "layer_types": ["full_attention", "sliding_attention"]}, "layer_types asks"),
         ("Qwen3MoeForCausalLM", {**MOE, "num_experts_per_tok": 5}, "num_experts_per_tok is 5 of 4 experts"),
         ("Qwen3MoeForCausalLM", {**MOE, "mlp_only_layers": [2]}, "mlp_only_layers holds 2"),
         ("MixtralForCausalLM", {}, "num_local_experts is missing"),
@@ -158,6 +159,15 @@ def test_the_text_model_of_one_that_sees_is_found_in_its_folder(tmp_path: Path, 
         ("Phi3ForCausalLM", {"rope_scaling": {**LONG, "short_mscale": 1.1}}, "short_mscale is not known for rope_type"),
         ("Phi3ForCausalLM", {"partial_rotary_factor": 0.35}, "head_dim is 16, of which 5"),
         ("Olmo2ForCausalLM", {"sliding_window": None, "clip_qkv": 8.0}, "clip_qkv is 8.0"),
+        ("OlmoeForCausalLM", {"sliding_window": None, "clip_qkv": 8.0}, "clip_qkv is 8.0"),
+        ("Olmo3ForCausalLM", {"rope_parameters": {"rope_type": "yarn"}}, "neither full_attention nor"),
+        ("GemmaForCausalLM", {"sliding_window": None, "hidden_activation": "relu"}, "hidden_activation is relu"),
+        ("Exaone4ForCausalLM", {}, "layer_types is missing"),
+        (
+            "Exaone4ForCausalLM",
+            {"sliding_window": None, "layer_types": ["full_attention", "sliding_attention"]},
+            "there is no sliding_window",
+        ),
         ("SmolLM3ForCausalLM", {"no_rope_layers": [1]}, "no_rope_layers has 1 entries for 2 layers"),
     ],
     ids=str,
@@ -184,6 +194,19 @@ def test_a_field_that_changes_the_numbers_is_never_passed_over(key: str) -> None
 def test_a_field_that_says_nothing_is_no_reason_to_refuse() -> None:
     neutral = {key: values[0] if values else None for key, values in NEUTRAL.items()}
     assert model_spec({**CONFIG, **neutral}) == model_spec(CONFIG)
+
+
+def test_a_list_of_layers_that_all_see_everything_asks_for_no_windows() -> None:
+    """Newer tools write it into configs of families without windows."""
+    config = config_of("Qwen2MoeForCausalLM", **MOE, sliding_window=None, layer_types=["full_attention"] * 2)
+    assert windows(config) == [None, None]
+
+
+def test_exaone_turns_only_where_it_slides_and_everywhere_where_it_never_does() -> None:
+    mixed = config_of("Exaone4ForCausalLM", sliding_window=8, layer_types=["sliding_attention", "full_attention"])
+    assert [layer.rope is None for layer in model_spec(mixed).layers] == [False, True]
+    whole = config_of("Exaone4ForCausalLM", sliding_window=None, layer_types=["full_attention"] * 2)
+    assert [layer.rope is None for layer in model_spec(whole).layers] == [False, False]
 
 
 def test_an_unknown_architecture_is_told_all_known_ones() -> None:

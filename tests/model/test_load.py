@@ -147,8 +147,18 @@ def test_a_wrong_folder_is_refused_and_the_message_says_why(
 
 def test_tensors_that_say_nothing_are_ignored(tmp_path: Path) -> None:
     """Old checkpoints store rotary frequencies, and some a head beside tied embeddings."""
-    extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(8), "lm_head.weight": torch.zeros(300, 48)}
-    load_model(write_checkpoint(tmp_path, tensors={**tensors_for(CONFIG), **extra}))
+    tensors = tensors_for(CONFIG)
+    head = tensors["model.embed_tokens.weight"].clone()
+    extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(8), "lm_head.weight": head}
+    load_model(write_checkpoint(tmp_path, tensors={**tensors, **extra}))
+
+
+def test_a_head_of_its_own_beside_tied_embeddings_is_refused(tmp_path: Path) -> None:
+    """Libraries differ in which of the two they take; whichever it is, somebody would get other answers."""
+    head = tensors_for({**CONFIG, "tie_word_embeddings": False}, seed=1)["lm_head.weight"]
+    folder = write_checkpoint(tmp_path, tensors={**tensors_for(CONFIG), "lm_head.weight": head})
+    with pytest.raises(StartupError, match="tie_word_embeddings"):
+        load_model(folder)
 
 
 def test_a_manifest_may_be_skipped(tmp_path: Path) -> None:

@@ -98,7 +98,20 @@ FAMILIES: Mapping[str, tuple[str, str, Config]] = {
         {**EXPERTS, "head_dim": 128, "norm_topk_prob": True, "mlp_only_layers": [1]},
     ),
     "qwen2_moe": ("Qwen2MoeForCausalLM", "qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 64}),
+    "gemma": ("GemmaForCausalLM", "gemma", {"hidden_act": "gelu", "head_dim": 256, "num_attention_heads": 2}),
     "olmo2": ("Olmo2ForCausalLM", "olmo2", {"head_dim": None}),
+    "olmo3": (
+        "Olmo3ForCausalLM",
+        "olmo3",
+        {"head_dim": None, "num_hidden_layers": 4, "sliding_window": 24, "rope_theta": 5e5},
+    ),
+    "olmoe": ("OlmoeForCausalLM", "olmoe", {"head_dim": None, "num_experts": 4, "num_experts_per_tok": 2}),
+    "exaone4": (
+        "Exaone4ForCausalLM",
+        "exaone4",
+        {"head_dim": None, "num_hidden_layers": 4, "sliding_window": 24, "sliding_window_pattern": 2},
+    ),
+    "seed_oss": ("SeedOssForCausalLM", "seed_oss", {"attention_out_bias": True}),
     "granite": (
         "GraniteForCausalLM",
         "granite",
@@ -131,7 +144,7 @@ def write_family(folder: Path, name: str, dtype: torch.dtype = torch.float32) ->
     config = {**CONFIG, **SHARED, "architectures": [architecture], "model_type": kind, **changes}
     config = {key: value for key, value in config.items() if value is not None or key == "sliding_window"}
     tensors = tensors_for(config)
-    if "hidden_activation" in config:  # Gemma's norms multiply by weight + 1.
+    if str(config["model_type"]).startswith("gemma"):  # whose norms multiply by weight + 1.
         tensors = {key: tensor - 1.0 if tensor.dim() == 1 else tensor for key, tensor in tensors.items()}
     tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)

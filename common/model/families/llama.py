@@ -1,4 +1,6 @@
-"""Llama 2, 3 and later, what is shaped like them (TinyLlama, SmolLM), and their near relations: SmolLM 3, Granite."""
+"""Llama 2, 3 and later, what is shaped like them (TinyLlama, SmolLM, Falcon 3), and their near relations: SmolLM 3,
+Granite, Seed-OSS.
+"""
 
 from dataclasses import replace
 
@@ -20,6 +22,16 @@ def granite(fields: Fields) -> ModelSpec:
         logit_divisor=fields.number("logits_scaling", 1.0),
     )
     return with_scale(spec, fields.number("attention_multiplier", 1.0))
+
+
+def seed_oss(fields: Fields) -> ModelSpec:
+    """Llama whose attention has biases below, and may have them above."""
+    return replace(
+        read_shape(fields, "SeedOssForCausalLM", head_dim=128),
+        has_qkv_bias=fields.flag("attention_bias", True),
+        has_output_bias=fields.flag("attention_out_bias", False),
+        has_mlp_bias=fields.flag("mlp_bias", False),
+    )
 
 
 def smollm3(fields: Fields) -> ModelSpec:

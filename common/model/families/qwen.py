@@ -19,8 +19,8 @@ def qwen3(fields: Fields) -> ModelSpec:
 def qwen2_moe(fields: Fields) -> ModelSpec:
     """Routed experts beside one that computes every token."""
     spec = read_shape(fields, "Qwen2MoeForCausalLM")
-    if uses_windows(fields):
-        raise fields.wrong("use_sliding_window", "is true; this architecture is known without windows")
+    if uses_windows(fields) or any(read_slides(fields, [False] * spec.num_layers)):
+        raise fields.wrong("use_sliding_window", "or layer_types asks for windows; this architecture has none here")
     return _with_qwen_experts(
         replace(spec, has_qkv_bias=fields.flag("qkv_bias", True)),
         fields,

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from common.model.families.gemma import gemma2, gemma3, gemma3_text
-from common.model.families.llama import granite, llama, smollm3
+from common.model.families.exaone import exaone4
+from common.model.families.gemma import gemma, gemma2, gemma3, gemma3_text
+from common.model.families.llama import granite, llama, seed_oss, smollm3
 from common.model.families.mistral import ministral, mistral, mixtral
-from common.model.families.olmo import olmo2
+from common.model.families.olmo import olmo2, olmo3, olmoe
 from common.model.families.phi import phi3
 from common.model.families.qwen import qwen2, qwen2_moe, qwen3, qwen3_moe
 from common.model.fields import Fields
@@ -13,6 +14,8 @@ from common.model.folder import CONFIG_FILE, load_failed
 from common.model.spec import ModelSpec
 
 FAMILIES: Mapping[str, Callable[[Fields], ModelSpec]] = {
+    "Exaone4ForCausalLM": exaone4,
+    "GemmaForCausalLM": gemma,
     "Gemma2ForCausalLM": gemma2,
     "Gemma3ForCausalLM": gemma3,
     "Gemma3ForConditionalGeneration": gemma3_text,
@@ -22,11 +25,14 @@ FAMILIES: Mapping[str, Callable[[Fields], ModelSpec]] = {
     "MistralForCausalLM": mistral,
     "MixtralForCausalLM": mixtral,
     "Olmo2ForCausalLM": olmo2,
+    "Olmo3ForCausalLM": olmo3,
+    "OlmoeForCausalLM": olmoe,
     "Phi3ForCausalLM": phi3,
     "Qwen2ForCausalLM": qwen2,
     "Qwen2MoeForCausalLM": qwen2_moe,
     "Qwen3ForCausalLM": qwen3,
     "Qwen3MoeForCausalLM": qwen3_moe,
+    "SeedOssForCausalLM": seed_oss,
     "SmolLM3ForCausalLM": smollm3,
 }
 
@@ -35,6 +41,7 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "attention_bias": (False,),
     "attention_chunk_size": (),
     "attention_multiplier": (),
+    "attention_out_bias": (False,),
     "attn_logit_softcapping": (),
     "bias": (False,),
     "clip_qkv": (),
