@@ -38,6 +38,6 @@ def kv_store(kv_PL2KSD: Tensor, layer: int, rows_2TK: Tensor, k_TKD: Tensor, v_T
 
 def _store_quantized(kv_PL2KSD: Tensor, rows_TK: Tensor, x_TKD: Tensor) -> None:
     num_slots = kv_PL2KSD.shape[4]
-    integers_XSD, scales_XS = parts(kv_PL2KSD.view(-1, num_slots * kv_PL2KSD.shape[5]), num_slots)
+    numbers_XSD, scales_XS = parts(kv_PL2KSD.view(-1, num_slots * kv_PL2KSD.shape[5]), num_slots)
     chunks_TK, slots_TK = rows_TK // num_slots, rows_TK % num_slots
-    integers_XSD[chunks_TK, slots_TK], scales_XS[chunks_TK, slots_TK] = quantize(x_TKD)
+    numbers_XSD[chunks_TK, slots_TK], scales_XS[chunks_TK, slots_TK] = quantize(x_TKD, kv_PL2KSD.dtype)

@@ -123,8 +123,8 @@ def _vectors(span: PageSpan, num_heads: int) -> list[Tensor]:
     shape = (num_pages, num_layers * 2, num_all)
     if not is_quantized(kv):
         return [kv.view(*shape, num_slots, width)[:, :, own]]
-    integers_XSD, scales_XS = parts(kv.view(-1, num_slots * width), num_slots)
+    numbers_XSD, scales_XS = parts(kv.view(-1, num_slots * width), num_slots)
     return [
-        integers_XSD.unflatten(0, shape)[:, :, own],  # type: ignore[no-untyped-call]
+        numbers_XSD.unflatten(0, shape)[:, :, own],  # type: ignore[no-untyped-call]
         scales_XS.unflatten(0, shape)[:, :, own],  # type: ignore[no-untyped-call]
     ]

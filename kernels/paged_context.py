@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.quantized_pages import is_quantized
+
 KEY_TILE = 512
 """Contexts are read padded to a multiple of this: it is the key block of torch's CPU attention, and only whole blocks
 give a row the same bits whatever the length of the rows beside it. See kernels/cpu."""
@@ -38,7 +40,7 @@ def pad_length(length: int) -> int:
 
 def mask_type(kv_PL2KSD: Tensor) -> torch.dtype:
     """What masks are made in: the type of the pages, which is that of the queries unless pages are quantized."""
-    return kv_PL2KSD.dtype if kv_PL2KSD.is_floating_point() else torch.float32
+    return torch.float32 if is_quantized(kv_PL2KSD) else kv_PL2KSD.dtype
 
 
 def paged_context(tables: Sequence[Sequence[int]], lengths: Sequence[int], kv_PL2KSD: Tensor) -> PagedContext:

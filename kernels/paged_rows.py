@@ -25,7 +25,7 @@ short row over a long context."""
 LARGEST_DIM = 256
 """Channels of a head that a tile of keys holds in shared memory."""
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8, torch.float8_e4m3fn)
 Numbers = npt.NDArray[np.int64]
 
 

@@ -18,6 +18,7 @@ from common.engine.reading import SILENCE, RowTold, read_logits
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
 from common.observe.logging import get_log
+from kernels.quantized_pages import is_quantized
 from kernels.threads import use_threads
 
 ROW_ERRORS = (RuntimeError, IndexError, ValueError)
@@ -41,7 +42,7 @@ class TorchExecutor:
         num_threads: int | None = None,
         graphs: DecodeGraphs | None = None,
     ) -> None:
-        assert storage.kv_PL2HSD.dtype in {decoder.dtype, torch.int8}, (
+        assert storage.kv_PL2HSD.dtype is decoder.dtype or is_quantized(storage.kv_PL2HSD), (
             f"pages of {storage.layout.dtype} for a {decoder.dtype} model"
         )
         self.storage = storage

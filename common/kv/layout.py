@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 
 from common.core.errors import Mismatch
 
-ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "sim": 1}
-"""Bytes of one element by dtype. `sim` elements are opaque bytes of the simulated executor."""
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "fp8": 1, "sim": 1}
+"""Bytes of one element by dtype. `fp8` is e4m3; `sim` elements are opaque bytes of the simulated executor."""
 
-SCALE_BYTES = {"int8": 4}
+SCALE_BYTES = {"int8": 4, "fp8": 4}
 """Bytes of the scale that every vector of a quantized dtype has: one per token, head, and key or value."""
 
 WORD_BYTES = 8

@@ -17,14 +17,20 @@ from kernels.cpu.native_pages import copy_pages
 from kernels.dispatch import Backend, backend
 from kernels.page_move import gather_pages, scatter_pages
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
 
 
 class TorchStorage:
     """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writer: the step loop.
 
-    The last axis of int8 pages is D + 4 long: kernels/quantized_pages says what lies where. `has_scratch`: behind the
-    pages that a pool gives out lies one more, where rows that pad a step write.
+    The last axis of eight-bit pages is D + 4 long: kernels/quantized_pages says what lies where. `has_scratch`: behind
+    the pages that a pool gives out lies one more, where rows that pad a step write.
 
     On a GPU a run of pages is gathered into one buffer on the device and copied from there in one piece, which the
     caller waits for; pinned staging makes that copy as fast as the bus. That way was not run on a GPU yet.

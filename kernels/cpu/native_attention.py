@@ -17,7 +17,7 @@ from kernels.cpu.library import Native
 from kernels.quantized_pages import channels
 from kernels.ragged_tables import ragged_tables
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3, torch.float8_e4m3fn: 4}
 """native/attention.h, enum Kind."""
 
 DIM_MULTIPLE = 8

@@ -17,6 +17,7 @@ from kernels.attention_form import AttentionForm
 from kernels.gpu.attention_decode import decode_kernel
 from kernels.gpu.attention_extend import extend_kernel
 from kernels.gpu.attention_merge import merge_spans
+from kernels.gpu.eight_bits import page_scales, page_words
 from kernels.gpu.launch import device_of
 from kernels.gpu.tuned import Chooser, Tiles, tiles
 from kernels.paged_rows import Cut, ExtendPlan, PagedRows, SplitPlan
@@ -81,7 +82,8 @@ def _decode(
         sums_WKUD,
         stats_WKU2,
         q_THD,
-        *_pages(kv_PL2KSE),
+        page_words(kv_PL2KSE),
+        page_scales(kv_PL2KSE),
         tables_X,
         plan.tiles_J6,
         plan.spans_W2,
@@ -110,18 +112,14 @@ def _extend(
     extend_kernel[(len(plan.tiles_J6) * kv_PL2KSE.shape[3],)](
         out_THD,
         q_THD,
-        *_pages(kv_PL2KSE),
+        page_words(kv_PL2KSE),
+        page_scales(kv_PL2KSE),
         tables_X,
         plan.tiles_J6,
         *_numbers(q_THD, kv_PL2KSE, layer, form),
         SPAN=own.span if is_exact else 0,
         **_constants(q_THD, kv_PL2KSE, form, own),
     )
-
-
-def _pages(kv_PL2KSE: Tensor) -> tuple[Tensor, Tensor]:
-    """Pages, and the same bytes as scales: those lie behind the integers of their chunk."""
-    return kv_PL2KSE, kv_PL2KSE.view(torch.float32) if is_quantized(kv_PL2KSE) else kv_PL2KSE
 
 
 def _numbers(q_THD: Tensor, kv_PL2KSE: Tensor, layer: int, form: AttentionForm) -> tuple[int | float, ...]:

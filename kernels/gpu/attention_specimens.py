@@ -17,11 +17,12 @@ NUMBERS = ("q_stride", "page_stride", "scale_page_stride", "layer", "num_kv_head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """`element_bytes` of pages: 1 for integers with scales, 2 for bf16, 4 for fp32."""
+    """`element_bytes` of pages: 1 for numbers with scales, `is_float` ones or integers, 2 for bf16, 4 for fp32."""
 
     operator: str
     dim: int = 128
     element_bytes: int = 2
+    is_float: bool = False
     has_window: bool = False
     has_softcap: bool = False
 
@@ -29,6 +30,7 @@ class Shape:
 SHAPES = (
     Shape(operator="attention_decode"),
     Shape(operator="attention_decode", dim=80, element_bytes=1, has_window=True, has_softcap=True),
+    Shape(operator="attention_decode", element_bytes=1, is_float=True),
     Shape(operator="attention_extend"),
     Shape(operator="attention_extend", dim=256, has_window=True, has_softcap=True),
     Shape(operator="attention_exact_decode"),
@@ -61,7 +63,7 @@ def _specimen(shape: Shape, padded_dim: int, own: Tiles) -> Specimen:
         "q_THD": vectors,
         "sums_WKUD": "*fp32",
         "stats_WKU2": "*fp32",
-        "kv": POINTERS[shape.element_bytes],
+        "kv": "*u8" if shape.is_float else POINTERS[shape.element_bytes],
         "scales": "*fp32" if shape.element_bytes == 1 else POINTERS[shape.element_bytes],
         **dict.fromkeys(INTEGERS, "*i32"),
         **dict.fromkeys(NUMBERS, "i32"),
@@ -82,7 +84,7 @@ def _specimen(shape: Shape, padded_dim: int, own: Tiles) -> Specimen:
     }
     names = kernel.arg_names
     options = "".join((" window" * shape.has_window, " softcap" * shape.has_softcap))
-    mode = " exact" if "exact" in shape.operator else ""
+    mode = " fp8" * shape.is_float + " exact" * ("exact" in shape.operator)
     return Specimen(
         kernel=kernel,
         label=f"{shape.dim} x {shape.element_bytes} B, {own.queries} x {own.keys}{mode}{options}",

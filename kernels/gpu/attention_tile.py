@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.dialect import IS_INTERPRETED, dot
+from kernels.gpu.eight_bits import from_e4m3
 
 HIDDEN = tl.constexpr(float("-inf"))
 
@@ -34,7 +35,9 @@ def finite(largest_M):
 
 @triton.jit
 def widened(x_ND, dtype: tl.constexpr):
-    """Stored keys or values in the type of the queries; eight-bit integers are exact in each."""
+    """Stored keys or values in the type of the queries; eight-bit numbers are exact in each."""
+    if x_ND.dtype == tl.uint8:
+        x_ND = from_e4m3(x_ND)
     if IS_INTERPRETED:
         return x_ND.to(tl.float32)
     return x_ND.to(dtype)

@@ -18,22 +18,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.gpu.eight_bits import factor_and_scale, page_scales, page_words, stored
 from kernels.gpu.specimen import Specimen
 from kernels.quantized_pages import channels, is_quantized
 from kernels.rotary_store import HeadNorm, Slots
 
 TILE = 1024
 """Numbers of one half of the heads that a program holds: 8 a thread."""
-
-
-@triton.jit
-def _integers(x, factor):
-    """x * factor to the nearest integer, ties to even, and 0 for what is not finite.
-
-    Adding and taking away 1.5 * 2^23 rounds whatever is below 2^22 so.
-    """
-    scaled = tl.where(tl.abs(x) < float("inf"), x, 0.0) * factor
-    return (scaled + 12582912.0) - 12582912.0
 
 
 @triton.jit(do_not_specialize=["layer"])
@@ -117,11 +108,10 @@ def rotary_store_kernel(
             largest = tl.maximum(largest, tl.max(tl.abs(rest), axis=1))
             num_nans += tl.sum(tl.where(rest != rest, 1, 0), axis=1)
         largest = tl.where(num_nans > 0, float("nan"), largest)[:, None]
-        factor = tl.where(largest > 0, tl.div_rn(127.0, tl.where(largest > 0, largest, 1.0)), 0.0)
-        scale = tl.div_rn(largest, 127.0)
-        left, right = _integers(left, factor), _integers(right, factor)
+        factor, scale = factor_and_scale(largest, kv.dtype.element_ty)
+        left, right = stored(left, factor, kv.dtype.element_ty), stored(right, factor, kv.dtype.element_ty)
         if REST > 0:
-            rest = _integers(rest, factor)
+            rest = stored(rest, factor, kv.dtype.element_ty)
         chunk_bytes = num_slots * (D + 4)
         place = chunk * chunk_bytes + slot * D
         is_row = (head >= H) & (head < H + 2 * K)
@@ -167,8 +157,8 @@ def rotary_store(
             qkv_TXD if norm is None else norm.weight_GD,
             cos_TE,
             sin_TE,
-            kv_PL2KSW,
-            kv_PL2KSW.view(-1).view(torch.float32) if quantized else kv_PL2KSW,
+            page_words(kv_PL2KSW),
+            page_scales(kv_PL2KSW),
             pages_T,
             offsets_T,
             qkv_TXD.stride(0),
@@ -199,7 +189,7 @@ def _constants(num_heads: int, num_kv: int, dim: int, pairs: int) -> dict[str, i
 
 
 def _specimen(
-    label: str, heads: tuple[int, int, int, int], *, dtype: str = "*bf16", eight: bool = False, norm: bool = False
+    label: str, heads: tuple[int, int, int, int], *, dtype: str = "*bf16", eight: str = "", norm: bool = False
 ) -> Specimen:
     pointers = dict.fromkeys(("heads", "cos", "sin"), dtype)
     numbers = dict.fromkeys(("row_stride", "layer", "num_layers", "num_slots"), "i32")
@@ -210,13 +200,13 @@ def _specimen(
             **pointers,
             **numbers,
             "norm_weight": "*fp32" if norm else dtype,
-            "kv": "*i8" if eight else dtype,
+            "kv": eight or dtype,
             "scales": "*fp32" if eight else dtype,
             "pages": "*i64",
             "offsets": "*i64",
             "epsilon": "fp32",
         },
-        constants={**_constants(*heads), "HAS_NORM": norm, "HAS_ROPE": True, "IS_QUANTIZED": eight},
+        constants={**_constants(*heads), "HAS_NORM": norm, "HAS_ROPE": True, "IS_QUANTIZED": bool(eight)},
         has_fused_products=False,
         divisible=frozenset(("row_stride", "num_slots")),
     )
@@ -224,9 +214,10 @@ def _specimen(
 
 SPECIMENS = (
     _specimen("32 + 2 x 8 of 128", (32, 8, 128, 64)),
-    _specimen("32 + 2 x 8 of 128, normed, int8", (32, 8, 128, 64), eight=True, norm=True),
+    _specimen("32 + 2 x 8 of 128, normed, int8", (32, 8, 128, 64), eight="*i8", norm=True),
+    _specimen("32 + 2 x 8 of 128, fp8", (32, 8, 128, 64), eight="*u8"),
     _specimen("16 + 2 x 8 of 256, normed", (16, 8, 256, 128), norm=True),
     _specimen(
-        "32 + 2 x 32 of 80, half turned, normed, int8, fp32", (32, 32, 80, 20), dtype="*fp32", eight=True, norm=True
+        "32 + 2 x 32 of 80, half turned, normed, int8, fp32", (32, 32, 80, 20), dtype="*fp32", eight="*i8", norm=True
     ),
 )

@@ -18,7 +18,7 @@ from kernels.cpu.native_attention import NativeRows
 from kernels.cpu.threads import set_native_threads
 from kernels.cpu.variants import usable_variants
 from kernels.kv_store import kv_store, slot_rows
-from kernels.quantized_pages import SCALE_BYTES
+from kernels.quantized_pages import LARGEST, SCALE_BYTES
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 TYPES = list(TOLERANCE)
@@ -45,9 +45,9 @@ MORE_HEADS = [*HEADS, Heads(query=7, key=1, dim=128), Heads(query=2, key=1, dim=
 
 def poisoned_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Pages that nobody wrote: whoever reads one gets NaN, from its scale where pages are quantized."""
-    if dtype is not torch.int8:
+    if dtype not in LARGEST:
         return torch.full(shape, float("nan"), dtype=dtype)
-    return torch.full((*shape[:-1], shape[-1] + SCALE_BYTES), -1, dtype=dtype)
+    return torch.full((*shape[:-1], shape[-1] + SCALE_BYTES), -1, dtype=torch.int8).view(dtype)
 
 
 class Context:
@@ -240,24 +240,26 @@ def test_every_instruction_set_is_exact(library: Native | None) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("heads", HEADS, ids=str)
+@pytest.mark.parametrize(("heads", "kv_dtype"), list(zip(HEADS, LARGEST, strict=True)), ids=str)
 def test_eight_bit_pages_equal_the_oracle_over_the_same_pages(
-    heads: Heads, dtype: torch.dtype, library: Native | None
+    heads: Heads, kv_dtype: torch.dtype, dtype: torch.dtype, library: Native | None
 ) -> None:
-    context = Context(heads, 1100, page_size=24, dtype=dtype, kv_dtype=torch.int8, form=FORMS["window"])
+    context = Context(heads, 1100, page_size=24, dtype=dtype, kv_dtype=kv_dtype, form=FORMS["window"])
     context.store(0, 1100)
     spans = [(length - 1, length) for length in (1, 15, 17, 512, 1025, 1100)] + [(3, 40), (1020, 1030), (0, 65)]
     assert_close(context.attend(spans), torch.cat([context.expected(start, end) for start, end in spans]))
 
 
 @with_torch_and_best
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "kv_dtype"), [*((each, torch.float8_e4m3fn) for each in TYPES), (TYPES[0], torch.int8)]
+)
 def test_a_token_over_eight_bit_pages_has_the_same_bits_for_every_chunking(
-    dtype: torch.dtype, library: Native | None
+    dtype: torch.dtype, kv_dtype: torch.dtype, library: Native | None
 ) -> None:
     if not is_exact(library, dtype):
         pytest.skip("no promise")
-    expected = Context(HEADS[0], 1300, dtype=dtype, kv_dtype=torch.int8).extend(0, 1300)
-    context = Context(HEADS[0], 1300, dtype=dtype, kv_dtype=torch.int8)
+    expected = Context(HEADS[0], 1300, dtype=dtype, kv_dtype=kv_dtype).extend(0, 1300)
+    context = Context(HEADS[0], 1300, dtype=dtype, kv_dtype=kv_dtype)
     out = torch.cat([context.extend(start, end) for start, end in pairwise([0, 1, 3, 511, 800, 1299, 1300])])
     assert torch.equal(out, expected)

@@ -74,7 +74,9 @@ def computed(folder: Path, kv_dtype: str, *, is_interpreted: bool) -> tuple[torc
     return torch.cat(logits), values
 
 
-@pytest.mark.parametrize(("family", "kv_dtype"), [*((name, "float32") for name in FAMILIES), ("llama", "int8")])
+@pytest.mark.parametrize(
+    ("family", "kv_dtype"), [*((name, "float32") for name in FAMILIES), ("llama", "int8"), ("llama", "fp8")]
+)
 def test_a_forward_on_the_gpus_operators_equals_the_cpus(tmp_path: Path, family: str, kv_dtype: str) -> None:
     """Eight-bit pages: a key between two of its steps may fall to either side."""
     folder = write_checkpoint(tmp_path, **FAMILIES[family])  # type: ignore[arg-type]  # changes to a config

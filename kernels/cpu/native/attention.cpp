@@ -95,9 +95,9 @@ public:
             if (next.count == 0 && after != nullptr) Work(call_, *after).find_first(next);
             pack_keys<Math>(here, next, call_.pages.kind, dim, spare, keys);
             pack_values<Math>(here, next, call_.pages.kind, dim, spare, values);
-            const bool is_scaled = call_.pages.kind == Kind::kInt8;
-            const Tile<Math> tile{keys, values, is_scaled ? here.key_scales : nullptr,
-                                  is_scaled ? here.value_scales : nullptr, first};
+            const bool has_scales = is_scaled(call_.pages.kind);
+            const Tile<Math> tile{keys, values, has_scales ? here.key_scales : nullptr,
+                                  has_scales ? here.value_scales : nullptr, first};
             attend_tile<Math>(queries, first_row(first), end_row(first), tile, call_.form, state);
         }
     }
@@ -274,7 +274,7 @@ EXPORT int64_t baton_attention(void* out, const void* q, int64_t q_stride, const
     if (call.pages.dim > kMaxDim || call.pages.dim % 8 != 0 || call.heads % call.pages.heads != 0) return 1;
     const Row* const own = reinterpret_cast<const Row*>(rows);
 #if defined(__AVX512BF16__)
-    const bool is_pairs = call.pages.kind == Kind::kBf16 || call.pages.kind == Kind::kInt8;
+    const bool is_pairs = call.pages.kind == Kind::kBf16 || is_scaled(call.pages.kind);
     if (kind == Kind::kBf16 && is_pairs) {
         attend<Bf16Pairs>(call, own, shape[7]);
         return 0;

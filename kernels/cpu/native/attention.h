@@ -19,11 +19,15 @@ constexpr int kRowTile = 3, kColumnTile = 2;
 constexpr int kRowTile = 2, kColumnTile = 2;
 #endif
 
-enum class Kind : int64_t { kFp32 = 0, kBf16 = 1, kFp16 = 2, kInt8 = 3 };
+enum class Kind : int64_t { kFp32 = 0, kBf16 = 1, kFp16 = 2, kInt8 = 3, kFp8 = 4 };
 
-inline int64_t bytes_of(Kind kind) { return kind == Kind::kFp32 ? 4 : kind == Kind::kInt8 ? 1 : 2; }
+// Eight bits with a scale per vector: eight_bits.h.
 
-// Pages [page][layer][key, value][head][slot][channel]. Of int8 pages a head's slots are followed by their fp32 scales.
+inline bool is_scaled(Kind kind) { return kind == Kind::kInt8 || kind == Kind::kFp8; }
+
+inline int64_t bytes_of(Kind kind) { return kind == Kind::kFp32 ? 4 : is_scaled(kind) ? 1 : 2; }
+
+// Pages [page][layer][key, value][head][slot][channel]. Of eight-bit pages a head's slots are followed by their fp32 scales.
 struct Pages {
     const char* base;
     Kind kind;
@@ -31,7 +35,7 @@ struct Pages {
     int64_t layer;
 
     int64_t row_bytes() const { return dim * bytes_of(kind); }
-    int64_t head_bytes() const { return slots * (row_bytes() + (kind == Kind::kInt8 ? 4 : 0)); }
+    int64_t head_bytes() const { return slots * (row_bytes() + (is_scaled(kind) ? 4 : 0)); }
     const char* keys_of(int64_t page, int64_t head) const {
         return base + (((page * layers + layer) * 2) * heads + head) * head_bytes();
     }

@@ -6,6 +6,7 @@
 // What lies beyond the context is zero: unused slots may hold anything, NaN included.
 #pragma once
 #include "attention.h"
+#include "eight_bits.h"
 
 namespace baton {
 
@@ -15,7 +16,7 @@ inline int64_t padded(int64_t dim) { return (dim + kLanes - 1) / kLanes * kLanes
 struct TileRows {
     const char* keys[kTile];
     const char* values[kTile];
-    float key_scales[kTile], value_scales[kTile];  // of int8 pages
+    float key_scales[kTile], value_scales[kTile];  // of eight-bit pages
     int count;
 };
 
@@ -25,7 +26,7 @@ inline void find_rows(const Pages& pages, const int32_t* table, int64_t head, in
     int64_t column = first / pages.slots, slot = first % pages.slots;
     const int64_t row_bytes = pages.row_bytes(), apart = pages.values_after_keys();
     // A scale of a slot that is not there would turn its zero scores into anything.
-    if (pages.kind == Kind::kInt8)
+    if (is_scaled(pages.kind))
         for (int key = rows.count; key < kTile; ++key) rows.key_scales[key] = rows.value_scales[key] = 0.0f;
     for (int done = 0; done < rows.count; ++column, slot = 0) {
         const char* chunk = pages.keys_of(table[column], head);
@@ -33,7 +34,7 @@ inline void find_rows(const Pages& pages, const int32_t* table, int64_t head, in
         for (; slot < pages.slots && done < rows.count; ++slot, ++done) {
             rows.keys[done] = chunk + slot * row_bytes;
             rows.values[done] = rows.keys[done] + apart;
-            if (pages.kind == Kind::kInt8) {
+            if (is_scaled(pages.kind)) {
                 std::memcpy(&rows.key_scales[done], scales + slot * 4, 4);
                 std::memcpy(&rows.value_scales[done], scales + apart + slot * 4, 4);
             }
@@ -53,7 +54,9 @@ template <class Math>
 inline void widen(const char* from, Kind kind, int64_t dim, typename Math::Element* to) {
     if constexpr (Math::kStep == 2) {
         if (kind == Kind::kBf16) std::memcpy(to, from, dim * 2);
-        // Eight bits of integer are exact in bf16.
+        // Eight bits are exact in bf16, integers and floats alike.
+        else if (kind == Kind::kFp8)
+            for (int64_t c = 0; c < dim; ++c) to[c] = to_bf16(from_e4m3(reinterpret_cast<const uint8_t*>(from)[c]));
         else for (int64_t c = 0; c < dim; ++c) to[c] = to_bf16(reinterpret_cast<const int8_t*>(from)[c]);
     } else {
         switch (kind) {
@@ -66,6 +69,9 @@ inline void widen(const char* from, Kind kind, int64_t dim, typename Math::Eleme
                 break;
             case Kind::kInt8:
                 for (int64_t c = 0; c < dim; ++c) to[c] = reinterpret_cast<const int8_t*>(from)[c];
+                break;
+            case Kind::kFp8:
+                for (int64_t c = 0; c < dim; ++c) to[c] = from_e4m3(reinterpret_cast<const uint8_t*>(from)[c]);
                 break;
         }
     }

@@ -13,7 +13,7 @@ from kernels.attention_form import AttentionForm
 from kernels.gpu.attention import attend
 from kernels.kv_store import kv_store, slot_rows
 from kernels.paged_rows import paged_rows
-from kernels.quantized_pages import SCALE_BYTES
+from kernels.quantized_pages import LARGEST, SCALE_BYTES
 
 LAYER = 1
 SPARE_PAGES = 3
@@ -56,8 +56,8 @@ class Contexts:
         self.tables = [shuffled[first:end] for first, end in pairwise(firsts)]
         self.q = [torch.randn(length, heads.query, heads.dim).to(dtype).to(device) for length in lengths]
         shape = (num_pages, LAYER + 1, 2, heads.key, page_size)
-        if kv_dtype is torch.int8:
-            self.kv = torch.full((*shape, heads.dim + SCALE_BYTES), -1, dtype=torch.int8)
+        if kv_dtype in LARGEST:
+            self.kv = torch.full((*shape, heads.dim + SCALE_BYTES), -1, dtype=torch.int8).view(kv_dtype)
         else:
             self.kv = torch.full((*shape, heads.dim), float("nan"), dtype=kv_dtype or dtype)
         for table, length in zip(self.tables, lengths, strict=True):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention_form import AttentionForm
+from kernels.quantized_pages import LARGEST
 from tests.kernels.gpu.contexts import Contexts, Heads, Span
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 5e-3}
@@ -59,10 +60,13 @@ def test_mixed_rows_equal_the_oracle(
     assert_close(contexts.attend(mixed(lengths), form), contexts.expected(mixed(lengths), form))
 
 
+@pytest.mark.parametrize("kv_dtype", list(LARGEST), ids=str)
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
-def test_eight_bit_pages_equal_the_oracle_over_the_same_pages(dtype: torch.dtype, device: torch.device) -> None:
+def test_eight_bit_pages_equal_the_oracle_over_the_same_pages(
+    dtype: torch.dtype, kv_dtype: torch.dtype, device: torch.device
+) -> None:
     lengths = [1, 16, 129]
-    contexts = Contexts(lengths, Heads(query=6, key=2, dim=80), device, dtype=dtype, kv_dtype=torch.int8)
+    contexts = Contexts(lengths, Heads(query=6, key=2, dim=80), device, dtype=dtype, kv_dtype=kv_dtype)
     assert_close(contexts.attend(mixed(lengths), WIDE), contexts.expected(mixed(lengths), WIDE))
 
 
