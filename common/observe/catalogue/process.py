@@ -1,0 +1,35 @@
+"""gRPC, HTTP, and the process itself."""
+
+from common.observe.catalogue.vocabulary import ALL, E2E_BUCKETS, GATEWAY, WORKERS, counter, gauge, histogram
+from common.observe.metric import open_label
+
+RPCS = counter("rpcs_total", "Calls served.", ALL, open_label("method", 48), open_label("code", 17))
+HTTP_REQUESTS = counter(
+    "http_requests_total", "Exchanges over HTTP.", GATEWAY, open_label("path", 24), open_label("status", 24)
+)
+HTTP_SECONDS = histogram(
+    "http_seconds", "From a request's head to the end of its answer.", GATEWAY, E2E_BUCKETS, open_label("path", 24)
+)
+LOOP_LAG_SECONDS = gauge(
+    "event_loop_lag_seconds", "How late the event loop was at worst since the last scrape.", ALL, unit="seconds"
+)
+PROCESS_MEMORY_BYTES = gauge("process_memory_bytes", "Resident memory of the process.", ALL, unit="bytes")
+PROCESS_CPU = gauge("process_cpu_ratio", "Cores used since the last look: 1 is one core.", ALL, unit="ratio")
+DEVICE_MEMORY_BYTES = gauge(
+    "device_memory_bytes", "Memory used on each device.", WORKERS, open_label("device", 16), unit="bytes"
+)
+DEVICE_UTILISATION = gauge(
+    "device_utilisation_ratio", "Share of time each device computed.", WORKERS, open_label("device", 16), unit="ratio"
+)
+LOG_EVENTS_DROPPED = counter("log_events_dropped_total", "Log lines held back by a once-a-minute rule.", ALL)
+BUILD_INFO = gauge(
+    "build_info", "Always 1; the labels say what runs.", ALL, open_label("version", 1), open_label("python", 1)
+)
+CACHE_INFO = gauge(
+    "cache_info",
+    "Always 1; the labels describe the pages.",
+    WORKERS,
+    open_label("page_size", 1),
+    open_label("num_pages", 1),
+    open_label("dtype", 1),
+)
