@@ -49,7 +49,9 @@ class Answer:
         *,
         places: Places,
         timeout_s: float | None,
+        is_silent: bool = False,
     ) -> None:
+        """`is_silent`: a router writes one token at least; nobody gets to see it."""
         self.tally = Tally()
         self.waterfall: list[dict[str, object]] = []
         """The stations of every prompt's request, once it has ended."""
@@ -59,12 +61,15 @@ class Answer:
         self._requests = requests
         self._places = places
         self._timeout_s = timeout_s
+        self._is_silent = is_silent
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """In the order of arrival. Raises the first BatonError of any prompt; the other prompts are cancelled then."""
         source = self._one(0) if len(self._requests) == 1 else self._together()
         async with aclosing(source) as pieces:
             async for piece in pieces:
+                if self._is_silent:
+                    _silence(piece.response)
                 self._count(piece.response)
                 yield piece
 
@@ -116,6 +121,14 @@ class Answer:
         if response.HasField("usage"):  # the last one
             tally.cached_tokens += response.usage.cached_tokens
             self.waterfall += [_shown(station) for station in response.stations]
+
+
+def _silence(response: generation_pb2.GenerateResponse) -> None:
+    """As if every choice had ended before its first token."""
+    for delta in response.deltas:
+        is_stop = delta.finish_reason == types_pb2.FINISH_REASON_STOP
+        reason = types_pb2.FINISH_REASON_LENGTH if is_stop else delta.finish_reason
+        delta.CopyFrom(generation_pb2.ChoiceDelta(choice=delta.choice, finish_reason=reason))
 
 
 def _shown(station: types_pb2.Station) -> dict[str, object]:

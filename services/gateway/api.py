@@ -42,6 +42,8 @@ UNSERVED = {
 PAGE = Path(__file__).with_name("page.html")
 IGNORED_HEADER = "baton-ignored-fields"
 ID_HEADER = "baton-request-id"
+REQUEST_ID_HEADER = "x-request-id"
+"""The client's own name for an exchange: comes back as it was. Who gave none gets ours, where its library looks."""
 
 
 class Api:
@@ -86,8 +88,10 @@ class Api:
         async with self._intake.turn(raw):
             requests = completion_requests(body)
             exchange.names["constraint"] = constraint_field(body)
+        if body.add_special_tokens is False:
+            await self._routers.spell_bare(requests)
         async with exchange.watched():
-            answer = self._answer(exchange, caller, frame, requests)
+            answer = self._answer(exchange, caller, frame, requests, is_silent=body.max_tokens == 0)
             shapes = completions.Completions(body, answer, frame)
             if not body.stream:
                 await exchange.reply(await shapes.whole())
@@ -129,6 +133,7 @@ class Api:
     async def tokenize(self, exchange: Exchange, caller: Caller) -> None:
         del caller
         body = await self._intake.read(TokenizeBody, await exchange.body())
+        self._note_unknown(exchange, body)
         request = generation_pb2.TokenizeRequest(add_special_tokens=body.add_special_tokens is not False)
         if body.messages is not None:
             request.chat.CopyFrom(chat_messages(body.messages))
@@ -141,6 +146,7 @@ class Api:
     async def detokenize(self, exchange: Exchange, caller: Caller) -> None:
         del caller
         body = await self._intake.read(DetokenizeBody, await exchange.body())
+        self._note_unknown(exchange, body)
         text = await self._routers.detokenize(
             generation_pb2.DetokenizeRequest(token_ids=body.tokens, skip_special_tokens=bool(body.skip_special_tokens))
         )
@@ -192,6 +198,7 @@ class Api:
     async def _frame(self, exchange: Exchange, prefix: str, body: CompletionBody | ChatBody, *kinds: str) -> Frame:
         name = mint_name(self._entropy, prefix)
         exchange.headers[ID_HEADER] = name
+        exchange.headers.setdefault(REQUEST_ID_HEADER, name)
         model = await self.model()
         return Frame(
             id=name,
@@ -204,13 +211,23 @@ class Api:
         )
 
     def _answer(
-        self, exchange: Exchange, caller: Caller, frame: Frame, requests: Sequence[generation_pb2.GenerateRequest]
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        frame: Frame,
+        requests: Sequence[generation_pb2.GenerateRequest],
+        *,
+        is_silent: bool = False,
     ) -> Answer:
         for number, request in enumerate(requests):
             request.request_id = frame.id if len(requests) == 1 else f"{frame.id}.{number}"
             caller.sign(request, model=frame.model)
         return Answer(
-            self._routers, requests, places=self._places, timeout_s=number_header(exchange.asked, TIMEOUT_HEADER)
+            self._routers,
+            requests,
+            places=self._places,
+            timeout_s=number_header(exchange.asked, TIMEOUT_HEADER),
+            is_silent=is_silent,
         )
 
     def _mint_call(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from protos.baton.v1 import generation_pb2
 from services.gateway.answer import Answer
+from services.gateway.echo import Echo, prompt_fields
 from services.gateway.events import Chunks
 from services.gateway.frame import Frame
 from services.gateway.logprobs import as_objects
@@ -53,6 +54,7 @@ class Chat:
         self._body = body
         self._answer = answer
         self._frame = frame
+        self._echo = Echo(wants_scores=body.prompt_logprobs is not None)
         self._turns = [Turn(reader=make_reader(body, model), mint_id=mint_id) for _ in range(answer.num_choices)]
 
     async def whole(self) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class Chat:
         messages = [_Message() for _ in self._turns]
         async with aclosing(self._answer.pieces()) as pieces:
             async for piece in pieces:
+                self._echo.take(piece.response)
                 for delta in piece.response.deltas:
                     message = messages[delta.choice]
                     for part in self._turns[delta.choice].read(delta):
@@ -67,7 +70,7 @@ class Chat:
                     message.token_ids += delta.token_ids
                     message.logprobs += self._scores(delta)
         shown = [self._choice(index, message) for index, message in enumerate(messages)]
-        return self._frame.whole(shown, self._answer)
+        return self._frame.whole(shown, self._answer) | prompt_fields(self._body, self._echo)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The first of each choice says whose turn it is, its last one why it ended. Those of one message together."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from protos.baton.v1 import generation_pb2
 from services.gateway.answer import Answer, Piece
+from services.gateway.echo import Echo, prompt_fields, wants_prompt
 from services.gateway.events import Chunks
 from services.gateway.finish import finish_reason, stop_reason
 from services.gateway.frame import Frame
-from services.gateway.logprobs import Offsets, append, as_lists
+from services.gateway.logprobs import as_lists
 from services.gateway.schema.completion import CompletionBody
 
 KIND = "text_completion"
@@ -36,9 +37,7 @@ class Completions:
         self._frame = frame
         self._echoed = [0] * answer.num_choices
         """Characters of the prompt that stand before each choice's own text."""
-        self._prompt_ids: dict[int, list[int]] = {}
-        self._offsets: dict[int, Offsets] = {}
-        """How far the scores of each prompt came."""
+        self._echoes: dict[int, Echo] = {}
 
     async def whole(self) -> dict[str, Any]:
         """One object with every choice."""
@@ -71,37 +70,23 @@ class Completions:
                 yield [*self._echo(piece), *(self._part(delta) for delta in piece.response.deltas)]
 
     def _echo(self, piece: Piece) -> list[dict[str, Any]]:
-        """The prompt before each of its choices: its text once, its scores as they come."""
-        response, body = piece.response, self._body
-        text = response.prompt.text if response.HasField("prompt") else ""
-        if text:
-            self._prompt_ids[piece.prompt] = list(response.prompt.token_ids)
-        scores = response.prompt_logprobs if body.echo and body.logprobs is not None else None
-        if not text and not (scores and scores.tokens):
+        """The prompt before each of its choices, as far as it was asked for."""
+        body, wants_scores = self._body, bool(self._body.echo) and self._body.logprobs is not None
+        if not body.echo and not wants_prompt(body):
             return []
-        lists = self._scored(piece.prompt, scores, text) if scores and scores.tokens else None
-        per_prompt = self._answer.choices_per_prompt
+        if (echo := self._echoes.get(piece.prompt)) is None:
+            echo = Echo(wants_scores=wants_scores or body.prompt_logprobs is not None)
+            self._echoes[piece.prompt] = echo
+        if not echo.take(piece.response):
+            return []
+        text, lists = echo.text if body.echo else "", echo.lists() if wants_scores else None
+        shown, per_prompt = prompt_fields(body, echo), self._answer.choices_per_prompt
         parts = []
         for index in range(piece.prompt * per_prompt, (piece.prompt + 1) * per_prompt):
-            self._echoed[index] += len(text)
-            parts.append({"index": index, "text": text, "logprobs": lists, "finish_reason": None, "stop_reason": None})
+            self._echoed[index] = len(text)
+            part = {"index": index, "text": text, "logprobs": lists, "finish_reason": None, "stop_reason": None}
+            parts.append(part | shown)
         return parts
-
-    def _scored(self, prompt: int, scores: generation_pb2.PromptLogprobs, text: str) -> dict[str, list[Any]]:
-        """A piece of a prompt's scores, and before the first of them the token that has none: nothing came before it.
-        Offsets count characters from the prompt's beginning."""
-        lists = as_lists(())
-        offsets = self._offsets.setdefault(prompt, Offsets())
-        if scores.first_position == 1:
-            rest = b"".join([token.chosen.spelling for token in scores.tokens])
-            whole = text.encode()
-            first = generation_pb2.TokenScore(spelling=whole[: len(whole) - len(rest)] if whole.endswith(rest) else b"")
-            append(lists, generation_pb2.ScoredToken(chosen=first), offset=0, is_first=True)
-            offsets.add(first.spelling)
-        for position, token in enumerate(scores.tokens, start=scores.first_position):
-            append(lists, token, offset=offsets.num_chars, is_first=position == 0)
-            offsets.add(token.chosen.spelling)
-        return lists
 
     def _part(self, delta: generation_pb2.ChoiceDelta) -> dict[str, Any]:
         wants_scores = self._body.logprobs is not None
@@ -126,5 +111,6 @@ class Completions:
         }
         if self._body.return_token_ids:
             shown["token_ids"] = choice.token_ids
-            shown["prompt_token_ids"] = self._prompt_ids.get(index // self._answer.choices_per_prompt)
+        if (echo := self._echoes.get(index // self._answer.choices_per_prompt)) is not None:
+            shown |= prompt_fields(self._body, echo)
         return shown

@@ -84,6 +84,8 @@ def error_headers(error: BatonError) -> dict[str, str]:
     status = status_of(error)
     if error.retry_after_s is not None or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s or 1.0)))
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        headers["x-should-retry"] = "false"  # OpenAI's libraries try every 5xx again, and this one will not change
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return headers

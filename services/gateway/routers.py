@@ -1,9 +1,10 @@
 """The routers behind this gateway, as one: calls over a channel that gRPC spreads over all that are there."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
+from common.core.clock import Clock, SystemClock
 from common.core.errors import BatonError, Reason, Unavailable
 from common.rpc.client import Connect, call, stream
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
@@ -22,7 +23,8 @@ RETRY_S = 1.0
 class Routers:
     """Writer of nothing. Errors leave as the BatonErrors that routers raised, without addresses."""
 
-    def __init__(self, target: str, connect: Connect) -> None:
+    def __init__(self, target: str, connect: Connect, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._channel = connect(target)
         self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
 
@@ -31,19 +33,24 @@ class Routers:
     ) -> AsyncGenerator[generation_pb2.GenerateResponse, None]:
         """The answer as it comes. Closing the iterator cancels the request everywhere.
 
-        A router that leaves, or is gone, before it has said a word loses nothing: the next one is asked.
+        A router that leaves, or is gone, before it has said a word loses nothing: the next one is asked, for what is
+        left of the time.
         """
+        ends_at = None if timeout_s is None else self._clock.monotonic() + timeout_s
         for wait_s in (*AGAIN_AFTER_S, None):
             has_begun = False
             try:
-                async with stream(self._stub.Generate, request, peer=PEER, timeout_s=timeout_s) as responses:
+                left_s = None if ends_at is None else ends_at - self._clock.monotonic()
+                async with stream(self._stub.Generate, request, peer=PEER, timeout_s=left_s) as responses:
                     async for response in responses:
                         has_begun = True
                         yield response
                 return
             except BatonError as error:
-                if has_begun or wait_s is None or not _may_ask_another(error):
+                is_last = wait_s is None or (ends_at is not None and self._clock.monotonic() + wait_s >= ends_at)
+                if has_begun or is_last or not _may_ask_another(error):
                     raise _plain(error) from error
+            assert wait_s is not None
             await asyncio.sleep(wait_s)
 
     async def model(self) -> "Model":
@@ -64,6 +71,13 @@ class Routers:
             return list((await call(self._stub.Tokenize, request, peer=PEER, timeout_s=ASK_S)).token_ids)
         except BatonError as error:
             raise _plain(error) from error
+
+    async def spell_bare(self, requests: Sequence[generation_pb2.GenerateRequest]) -> None:
+        """Texts become the ids they have without what the tokenizer frames them with: a router would add it."""
+        for request in requests:
+            if request.WhichOneof("prompt") == "text":
+                bare = generation_pb2.TokenizeRequest(text=request.text, add_special_tokens=False)
+                request.token_ids.ids.extend(await self.tokenize(bare))
 
     async def detokenize(self, request: generation_pb2.DetokenizeRequest) -> str:
         try:

@@ -11,7 +11,7 @@ from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from common.observe.tracing.tracer import NoTracer
-from services.gateway.api import Api
+from services.gateway.api import REQUEST_ID_HEADER, Api
 from services.gateway.callers import Caller
 from services.gateway.credentials import Door
 from services.gateway.errors import CLIENT_CLOSED, head_too_large
@@ -27,9 +27,6 @@ PUBLIC = frozenset({"/", "/health", "/ping"})
 
 NO_PATH = "other"
 """What stands in metrics for paths that are not served: their names are the clients' to choose."""
-
-REQUEST_ID_HEADER = "x-request-id"
-"""The client's own name for an exchange: comes back as it was, and is in the log."""
 
 MAX_HEAD_BYTES = 16 << 10
 MAX_HEADERS = 100

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from common.core.errors import FieldViolation, Unsupported
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.gateway.constraint import chat_constraint, constraint_of
+from services.gateway.echo import wants_prompt
 from services.gateway.reading.tools import ToolFormat
 from services.gateway.routers import Model
 from services.gateway.schema.body import invalid, violation
@@ -33,8 +34,8 @@ COMPLETION_TOKENS = 16
 def completion_requests(body: CompletionBody) -> list[generation_pb2.GenerateRequest]:
     """One request per prompt. Raises InvalidRequest with every violation found here."""
     shared = _request(body)
-    shared.sampling.max_tokens = body.max_tokens or COMPLETION_TOKENS
-    shared.echo = bool(body.echo)
+    shared.sampling.max_tokens = COMPLETION_TOKENS if body.max_tokens is None else max(1, body.max_tokens)
+    shared.echo = bool(body.echo) or wants_prompt(body)
     if (constraint := constraint_of(body)) is not None:
         shared.constraint.CopyFrom(constraint)
     if body.logprobs is not None:
@@ -55,6 +56,7 @@ def chat_request(body: ChatBody, model: Model) -> generation_pb2.GenerateRequest
         raise Unsupported(message="the model's chat template knows no tools: leave them out")
     if wants_tools and model.tools is not ToolFormat.HERMES and body.skip_special_tokens is None:
         request.sampling.skip_special_tokens = False  # its calls begin with a special token
+    request.echo = wants_prompt(body) and not body.stream
     request.chat.messages.extend(_message(message) for message in body.messages)
     if wants_tools:
         request.chat.tools_json = json.dumps([tool.model_dump(exclude_none=True) for tool in body.tools or ()])

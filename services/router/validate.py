@@ -142,8 +142,9 @@ def _chat(asked: Asked) -> Found:
         yield _violation("chat.messages", "is empty")
     if len(messages) > MAX_MESSAGES:
         yield _violation("chat.messages", f"more than {MAX_MESSAGES} messages")
+    is_mute = not any(message.content.strip() for message in messages)  # one empty turn among others is the caller's
     for index, message in enumerate(messages[:MAX_MESSAGES]):
         if message.role not in ROLES:
             yield _violation(f"chat.messages[{index}].role", f"must be one of {', '.join(ROLES)}")
-        if not message.content.strip() and message.role not in ("tool", "assistant"):  # who may have called, or thought
+        if is_mute and message.role not in ("tool", "assistant"):  # who may have called, or thought
             yield _violation(f"chat.messages[{index}].content", "is empty or only whitespace")

@@ -100,14 +100,17 @@ async def test_a_body_over_the_limit_is_413(told):
 
 
 async def test_unknown_fields_are_named_in_a_header_or_refused_where_the_server_is_strict():
-    body = {"prompt": "hi", "vibe": 1, "mood": {"x": 2}}
+    body = {"prompt": "hi", "vibe": 1, "mood": {"x": 2}, "stream_options": {"pace": 3}}
     async with gateway(HELLO) as house:
         answer = await house.post(PATH, body)
-    assert (answer.status, answer.headers["baton-ignored-fields"]) == (200, "mood, vibe")
+    assert (answer.status, answer.headers["baton-ignored-fields"]) == (200, "mood, stream_options.pace, vibe")
     async with gateway(HELLO, strict=True) as house:
         answer = await house.post(PATH, body)
     assert answer.status == 400
-    assert {each["param"] for each in answer.error["violations"]} == {"mood", "vibe"}
+    assert {each["param"] for each in answer.error["violations"]} == {"mood", "stream_options.pace", "vibe"}
+    async with gateway(HELLO) as house:
+        answer = await house.post("/tokenize", {"prompt": "hi", "vibe": 1})
+    assert answer.headers["baton-ignored-fields"] == "vibe"
 
 
 async def test_unknown_paths_and_methods_have_the_shape_of_all_errors():

@@ -55,6 +55,8 @@ async def test_text_asks_for_nothing() -> None:
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_regex"),
         ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "response_format"),
         ({"guided_regex": 5}, "guided_regex"),
+        ({"structured_outputs": {"structural_tag": "<a>"}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": None}}, "structured_outputs"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused(fields: dict[str, object], field: str) -> None:

@@ -32,6 +32,19 @@ async def test_text_and_conversations_become_tokens_and_tokens_text():
     assert back == {"prompt": "1-2"}
 
 
+async def test_an_exchange_without_a_name_has_ours_where_libraries_look_for_it():
+    async with gateway(HELLO) as house:
+        answer = await house.post("/v1/completions", {"prompt": "hi"})
+    assert answer.headers["x-request-id"] == answer.json["id"]
+
+
+async def test_what_will_never_be_served_is_not_asked_for_again():
+    """OpenAI's libraries repeat whatever answers 5xx."""
+    async with gateway() as house:
+        answer = await house.post("/v1/embeddings", {"input": "x"})
+    assert (answer.status, answer.headers["x-should-retry"]) == (501, "false")
+
+
 async def test_requests_are_counted_and_named():
     async with gateway(HELLO) as house:
         answer = await house.post("/v1/completions", {"prompt": "hi"}, headers=["x-request-id: mine-7"])

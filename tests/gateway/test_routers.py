@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from common.core.clock import Clock, ManualClock
 from common.core.errors import Reason, Refused, Unavailable
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
@@ -22,7 +23,9 @@ LEAVING = Unavailable(message="this router is leaving", reason=Reason.DRAINING, 
 
 
 @asynccontextmanager
-async def two(first: ScriptedRouter, second: ScriptedRouter) -> AsyncIterator[tuple[Routers, list[RpcServer]]]:
+async def two(
+    first: ScriptedRouter, second: ScriptedRouter, clock: Clock | None = None
+) -> AsyncIterator[tuple[Routers, list[RpcServer]]]:
     """Routers behind one target, as a name with two addresses would be."""
     servers = []
     for router in (first, second):
@@ -30,7 +33,7 @@ async def two(first: ScriptedRouter, second: ScriptedRouter) -> AsyncIterator[tu
         service = Service(name="baton.v1.GenerationService", add=add)
         servers.append(await serve([service], Bind(host="127.0.0.1", port=0), surface=Surface.CLIENT))
     target = "ipv4:" + ",".join(server.address for server in servers)
-    routers = Routers(target, grpc_connect(Surface.CLIENT, is_spread=True))
+    routers = Routers(target, grpc_connect(Surface.CLIENT, is_spread=True), clock=clock)
     try:
         yield routers, servers
     finally:
@@ -53,6 +56,24 @@ async def test_each_router_gets_its_share():
         for _ in range(8):
             await generate(routers)
         assert (len(first.asked) - before[0], len(second.asked) - before[1]) == (4, 4)
+
+
+async def test_another_try_gets_what_is_left_of_the_time():
+    """Goal: who gave a deadline is answered by then, however many routers are asked. Each try costs three seconds."""
+    clock = ManualClock()
+
+    class Slow(ScriptedRouter):
+        async def Generate(self, request, context):
+            left.append(context.time_remaining())
+            clock.advance(3.0)
+            raise LEAVING
+            yield  # which makes it a stream
+
+    left: list[float] = []
+    async with two(Slow(), Slow(), clock) as (routers, _):
+        with pytest.raises(Unavailable):
+            await generate(routers)
+    assert [round(each) for each in left] == [10, 7, 4, 1]
 
 
 async def test_a_router_that_leaves_is_passed_over():

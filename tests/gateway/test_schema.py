@@ -63,7 +63,7 @@ NESTED: list[tuple[tuple[str | int, ...], dict[str, Any]]] = [
     (("tools", 0), {"messages": [TURN], "tools": [TOOL]}),
     (("stream_options", "include_usage"), {"messages": [TURN], "stream_options": {}}),
     (("response_format", "type"), {"messages": [TURN], "response_format": {}}),
-    (("structured_outputs", "choice"), {"messages": [TURN], "structured_outputs": {}}),
+    (("structured_outputs", "choice"), {"messages": [TURN], "structured_outputs": {"regex": "a"}}),
     (("chat_template_kwargs", "enable_thinking"), {"messages": [TURN], "chat_template_kwargs": {}}),
 ]
 

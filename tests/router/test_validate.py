@@ -216,6 +216,14 @@ def test_a_prompt_over_the_routers_own_limit_is_refused() -> None:
         check_length(11, 1, model=MODEL, limits=tight)
 
 
+def test_an_empty_turn_among_others_is_the_callers_business() -> None:
+    """Clients send an empty system prompt where nobody wrote one; nothing but silence is refused."""
+    silent, asks = ChatMessage(role="system", content=""), ChatMessage(role="user", content="hi")
+    assert fields_of(Asked(chat=talk(silent, asks))) == []
+    assert fields_of(Asked(chat=talk(asks, ChatMessage(role="user", content=" ")))) == []
+    assert fields_of(Asked(chat=talk(silent))) == ["chat.messages[0].content"]
+
+
 def test_ten_thousand_bad_messages_do_not_hide_another_field() -> None:
     messages = (ChatMessage(role="nobody", content=""),) * (MAX_MESSAGES + 1)
     found = fields_of(Asked(chat=talk(*messages), sampling=AskedSampling(n=0)))

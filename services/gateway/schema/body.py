@@ -47,8 +47,14 @@ class Body(BaseModel):
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Names of fields that this server does not know."""
-        return tuple(sorted(self.model_extra or ()))
+        """Names of fields that this server does not know, those of objects inside with their path. Lists are left out:
+        clients send messages back with whatever their library put into them.
+        """
+        names = list(self.model_extra or ())
+        for name, value in self:
+            if isinstance(value, Body):
+                names += [f"{name}.{inner}" for inner in value.unknown]
+        return tuple(sorted(names))
 
 
 def invalid(violations: Sequence[FieldViolation]) -> InvalidRequest:

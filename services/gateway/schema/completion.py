@@ -62,11 +62,15 @@ class CompletionBody(SamplingBody):
     best_of: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     suffix: str | None = None
     add_special_tokens: bool | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """0 writes nothing: the prompt comes back, with its scores where they are asked for."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.best_of not in (None, self.n or 1):
             raise ValueError(f"`best_of`: {self.best_of} is served only where it equals n ({self.n or 1})")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("`max_tokens`: 0 writes nothing: at least 1, or echo to have the prompt back")
         if self.suffix:
             raise ValueError("`suffix`: is not served: leave it out")
         return self

@@ -1,8 +1,8 @@
 """What an answer must look like, in the spellings that are in use."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.gateway.schema.body import Body
 
@@ -31,3 +31,11 @@ class StructuredOutputs(Body):
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """A form that is not known here may not pass for none: the answer would look like anything."""
+        said = (self.json_form, self.regex, self.choice, self.grammar)
+        if not self.json_object and all(each is None for each in said):
+            raise ValueError("has none of json, json_object, regex, choice and grammar")
+        return self
