@@ -54,9 +54,19 @@ class Wish:
 class Actuator:
     """Writer of the scales while it leads. `run` lives in the app's TaskGroup."""
 
-    def __init__(self, scales: Scales, *, me: str, read: Callable[[], Wish], metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        scales: Scales,
+        *,
+        me: str,
+        read: Callable[[], Wish],
+        marks_pods: bool,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
         self._scales = scales
         self._me = me
+        self._marks_pods = marks_pods
         self._read = read
         self._metrics = metrics
         self._clock = clock
@@ -94,7 +104,8 @@ class Actuator:
         wish = self._read()
         for role in Role:
             self._scale(role, wish.recommendation)
-        self._mark(wish.members)
+        if self._marks_pods:
+            self._mark(wish.members)
 
     def _scale(self, role: Role, recommendation: Recommendation | None) -> None:
         verdict = None if recommendation is None else recommendation.of(role)

@@ -105,7 +105,7 @@ def _planner(house: _House) -> Planner:
         lookout=Lookout(guard, directory),
         watch=Watch(start_s=config.planner.start_s),
         outlook=house.outlook,
-        settings=PlannerSettings.of(config.planner),
+        settings=PlannerSettings.of(config),
         metrics=house.metrics,
         clock=house.clock,
     )
@@ -121,7 +121,14 @@ def _actuator(house: _House, name: str) -> Actuator | None:
     scales = KubernetesScales(
         namespace=section.namespace, release=section.release, clock=house.clock, kubeconfig=section.kubeconfig
     )
-    return Actuator(scales, me=name, read=house.outlook.wish, metrics=house.metrics, clock=house.clock)
+    return Actuator(
+        scales,
+        me=name,
+        read=house.outlook.wish,
+        marks_pods=section.deletion_costs,
+        metrics=house.metrics,
+        clock=house.clock,
+    )
 
 
 async def _open(house: _House, stack: AsyncExitStack) -> str:

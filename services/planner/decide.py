@@ -5,7 +5,8 @@
 Up at once, to what the window needs. Down only after a smaller number, tried on the window with half of the allowance
 for late work, was enough at every look of hold_s; then to the largest of those numbers. A look that sees nothing
 changes nothing, and starts that wait anew. Both roles are decided from one look: reading that waits because decode is
-full counts once, when it comes, so prefill does not grow for a shortage of decode.
+full counts once, when it comes, so prefill does not grow for a shortage of decode; and what decode workers have
+to spare is reading that prefill need not do, so decode is judged first.
 """
 
 import math
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from common.core.worker import Role
-from services.planner.demand import Gauge, Slot, measure, past_reading, past_writing, token_seconds
+from services.planner.demand import Gauge, Past, Slot, measure, past_reading, past_writing, token_seconds
 from services.planner.load import Load, Signals
 from services.planner.settings import PlannerSettings
 from services.planner.trial import Trial, least_workers, reading_missed, writing_missed
@@ -73,6 +74,11 @@ class Standing:
     fewer_since: float | None = None
     fewer_peak: int = 0
 
+    @property
+    def staying(self) -> int:
+        """Those that stay even if the proof goes on: what others may count on."""
+        return self.desired if self.fewer_since is None else self.fewer_peak
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -105,33 +111,38 @@ def decide(signals: Signals, state: State, settings: PlannerSettings) -> Recomme
         return _blind(at, state)
     slot, gauge = measure(load, state.gauge, at, settings)
     slots = _within(state.slots if slot is None else (*state.slots, slot), settings.window_s)
-    is_busy = bool(load.writing.sequences or load.reading.backlog_tokens or load.reading.read_tokens_s)
+    is_busy = bool(load.writing.sequences or load.reading.all_backlog_tokens or load.reading.all_read_tokens_s)
     busy_at = at if is_busy or state.busy_at is None else state.busy_at
     is_idle = settings.may_be_none and not is_busy and at - busy_at >= settings.idle_s
 
     wait_s = max(settings.ttft_s - gauge.tokens_each * token_seconds(gauge.reading_cost, gauge.tokens_each), 0.1)
 
-    reading = past_reading(slots, gauge.reading_level)
-    writing = past_writing(slots, gauge.writing_level)
-
-    def reads(workers: int) -> float:
-        return reading_missed(reading, workers, wait_s=wait_s, load_target=settings.load_target)
+    writing = past_writing(slots, gauge)
 
     def writes(workers: int) -> float:
         return writing_missed(writing, workers, load_target=settings.load_target)
 
-    at_least = _sustained(slots, settings)
-    prefill, standing_prefill = _judge(
-        Role.PREFILL, reads, load, state.prefill, at, settings, at_least=at_least.prefill, is_idle=is_idle
-    )
+    lately = _within(slots, SUSTAINED_S)
+    least_writers = _sustained(past_writing(lately, gauge), settings)
     decode, standing_decode = _judge(
-        Role.DECODE, writes, load, state.decode, at, settings, at_least=at_least.decode, is_idle=is_idle
+        Role.DECODE, writes, load, state.decode, at, settings, at_least=least_writers, is_idle=is_idle
+    )
+    staying = standing_decode.staying
+    reading = past_reading(slots, gauge, writers=staying)
+
+    def reads(workers: int) -> float:
+        return reading_missed(reading, workers, wait_s=wait_s, load_target=settings.load_target)
+
+    least_readers = _sustained(past_reading(lately, gauge, writers=staying), settings)
+    prefill, standing_prefill = _judge(
+        Role.PREFILL, reads, load, state.prefill, at, settings, at_least=least_readers, is_idle=is_idle
     )
     newest = slot or Slot(seconds=1.0, reading_s=0.0, writers=0.0)
+    lent = gauge.uptake.share * newest.answers.spare(load.writing.crew.ready)
     after = State(slots=slots, gauge=gauge, prefill=standing_prefill, decode=standing_decode, busy_at=busy_at)
     return Recommendation(
         at=at,
-        prefill=replace(prefill, load=_share(newest.reading_s / newest.seconds, load.reading.crew.ready)),
+        prefill=replace(prefill, load=_share(newest.reading_s / newest.seconds, load.reading.crew.ready + lent)),
         decode=replace(decode, load=_share(newest.writers, load.writing.crew.ready)),
         state=after,
     )
@@ -198,24 +209,11 @@ def _judge(
     ), next_standing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Floor:
-    prefill: int
-    decode: int
-
-
-def _sustained(slots: Sequence[Slot], settings: PlannerSettings) -> _Floor:
+def _sustained(past: Past, settings: PlannerSettings) -> int:
     """What the last SUSTAINED_S took, whatever the past says: a tide that comes in, or a level never seen before."""
-    lately = _within(slots, SUSTAINED_S)
-    seconds = sum(slot.seconds for slot in lately)
-    if seconds < SUSTAINED_S / 4:
-        return _Floor(prefill=0, decode=0)
-    reading = sum(slot.reading_s for slot in lately) / seconds
-    writing = sum(slot.writers * slot.seconds for slot in lately) / seconds
-    return _Floor(
-        prefill=math.ceil(reading / settings.load_target - ROUNDING),
-        decode=math.ceil(writing / settings.load_target - ROUNDING),
-    )
+    if sum(past.seconds) < SUSTAINED_S / 4:
+        return 0
+    return math.ceil(past.mean / settings.load_target - ROUNDING)
 
 
 def _lowered(standing: Standing, fewer: int, at: float, hold_s: float) -> tuple[Standing, Why]:
@@ -242,5 +240,5 @@ def _within(slots: Sequence[Slot], window_s: float) -> tuple[Slot, ...]:
     return tuple(slots[first:])
 
 
-def _share(asked: float, ready: int) -> float | None:
+def _share(asked: float, ready: float) -> float | None:
     return asked / ready if ready else None

@@ -1,7 +1,7 @@
 """Load in units of work, so that a past of it can be tried on other numbers of workers.
 
-reading: seconds that one worker would read at what arrived since the last look, by the cost model. Tokens that a cache
-         had are in neither term, so the hit rate is in it.
+reading: seconds that one worker would read at what arrived since the last look, by the cost model, whichever role's
+         workers read it. Tokens that a cache had are in neither term, so the hit rate is in it.
 writing: workers' worth of decode, the largest of: sequences over those of a step below itl_s, sequences over places,
          pages over pages; and, while a place is waited for too long, one more than there are.
 
@@ -11,10 +11,11 @@ like, and the present level how much of them: what was seen at noon is not held 
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.core.cost.model import DEFAULT, CostModel
 from common.core.queue import Cause
+from services.planner.lending import Answers, Uptake, answers_of
 from services.planner.load import Load, Reading, Writing
 from services.planner.settings import PlannerSettings
 
@@ -33,22 +34,32 @@ CHUNK_TOKENS = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """What came within `seconds` before a look. `reading_s`: of reading; `writers`: workers' worth of decode. Levels:
-    reading per second, and writers, in the mean at that time."""
+    """What came within `seconds` before a look. `reading_s`: of reading; `writers`: workers' worth of decode, `answers`
+    what they take of steps. Levels: reading per second, and writers, in the mean at that time."""
 
     seconds: float
     reading_s: float
     writers: float
+    answers: Answers = field(default_factory=Answers)
     reading_level: float = 0.0
     writing_level: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """One role's work, slot by slot, as it would come at the present level; empty slots are joined."""
+    """One role's work, slot by slot, in worker-seconds, as it would come at the present level; empty slots are joined.
+    `lent`: workers' worth that the other role does of it."""
 
     seconds: tuple[float, ...]
     work: tuple[float, ...]
+    lent: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Workers' worth of this role in the mean."""
+        seconds = sum(self.seconds)
+        lent = sum(each * lasted for each, lasted in zip(self.lent, self.seconds, strict=True))
+        return (sum(self.work) - lent) / seconds if seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +74,7 @@ class Gauge:
     seen_s: float = 0.0
     reading_level: float = 0.0
     writing_level: float = 0.0
+    uptake: Uptake = field(default_factory=Uptake)
     reading_cost: CostModel = DEFAULT
     writing_cost: CostModel = DEFAULT
 
@@ -76,14 +88,20 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
     reading_cost = reading.cost or gauge.reading_cost
     writing_cost = load.writing.cost or gauge.writing_cost
     second_s = token_seconds(reading_cost, tokens_each)
-    backlog_s = reading.backlog_tokens * second_s
-    readable = max(1, reading.crew.coming) * settings.ttft_s / max(tokens_each * second_s, 1e-6)
+    backlog_s = reading.all_backlog_tokens * second_s
+    answers = answers_of(load.writing, writing_cost, settings.step_budget_s)
+    spare = answers.spare(load.writing.crew.coming)
+    readers = max(1.0, reading.crew.coming + gauge.uptake.share * spare)
+    readable = readers * settings.ttft_s / max(tokens_each * second_s, 1e-6)
     writers = writers_needed(load.writing, writing_cost, settings, readable=readable)
     seconds = 0.0 if gauge.at is None else at - gauge.at
+    uptake = gauge.uptake
+    if min(backlog_s, gauge.backlog_s) > reading.crew.coming * seconds > 0.0:
+        uptake = uptake.watched(reading.local_read_tokens_s * second_s, spare, seconds)
     if seconds <= 0:
         arrived_s = debt_s = 0.0
     else:
-        net_s = backlog_s - gauge.backlog_s + reading.read_tokens_s * second_s * seconds + gauge.debt_s
+        net_s = backlog_s - gauge.backlog_s + reading.all_read_tokens_s * second_s * seconds + gauge.debt_s
         arrived_s, debt_s = max(0.0, net_s), _bounded_debt(net_s, reading, seconds)
     seen_s = gauge.seen_s + seconds
     share = max(seconds / seen_s, 1.0 - math.exp(-seconds / LEVEL_S)) if seconds > 0 else 0.0
@@ -95,6 +113,7 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
         backlog_s=backlog_s,
         debt_s=debt_s,
         tokens_each=tokens_each,
+        uptake=uptake,
         reading_cost=reading_cost,
         writing_cost=writing_cost,
     )
@@ -104,37 +123,51 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
         seconds=seconds,
         reading_s=arrived_s,
         writers=writers,
+        answers=answers,
         reading_level=remembered.reading_level,
         writing_level=remembered.writing_level,
     )
     return slot, remembered
 
 
-def past_reading(slots: Sequence[Slot], level: float) -> Past:
-    """Seconds of reading, at this level or as they came, whichever is less."""
+def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int) -> Past:
+    """Seconds of reading, at the present level or as they came, whichever is less; so many decode workers help."""
+    share = gauge.uptake.share
     return _past(
-        (slot.seconds, slot.reading_s * min(1.0, level / slot.reading_level) if slot.reading_s else 0.0)
+        (
+            slot.seconds,
+            slot.reading_s * _levelled(gauge.reading_level, slot.reading_level),
+            share * slot.answers.spare(writers, scale=_levelled(gauge.writing_level, slot.writing_level)),
+        )
         for slot in slots
     )
 
 
-def past_writing(slots: Sequence[Slot], level: float) -> Past:
+def past_writing(slots: Sequence[Slot], gauge: Gauge) -> Past:
     """Workers' worth of decode, likewise."""
     return _past(
-        (slot.seconds, slot.writers * min(1.0, level / slot.writing_level) if slot.writers else 0.0) for slot in slots
+        (slot.seconds, slot.seconds * slot.writers * _levelled(gauge.writing_level, slot.writing_level), 0.0)
+        for slot in slots
     )
 
 
-def _past(slots: Iterable[tuple[float, float]]) -> Past:
+def _levelled(level: float, then: float) -> float:
+    return min(1.0, level / then) if then > 0.0 else 1.0
+
+
+def _past(slots: Iterable[tuple[float, float, float]]) -> Past:
     seconds: list[float] = []
     works: list[float] = []
-    for lasted, work in slots:
+    lents: list[float] = []
+    for lasted, work, lent in slots:
         if works and not work and not works[-1]:
+            lents[-1] = (lents[-1] * seconds[-1] + lent * lasted) / (seconds[-1] + lasted)
             seconds[-1] += lasted
         else:
             seconds.append(lasted)
             works.append(work)
-    return Past(seconds=tuple(seconds), work=tuple(works))
+            lents.append(lent)
+    return Past(seconds=tuple(seconds), work=tuple(works), lent=tuple(lents))
 
 
 def token_seconds(cost: CostModel, tokens_each: float) -> float:

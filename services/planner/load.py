@@ -24,15 +24,28 @@ class Crew:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """Prefill. `backlog_tokens`: prompt tokens that no cache has, at routers and on workers. `read_tokens_s`: what is
-    being read per second now. `tokens_each`: of a waiting prompt; None: none waits. `cost` None: nobody warm knows."""
+    being read per second now. `local_...`: the same on decode workers, which read beside their answers. `tokens_each`:
+    of a waiting prompt; None: none waits. `cost` None: nobody warm knows."""
 
     crew: Crew
     backlog_tokens: int
     read_tokens_s: float
+    local_backlog_tokens: int = 0
+    local_read_tokens_s: float = 0.0
     tokens_each: float | None = None
     queue_s: float | None = None
     causes: frozenset[Cause] = frozenset()
     cost: CostModel | None = None
+
+    @property
+    def all_backlog_tokens(self) -> int:
+        """Wherever they wait."""
+        return self.backlog_tokens + self.local_backlog_tokens
+
+    @property
+    def all_read_tokens_s(self) -> float:
+        """Whoever reads."""
+        return self.read_tokens_s + self.local_read_tokens_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.config.sections.planner import PlannerSection
+from common.config.config import Config
 from common.core.worker import Role
 
 
@@ -27,12 +27,15 @@ class PlannerSettings:
     miss_share: float = 0.1
     ttft_s: float = 2.0
     itl_s: float = 0.1
+    step_budget_s: float = 0.05
+    """Of a decode worker's step, in which prompts are read beside answers: `engine.itl_budget_ms`."""
     admission_s: float = 1.0
     load_target: float = 0.85
     hpa_tolerance: float = 0.1
 
     @classmethod
-    def of(cls, section: PlannerSection) -> "PlannerSettings":
+    def of(cls, config: Config) -> "PlannerSettings":
+        section = config.planner
         return cls(
             prefill=Bounds(least=section.min_prefill, most=section.max_prefill),
             decode=Bounds(least=section.min_decode, most=section.max_decode),
@@ -43,6 +46,7 @@ class PlannerSettings:
             miss_share=section.miss_share,
             ttft_s=section.ttft_s,
             itl_s=section.itl_s,
+            step_budget_s=config.engine.itl_budget_ms / 1000.0,
             admission_s=section.admission_s,
             load_target=section.load_target,
             hpa_tolerance=section.hpa_tolerance,

@@ -45,13 +45,13 @@ def load_of(sighting: Sighting, warm: frozenset[WorkerRef]) -> Load | None:
         return None
     by_role = {each.role: each for each in totals.roles}
     return Load(
-        reading=_reading(sighting.members, by_role[Role.PREFILL], warm),
+        reading=_reading(sighting.members, by_role, warm),
         writing=_writing(sighting.members, by_role, totals.decode_admission_s, warm),
     )
 
 
-def _reading(members: Sequence[Member], totals: RoleTotals, warm: frozenset[WorkerRef]) -> Reading:
-    loads = _loads(members, Role.PREFILL)
+def _reading(members: Sequence[Member], by_role: Mapping[Role, RoleTotals], warm: frozenset[WorkerRef]) -> Reading:
+    loads, totals = _loads(members, Role.PREFILL), by_role[Role.PREFILL]
     backlog = totals.uncached_tokens + totals.worker_tokens
     # Prompts that are being read have tokens in the backlog as well.
     waiting = totals.requests + totals.worker_requests + sum(load.running_sequences for load in loads.values())
@@ -59,6 +59,8 @@ def _reading(members: Sequence[Member], totals: RoleTotals, warm: frozenset[Work
         crew=_crew(members, Role.PREFILL, warm),
         backlog_tokens=backlog,
         read_tokens_s=sum(load.tokens_per_second for load in loads.values()),
+        local_backlog_tokens=by_role[Role.DECODE].worker_tokens,
+        local_read_tokens_s=sum(load.read_tokens_per_second for load in _loads(members, Role.DECODE).values()),
         tokens_each=backlog / waiting if waiting else None,
         queue_s=totals.queue_s,
         causes=totals.causes,

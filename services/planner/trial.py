@@ -19,16 +19,17 @@ Try = Callable[[int], float]
 
 
 def reading_missed(past: Past, workers: int, *, wait_s: float, load_target: float) -> float:
-    """Share of reading that began later than `wait_s`, first come first served. All of a slot's work comes at its
-    beginning: bursts are shorter than a slot."""
+    """Share of reading that began later than `wait_s`, first come first served, on so many workers and what the others
+    lend. All of a slot's work comes at its beginning: bursts are shorter than a slot."""
     backlog = missed = 0.0
-    most, done_per_s = workers * wait_s, workers * load_target
-    for seconds, work in zip(past.seconds, past.work, strict=True):
+    for seconds, work, lent in zip(past.seconds, past.work, past.lent, strict=True):
+        readers = workers + lent
         if work:
             backlog += work
+            most = readers * wait_s
             if backlog > most:
                 missed += min(work, backlog - most)
-        backlog -= done_per_s * seconds
+        backlog -= readers * load_target * seconds
         if backlog < 0.0:  # noqa: PLR1730 - a thousand slots a look: max() costs more than all the rest
             backlog = 0.0
     total = sum(past.work)
@@ -38,9 +39,9 @@ def reading_missed(past: Past, workers: int, *, wait_s: float, load_target: floa
 def writing_missed(past: Past, workers: int, *, load_target: float) -> float:
     """Share of decode that had no place."""
     places = workers * load_target
-    slots = list(zip(past.seconds, past.work, strict=True))
-    missed = sum((work - places) * seconds for seconds, work in slots if work > places)
-    total = sum(work * seconds for seconds, work in slots)
+    slots = zip(past.seconds, past.work, strict=True)
+    missed = sum(work - places * seconds for seconds, work in slots if work > places * seconds)
+    total = sum(past.work)
     return missed / total if total > 0 else 0.0
 
 

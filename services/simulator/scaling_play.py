@@ -9,13 +9,13 @@ from common.core.request import Priority
 from common.core.worker import Member, Role, WorkerState
 from common.directory.codec import QueueView
 from common.directory.sighting import Sighting
-from common.engine.rate import Rate
 from services.router.admission.limits import AdmissionLimits
 from services.simulator.cluster import ClusterShape
 from services.simulator.outcome import Outcome
 from services.simulator.playing import Play
 from services.simulator.policies import Policy
 from services.simulator.scaling_fleet import PAID, Phase, Roster, ScaledFleet
+from services.simulator.scaling_pulse import Pulse
 from services.simulator.trace import Trace
 
 ROUTER = RouterRef(router=RouterId("router-0"), epoch=Epoch(1))
@@ -79,7 +79,7 @@ class ScaledPlay(Play):
         )
         self._fleet = self._seen_fleet
         self._roster = Roster(roles={ref.worker: role for ref, role, _ in shape.roles()})
-        self._rates = {name: (Rate(), 0) for name in self._roster.roles}
+        self._pulses = {name: Pulse() for name in self._roster.roles}
         for role in Role:
             for index, worker in enumerate(sorted(name for name, each in self._roster.roles.items() if each is role)):
                 self._roster.phases[worker] = Phase.READY if index < first.of(role) else Phase.OFF
@@ -154,15 +154,19 @@ class ScaledPlay(Play):
 
     def _member(self, name: WorkerId, phase: Phase, now: float) -> Member:
         machine, role = self._machines[name], self._roster.roles[name]
-        rate, counted = self._rates[name]
-        total = machine.tally.read_tokens if role is Role.PREFILL else machine.tally.decoded_tokens
-        rate.add(total - counted, now)
-        self._rates[name] = (rate, total)
+        pulse = self._pulses[name]
+        read, drawn = (
+            pulse.read.up_to(machine.tally.read_tokens, now),
+            pulse.drawn.up_to(machine.tally.decoded_tokens, now),
+        )
+        rates = {"tokens_per_second": drawn, "read_tokens_per_second": read}
+        if role is Role.PREFILL:
+            rates = {"tokens_per_second": read}
         return Member(
             worker=machine.ref,
             role=role,
             state=CAUSE_OF_STATE[phase],
-            load=replace(machine.report(), tokens_per_second=rate.per_second(now)),
+            load=replace(machine.report(), **rates),
             layout_fingerprint=b"",
         )
 

@@ -36,13 +36,15 @@ def load(
     cost: CostModel | None = COST,
     pages_used: int = 0,
     pages_each: int = 0,
+    local_s: float = 0.0,
 ) -> Load:
-    """`read_s`: seconds of reading done per second; `backlog_s`: seconds of reading that wait."""
+    """`read_s`: seconds of reading done per second on prefill, `local_s`: on decode; `backlog_s`: what waits of it."""
     return Load(
         reading=Reading(
             crew=prefill or Crew(ready=1),
             backlog_tokens=round(backlog_s * 1000),
             read_tokens_s=read_s * 1000,
+            local_read_tokens_s=local_s * 1000,
             tokens_each=100.0 if backlog_s else None,
             cost=cost,
             causes=causes,

@@ -65,8 +65,9 @@ def member(name: str, sequences: int, state: WorkerState = WorkerState.READY) ->
     )
 
 
-def actuator(api: Api, clock: ManualClock, me: str, wish: Wish) -> Actuator:
-    return Actuator(api, me=me, read=lambda: wish, metrics=Metrics(ProcessRole.PLANNER), clock=clock)
+def actuator(api: Api, clock: ManualClock, me: str, wish: Wish, *, marks_pods: bool = True) -> Actuator:
+    metrics = Metrics(ProcessRole.PLANNER)
+    return Actuator(api, me=me, read=lambda: wish, marks_pods=marks_pods, metrics=metrics, clock=clock)
 
 
 def test_the_leader_sets_scales_and_the_other_waits_until_it_is_silent() -> None:
@@ -124,3 +125,13 @@ def test_a_pod_that_is_gone_does_not_keep_the_others_from_being_marked() -> None
     one.round()
     assert api.costs == {"b": 4}
     assert one._metrics.value(catalogue.PLANNER_PATCHES, outcome="refused") == 1
+
+
+def test_pods_are_left_alone_by_a_planner_that_may_only_set_scales() -> None:
+    api = Api()
+    wish = Wish(recommendation=recommendation(3, 2), members=(member("b", 3),))
+    one = actuator(api, ManualClock(1.0), "x", wish, marks_pods=False)
+    one.round()
+    assert api.scales == {Role.PREFILL: 3, Role.DECODE: 2}
+    assert api.costs == {}
+    assert one._metrics.value(catalogue.PLANNER_PATCHES, outcome="refused") == 0

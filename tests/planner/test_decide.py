@@ -103,6 +103,27 @@ def test_reading_that_waits_for_decode_does_not_grow_prefill() -> None:
     assert found[-1][1] == 5
 
 
+def test_what_decode_workers_read_is_demand() -> None:
+    """Nothing waits, so nothing says that they would read more: all of it is asked of prefill."""
+    found = wanted(walk([load(read_s=0.5), *[load(read_s=0.5, local_s=2.0)] * 20]))
+    assert found[-1][0] == 3
+
+
+def test_what_decode_workers_have_to_spare_need_not_be_read_by_prefill() -> None:
+    crew, settings = Crew(ready=2), replace(SETTINGS, decode=Bounds(least=2, most=8))
+    waiting = [load(read_s=1.0, local_s=1.6, backlog_s=30.0, decode=crew, sequences=2)] * 25
+    silent = [load(read_s=2.6, local_s=0.0, backlog_s=30.0, decode=crew, sequences=2)] * 25
+    helped, alone = list(walk(waiting, settings))[-1], list(walk(silent, settings))[-1]
+    assert helped.decode is not None
+    assert alone.decode is not None
+    assert helped.prefill is not None
+    assert alone.prefill is not None
+    assert helped.decode.desired == alone.decode.desired == 2
+    assert helped.state.gauge.uptake.share > 0.9
+    assert alone.state.gauge.uptake.share == 0.0
+    assert helped.prefill.desired < alone.prefill.desired
+
+
 def test_decode_that_turns_requests_away_is_short_whatever_its_pages_say() -> None:
     full = load(sequences=3, queued=1, admission_s=3.0, causes=frozenset({Cause.DECODE_FULL}), decode=Crew(ready=2))
     assert wanted(walk([QUIET, *[full] * 20]))[-1][1] >= 3
