@@ -154,19 +154,18 @@ class ScaledPlay(Play):
 
     def _member(self, name: WorkerId, phase: Phase, now: float) -> Member:
         machine, role = self._machines[name], self._roster.roles[name]
-        pulse = self._pulses[name]
-        read, drawn = (
-            pulse.read.up_to(machine.tally.read_tokens, now),
-            pulse.drawn.up_to(machine.tally.decoded_tokens, now),
-        )
-        rates = {"tokens_per_second": drawn, "read_tokens_per_second": read}
-        if role is Role.PREFILL:
-            rates = {"tokens_per_second": read}
+        pulse, tally = self._pulses[name], machine.tally
+        read, drawn = pulse.read.up_to(tally.read_tokens, now), pulse.drawn.up_to(tally.decoded_tokens, now)
+        is_reader = role is Role.PREFILL
         return Member(
             worker=machine.ref,
             role=role,
             state=CAUSE_OF_STATE[phase],
-            load=replace(machine.report(), **rates),
+            load=replace(
+                machine.report(),
+                tokens_per_second=read if is_reader else drawn,
+                read_tokens_per_second=0.0 if is_reader else read,
+            ),
             layout_fingerprint=b"",
         )
 
