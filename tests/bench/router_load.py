@@ -13,13 +13,17 @@ import argparse
 import asyncio
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import psutil
 
 from common.core.clock import SystemClock
 from common.core.errors import BatonError
+from protos.baton.v1 import generation_pb2
+from services.local.bench.message_stream import connected
 from services.local.client import RouterClient, router_client
 from services.local.topology import Kind
 from tests.cluster.house import Ask, House, house
@@ -27,72 +31,120 @@ from tests.cluster.load import percentile
 
 PROMPT = 8
 CHANNELS = 8
-"""One HTTP/2 connection carries at most 100 streams by default."""
+"""Connections. One router's limit on streams of a connection lies far above."""
 
+START_S = 60.0
+"""Chosen: so long may the streams take to begin; they are long enough to go on until the end."""
+
+GENERATE = "/baton.v1.GenerationService/Generate"
 CLOCK = SystemClock()
 
 
 @dataclass(slots=True)
 class Reader:
-    """One client."""
+    """One client. Checks what it reads: a token that is missing or comes twice is an error."""
 
     times: list[float] = field(default_factory=list)
     num_tokens: int = 0
-    error: BatonError | None = None
+    error: str = ""
 
-    async def read(self, client: RouterClient, ask: Ask, *, pause_s: float) -> None:
+    def take(self, message: bytes) -> None:
+        self.times.append(CLOCK.monotonic())
+        for delta in generation_pb2.GenerateResponse.FromString(message).deltas:
+            if delta.first_index != self.num_tokens:
+                self.error = f"token {delta.first_index} came after {self.num_tokens} tokens"
+            self.num_tokens += delta.num_tokens
+
+    def end(self, error: BatonError | None) -> None:
+        self.error = self.error or ("" if error is None else error.message)
+
+    async def read_slowly(self, client: RouterClient, ask: Ask) -> None:
+        """One message a second: grpc's own client holds the others up."""
         try:
             async for response in client.generate(ask.message(), timeout_s=300.0):
                 self.times.append(CLOCK.monotonic())
-                self.num_tokens += sum(len(delta.token_ids) for delta in response.deltas)
-                if pause_s:
-                    await asyncio.sleep(pause_s)
+                self.num_tokens += sum(delta.num_tokens for delta in response.deltas)
+                await asyncio.sleep(1.0)
         except BatonError as error:
-            self.error = error
-
-
-def gaps(readers: Sequence[Reader]) -> list[float]:
-    """Between two messages of one stream, after its first few."""
-    return [
-        later - earlier
-        for reader in readers
-        for earlier, later in zip(reader.times[3:-1], reader.times[4:], strict=False)
-    ]
+            self.error = error.message
 
 
 async def load(cluster: House, arguments: argparse.Namespace) -> None:
     router = cluster.cluster.of(Kind.ROUTER)[0]
-    process = psutil.Process(router.child.pid)
-    _pin(process, [psutil.Process(), *(psutil.Process(each.child.pid) for each in cluster.workers())])
+    process, own = psutil.Process(router.child.pid), psutil.Process()
+    workers = [psutil.Process(each.child.pid) for each in cluster.workers()]
+    _pin(process, [own, *workers])
+    watched = {"router": [process], "workers": workers, "clients": [own]}
     chance = random.Random(7)
-    length = int(arguments.rate * arguments.seconds)
+    length = int(arguments.rate * (arguments.seconds + START_S))
     readers = [Reader() for _ in range(arguments.streams)]
+    asks = [Ask(tokens=tuple(chance.randrange(512) for _ in range(PROMPT)), max_tokens=length) for _ in readers]
     address = cluster.cluster.router_address()
-    before = sum(process.cpu_times()[:2])
     began = CLOCK.monotonic()
-    async with _Clients(address) as clients, asyncio.TaskGroup() as group:
-        for number, reader in enumerate(readers):
-            ask = Ask(tokens=tuple(chance.randrange(512) for _ in range(PROMPT)), max_tokens=length)
-            client = clients[number % len(clients)]
-            group.create_task(reader.read(client, ask, pause_s=1.0 if arguments.slow else 0.0))
-        while any(not reader.times and reader.error is None for reader in readers):
-            await asyncio.sleep(0.05)
-        warm_at, warm_cpu = CLOCK.monotonic(), sum(process.cpu_times()[:2])
-        await asyncio.sleep(arguments.seconds / 2)
-        steady_s, steady_cpu = CLOCK.monotonic() - warm_at, sum(process.cpu_times()[:2]) - warm_cpu
-        num_steady = sum(sum(warm_at <= at < warm_at + steady_s for at in reader.times) for reader in readers)
-    messages = sum(len(reader.times) for reader in readers)
-    errors = sum(reader.error is not None for reader in readers)
-    cpu_s, all_s = sum(process.cpu_times()[:2]) - before, CLOCK.monotonic() - began
-    between = gaps(readers)
-    print(
-        f"{arguments.streams} streams of {length} tokens in {all_s:.1f} s, {errors} errors; "
-        f"{messages} messages, {cpu_s / messages * 1e6:.0f} us of router CPU each\n"
-        f"steady: {num_steady / steady_s:.0f} messages/s, {steady_cpu / max(num_steady, 1) * 1e6:.0f} us of router CPU "
-        f"each, {steady_cpu / steady_s:.2f} cores\n"
-        f"between messages: p50 {percentile(between, 0.5) * 1e3:.1f} ms, p99 {percentile(between, 0.99) * 1e3:.1f} ms, "
-        f"step {1e3 / arguments.rate:.1f} ms"
-    )
+    async with asking(address, readers, asks, is_slow=arguments.slow):
+        async with asyncio.timeout(START_S):
+            while any(not reader.times and not reader.error for reader in readers):
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0)
+        start_s = CLOCK.monotonic() - began
+        window = Window(watched, began=CLOCK.monotonic())
+        await asyncio.sleep(arguments.seconds)
+        window.end(CLOCK.monotonic())
+    errors = [reader.error for reader in readers if reader.error]
+    print(f"{arguments.streams} streams began within {start_s:.1f} s, {len(errors)} errors {errors[:1] or ''}")
+    print(window.line(readers, step_s=1 / arguments.rate))
+
+
+class Window:
+    """The time in which everything is counted: all streams run from its begin to its end."""
+
+    def __init__(self, processes: Mapping[str, Sequence[psutil.Process]], *, began: float) -> None:
+        self._processes = processes
+        self._began = self._ended = began
+        self._cpu_s = {name: -cpu_s(each) for name, each in processes.items()}
+
+    def end(self, now: float) -> None:
+        self._ended = now
+        for name, each in self._processes.items():
+            self._cpu_s[name] += cpu_s(each)
+
+    def line(self, readers: Sequence[Reader], *, step_s: float) -> str:
+        times = [[at for at in reader.times if self._began <= at < self._ended] for reader in readers]
+        num_messages, seconds = max(sum(map(len, times)), 1), self._ended - self._began
+        gaps = [later - earlier for each in times for earlier, later in pairwise(each)]
+        costs = ", ".join(
+            f"{name} {used_s / num_messages * 1e6:.0f} us each, {used_s / seconds:.2f} cores"
+            for name, used_s in self._cpu_s.items()
+        )
+        return (
+            f"{num_messages / seconds:.0f} messages/s; CPU: {costs}\n"
+            f"between messages: p50 {percentile(gaps, 0.5) * 1e3:.1f} ms, p99 {percentile(gaps, 0.99) * 1e3:.1f} ms, "
+            f"step {step_s * 1e3:.1f} ms"
+        )
+
+
+def cpu_s(processes: Sequence[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+@asynccontextmanager
+async def asking(address: str, readers: Sequence[Reader], asks: Sequence[Ask], *, is_slow: bool) -> AsyncIterator[None]:
+    """All requests sent, over several connections."""
+    async with AsyncExitStack() as stack:
+        if is_slow:
+            clients = [await stack.enter_async_context(router_client(address)) for _ in range(CHANNELS)]
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            tasks = [
+                group.create_task(reader.read_slowly(clients[number % CHANNELS], ask))
+                for number, (reader, ask) in enumerate(zip(readers, asks, strict=True))
+            ]
+            stack.callback(lambda: [task.cancel() for task in tasks])
+        else:
+            connections = [await stack.enter_async_context(connected(address)) for _ in range(CHANNELS)]
+            for number, (reader, ask) in enumerate(zip(readers, asks, strict=True)):
+                request = ask.message().SerializeToString()
+                connections[number % CHANNELS].call(GENERATE, request, reader.take, reader.end)
+        yield
 
 
 def _pin(router: psutil.Process, others: Sequence[psutil.Process]) -> None:
@@ -101,20 +153,6 @@ def _pin(router: psutil.Process, others: Sequence[psutil.Process]) -> None:
         router.cpu_affinity(cores[:1])
         for other in others:
             other.cpu_affinity(cores[1:])
-
-
-class _Clients:
-    """Several channels to one router."""
-
-    def __init__(self, address: str) -> None:
-        self._contexts = [router_client(address) for _ in range(CHANNELS)]
-
-    async def __aenter__(self) -> list[RouterClient]:
-        return [await context.__aenter__() for context in self._contexts]
-
-    async def __aexit__(self, *error: object) -> None:
-        for context in self._contexts:
-            await context.__aexit__(None, None, None)
 
 
 async def main() -> None:
@@ -127,7 +165,6 @@ async def main() -> None:
     settings = (
         "engine.executor=sim",
         "engine.num_pages=65536",
-        f"engine.sim_step_ms={1000 / arguments.rate}",
         f"engine.max_sequences={2 * arguments.streams}",
         f"engine.max_waiting={2 * arguments.streams}",
         "engine.max_batch_tokens=8192",
@@ -136,7 +173,8 @@ async def main() -> None:
         f"router.max_queue_standard={4 * arguments.streams}",
         "admission.ttft_standard_s=600",
     )
-    async with house(settings=settings, ci_tier=False) as cluster:
+    pace = {"decode-0": (f"engine.sim_step_ms={1000 / arguments.rate}",)}
+    async with house(settings=settings, ci_tier=False, of_process=pace) as cluster:
         await load(cluster, arguments)
 
 
