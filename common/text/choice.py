@@ -40,7 +40,8 @@ class ChoiceText:
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=skip_special_tokens)
         self._scanner = StopScanner(stops, include_stop=include_stop)
-        self._has_stops = bool(stops)
+        self.has_stops = bool(stops)
+        """Whether its text may end it, and be held back until that is known."""
         self._min_tokens = min_tokens
         self._include_stop = include_stop
         self._num_tokens = 0
@@ -55,8 +56,9 @@ class ChoiceText:
         """
         assert not self._is_over, "tokens after the end of a choice"
         assert stop_token is None or (is_last and tokens[-1] == stop_token), f"stop token {stop_token} is not the last"
-        if len(tokens) == 1 and not (is_last or self._has_stops):
-            return self._push_one(tokens[0])
+        if len(tokens) == 1 and not (is_last or self.has_stops):
+            offset = self._num_chars
+            return TextDelta(text=self.push_next(tokens[0]), num_tokens=1, offsets=(offset,))
         pieces: list[str] = []
         offsets: list[int] = []
         for index, token in enumerate(tokens):
@@ -76,13 +78,13 @@ class ChoiceText:
             pieces.append(self._scanner.flush())
         return _delta(pieces, offsets, stop)
 
-    def _push_one(self, token: TokenId) -> TextDelta:
-        """The next token where nothing can end the text: nearly every one."""
-        offset = self._num_chars
+    def push_next(self, token: TokenId) -> str:
+        """The text of one token that is not the last, of a choice without stop strings: nearly every one."""
+        assert not (self._is_over or self.has_stops), "more than a token's own text is at stake"
         text = self._detokenizer.push(token)
         self._num_tokens += 1
         self._num_chars += len(text)
-        return TextDelta(text=text, num_tokens=1, offsets=(offset,))
+        return text
 
     def flush(self) -> TextDelta:
         """The end without another token: cancelled, or out of time."""

@@ -15,7 +15,8 @@ from services.router.dispatch import Dispatcher
 from services.router.frontend_messages import asked_from_wire, chat_from_wire, resumed
 from services.router.intake import DEFAULT_TENANT, Intake
 from services.router.language import Language
-from services.router.reply import Context, Reply, flush, missed_the_end
+from services.router.pen import Context
+from services.router.reply import Reply, flush, missed_the_end
 from services.router.request import Request
 from services.router.resumption import Resumption
 from services.router.validate import check_ids, refusal

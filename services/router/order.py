@@ -52,6 +52,13 @@ class TokenOrder:
     def next_index(self) -> int:
         return len(self.tokens)
 
+    def take_next(self, index: int, token: TokenId) -> bool:
+        """`accept` of one token with nothing else about it, where it is deliverable by itself. False: not taken."""
+        if index != len(self.tokens) or self.ending is not None or self._early or self._end is not None:
+            return False
+        self.tokens.append(token)
+        return True
+
     def accept(
         self,
         first_index: int,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from common.core.errors import BatonError, Reason, Refused
 from common.core.ids import RequestId
@@ -21,6 +20,7 @@ from services.router.frontend_messages import (
 )
 from services.router.journey import Journey
 from services.router.language import Language
+from services.router.pen import Context, Pen
 
 REQUEST_ID_KEY = "baton-request-id"
 """Initial metadata of Generate and Resume: the request's id, the client's own or a minted one."""
@@ -31,9 +31,6 @@ FLUSH_S = 5.0
 SCORES_OF_MESSAGE = 1024
 """Chosen: with 20 likeliest tokens each, under a tenth of the largest reply."""
 
-Context = Any
-"""grpc.aio.ServicerContext, or the simulation's."""
-
 
 class Reply:
     """One call's view of a journey. Owner: the handler of the call; the journey's stream has one reader at a time."""
@@ -42,6 +39,7 @@ class Reply:
         self._journey = journey
         self._wrap = wrap
         self._context = context
+        self._pen = Pen(context)
         self._language = language
         self._with_ids = journey.request.text.return_token_ids
         self._is_first = True
@@ -63,20 +61,48 @@ class Reply:
 
         Held up by nothing but the client's own reading. The error that ended the request is the caller's to raise.
         """
-        if given:
-            await self._write_deltas(given)
-        with suppress(BatonError):
-            while (deltas := await self._journey.stream.read()) is not None:
-                await self._write_deltas(deltas)
-            await self._context.write(self._wrap(last_response(self._journey.record)))
+        stream = self._journey.stream
+        take_at_once = None if self._wants_scores else self._write_at_once
+        try:
+            if given:
+                await self._write_deltas(given)
+            with suppress(BatonError):
+                while await stream.wait_ready(take_at_once):
+                    await self._pen.wait_free()
+                    if deltas := stream.fetch():
+                        await self._write_deltas(deltas)
+                await self._write(last_response(self._journey.record))
+            await self._pen.wait_free()
+        finally:
+            self._pen.lay_down()
+
+    @property
+    def _wants_scores(self) -> bool:
+        return self._journey.request.sampling.prompt_logprobs is not None
+
+    def _write_at_once(self) -> bool:
+        """A token of a client that keeps up costs no change of tasks. While a message is under way tokens gather."""
+        if not self._pen.is_free:
+            return False
+        self._pen.begin(self._wrap(self._told(self._journey.stream.fetch())))
+        return True
 
     async def _write_deltas(self, deltas: Iterable[Delta]) -> None:
-        if self._journey.request.sampling.prompt_logprobs is not None:
+        if self._wants_scores:
             await self._write_scores()
+        await self._write(self._told(deltas))
+
+    async def _write(self, response: Response) -> None:
+        """Behind the message that is under way. Returns when the transport has it."""
+        await self._pen.wait_free()
+        self._pen.begin(self._wrap(response))
+        await self._pen.wait_free()
+
+    def _told(self, deltas: Iterable[Delta]) -> Response:
         response = self._response()
         for delta in deltas:
             tell_delta(response, delta, with_ids=self._with_ids, spell=self._language.spell)
-        await self._context.write(self._wrap(response))
+        return response
 
     async def _write_scores(self) -> None:
         """All that is known when the first delta comes, which is all there is."""
@@ -87,7 +113,7 @@ class Reply:
                 prompt_scores_to_wire(journey.request.prompt, self._next_position, scores, self._language.spell)
             )
             self._next_position += len(scores)
-            await self._context.write(self._wrap(response))
+            await self._write(response)
 
     def _response(self) -> Response:
         """The next one; the first tells the prompt."""

@@ -5,7 +5,7 @@ slow reader costs memory for tokens, not for messages. A full buffer is the jour
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from common.core.errors import BatonError, InternalError
@@ -20,6 +20,9 @@ from services.router.replay import Replay
 from services.router.request import Request
 
 MAX_BUFFERED_BYTES = 256 * 1024
+
+TakeAtOnce = Callable[[], bool]
+"""Fetches and answers True, or leaves everything as it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +60,7 @@ class RequestStream:
         self._is_closed = False
         self._reader: asyncio.Future[None] | None = None
         """What the reader waits on, while it does."""
+        self._take_at_once: TakeAtOnce | None = None
         self._has_room = asyncio.Event()
         self._has_room.set()
         self.num_duplicates = 0
@@ -69,6 +73,10 @@ class RequestStream:
         if line is None:
             return None
         order = line.order
+        if self._is_plain(line, event) and order.take_next(event.first_index, event.tokens[0]):
+            delta = self._spell_next(line, event)
+            self._store(line, delta)
+            return delta
         ending = None if event.finish is None else Ending(reason=event.finish, stop_token=event.stop_token)
         num_known, conflicts = order.next_index - event.first_index, order.conflicts
         ready = order.accept(event.first_index, event.tokens, ending, event.logprobs)
@@ -136,22 +144,61 @@ class RequestStream:
 
         Bounded by the journey: it closes the stream at the deadline at the latest.
         """
-        while True:
-            if ready := [line for line in self._lines.values() if line.unread and self._is_worth_sending(line)]:
-                return tuple([self._fetch(line) for line in ready])
+        while await self.wait_ready():
+            if ready := self.fetch():
+                return ready
+        return None
+
+    async def wait_ready(self, take_at_once: TakeAtOnce | None = None) -> bool:
+        """Until `fetch` has something; False at the end. Raises the error that ended the request. Bounded as `read`.
+
+        What comes of an only choice during the wait is offered to `take_at_once` first, in the turn of the loop in
+        which it came: where that fetches and answers True, the wait goes on.
+        """
+        while not self._ready_lines():
             if self._is_closed:
                 if self._error is not None:
                     raise self._error
-                return None
+                return False
             self._reader = asyncio.get_running_loop().create_future()
+            self._take_at_once = take_at_once if len(self._lines) == 1 else None
             try:
                 await self._reader  # bounded: the journey closes the stream at its deadline
             finally:
-                self._reader = None
+                self._reader = self._take_at_once = None
+        return True
+
+    def fetch(self) -> tuple[Delta, ...]:
+        """What is worth sending now, at most one delta per choice."""
+        return tuple([self._fetch(line) for line in self._ready_lines()])
+
+    def _ready_lines(self) -> list[_Line]:
+        return [line for line in self._lines.values() if line.unread and self._is_worth_sending(line)]
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+    def _is_plain(self, line: _Line, event: TokensEmitted) -> bool:
+        """One token, with nothing else to be told of it, and of which no more than its text can come: nearly every
+        event."""
+        is_bare = event.finish is None and len(event.tokens) == 1 and not event.logprobs
+        return is_bare and not (self._tells_logprobs or line.text.has_stops)
+
+    def _spell_next(self, line: _Line, event: TokensEmitted) -> Delta:
+        """`_spell` of a plain event."""
+        offset = line.num_chars
+        text = line.text.push_next(event.tokens[0])
+        line.num_delivered += 1
+        line.num_chars += len(text)
+        return Delta(
+            choice=event.choice,
+            first_index=event.first_index,
+            tokens=event.tokens,
+            text=text,
+            text_offset=offset,
+            offsets=(offset,),
+        )
 
     def _spell(self, line: _Line, ready: Ready) -> Delta:
         """Tokens into text. A stop string ends the choice here, before the worker knows."""
@@ -190,8 +237,10 @@ class RequestStream:
         self._buffered_bytes += delta.cost_bytes
         if self._buffered_tokens >= self._max_tokens or self._buffered_bytes >= MAX_BUFFERED_BYTES:
             self._has_room.clear()
-        if self._reader is not None and self._is_worth_sending(line):
-            self._wake_reader()
+        if self._reader is None or self._reader.done() or not self._is_worth_sending(line):
+            return
+        if self._take_at_once is None or not self._take_at_once():
+            self._reader.set_result(None)
 
     def _fetch(self, line: _Line) -> Delta:
         """Everything that one choice has, as one delta."""

@@ -1,0 +1,74 @@
+"""Messages to one client's call, one at a time, without a task that wakes for each of them.
+
+    FREE --begin--> BUSY: the transport has the message, and tells when it takes the next --that--> FREE
+                     | what comes meanwhile gathers with the owner
+                     '--the write fails--> FAILED, for good
+
+A write of grpc's hands its message over before it first waits. So whoever has a token starts the write in its own turn
+of the loop, and a callback ends it: two changes of tasks per token are saved, a fifth of what the router's own code
+costs.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+Context = Any
+"""grpc.aio.ServicerContext, or the simulation's."""
+
+
+class Pen:
+    """Writer: the event loop. Owner: the handler of the call, which hears of failures in `wait_free`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._writing: Coroutine[Any, Any, None] | None = None
+        self._failure: BaseException | None = None
+        self._owner: asyncio.Future[None] | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a message may begin."""
+        return self._writing is None and self._failure is None
+
+    def begin(self, message: object) -> None:
+        """Hands `message` over. Only while free. Raises nothing: what goes wrong, the owner hears."""
+        assert self.is_free, "two messages at a time"
+        self._writing = self._context.write(message)
+        self._go_on()
+
+    async def wait_free(self) -> None:
+        """Until the last message was taken. Raises what went wrong with it. The end of the call ends every write."""
+        while self._writing is not None:
+            self._owner = asyncio.get_running_loop().create_future()
+            try:
+                await self._owner  # bounded: by the call
+            finally:
+                self._owner = None
+        if self._failure is not None:
+            raise self._failure
+
+    def lay_down(self) -> None:
+        """Nothing is written any more: a write that is under way is given up, as a cancelled task would."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.close()
+
+    def _go_on(self, waited_for: "asyncio.Future[Any] | None" = None) -> None:
+        """The write's own code up to its next wait."""
+        if self._writing is None:
+            return  # given up
+        try:
+            waits_for = self._writing.send(None)
+        except StopIteration:
+            self._writing = None
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # carried to the owner
+            self._writing, self._failure = None, error
+        else:
+            assert isinstance(waits_for, asyncio.Future), f"a write waits for {waits_for!r}"
+            waits_for.add_done_callback(self._go_on)
+            return
+        if self._owner is not None and not self._owner.done():
+            self._owner.set_result(None)

@@ -1,0 +1,86 @@
+"""Goal: messages leave in order, one at a time, and the owner hears of what failed. Method: a call of our own."""
+
+import asyncio
+
+import pytest
+
+from services.router.pen import Pen
+
+
+class Call:
+    """Takes messages when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.taken: list[str] = []
+        self.gates: list[asyncio.Future[None]] = []
+
+    async def write(self, message: str) -> None:
+        self.begun.append(message)
+        gate = asyncio.get_running_loop().create_future()
+        self.gates.append(gate)
+        await gate
+        self.taken.append(message)
+
+
+async def test_a_message_is_handed_over_in_the_turn_that_begins_it() -> None:
+    call = Call()
+    pen = Pen(call)
+    pen.begin("a")
+    assert call.begun == ["a"]
+    assert not pen.is_free
+
+
+async def test_a_message_that_was_taken_makes_room_without_anybody_asking() -> None:
+    call = Call()
+    pen = Pen(call)
+    pen.begin("a")
+    call.gates[0].set_result(None)
+    await asyncio.sleep(0)
+    assert pen.is_free
+    assert call.taken == ["a"]
+
+
+async def test_the_owner_waits_until_the_message_was_taken() -> None:
+    call = Call()
+    pen = Pen(call)
+    pen.begin("a")
+    waiting = asyncio.create_task(pen.wait_free())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    call.gates[0].set_result(None)
+    await asyncio.wait_for(waiting, 1.0)
+    assert call.taken == ["a"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("reset"), asyncio.CancelledError()])
+async def test_what_failed_is_the_owners_to_hear_and_nothing_is_begun_after_it(error: BaseException) -> None:
+    call = Call()
+    pen = Pen(call)
+    pen.begin("a")
+    call.gates[0].set_exception(error) if isinstance(error, Exception) else call.gates[0].cancel()
+    await asyncio.sleep(0)
+    assert not pen.is_free
+    with pytest.raises(type(error)):
+        await pen.wait_free()
+
+
+async def test_a_call_that_is_over_fails_its_write_and_not_whoever_had_the_token() -> None:
+    class Ended:
+        async def write(self, message: str) -> None:
+            raise asyncio.CancelledError
+
+    pen = Pen(Ended())
+    pen.begin("a")
+    with pytest.raises(asyncio.CancelledError):
+        await pen.wait_free()
+
+
+async def test_a_write_that_is_given_up_is_not_gone_on_with() -> None:
+    call = Call()
+    pen = Pen(call)
+    pen.begin("a")
+    pen.lay_down()
+    call.gates[0].set_result(None)
+    await asyncio.sleep(0)
+    assert call.taken == []
