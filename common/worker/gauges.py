@@ -16,6 +16,10 @@ from common.transfer.endpoint import TransferSnapshot
 COUNTERS: Mapping[str, tuple[Metric, Mapping[str, str]]] = {
     "hits": (catalogue.PREFIX_HITS, {}),
     "misses": (catalogue.PREFIX_MISSES, {}),
+    "fetched_pages": (catalogue.PREFIX_FETCHED, {}),
+    "fetches_whole": (catalogue.PREFIX_FETCHES, {"outcome": "whole"}),
+    "fetches_part": (catalogue.PREFIX_FETCHES, {"outcome": "part"}),
+    "fetches_void": (catalogue.PREFIX_FETCHES, {"outcome": "void"}),
     "evictions": (catalogue.PREFIX_EVICTIONS, {}),
     "preemptions": (catalogue.PREEMPTIONS, {}),
     "aborted": (catalogue.ABORTS, {}),

@@ -16,6 +16,7 @@ MEANING = {
     "neighbours": "answers that its prompt holds up",
     "balance": "a reader that got more than its peers lately",
     "fetch": "fetching cached pages",
+    "copied": "cached pages that the fetched ones push out",
     "write": "writing its answer",
     "crowd": "answers that it slows down",
     "full": "a pool that fills up",

@@ -48,9 +48,11 @@ _LOG = get_log("router")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSettings:
-    """`suspect_s`: silence on a stream after which its worker does not count; heartbeats come several times in it."""
+    """`suspect_s`: silence on a stream after which its worker does not count; heartbeats come several times in it.
+    `can_fetch`: workers fetch cached pages from each other."""
 
     suspect_s: float = 2.0
+    can_fetch: bool = True
     reconnect_s: float = RECONNECT_S
 
 
@@ -83,7 +85,8 @@ class Fleet:
         now = self._clock.monotonic()
         standings = sorted(self._standings.values(), key=lambda standing: (standing.worker.worker, standing.first_seen))
         page_bytes = max((standing.member.page_bytes for standing in standings), default=0)
-        return FleetView(workers=tuple(standing.view(now) for standing in standings), now=now, page_bytes=page_bytes)
+        workers = tuple(standing.view(now) for standing in standings)
+        return FleetView(workers=workers, now=now, page_bytes=page_bytes, can_fetch=self._settings.can_fetch)
 
     def states(self) -> Mapping[WorkerRef, str]:
         """Each worker's state as this router sees it: for operators."""

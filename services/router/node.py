@@ -30,6 +30,7 @@ from common.text.tokenizer import Tokenizer
 from common.transfer.offload import Offload
 from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits
+from services.router.borrowing import Borrowing
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.chooser import Chooser
@@ -114,7 +115,7 @@ class RouterNode:
             switchboard=switchboard,
             cancellations=self._cancellations,
             clock=outside.clock,
-            settings=FleetSettings(suspect_s=config.liveness.suspect_s),
+            settings=FleetSettings(suspect_s=config.liveness.suspect_s, can_fetch=config.router.fetch_prefixes),
         )
         self.admission = Admission(
             limits=AdmissionLimits.of(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
@@ -127,6 +128,7 @@ class RouterNode:
             cancellations=self._cancellations,
             hints=PrefixHints(mirror=self.mirror, fleet=self.fleet, page_size=config.engine.page_size),
             budget=RetryBudget(clock=outside.clock),
+            borrowing=Borrowing(workers, outside.clock),
             chooser=Chooser(fleet=self.fleet, settings=policy_settings(config), log=self._decisions),
             clock=outside.clock,
         )

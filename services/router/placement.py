@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from common.core.errors import BatonError
 from common.core.ids import WorkerRef
 from common.core.request import Work
+from common.core.ticket import PrefixTicket
 from services.router.admission.admission import Place
 from services.router.baton import Baton
 from services.router.classify import Facts, classify
 from services.router.holdings import Holdings
-from services.router.policy import Route
+from services.router.policy import Candidate
 from services.router.record import Record
 from services.router.setback import LegBroken, Setback, no_room, pages_gone
 from services.router.track import Track
@@ -57,19 +58,24 @@ class Placement:
         self._record.note_decision(self.work.attempt, decision)
         ends = {decision.route.decode.worker, decision.route.reader.worker}
         self._track.hints.note_routed(self.work.context, self.work.cache_scope, *sorted(ends))
-        await self._start_on(decision.route, facts)
+        await self._start_on(decision.chosen, facts)
 
-    async def _start_on(self, route: Route, facts: Facts) -> None:
+    async def _start_on(self, chosen: Candidate, facts: Facts) -> None:
+        route, workers = chosen.route, self._track.workers
         decode = self.decode = route.decode
-        uncached = 0 if route.prefill else facts.uncached_tokens(decode.worker)
+        uncached = 0 if route.prefill else _to_read(chosen, facts)
         self._count_on(decode, tokens=uncached, pages=facts.num_pages)
         self._place.note_assigned()
+        if route.prefill is None:
+            prefix = await self._track.borrowing.prefix(self.work, chosen, facts, self._record)
+            with self._holdings.blaming(decode):
+                await workers.start_local(decode, self.work, prefix)
+            return
         with self._holdings.blaming(decode):
-            if route.prefill is None:
-                await self._track.workers.start_local(decode, self.work)
-                return
-            self.promise = await self._track.workers.reserve(decode, self.work)
-        await self.hand_to(route.prefill, facts)
+            self.promise = await workers.reserve(decode, self.work)
+        self._count_on(route.prefill, tokens=_to_read(chosen, facts), pages=0)
+        prefix = await self._track.borrowing.prefix(self.work, chosen, facts, self._record)
+        await self._read_on(route.prefill, prefix)
 
     async def carry_on(self, baton: Baton) -> None:
         """On the worker that has room for it, or on another one; the pages are kept meanwhile.
@@ -98,16 +104,21 @@ class Placement:
 
     async def hand_to(self, prefill: WorkerRef, facts: Facts) -> None:
         """Gives the prompt to a prefill worker; to another one while they refuse."""
-        assert self.promise is not None
+        self._count_on(prefill, tokens=facts.uncached_tokens(prefill.worker), pages=0)
+        await self._read_on(prefill, None)
+
+    async def _read_on(self, prefill: WorkerRef, prefix: PrefixTicket | None) -> None:
+        """The first one may fetch what another worker has cached."""
         while True:
+            assert self.promise is not None
             self.prefill = prefill
-            self._count_on(prefill, tokens=facts.uncached_tokens(prefill.worker), pages=0)
             try:
                 with self._holdings.blaming(prefill):
-                    await self._track.workers.prefill(prefill, self.work, self.promise)
+                    await self._track.workers.prefill(prefill, self.work, self.promise, prefix)
                 return
             except LegBroken as broken:
-                prefill = await self.renew(broken)
+                prefill, prefix = await self.renew(broken), None
+            self._count_on(prefill, tokens=self.facts().uncached_tokens(prefill.worker), pages=0)
 
     async def renew(self, broken: LegBroken) -> WorkerRef:
         """Points the standing promise at the next attempt; answers which prefill worker is to fill it.
@@ -154,3 +165,10 @@ class Placement:
     def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
         sequences = len(self.work.choices)
         self._holdings.count_on(worker, tokens=tokens, pages=pages, sequences=sequences)
+
+
+def _to_read(chosen: Candidate, facts: Facts) -> int:
+    """Prompt tokens that the reader is thought to compute: what it fetches is not among them."""
+    route = chosen.route
+    held = max(facts.cached_tokens(each.worker) for each in (route.reader, route.source or route.reader))
+    return facts.context_tokens - held

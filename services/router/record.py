@@ -69,6 +69,10 @@ class Record:
         self._metrics.add(catalogue.COST_SOURCES, source=chosen.cost_source)
         self.mark(Station.ROUTED, attempt=attempt, candidates=len(decision.candidates), cost_s=chosen.cost_s)
 
+    def note_borrowed(self, outcome: str) -> None:
+        """Cached pages of another worker were asked for."""
+        self._metrics.add(catalogue.PREFIX_TICKETS, outcome=outcome)
+
     def note_setback(self, cause: BatonError) -> None:
         self._metrics.add(catalogue.RETRIES, reason=cause.reason)
         self.mark(Station.RETRIED)

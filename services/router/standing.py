@@ -116,4 +116,5 @@ class Standing:
             recent_tokens=self.recent_tokens,
             recent_at=self.recent_at,
             pool=self.member.pool,
+            is_heard=self.is_connected,
         )

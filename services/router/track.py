@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from common.core.clock import Clock
+from services.router.borrowing import Borrowing
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.chooser import Chooser
@@ -23,4 +24,5 @@ class Track:
     hints: PrefixHints
     budget: RetryBudget
     chooser: Chooser
+    borrowing: Borrowing
     clock: Clock

@@ -40,6 +40,8 @@ class WorkerView:
     """Request class that the worker is kept for; empty: every class."""
     is_dual: bool = False
     """A decode worker that also reads prompts for others."""
+    is_heard: bool = True
+    """Its stream is alive: what it has cached can be fetched, even while it drains."""
 
     @property
     def backlog_tokens(self) -> int:

@@ -9,10 +9,10 @@ from common.core.errors import NotFound, Reason
 from common.core.events import EventMessage
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
 from common.core.request import Work
-from common.core.ticket import Ticket
+from common.core.ticket import PrefixTicket, Ticket
 from common.rpc.client import Dialer, call, stream
 from common.rpc.convert.events import message_from_wire
-from common.rpc.convert.kv import ticket_to_wire
+from common.rpc.convert.kv import prefix_to_wire, ticket_from_wire, ticket_to_wire
 from common.rpc.convert.work import router_to_wire, work_to_wire
 from common.rpc.convert.worker import worker_to_wire
 from protos.baton.v1 import (
@@ -99,20 +99,35 @@ class Workers:
         answer = await call(stub.HandOver, request, peer=decode.worker, timeout_s=self._patience_s(work))
         return answer.num_sequences
 
-    async def start_local(self, decode: WorkerRef, work: Work) -> None:
-        stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
-        request = decode_pb2.StartLocalRequest(work=self._wire(work))
-        await call(stub.StartLocal, request, peer=decode.worker, timeout_s=self._patience_s(work))
+    async def keep_prefix(self, holder: WorkerRef, work: Work, patience_s: float) -> Ticket | None:
+        """Has a worker keep what its cache holds of the work's context, as long as the question may take. None: nothing
+        is there any more."""
+        stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(holder))
+        patience_s = self._patience_s(work, patience_s)
+        request = worker_pb2.KeepPrefixRequest(work=self._wire(work), lease_ms=round(1000 * patience_s))
+        answer = await call(stub.KeepPrefix, request, peer=holder.worker, timeout_s=patience_s)
+        return ticket_from_wire(answer.ticket) if answer.HasField("ticket") else None
 
-    async def prefill(self, prefill: WorkerRef, work: Work, promise: Promise) -> None:
+    async def start_local(self, decode: WorkerRef, work: Work, prefix: PrefixTicket | None = None) -> None:
+        """`prefix`: cached pages of another worker, which it fetches first."""
+        stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
+        request = decode_pb2.StartLocalRequest(work=self._wire(work), prefix=prefix_to_wire(prefix))
+        await call(stub.StartLocal, request, peer=decode.worker, timeout_s=self._fetch_s(work, prefix))
+
+    async def prefill(
+        self, prefill: WorkerRef, work: Work, promise: Promise, prefix: PrefixTicket | None = None
+    ) -> None:
+        """`prefix`: as for `start_local`."""
         stub = prefill_pb2_grpc.PrefillServiceStub(await self._dialer.channel(prefill))
         destination = prefill_pb2.Destination(
             worker=worker_to_wire(promise.worker),
             reservation_id=promise.reservation,
             held_pages=promise.held_pages,
         )
-        request = prefill_pb2.PrefillRequest(work=self._wire(work), destination=destination)
-        await call(stub.Prefill, request, peer=prefill.worker, timeout_s=self._patience_s(work))
+        request = prefill_pb2.PrefillRequest(
+            work=self._wire(work), destination=destination, prefix=prefix_to_wire(prefix)
+        )
+        await call(stub.Prefill, request, peer=prefill.worker, timeout_s=self._fetch_s(work, prefix))
 
     async def cancel(self, worker: WorkerRef, cancels: Sequence[Cancel]) -> None:
         stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
@@ -152,6 +167,10 @@ class Workers:
 
     def _patience_s(self, work: Work, most_s: float = PLACE_S) -> float:
         return min(most_s, work.deadline - self._clock.monotonic())
+
+    def _fetch_s(self, work: Work, prefix: PrefixTicket | None) -> float:
+        """Where pages are fetched, the worker hears from their holder before it answers."""
+        return self._patience_s(work, PLACE_S + (0.0 if prefix is None else prefix.patience_s))
 
     def _wire(self, work: Work) -> types_pb2.Work:
         return work_to_wire(work, now=self._clock.monotonic())

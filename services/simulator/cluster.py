@@ -29,7 +29,7 @@ class ClusterShape:
 
     A prefill step computes at most `step_tokens`, of one prompt `chunk_tokens`; local prompts join decode steps with at
     most `extend_tokens`, as far as `itl_budget_s` allows. Clients ask for at most `answer_limit` tokens, or as many as
-    they get. A call between two processes takes `hop_s`, and a worker takes `turn_s` between two steps. `prefill_cost`
+    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, and a worker takes `turn_s` between two steps. `prefill_cost`
     None: prefill machines are as fast as the others.
     """
 
@@ -46,6 +46,7 @@ class ClusterShape:
     itl_budget_s: float = 0.05
     max_sequences: int = 256
     answer_limit: int = 1024
+    can_fetch: bool = True
     hop_s: float = 5e-4
     turn_s: float = 0.0
 

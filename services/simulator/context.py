@@ -20,7 +20,7 @@ class Context:
     """Reads like a `SequenceView`, and is the very object that the schedulers see: nothing is copied per step.
 
     Writer: its machine. `named` are the registered pages that it reads, in order; the others are nobody else's.
-    `private_pages` come back to the pool when it is preempted.
+    `private_pages` come back to the pool when it is preempted. `is_awaited`: it waits for pages of another machine.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Context:
         "arrived",
         "deadline",
         "id",
+        "is_awaited",
         "is_decoding",
         "is_export",
         "job",
@@ -80,6 +81,7 @@ class Context:
         self.answer_tokens = answer_tokens
         self.job = job
         self.is_export = is_export
+        self.is_awaited = False
         self.last_token_at = 0.0
 
     pages_to_grow = SequenceView.pages_to_grow

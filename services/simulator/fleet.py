@@ -56,13 +56,20 @@ class SeenFleet:
     """Writer: the event loop. Counts what was sent on top of the reports, as `services/router/standing.py` does."""
 
     def __init__(
-        self, machines: Sequence[Seen], holders: Holders, *, duals: Collection[WorkerId], page_bytes: int
+        self,
+        machines: Sequence[Seen],
+        holders: Holders,
+        *,
+        duals: Collection[WorkerId],
+        page_bytes: int,
+        can_fetch: bool = False,
     ) -> None:
         self._standings = {
             machine.ref.worker: _Standing(machine, machine.ref.worker in duals, machine.report())
             for machine in sorted(machines, key=lambda machine: machine.ref.worker)
         }
         self._page_bytes = page_bytes
+        self._can_fetch = can_fetch
         self._ids: dict[Slot, WorkerId] = {machine.slot: machine.ref.worker for machine in machines}
         self._holders = holders
 
@@ -72,7 +79,7 @@ class SeenFleet:
 
     def view(self, now: float) -> FleetView:
         workers = tuple(self._view(standing, now) for standing in self._standings.values())
-        return FleetView(workers=workers, now=now, page_bytes=self._page_bytes)
+        return FleetView(workers=workers, now=now, page_bytes=self._page_bytes, can_fetch=self._can_fetch)
 
     def assign(self, worker: WorkerRef, *, tokens: int, pages: int, now: float) -> None:
         """Work was placed."""

@@ -69,6 +69,11 @@ class FlowMachine:
             context_tokens=self._context_tokens,
         )
 
+    def post(self, command: Callable[[], None]) -> None:
+        """At once: there are no steps to wait for."""
+        command()
+        self.version += 1
+
     def read(self, now: float, context: Context, on_read: Callable[[int], None]) -> None:
         """Queue a prompt whose pages are promised; `on_read` hears how many of its tokens the cache had."""
         self._queue.append(_Reading(context, on_read))

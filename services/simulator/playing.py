@@ -15,12 +15,14 @@ from services.router.admission.limits import AdmissionLimits
 from services.router.admission.line import Line
 from services.router.admission.ticket import Ticket, Usage
 from services.router.classify import Facts
+from services.router.policy import Route
 from services.simulator.capacity import SeenCapacity
 from services.simulator.cluster import ClusterShape
 from services.simulator.context import Context
+from services.simulator.copies import Copies, Machine
 from services.simulator.fleet import SeenFleet
 from services.simulator.holders import Holders
-from services.simulator.job import Job, Told
+from services.simulator.job import Answer, Job, Told
 from services.simulator.outcome import Outcome, Served
 from services.simulator.pages import CountedPages
 from services.simulator.policies import Policy
@@ -61,7 +63,21 @@ class Play:
         self._build()
         self._links: dict[WorkerId, float] = dict.fromkeys(self._machines, 0.0)
         duals = [ref.worker for ref, _role, is_dual in shape.roles() if is_dual]
-        self._fleet = SeenFleet(tuple(self._machines.values()), self._holders, duals=duals, page_bytes=self._page_bytes)
+        self._fleet = SeenFleet(
+            tuple(self._machines.values()),
+            self._holders,
+            duals=duals,
+            page_bytes=self._page_bytes,
+            can_fetch=shape.can_fetch,
+        )
+        self._copies = Copies(
+            self._timeline,
+            links=self._links,
+            page_size=trace.page_size,
+            page_bytes=self._page_bytes,
+            cost=shape.cost,
+            hop_s=shape.hop_s,
+        )
         self._capacity = SeenCapacity(lambda: self._fleet.view(self._timeline.now))
         self._line = Line(limits)
         self._jobs: dict[RequestId, Job] = {}
@@ -190,8 +206,35 @@ class Play:
         own_tokens = job.sent_tokens if route.prefill is None else 0
         self._fleet.assign(route.decode, tokens=own_tokens, pages=facts.num_pages, now=now)
         writer, context = self._writers[route.decode.worker], job.on_decode
-        command = writer.start_local if route.prefill is None else writer.reserve
-        self._hop(lambda: writer.post(lambda: command(context, job, lambda taken: self._decided(job, is_taken=taken))))
+
+        def answered(is_taken: bool) -> None:
+            self._decided(job, is_taken=is_taken)
+
+        if route.prefill is None:
+            self._lent(context, route, writer, lambda answer: writer.start_local(context, job, answer), answered)
+        else:
+            self._hop(lambda: writer.post(lambda: writer.reserve(context, job, answered)))
+
+    def _lent(
+        self, context: Context, route: Route, reader: Machine, queue: Callable[[Answer], None], answer: Answer
+    ) -> None:
+        """Queues a prompt, after its cached pages were kept where the route says that they are."""
+        if route.source is None:
+            self._hop(lambda: reader.post(lambda: queue(answer)))
+            return
+        holder = self._machines[route.source.worker]
+
+        def kept(pages: tuple[int, ...]) -> None:
+            def answered(is_taken: bool) -> None:
+                if is_taken:
+                    self._copies.fetch(context, pages, holder, reader)
+                else:
+                    self._copies.drop(pages, holder)
+                answer(is_taken)
+
+            self._hop(lambda: reader.post(lambda: queue(answered)))
+
+        self._copies.keep(context, holder, kept)
 
     def _context(self, job: Job, *, is_export: bool = False) -> Context:
         return Context(
@@ -224,7 +267,7 @@ class Play:
             return
         self._fleet.assign(route.prefill, tokens=job.sent_tokens, pages=0, now=self._timeline.now)
         context = job.on_prefill = self._context(job, is_export=True)
-        self._hop(lambda: self._submit(job, context))
+        self._submit(job, context)
 
     def _submit(self, job: Job, context: Context) -> None:
         assert job.route is not None
@@ -236,10 +279,10 @@ class Play:
             self._line.land(job.id, self._timeline.now)
 
         if (reader := self._readers.get(worker)) is not None:
-            reader.post(lambda: reader.submit(context, answered))
+            self._lent(context, job.route, reader, lambda answer: reader.submit(context, answer), answered)
         else:
             dual = self._writers[worker]
-            dual.post(lambda: dual.start_local(context, job, answered))
+            self._lent(context, job.route, dual, lambda answer: dual.start_local(context, job, answer), answered)
 
     # What machines tell
 

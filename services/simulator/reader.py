@@ -91,7 +91,8 @@ class SteppedReader:
     def _admit(self) -> None:
         size = self._page_size
         owed = sum(-(-context.num_tokens // size) - context.pages_held for context in self._active.values())
-        waiting = cast("tuple[SequenceView, ...]", tuple(self._waiting.values()))
+        begins = tuple(context for context in self._waiting.values() if not context.is_awaited)
+        waiting = cast("tuple[SequenceView, ...]", begins)
         available = self.pages.available() - owed
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=available, limits=self._limits

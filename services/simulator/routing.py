@@ -13,6 +13,7 @@ from services.router.classify import Facts
 from services.router.policy import Route
 from services.simulator.cluster import ClusterShape
 from services.simulator.context import Context
+from services.simulator.copies import Copies
 from services.simulator.fleet import REFUSAL_S, SeenFleet
 from services.simulator.flow import FlowMachine
 from services.simulator.holders import Holders
@@ -67,6 +68,15 @@ class RoutingReplay:
             self._holders,
             duals=[ref.worker for ref, _role, is_dual in shape.roles() if is_dual],
             page_bytes=shape.token_bytes * trace.page_size,
+            can_fetch=shape.can_fetch,
+        )
+        self._copies = Copies(
+            self._timeline,
+            links={},
+            page_size=trace.page_size,
+            page_bytes=shape.token_bytes * trace.page_size,
+            cost=shape.cost,
+            hop_s=shape.hop_s,
         )
         self._token_bytes = shape.token_bytes
         self._cost = shape.cost
@@ -167,7 +177,16 @@ class RoutingReplay:
         self._fleet.assign(
             reader.ref, tokens=placed.sent_tokens, pages=0 if route.prefill else placed.on_decode.private_pages, now=now
         )
-        reader.read(now, placed.on_prefill or placed.on_decode, lambda cached: self._read(placed, cached))
+        context = placed.on_prefill or placed.on_decode
+
+        def read() -> None:
+            reader.read(self._timeline.now, context, lambda cached: self._read(placed, cached))
+
+        if route.source is None:
+            read()
+            return
+        holder = self._machines[route.source.worker]
+        self._copies.keep(context, holder, lambda kept: self._copies.fetch(context, kept, holder, reader, read))
 
     def _read(self, placed: _Placed, cached: int) -> None:
         """The prompt is read and its first token drawn."""

@@ -141,7 +141,8 @@ class SteppedWriter:
         self._run(plan)
 
     def _admit(self) -> None:
-        waiting = cast("tuple[SequenceView, ...]", tuple(self._waiting.values()))
+        begins = tuple(context for context in self._waiting.values() if not context.is_awaited)
+        waiting = cast("tuple[SequenceView, ...]", begins)
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=self.pages.available(), limits=self._limits
         ):

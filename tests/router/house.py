@@ -15,6 +15,7 @@ from common.observe.tracing.tracer import NoTracer
 from common.rpc.client import Dialer
 from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits, ClassLimits
+from services.router.borrowing import Borrowing
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
 from services.router.chooser import Chooser
@@ -85,6 +86,7 @@ class House:
             cancellations=self.cancellations,
             hints=PrefixHints(mirror=self.stage.mirror, fleet=self.fleet, page_size=16),
             budget=RetryBudget(clock=self.clock),
+            borrowing=Borrowing(workers, self.clock),
             chooser=Chooser(fleet=self.fleet, settings=PolicySettings(local_prompt_tokens=16)),
             clock=self.clock,
         )

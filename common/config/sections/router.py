@@ -73,6 +73,11 @@ class RouterSection:
         minimum=0,
         maximum=100,
     )
+    fetch_prefixes: bool = knob(
+        True,
+        owner="services/router",
+        reason="a prompt that is cached elsewhere may be placed where there is time, and its pages follow it",
+    )
     balance_weight: float = knob(
         0.25,
         owner="services/router",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from common.core.cost.model import CostModel, LocalExtend
 from common.core.ids import WorkerRef
 from common.core.worker import Role
+from services.router.policy.fetching import fetch_to
 from services.router.policy.scene import Scene
 from services.router.view import WorkerView
 
@@ -32,20 +33,19 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
     facts, settings, cost = scene.facts, scene.settings, scene.cost(worker)
     cached = facts.cached_tokens(worker.worker.worker)
     queue_s = _queue_s(worker, scene)
-    own = _extend(worker, facts.context_tokens - cached, cached, scene)
-    source, fetch_s = None, 0.0
-    if scene.best_holder is not None and scene.best_holder != worker.worker.worker:
-        held = facts.cached_tokens(scene.best_holder)
-        seconds = cost.transfer_seconds((held - cached) // facts.page_size * scene.view.page_bytes)
-        with_fetch = _extend(worker, facts.context_tokens - held, held, scene)
-        if held > cached and seconds + with_fetch.seconds < own.seconds:
-            own, fetch_s = with_fetch, seconds
-            source = next(each.worker for each in scene.view.workers if each.worker.worker == scene.best_holder)
+    own, fetching = _extend(worker, facts.context_tokens - cached, cached, scene), fetch_to(worker, scene)
+    if fetching is not None:
+        with_fetch = _extend(worker, facts.context_tokens - fetching.held, fetching.held, scene)
+        if fetching.seconds + with_fetch.seconds < own.seconds:
+            own, cached = with_fetch, fetching.held
+        else:
+            fetching = None
     recent = worker.recent(scene.view.now) - scene.least_recent[worker.role]
     terms = {
         "queue": settings.queue_weight * queue_s,
         "read": own.seconds,
-        "fetch": fetch_s,
+        "fetch": 0.0 if fetching is None else fetching.seconds,
+        "copied": 0.0 if fetching is None else fetching.copied_s,
         "others": settings.others_weight
         * scene.congestion
         * cost.extend_seconds(facts.context_tokens - cached, cached),
@@ -56,11 +56,11 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
     return Reading(
         worker=worker,
         terms=terms,
-        seconds=queue_s + fetch_s + own.seconds,
+        seconds=queue_s + terms["fetch"] + own.seconds,
         queue_s=queue_s,
         read_s=own.seconds,
         step_s=own.step_s,
-        source=source,
+        source=None if fetching is None else fetching.holder,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from common.core.cost.model import CostModel
-from common.core.ids import WorkerId, WorkerRef
+from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.classify import Facts
 from services.router.policy.pricing import Price, prices
@@ -29,7 +29,8 @@ class Scene:
     prices: Mapping[WorkerRef, Price]
     least_recent: Mapping[Role, float]
     oldest_s: Mapping[Role, float]
-    best_holder: WorkerId | None
+    holder: WorkerView | None
+    """Who has most of the prompt cached, where workers fetch from each other."""
     congestion: float
     usual_answers: float
     """Mean over the decode workers."""
@@ -83,7 +84,7 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         congestion=_congestion(workers, priced, view),
         usual_answers=fmean([worker.num_answers for worker in workers if worker.role is Role.DECODE] or [0]),
         hit_share=_most_held(facts, workers) / max(facts.context_tokens, 1),
-        best_holder=_best_holder(facts, workers) if view.can_fetch else None,
+        holder=_holder(facts, view) if view.can_fetch else None,
     )
 
 
@@ -124,8 +125,7 @@ def _most_held(facts: Facts, workers: Sequence[WorkerView]) -> int:
     return max((facts.cached_tokens(worker.worker.worker) for worker in workers), default=0)
 
 
-def _best_holder(facts: Facts, workers: Sequence[WorkerView]) -> WorkerId | None:
-    """Who holds most of the prompt."""
-    held = [(-facts.cached_tokens(worker.worker.worker), worker.worker.worker) for worker in workers]
-    best = min(held, default=None)
-    return best[1] if best is not None and best[0] < 0 else None
+def _holder(facts: Facts, view: FleetView) -> WorkerView | None:
+    """Who holds most of the prompt: one that drains lends as well. Ties to the lower id."""
+    heard = [worker for worker in view.workers if worker.is_heard and facts.cached_tokens(worker.worker.worker)]
+    return max(heard, key=lambda worker: facts.cached_tokens(worker.worker.worker), default=None)
