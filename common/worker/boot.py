@@ -21,6 +21,7 @@ from common.directory.connect import connect
 from common.engine.loop import StepCore
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, standard_pages
@@ -80,6 +81,7 @@ async def serve_worker(
     if config.listen.vllm_metrics:
         metrics.speak_vllm(_served_name(config))
     gauges = ProcessGauges(metrics, VERSION)
+    certificates = CertificateGauges(metrics, config.cluster, outside.clock)
     readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
     readiness.meet(Condition.MODEL_LOADED)
     readiness.meet(Condition.TOKEN_GENERATED)
@@ -105,6 +107,7 @@ async def serve_worker(
 
     def refresh() -> None:
         gauges.refresh()
+        certificates.refresh()
         lag.refresh()
         node.refresh_metrics()
 

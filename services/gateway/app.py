@@ -9,6 +9,7 @@ from common.core.entropy import SystemEntropy
 from common.core.errors import Unavailable
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
@@ -46,6 +47,7 @@ async def run_gateway(config: Config, name: str) -> None:
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"looking for a router at {config.gateway.routers}"))
     metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
+    certificates = CertificateGauges(metrics, config.cluster, clock)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster), is_spread=True))
@@ -68,6 +70,7 @@ async def run_gateway(config: Config, name: str) -> None:
 
     def refresh() -> None:
         gauges.refresh()
+        certificates.refresh()
         lag.refresh()
 
     pages = standard_pages(metrics, None, readiness, refresh=refresh)

@@ -16,6 +16,7 @@ from common.directory.guard import Guard
 from common.directory.settings import DirectorySettings
 from common.directory.sighting import Lookout
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, Page, Show, standard_pages
@@ -61,6 +62,7 @@ async def run_planner(config: Config, name: str) -> None:
     announce(Announcement(name=name, phase=Phase.LOADING, detail="looking at the directory"))
     metrics, clock = Metrics(ProcessRole.PLANNER), SystemClock()
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
+    certificates = CertificateGauges(metrics, config.cluster, clock)
     readiness = Readiness((Condition.LISTENING, Condition.DECIDED))
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     outlook = Outlook(clock, interval_s=config.planner.interval_s)
@@ -70,6 +72,7 @@ async def run_planner(config: Config, name: str) -> None:
 
     def refresh() -> None:
         gauges.refresh()
+        certificates.refresh()
         lag.refresh()
 
     progress = LoopProgress(clock, lambda: planner.turns, stall_s=max(15.0, 10 * config.planner.interval_s))

@@ -36,6 +36,8 @@ class Planner:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        for role in Role:
+            metrics.set(catalogue.PLANNER_LIMIT, settings.bounds(role).most, target=role)
         self.turns = 0
         """Looks taken: liveness is that they go on."""
 

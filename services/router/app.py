@@ -13,6 +13,7 @@ from common.directory.access import RedisUser
 from common.directory.connect import connect
 from common.model.description import ModelDescription, describe
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
@@ -74,6 +75,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     if config.listen.vllm_metrics:
         metrics.speak_vllm(model.name)
     gauges = ProcessGauges(metrics, VERSION)
+    certificates = CertificateGauges(metrics, config.cluster, SystemClock())
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     inspector = ChildInspector()
     tracer = make_tracer(
@@ -96,6 +98,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
 
     def refresh() -> None:
         gauges.refresh()
+        certificates.refresh()
         lag.refresh()
 
     pages = standard_pages(metrics, None, readiness, refresh=refresh)

@@ -9,6 +9,7 @@ PLANNER_DESIRED = gauge(
     PLANNER,
     TARGET,
 )
+PLANNER_LIMIT = gauge("planner_max_replicas", "Workers that the planner may want at most, by role.", PLANNER, TARGET)
 PLANNER_WORKERS = gauge(
     "planner_workers",
     "Workers that the planner sees, by role and whether they take work.",

@@ -21,6 +21,13 @@ DEVICE_MEMORY_BYTES = gauge(
 DEVICE_UTILISATION = gauge(
     "device_utilisation_ratio", "Share of time each device computed.", WORKERS, open_label("device", 16), unit="ratio"
 )
+CERTIFICATE_LEFT_SECONDS = gauge(
+    "certificate_left_seconds",
+    "Until this process's own certificate, or its authority's, ends; 0: it has. Absent without TLS.",
+    ALL,
+    open_label("kind", 2),  # own, authority; not closed, as those show 0 before they are known
+    unit="seconds",
+)
 LOG_EVENTS_DROPPED = counter("log_events_dropped_total", "Log lines held back by a once-a-minute rule.", ALL)
 BUILD_INFO = gauge(
     "build_info", "Always 1; the labels say what runs.", ALL, open_label("version", 1), open_label("python", 1)
