@@ -18,7 +18,7 @@
 namespace baton {
 namespace {
 
-constexpr int64_t kBlockRows = 96;  // Measured: queries of a block, all that share its key head counted.
+constexpr int64_t kBlockRows = 192;  // Measured: queries of a block, all that share its key head counted.
 constexpr int64_t kUnitsPerThread = 4;  // Chosen: with fewer blocks than this per thread, spans are shared as well.
 
 struct Row {

@@ -45,12 +45,16 @@ struct Tile {
 };
 
 inline float largest_of(Vec a) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps(a.v);
+#else
     alignas(64) float lanes[kLanes];
     store(lanes, a);
 #pragma GCC unroll 4
     for (int step = 8; step > 0; step /= 2)
         for (int lane = 0; lane < step; ++lane) lanes[lane] = lanes[lane] < lanes[lane + step] ? lanes[lane + step] : lanes[lane];
     return lanes[0];
+#endif
 }
 
 inline float total_of(Vec a) {
@@ -134,10 +138,9 @@ struct Sight {
     }
 };
 
-// Scores of one row become weights; returns by how much older sums fade.
+// Scores of one row as powers of two, in place; returns the largest.
 template <class Math>
-inline float weigh(float* scores, const Tile<Math>& tile, const Form& form, int from, int to, float& largest,
-                   float* totals, typename Math::Element* weights) {
+inline float scale(float* scores, const Tile<Math>& tile, const Form& form, int from, int to) {
     static const Sight sight;
     Vec x[kGroups];
 #pragma GCC unroll 4
@@ -152,22 +155,27 @@ inline float weigh(float* scores, const Tile<Math>& tile, const Form& form, int 
         for (int g = 0; g < kGroups; ++g) x[g] = x[g] + sight(from, to, g);
     Vec top = x[0];
 #pragma GCC unroll 4
-    for (int g = 1; g < kGroups; ++g) top = max(x[g], top);
-    const float before = largest, top_x = largest_of(top);
-    largest = top_x > before ? top_x : before;
+    for (int g = 0; g < kGroups; ++g) {
+        top = max(x[g], top);
+        store(scores + g * kLanes, x[g]);
+    }
+    return largest_of(top);
+}
+
+// Scaled scores of one row become weights, and are added to its totals.
+template <class Math>
+inline void weigh(const float* scores, const Tile<Math>& tile, float largest, float fade, float* totals,
+                  typename Math::Element* weights) {
     const Vec shift = fill(largest);
-    alignas(64) float fade[kLanes];
-    store(fade, power_of_2<true>(fill(before) - shift));
-    Vec total = load(totals) * fill(fade[0]);
+    Vec total = load(totals) * fill(fade);
 #pragma GCC unroll 4
     for (int g = 0; g < kGroups; ++g) {
-        Vec p = power_of_2<Math::kPrecise>(x[g] - shift);
+        Vec p = power_of_2<Math::kPrecise>(load(scores + g * kLanes) - shift);
         total = total + p;
         if (tile.value_scales != nullptr) p = p * load(tile.value_scales + g * kLanes);
         Math::put(weights + g * kLanes, p);
     }
     store(totals, total);
-    return fade[0];
 }
 
 template <class Math, int rows>
@@ -191,17 +199,26 @@ void add_all(const typename Math::Element* weights, const float* fade, const typ
 template <class Math, int rows>
 void attend_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
                  const State& state) {
+    static_assert(rows <= kLanes);
     alignas(64) float scores[rows * kTile];
     alignas(64) typename Math::Element weights[rows * kTile];
-    float fade[rows];
+    alignas(64) float largest[kLanes] = {}, fade[kLanes] = {};
     const int64_t width = padded(queries.dim);
     score_all<Math, rows>(queries.rows + first * queries.dim, queries.dim, tile.keys, scores);
+    const auto bounded = [](int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kTile ? kTile : key); };
     for (int r = 0; r < rows; ++r) {
         const int64_t row = first + r, position = queries.position + row / queries.group;
         const int64_t to = position + 1 - tile.first, from = form.first_key(position) - tile.first;
-        const auto bounded = [](int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kTile ? kTile : key); };
-        fade[r] = weigh<Math>(scores + r * kTile, tile, form, bounded(from), bounded(to), state.largest[row],
-                              state.totals + row * kLanes, weights + r * kTile);
+        const float before = state.largest[row];
+        const float top = scale<Math>(scores + r * kTile, tile, form, bounded(from), bounded(to));
+        largest[r] = top > before ? top : before;
+        fade[r] = before - largest[r];
+    }
+    store(fade, power_of_2<true>(load(fade)));  // All rows in one go.
+    for (int r = 0; r < rows; ++r) {
+        const int64_t row = first + r;
+        state.largest[row] = largest[r];
+        weigh<Math>(scores + r * kTile, tile, largest[r], fade[r], state.totals + row * kLanes, weights + r * kTile);
     }
     add_all<Math, rows>(weights, fade, tile.values, width, state.sums + first * width);
 }
