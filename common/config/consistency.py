@@ -33,9 +33,9 @@ def inconsistencies(config: Config) -> tuple[str, ...]:
             f"router.default_deadline_s ({router.default_deadline_s:g}) exceeds router.max_deadline_s "
             f"({router.max_deadline_s:g})"
         )
-    if transfer.land_bytes_per_step > transfer.staging_bytes * transfer.staging_count:
+    if transfer.land_bytes > transfer.staging_bytes * transfer.staging_count:
         found.append(
-            f"transfer.land_bytes_per_step ({transfer.land_bytes_per_step}) exceeds all staging "
+            f"transfer.land_bytes ({transfer.land_bytes}) exceeds all staging "
             f"({transfer.staging_count} x {transfer.staging_bytes} bytes)"
         )
     if config.cluster.redis_login == "role" and "@" in config.cluster.redis_url:

@@ -102,7 +102,8 @@ class FetchDesk:
                 self._source.release(request)
 
     async def _push(self, fetch: Fetch, retained: Retained, source: PageSource) -> None:
-        """Gather, ship, repeat; pages are released once they arrived, or once they cannot be fetched again."""
+        """Gather, ship, repeat. The ticket serves once: pages are released when their bytes have left, whatever becomes
+        of them, for a receiver that dies then would be waited for as long as a slow one."""
         transfer = self._start(fetch.transfer, fetch.receiver)
         try:
             await transfer.open()
@@ -111,15 +112,14 @@ class FetchDesk:
             for run in split(wanted, max_run_pages(most, self._page_bytes)):
                 await self._push_run(transfer, source, fetch.ticket.request, run)
             await transfer.finish(retained.finale)
-            outcome = await transfer.wait_outcome(self._limits.idle_timeout_s)
-            if outcome.state is not OutcomeState.DONE:
-                self._counters.incidents["fetch_failed"] += 1
         except BatonError as error:
             # The caller hears of it from its own side of the transfer.
-            self._counters.incidents["fetch_failed"] += 1
             transfer.abort(error.reason, error.message)
         finally:
             source.release(fetch.ticket.request)
+        outcome = await transfer.wait_outcome(self._limits.idle_timeout_s)
+        if outcome.state is not OutcomeState.DONE:
+            self._counters.incidents["fetch_failed"] += 1
 
     async def _push_run(self, transfer: OutboundTransfer, source: PageSource, request: RequestId, run: PageRun) -> None:
         async with self._places:

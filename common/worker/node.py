@@ -97,6 +97,7 @@ class WorkerNode(Generic[Event]):
         self.me = me
         self._config = config
         self._outside = outside
+        self.offload = outside.offload
         self._metrics = metrics
         self._readiness = readiness
         self._server: RpcServer | None = None

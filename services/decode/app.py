@@ -19,7 +19,6 @@ from services.decode.core import DecodeCore
 from services.decode.counters import DecodeCounters
 from services.decode.departures import Departures
 from services.decode.desk import PromiseDesk
-from services.decode.landing import LandingStrip
 from services.decode.messages import DecodeEvent, RoleEvent
 from services.decode.role import DecodeRole
 from services.decode.runner import Runner
@@ -48,7 +47,6 @@ def make_core(config: Config, engine: Engine, clock: Clock, entropy: Entropy) ->
         engine,
         limits=limits,
         budget=budget,
-        slice_bytes=config.transfer.land_bytes_per_step,
         overcommit=OVERCOMMIT,
         lease_s=PROMISE_LEASE_S,
         clock=clock,
@@ -61,7 +59,6 @@ def compose(
     *,
     limits: DecodeLimits,
     budget: ExtendBudget,
-    slice_bytes: int,
     overcommit: float,
     lease_s: float,
     clock: Clock,
@@ -72,7 +69,6 @@ def compose(
     desk = PromiseDesk(
         cache=engine.cache,
         layout=engine.layout,
-        strip=LandingStrip(cache=engine.cache, storage=engine.storage, slice_bytes=slice_bytes, clock=clock),
         lease_s=lease_s,
         teller=teller,
         counters=counters,
@@ -115,7 +111,8 @@ def make_side(
     side = DecodeRole(
         node=node,
         core=cast(DecodeCore, core),
-        layout=engine.layout,
+        storage=engine.storage,
+        piece_bytes=config.transfer.land_bytes,
         rules=engine.rules,
         lease_s=config.transfer.ticket_s,
         clock=clock,

@@ -1,4 +1,4 @@
-"""Between the transfer room and the core: what arrives verified is landed, and what has landed is acknowledged.
+"""Between the transfer room and the core: what arrives verified goes to the lander, which acknowledges what has landed.
 
 Everything here runs on the event loop; the core hears of it through the step loop.
 """
@@ -18,11 +18,9 @@ from common.transfer.expectation import Arrival, Expectation
 from common.transfer.inbound import InboundTransfers
 from common.transfer.messages import Finale, Outcome
 from services.decode.core import DecodeCore
-from services.decode.desk import Frame
-from services.decode.messages import DecodeEvent, ReservationClosed, RunLanded
+from services.decode.landing import Lander
+from services.decode.messages import DecodeEvent, ReservationClosed
 from services.decode.reservations import Opening, Promise
-
-RunKey = tuple[ReservationId, int, int]
 
 MAX_CLOSED = 4096
 """Chosen: a door opens within milliseconds of its promise; far fewer promises close meanwhile."""
@@ -37,15 +35,18 @@ class Arrivals:
         core: DecodeCore,
         turns: Turns[DecodeEvent],
         inbound: InboundTransfers,
+        lander: Lander,
         layout: PageLayout,
         tell: Callable[[RouterRef, WorkEvent], None],
     ) -> None:
         self._core = core
         self._turns = turns
         self._inbound = inbound
+        self._lander = lander
         self._layout = layout
         self._tell = tell
-        self._lent: dict[RunKey, Arrival] = {}
+        self._promises: dict[ReservationId, Promise] = {}
+        """As renewed for the attempt that is expected."""
         self._works: dict[ReservationId, Work] = {}
         self._closed: OrderedDict[ReservationId, None] = OrderedDict()
 
@@ -71,6 +72,7 @@ class Arrivals:
         )
         self._inbound.expect(expectation, self)
         self._works[promise.reservation] = work
+        self._promises[promise.reservation] = promise
         return transfer
 
     def work_of(self, reservation: ReservationId) -> Work | None:
@@ -80,16 +82,9 @@ class Arrivals:
     # What the transfer room says
 
     def on_run(self, arrival: Arrival) -> None:
-        reservation, attempt = arrival.transfer.reservation, arrival.transfer.attempt
-        self._lent[(reservation, attempt, arrival.run.first_page)] = arrival
-        frame = Frame(
-            reservation=reservation,
-            attempt=attempt,
-            first_page=arrival.run.first_page,
-            num_pages=arrival.run.num_pages,
-            data=arrival.data,
-        )
-        self._turns.post(lambda: self._core.land(frame))
+        permit = self._promises[arrival.transfer.reservation].permit
+        assert permit.attempt == arrival.transfer.attempt, f"{arrival.transfer} arrives under attempt {permit.attempt}"
+        self._lander.add(arrival, permit)
 
     def on_finale(self, transfer: TransferId, finale: Finale) -> None:
         opening = Opening(
@@ -117,18 +112,11 @@ class Arrivals:
 
     # What the core says
 
-    def landed(self, event: RunLanded) -> None:
-        """A run left its staging, one way or the other."""
-        arrival = self._lent.pop((event.reservation, event.attempt, event.first_page))
-        if event.is_accepted:
-            self._inbound.landed(arrival)
-        else:
-            self._inbound.dropped(arrival)
-
     def closed(self, event: ReservationClosed) -> None:
         """Nothing more is wanted for this reservation."""
         self._closed[event.reservation] = None
         if len(self._closed) > MAX_CLOSED:
             self._closed.popitem(last=False)
         self._works.pop(event.reservation, None)
+        self._promises.pop(event.reservation, None)
         self._inbound.forget(event.reservation)

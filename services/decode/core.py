@@ -1,6 +1,6 @@
 """The decode worker's heart: one object, driven by the step loop alone.
 
-Each turn: expire -> land a slice -> adopt what is complete -> one step of the batch.
+Each turn: expire -> adopt what is complete -> one step of the batch. Pages land beside the steps (landing.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +23,9 @@ from common.transfer.messages import PageRun
 from common.worker.retention import Retention
 from services.decode.counters import DecodeCounters
 from services.decode.departures import Departures, name_of
-from services.decode.desk import Frame, PromiseDesk, no_pages
+from services.decode.desk import PagesLanded, PromiseDesk, no_pages
 from services.decode.messages import DecodeEvent, RoleEvent
+from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise
 from services.decode.runner import Runner
 
@@ -90,9 +91,13 @@ class DecodeCore:
         """Point a standing promise at a newer attempt. Raises NotFound, Fenced."""
         return self._desk.renew(reservation, attempt)
 
-    def land(self, frame: Frame) -> None:
-        """Verified bytes have arrived."""
-        self._desk.land(frame)
+    def landed(self, landed: PagesLanded) -> None:
+        """Verified bytes are in their pages."""
+        self._desk.landed(landed)
+
+    def left(self, permit: Permit) -> None:
+        """Nobody writes under this permit any more, which was revoked meanwhile."""
+        self._desk.left(permit)
 
     def complete(self, reservation: ReservationId, attempt: int, opening: Opening) -> None:
         """What prefill drew has arrived."""
@@ -188,7 +193,6 @@ class DecodeCore:
         self._desk.expire(now)
         self._runner.expire(now)
         self._retention.give_up(lambda _name, work: now >= work.deadline)
-        landed = self._desk.land_slice(self._runner.typical_step_s)
         kept = self._desk.take_kept()
         for reservation in kept:
             self._runner.adopt(reservation)
@@ -197,7 +201,7 @@ class DecodeCore:
         self._reading.add(self.counters.local_prompt_tokens - read, now)
         if stepped:
             self._rate.add(len(self._runner.last_step.drawn), now)
-        return landed or bool(kept) or stepped
+        return bool(kept) or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
         changes = self._cache.drain_changes()

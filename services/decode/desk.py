@@ -1,11 +1,11 @@
 """The desk where pages are promised, landed and handed over: everything about a prompt that another worker computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from common.core.clock import Clock
 from common.core.errors import Fenced, NotFound, Reason, Refused
-from common.core.ids import ReservationId
+from common.core.ids import PageRef, ReservationId
 from common.core.request import Work
 from common.engine.rule import TokenRule
 from common.engine.telling import Teller
@@ -13,34 +13,25 @@ from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
+from common.transfer.messages import PageRun
 from services.decode.counters import DecodeCounters
-from services.decode.landing import Landing, LandingStrip
-from services.decode.messages import ReservationClosed, RoleEvent, RunLanded
+from services.decode.messages import ReservationClosed, RoleEvent
+from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise, Reservation, Reservations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """Verified bytes of one run, as a transfer brought them."""
+class PagesLanded:
+    """Verified bytes are in their pages. `whole_run`: the run that they complete, if they do."""
 
     reservation: ReservationId
     attempt: int
-    first_page: int
-    num_pages: int
-    data: memoryview
-
-    def landed(self, *, is_accepted: bool) -> RunLanded:
-        return RunLanded(
-            reservation=self.reservation,
-            attempt=self.attempt,
-            first_page=self.first_page,
-            num_pages=self.num_pages,
-            is_accepted=is_accepted,
-        )
+    pages: PageRun
+    whole_run: PageRun | None
 
 
 class PromiseDesk:
-    """Writer of the reservations and the landing strip. Owner: the decode core.
+    """Writer of the reservations, and of the pool for whoever lands in their pages. Owner: the decode core.
 
     `lease_s` without a frame or a renewal ends a promise, so that a router that forgot it cannot hold pages for ever.
     """
@@ -50,7 +41,6 @@ class PromiseDesk:
         *,
         cache: PageCache,
         layout: PageLayout,
-        strip: LandingStrip,
         lease_s: float,
         teller: Teller[RoleEvent],
         counters: DecodeCounters,
@@ -59,7 +49,6 @@ class PromiseDesk:
     ) -> None:
         self._cache = cache
         self._layout = layout
-        self._strip = strip
         self._lease_s = lease_s
         self._teller = teller
         self._counters = counters
@@ -93,11 +82,13 @@ class PromiseDesk:
             self._counters.promises_refused += 1
             raise no_pages(f"{wanted} pages wanted, {self._cache.available()} available")
         now = self._clock.monotonic()
+        name = self._mint()
         reservation = Reservation(
-            id=self._mint(),
+            id=name,
             work=work,
             pages=(*held, *promised),
             held=len(held),
+            permit=self._permit(name, work.attempt, len(held), promised),
             made_at=now,
             touched_at=now,
             rule=rule,
@@ -113,34 +104,27 @@ class PromiseDesk:
         if found is None or attempt < found.attempt:
             found = self._reservations.find(reservation, attempt)
         if attempt > found.attempt:
-            self._drop_landings(found)
+            self._revoke(found.permit)
             found.work = replace(found.work, attempt=attempt)
+            found.permit = self._permit(found.id, attempt, found.held, found.pages[found.held :])
             found.landed.clear()
             found.opening = None
         found.touched_at = self._clock.monotonic()
         return found.promise
 
-    def land(self, frame: Frame) -> None:
-        """Queue verified bytes. RunLanded tells when their staging is free, whatever became of them."""
-        found = self._current(frame.reservation, frame.attempt)
+    def landed(self, landed: PagesLanded) -> None:
+        """Bytes are in their pages. They count for the attempt that they were sent for."""
+        found = self._current(landed.reservation, landed.attempt)
         if found is None:
-            self._teller.say(frame.landed(is_accepted=False))
             return
-        pages = range(frame.first_page, frame.first_page + frame.num_pages)
-        wanted = [page for page in pages if page not in found.landed]
-        assert len(wanted) in (0, frame.num_pages), f"{frame.reservation}: pages {pages} landed in part"
-        if not wanted:
-            self._teller.say(frame.landed(is_accepted=True))
-            return
-        self._strip.add(
-            Landing(
-                reservation=frame.reservation,
-                attempt=frame.attempt,
-                first_page=frame.first_page,
-                pages=found.pages[pages.start : pages.stop],
-                data=frame.data,
-            )
-        )
+        found.landed.update(range(landed.pages.first_page, landed.pages.end))
+        self._counters.landed_bytes += landed.pages.num_pages * self._layout.page_bytes
+        if landed.whole_run is not None:
+            self._teller.station(found.work, Station.CHUNK_LANDED, pages=landed.whole_run.num_pages)
+
+    def left(self, permit: Permit) -> None:
+        """A copy has ended whose permit was revoked under it: its pages may go now."""
+        self._cache.end_write(permit.pages)
 
     def complete(self, reservation: ReservationId, attempt: int, opening: Opening) -> None:
         """What prefill drew, one token per choice: with every page landed, the promise is kept."""
@@ -167,29 +151,16 @@ class PromiseDesk:
 
     # One turn
 
-    def land_slice(self, step_s: float | None) -> bool:
-        """Copy a slice of what waits, beside a step that takes `step_s` (None: no step). False when nothing did."""
-        if not len(self._strip):
-            return False
-        finished = self._strip.advance(step_s)
-        self._counters.landed_bytes = self._strip.landed_bytes
-        for landing in finished:
-            reservation = self._reservations.find(landing.reservation, landing.attempt)
-            reservation.landed.update(range(landing.first_page, landing.first_page + len(landing.pages)))
-            self._teller.station(reservation.work, Station.CHUNK_LANDED, pages=len(landing.pages))
-            self._teller.say(_run_landed(landing, is_accepted=True))
-        return True
-
     def take_kept(self) -> tuple[Reservation, ...]:
         """Promises that are kept now. Their pages are content; the caller's references move out of the desk."""
         kept = tuple(reservation for reservation in self._reservations if reservation.is_complete)
         for reservation in kept:
             received = reservation.pages[reservation.held :]
+            self._close(reservation, is_adopted=True)
             self._cache.fulfil(received)
             self._counters.promises_filled += 1
             self._counters.received_tokens += len(received) * self._layout.page_size
             self._teller.station(reservation.work, Station.VERIFIED, pages=len(received))
-            self._close(reservation, is_adopted=True)
         return kept
 
     def expire(self, now: float) -> None:
@@ -224,25 +195,20 @@ class PromiseDesk:
         self._cache.release(reservation.pages)
 
     def _close(self, reservation: Reservation, *, is_adopted: bool) -> None:
-        self._drop_landings(reservation)
+        self._revoke(reservation.permit)
         self._reservations.remove(reservation.id)
         self._teller.say(ReservationClosed(reservation=reservation.id, is_adopted=is_adopted))
 
-    def _drop_landings(self, reservation: Reservation) -> None:
-        for landing in self._strip.drop(reservation.id):
-            self._teller.say(_run_landed(landing, is_accepted=False))
+    def _permit(self, reservation: ReservationId, attempt: int, held: int, pages: Sequence[PageRef]) -> Permit:
+        self._cache.begin_write(pages)
+        return Permit(reservation=reservation, attempt=attempt, first_page=held, pages=pages)
+
+    def _revoke(self, permit: Permit) -> None:
+        """Nothing of this attempt lands any more. A copy that is under way ends first: `left`."""
+        if permit.revoke():
+            self._cache.end_write(permit.pages)
 
 
 def no_pages(why: str) -> Refused:
     """This worker has no room now; another may, and this one soon."""
     return Refused(message=f"no room: {why}", reason=Reason.NO_PAGES, retry_after_s=0.1, quota_subject="pages")
-
-
-def _run_landed(landing: Landing, *, is_accepted: bool) -> RunLanded:
-    return RunLanded(
-        reservation=landing.reservation,
-        attempt=landing.attempt,
-        first_page=landing.first_page,
-        num_pages=len(landing.pages),
-        is_accepted=is_accepted,
-    )

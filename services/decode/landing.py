@@ -1,98 +1,117 @@
-"""Verified page bytes on their way from staging into promised pages, a slice per step.
+"""Verified page bytes on their way from where they were received into promised pages, beside the steps.
 
-A slice is at most `slice_bytes`, and takes a small share of a step (pace.py), so that landing a long prompt does not
-stall the running batch.
+A run is copied in pieces on the offload thread, under the permit of its promise. Steps neither wait for a copy nor make
+one: the core only hears which pages have landed. Runs land one at a time and in order of arrival, so bytes of an older
+attempt are never written after those of a newer one.
 """
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from functools import partial
 
 from common.core.clock import Clock
-from common.core.ids import PageRef, ReservationId
-from common.kv.cache import PageCache
+from common.engine.loop import Turns
 from common.kv.storage import PageStorage
-from services.decode.pace import ASSUMED_BYTES_PER_S, Recent, plan_slice
+from common.transfer.expectation import Arrival
+from common.transfer.inbound import InboundTransfers
+from common.transfer.messages import PageRun
+from common.transfer.offload import Offload
+from common.transfer.plan import split
+from services.decode.core import DecodeCore
+from services.decode.desk import PagesLanded
+from services.decode.messages import DecodeEvent
+from services.decode.pace import plan_rest_s
+from services.decode.permit import Permit
 
 
-@dataclass(slots=True)
-class Landing:
-    """Writer: the decode core. Bytes of `pages` lie consecutively in `data`; the first `done` pages are copied."""
+class Lander:
+    """Writer: the event loop. Its queue is bounded by what channels lend and staging holds: an arrival holds some.
 
-    reservation: ReservationId
-    attempt: int
-    first_page: int
-    pages: tuple[PageRef, ...]
-    data: memoryview
-    done: int = 0
+    `piece_bytes`: the most that is copied without a pause while a batch runs.
+    """
 
-    @property
-    def num_left(self) -> int:
-        return len(self.pages) - self.done
-
-
-class LandingStrip:
-    """Landings in order of arrival. Writer refs are held while a landing is here, so its pages cannot be reused."""
-
-    def __init__(self, *, cache: PageCache, storage: PageStorage, slice_bytes: int, clock: Clock) -> None:
-        self._cache = cache
+    def __init__(
+        self,
+        *,
+        core: DecodeCore,
+        turns: Turns[DecodeEvent],
+        inbound: InboundTransfers,
+        storage: PageStorage,
+        offload: Offload,
+        piece_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._core = core
+        self._turns = turns
+        self._inbound = inbound
         self._storage = storage
+        self._offload = offload
+        self._piece_pages = max(1, piece_bytes // storage.layout.page_bytes)
         self._clock = clock
-        self._ceiling_pages = max(1, slice_bytes // storage.layout.page_bytes)
-        self._assumed_page_s = storage.layout.page_bytes / ASSUMED_BYTES_PER_S
-        self._page_s = Recent()
-        self._queue: deque[Landing] = deque()
-        self.landed_bytes = 0
-        self.landing_s = 0.0
-        """Time that copies took."""
+        self._queue: asyncio.Queue[tuple[Arrival, Permit]] = asyncio.Queue()
+        self._rested_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queue.qsize()
 
-    def add(self, landing: Landing) -> None:
-        self._cache.begin_write(landing.pages)
-        self._queue.append(landing)
+    def add(self, arrival: Arrival, permit: Permit) -> None:
+        self._queue.put_nowait((arrival, permit))
 
-    def advance(self, step_s: float | None) -> tuple[Landing, ...]:
-        """Copy one slice, beside a step that takes `step_s` (None: no step). The landings that it completed."""
-        finished: list[Landing] = []
-        room = self._plan(step_s)
-        while self._queue and room > 0:
-            landing = self._queue[0]
-            count = min(room, landing.num_left)
-            self._copy(landing, landing.pages[landing.done : landing.done + count])
-            landing.done += count
-            room -= count
-            if not landing.num_left:
-                finished.append(self._queue.popleft())
-                self._cache.end_write(landing.pages)
-        return tuple(finished)
+    async def run(self) -> None:
+        """Lands whatever comes, until it is cancelled; what is left then goes back unused."""
+        try:
+            while True:
+                arrival, permit = await self._queue.get()  # bounded: whoever started this cancels it
+                await self._land(arrival, permit)
+        finally:
+            while not self._queue.empty():
+                self._inbound.dropped(self._queue.get_nowait()[0])
 
-    def _plan(self, step_s: float | None) -> int:
-        measured = self._page_s.median
-        return plan_slice(
-            waiting_pages=sum(landing.num_left for landing in self._queue),
-            page_s=self._assumed_page_s if measured is None else measured,
-            step_s=step_s,
-            ceiling_pages=self._ceiling_pages,
-        )
+    async def _land(self, arrival: Arrival, permit: Permit) -> None:
+        """The arrival goes back once, whatever happens, and only when nobody reads it any more."""
+        has_landed = False
+        try:
+            for piece in split(arrival.run, self._piece_pages):
+                has_landed = await self._land_piece(arrival, piece, permit)
+                if not has_landed:
+                    return
+        finally:
+            if has_landed:
+                self._inbound.landed(arrival)
+            else:
+                self._inbound.dropped(arrival)
 
-    def _copy(self, landing: Landing, pages: Sequence[PageRef]) -> None:
+    async def _land_piece(self, arrival: Arrival, piece: PageRun, permit: Permit) -> bool:
+        """False, and nothing is copied or counted, when the promise has ended or moved on to a newer attempt."""
+        await self._rest()
+        if not permit.enter():
+            return False
+        try:
+            copy_s = await self._offload.run(lambda: self._copy(arrival, piece, permit))
+        finally:
+            is_wanted = permit.leave()
+            if not is_wanted:
+                self._turns.post(partial(self._core.left, permit))
+        is_stepping = self._turns.look.load.running_sequences > 0
+        self._rested_at = self._clock.monotonic() + plan_rest_s(copy_s=copy_s, is_stepping=is_stepping)
+        if is_wanted:
+            landed = PagesLanded(
+                reservation=permit.reservation,
+                attempt=permit.attempt,
+                pages=piece,
+                whole_run=arrival.run if piece.end == arrival.run.end else None,
+            )
+            self._turns.post(partial(self._core.landed, landed))
+        return is_wanted
+
+    def _copy(self, arrival: Arrival, piece: PageRun, permit: Permit) -> float:
+        """On the offload thread. Seconds."""
         page_bytes = self._storage.layout.page_bytes
-        for ref in pages:
-            self._cache.check(ref)
-        start = landing.done * page_bytes
+        start = (piece.first_page - arrival.run.first_page) * page_bytes
         began = self._clock.monotonic()
-        self._storage.scatter([ref.page for ref in pages], landing.data[start : start + len(pages) * page_bytes])
-        taken_s = self._clock.monotonic() - began
-        self._page_s.add(taken_s / len(pages))
-        self.landing_s += taken_s
-        self.landed_bytes += len(pages) * page_bytes
+        self._storage.scatter(permit.pages_of(piece), arrival.data[start : start + piece.num_pages * page_bytes])
+        return self._clock.monotonic() - began
 
-    def drop(self, reservation: ReservationId) -> tuple[Landing, ...]:
-        """Forget the landings of one reservation: nothing of them will be written any more."""
-        dropped = tuple(landing for landing in self._queue if landing.reservation == reservation)
-        for landing in dropped:
-            self._queue.remove(landing)
-            self._cache.end_write(landing.pages)
-        return dropped
+    async def _rest(self) -> None:
+        rest_s = self._rested_at - self._clock.monotonic()
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)

@@ -9,19 +9,8 @@ from common.worker.retention import PagesDropped, PagesKept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunLanded:
-    """One page run left its staging: copied into the promised pages, or refused. Either way the staging is free."""
-
-    reservation: ReservationId
-    attempt: int
-    first_page: int
-    num_pages: int
-    is_accepted: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationClosed:
-    """No frame for this reservation is wanted any more. `is_adopted`: it became running sequences."""
+    """No page of this reservation is wanted any more. `is_adopted`: it became running sequences."""
 
     reservation: ReservationId
     is_adopted: bool
@@ -44,7 +33,6 @@ class Departed:
     choices: tuple[DepartedChoice, ...]
 
 
-Landed = RunLanded | ReservationClosed
 Leaving = Departed | PagesDropped
-RoleEvent = Landed | Leaving
+RoleEvent = ReservationClosed | Leaving
 DecodeEvent = Outgoing | Stepped | Owned | RoleEvent

@@ -4,7 +4,7 @@
         any of them -> RELEASED (cancelled, expired, router lost)
 
 A failed transfer leaves the promise standing: the router renews it with a higher attempt, and frames of the older
-attempt are refused from then on.
+attempt are refused from then on. Bytes land under the permit of an attempt, which ends with it: see permit.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,17 @@ from common.core.logprobs import TokenLogprobs
 from common.core.request import Work
 from common.core.step import Draw
 from common.engine.rule import TokenRule
+from services.decode.permit import Permit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """The answer to Reserve: numbers for the router, nothing that names a page of this worker."""
+    """The answer to Reserve: numbers for the router, and for the arrivals leave to write what is missing."""
 
     reservation: ReservationId
     total_pages: int
     held_pages: int
+    permit: Permit
 
     @property
     def promised_pages(self) -> int:
@@ -47,6 +49,8 @@ class Reservation:
     work: Work
     pages: tuple[PageRef, ...]
     held: int
+    permit: Permit
+    """Of the current attempt."""
     made_at: float
     touched_at: float
     landed: set[int] = field(default_factory=set)
@@ -60,7 +64,7 @@ class Reservation:
 
     @property
     def promise(self) -> Promise:
-        return Promise(reservation=self.id, total_pages=len(self.pages), held_pages=self.held)
+        return Promise(reservation=self.id, total_pages=len(self.pages), held_pages=self.held, permit=self.permit)
 
     @property
     def is_complete(self) -> bool:

@@ -11,7 +11,7 @@ from common.core.events import HandedChoice, HandedOver
 from common.core.ids import RouterRef
 from common.core.request import Work
 from common.core.ticket import Ticket
-from common.kv.layout import PageLayout
+from common.kv.storage import PageStorage
 from common.observe.logging import get_log
 from common.rpc.server import Service
 from common.worker.kept import KeptPages
@@ -23,13 +23,13 @@ from protos.baton.v1 import decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
 from services.decode.fetching import Fetching
+from services.decode.landing import Lander
 from services.decode.messages import (
     DecodeEvent,
     Departed,
     DepartedChoice,
     ReservationClosed,
     RoleEvent,
-    RunLanded,
 )
 from services.decode.servicer import DecodeServicer
 
@@ -37,14 +37,16 @@ _LOG = get_log("decode")
 
 
 class DecodeRole:
-    """RoleSide of a decode worker. `lease_s`: how long the pages of a sequence that is handed over are kept."""
+    """RoleSide of a decode worker. `lease_s`: how long the pages of a sequence that is handed over are kept.
+    `piece_bytes`: see Lander."""
 
     def __init__(
         self,
         *,
         node: WorkerNode[DecodeEvent],
         core: DecodeCore,
-        layout: PageLayout,
+        storage: PageStorage,
+        piece_bytes: int,
         rules: Rules,
         lease_s: float,
         clock: Clock,
@@ -52,8 +54,23 @@ class DecodeRole:
         self._node = node
         self._core = core
         self._rules = rules
+        inbound = node.endpoint.inbound
+        self._lander = Lander(
+            core=core,
+            turns=node.turns,
+            inbound=inbound,
+            storage=storage,
+            offload=node.offload,
+            piece_bytes=piece_bytes,
+            clock=clock,
+        )
         self._arrivals = Arrivals(
-            core=core, turns=node.turns, inbound=node.endpoint.inbound, layout=layout, tell=node.tell
+            core=core,
+            turns=node.turns,
+            inbound=inbound,
+            lander=self._lander,
+            layout=storage.layout,
+            tell=node.tell,
         )
         self._fetching = Fetching(node.endpoint, core=core, turns=node.turns, arrivals=self._arrivals)
         self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, lease_s=lease_s)
@@ -73,8 +90,6 @@ class DecodeRole:
 
     def take(self, event: RoleEvent) -> None:
         match event:
-            case RunLanded():
-                self._arrivals.landed(event)
             case ReservationClosed():
                 self._arrivals.closed(event)
             case Departed():
@@ -133,5 +148,8 @@ class DecodeRole:
         return
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self._rules.warm()
-        await stop.wait()  # bounded: the node sets it when it leaves
+        async with asyncio.TaskGroup() as group:
+            landing = group.create_task(self._lander.run(), name="landing")
+            group.create_task(self._rules.warm(), name="rules")
+            await stop.wait()  # bounded: the node sets it when it leaves
+            landing.cancel()

@@ -20,7 +20,6 @@ from common.observe.lifetime import Station
 from services.decode.budget import ExtendBudget
 from services.decode.counters import DecodeCounters
 from services.decode.messages import RoleEvent
-from services.decode.pace import Recent
 from services.decode.reservations import Reservation
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
 
@@ -47,17 +46,11 @@ class Runner:
         self._active: dict[SequenceId, None] = {}
         self._waiting: dict[SequenceId, None] = {}
         self.last_step = BatchOutcome()
-        self._step_s = Recent()
         self.steps = 0
 
     @property
     def num_active(self) -> int:
         return len(self._active)
-
-    @property
-    def typical_step_s(self) -> float | None:
-        """The median of recent steps; None while nothing runs."""
-        return self._step_s.median if self._active else None
 
     @property
     def num_waiting(self) -> int:
@@ -148,7 +141,6 @@ class Runner:
         """Count what the step did, and learn what it cost."""
         self.steps += 1
         self.last_step = outcome
-        self._step_s.add(outcome.seconds)
         done = frozenset(outcome.extended)
         for extend in plan.extend:
             if extend.sequence in done and self._batch[extend.sequence].num_preemptions:

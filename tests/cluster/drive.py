@@ -18,7 +18,7 @@ SLOW_SIM = (
     "engine.max_batch_tokens=64",
     "router.local_prompt_tokens=16",
     "transfer.staging_bytes=4096",
-    "transfer.land_bytes_per_step=4096",
+    "transfer.land_bytes=4096",
 )
 """No weights, and a pace: a prompt takes 20 ms per page to read, and every chunk travels in a frame of its own."""
 

@@ -15,7 +15,6 @@ from common.core.step import Draw
 from common.engine.rule import TokenRule
 from common.engine.telling import Outgoing
 from common.transfer.messages import PageRun
-from services.decode.desk import Frame
 from services.decode.messages import Departed, DepartedChoice
 from services.decode.reservations import Opening
 from tests.engine.relay import DecodeSide, make_decode
@@ -112,14 +111,7 @@ class Move:
         data = memoryview(bytearray(run.num_pages * LAYOUT.page_bytes))
         self.leaving.core.gather_kept(part.kept.name, self.given.attempt, run, data)
         if run.num_pages:
-            frame = Frame(
-                reservation=promise.reservation,
-                attempt=2,
-                first_page=run.first_page,
-                num_pages=run.num_pages,
-                data=data,
-            )
-            self.other.core.land(frame)
+            assert self.other.land(promise.permit, run, data)
         first = {each.choice: Draw(token=each.token, logprobs=each.logprobs) for each in part.kept.finale.first_tokens}
         self.other.core.complete(promise.reservation, 2, Opening(first_tokens=first))
         self.leaving.core.release_kept(part.kept.name, self.given.attempt)

@@ -1,86 +1,265 @@
-"""Pages land a slice at a time, at the pace that their copies and the steps beside them were seen to take."""
+"""Runs land beside the steps: every byte in its page, none after its promise ended, pages freed only behind a copy.
 
-from collections.abc import Sequence
+Method: a real core, inbound table and lander over simulated storage; copies are held up in the middle.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
 
 from common.core.clock import ManualClock
-from common.core.ids import PageId, ReservationId
-from common.kv.cache import PageCache
-from common.kv.pool import PagePool
-from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SimStorage
-from services.decode.landing import Landing, LandingStrip
-from services.decode.pace import SHARE
-from tests.engine.rig import LAYOUT, PAGE_SIZE
+from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerId, WorkerRef
+from common.core.request import Work
+from common.engine.loop import Turns
+from common.kv.staging import StagingPool
+from common.transfer.counters import TransferCounters
+from common.transfer.expectation import InboundTransfer
+from common.transfer.inbound import InboundTransfers
+from common.transfer.limits import TransferLimits
+from common.transfer.messages import Finale, FirstToken, Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
+from common.transfer.offload import Offload, Result, ThreadOffload
+from services.decode.arrivals import Arrivals
+from services.decode.landing import Lander
+from services.decode.messages import DecodeEvent, ReservationClosed
+from services.decode.reservations import Promise
+from tests.engine.relay import make_decode
+from tests.engine.rig import LAYOUT, PAGE_SIZE, work
 
-NUM_PAGES, CEILING = 200, 50
-STEP_S = 0.010
+ME = WorkerRef(WorkerId("d"), Epoch(2), "d:1")
+THEM = WorkerRef(WorkerId("p"), Epoch(1), "p:1")
+PAIR = Pair(sender=THEM, receiver=ME, nonce=1, channel="loopback")
+NUM_PAGES = 6
+PROMPT = list(range(NUM_PAGES * PAGE_SIZE))
 
 
-class SlowStorage(SimStorage):
-    """Every page takes `page_s` to copy."""
+class HeldOffload:
+    """Every copy waits for leave to end, after it was made."""
 
-    def __init__(self, clock: ManualClock, page_s: float) -> None:
-        super().__init__(LAYOUT, NUM_PAGES)
-        self.clock = clock
-        self.page_s = page_s
+    def __init__(self) -> None:
+        self.begun = asyncio.Semaphore(0)
+        self.may_end = asyncio.Semaphore(0)
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview) -> None:
-        super().scatter(pages, data)
-        self.clock.advance(len(pages) * self.page_s)
+    async def run(self, function: Callable[[], Result]) -> Result:
+        result = function()
+        self.begun.release()
+        await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.may_end.acquire())), 10.0)
+        return result
 
 
 @dataclass
 class Scene:
-    page_s: float
+    """A decode worker's landing side. `turn` is a turn of the step loop, and the event loop's hearing of it."""
+
+    offload: Offload
+    piece_pages: int = 2
     clock: ManualClock = field(default_factory=ManualClock)
+    failed: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.storage = SlowStorage(self.clock, self.page_s)
-        self.cache = PageCache(PagePool(NUM_PAGES), PrefixIndex(), page_size=PAGE_SIZE)
-        self.strip = LandingStrip(
-            cache=self.cache, storage=self.storage, slice_bytes=CEILING * LAYOUT.page_bytes, clock=self.clock
+        side = make_decode(self.clock)
+        self.core, self.cache, self.storage = side.core, side.rig.cache, side.rig.storage
+        self.counters = TransferCounters()
+        self.inbound = InboundTransfers(
+            ME, max_run_bytes=1 << 20, limits=TransferLimits(), counters=self.counters, clock=self.clock
         )
+        self.turns: Turns[DecodeEvent] = Turns(self.core, deliver=self.deliver)
+        self.lander = Lander(
+            core=self.core,
+            turns=self.turns,
+            inbound=self.inbound,
+            storage=self.storage,
+            offload=self.offload,
+            piece_bytes=self.piece_pages * LAYOUT.page_bytes,
+            clock=self.clock,
+        )
+        self.arrivals = Arrivals(
+            core=self.core,
+            turns=self.turns,
+            inbound=self.inbound,
+            lander=self.lander,
+            layout=LAYOUT,
+            tell=lambda *_: None,
+        )
+        self.staging = StagingPool(8, NUM_PAGES * LAYOUT.page_bytes)
 
-    def add(self, num_pages: int) -> Landing:
-        pages = self.cache.promise(num_pages)
-        assert pages is not None
-        data = bytes(place % 251 for place in range(num_pages * LAYOUT.page_bytes))
-        landing = Landing(reservation=ReservationId("res"), attempt=1, first_page=0, pages=pages, data=memoryview(data))
-        self.strip.add(landing)
-        return landing
+    def deliver(self, events: tuple[DecodeEvent, ...]) -> None:
+        for event in events:
+            if isinstance(event, ReservationClosed):
+                self.arrivals.closed(event)
 
-    def slice_pages(self, step_s: float | None) -> int:
-        """How many pages one slice copies."""
-        before = self.strip.landed_bytes
-        self.strip.advance(step_s)
-        return (self.strip.landed_bytes - before) // LAYOUT.page_bytes
+    def reserve(self, given: Work) -> Promise:
+        promise = self.core.reserve(given)
+        self.arrivals.expect(given, promise, given.attempt)
+        return promise
+
+    def arrive(self, given: Work, promise: Promise, run: PageRun, fill: int) -> None:
+        """A verified run, straight from the wire."""
+        transfer = self.accept(given, promise, run)
+        staging = self.staging.acquire_nowait()
+        assert staging is not None
+        num_bytes = run.num_pages * LAYOUT.page_bytes
+        staging.view[:num_bytes] = bytes([fill]) * num_bytes
+        if not self.inbound.hand_over(transfer, run, staging, num_bytes):
+            staging.release()
+
+    def accept(self, given: Work, promise: Promise, run: PageRun) -> InboundTransfer:
+        ref = TransferRef(
+            transfer=TransferId(promise.reservation, given.attempt),
+            request=given.request,
+            sender_epoch=THEM.epoch,
+            receiver_epoch=ME.epoch,
+        )
+        is_last = run.end == NUM_PAGES
+        finale = (
+            Finale(first_tokens=(FirstToken(choice=0, token=TokenId(5)),), total_pages=NUM_PAGES) if is_last else None
+        )
+        offer = Offer(
+            pair=PAIR,
+            transfer=ref,
+            frame=run.first_page,
+            run=run,
+            num_bytes=run.num_pages * LAYOUT.page_bytes,
+            digests=bytes(8 * run.num_pages),
+            finale=finale if is_last else None,
+        )
+        transfer = self.inbound.claim(offer)
+        self.inbound.begin(transfer, offer)
+        return transfer
+
+    def state(self, promise: Promise) -> list[int]:
+        """The first byte of every promised page."""
+        return [self.storage.page(ref.page)[0] for ref in promise.permit.pages]
+
+    def check_nothing_held(self) -> None:
+        self.turns.turn()
+        self.cache.audit()
+        counts = self.cache.counts()
+        assert counts.promised == counts.referenced == 0, counts
+        assert self.inbound.num_lent == 0
+        assert self.staging.num_free == self.staging.count
 
 
-def test_what_was_measured_keeps_the_next_slice_within_its_share_of_a_step() -> None:
-    scene = Scene(page_s=STEP_S / 40)
-    scene.add(NUM_PAGES)
-    scene.slice_pages(STEP_S)
-    began = scene.clock.monotonic()
-    assert scene.slice_pages(STEP_S) == int(SHARE * 40)
-    assert scene.clock.monotonic() - began <= SHARE * STEP_S
+@asynccontextmanager
+async def landing(scene: Scene) -> AsyncIterator[None]:
+    task = asyncio.create_task(scene.lander.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=10.0)
 
 
-def test_a_worker_that_runs_nothing_lands_up_to_the_ceiling() -> None:
-    scene = Scene(page_s=STEP_S)
-    scene.add(NUM_PAGES)
-    assert scene.slice_pages(None) == CEILING
-    assert scene.slice_pages(None) == CEILING
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10.0):
+        while not condition():
+            await asyncio.sleep(0)
 
 
-def test_a_slice_crosses_from_one_landing_to_the_next_and_every_byte_lands_in_its_page() -> None:
-    scene = Scene(page_s=STEP_S / 100)
-    landings = [scene.add(num_pages) for num_pages in (7, 1, 40)]
-    finished: list[Landing] = []
-    for _ in range(100):
-        finished += scene.strip.advance(STEP_S)
-    assert finished == landings
-    for landing in landings:
-        assert b"".join(scene.storage.page(ref.page) for ref in landing.pages) == bytes(landing.data)
-    assert scene.strip.landing_s > 0
-    scene.cache.audit()
+RUNS = (PageRun(first_page=0, num_pages=5), PageRun(first_page=5, num_pages=1))
+
+
+async def test_every_byte_lands_in_its_page_and_the_answer_begins() -> None:
+    offload = ThreadOffload()
+    scene, given = Scene(offload), work("r", PROMPT, max_tokens=2)
+    async with landing(scene):
+        promise = scene.reserve(given)
+        for fill, run in enumerate(RUNS, start=1):
+            scene.arrive(given, promise, run, fill)
+        await until(lambda: scene.inbound.num_lent == 0)
+    offload.close()
+    assert scene.state(promise) == [1, 1, 1, 1, 1, 2]
+    assert scene.core.counters.landed_bytes == 0, "steps hear of it at their next turn"
+    scene.turns.turn()
+    assert scene.core.counters.landed_bytes == NUM_PAGES * LAYOUT.page_bytes
+    assert scene.core.counters.promises_filled == 1
+    assert scene.counters.of("loopback").ended[OutcomeState.DONE] == 1
+    while scene.turns.turn():
+        continue
+    scene.check_nothing_held()
+
+
+async def test_a_step_neither_makes_a_copy_nor_waits_for_one() -> None:
+    offload = HeldOffload()
+    scene, given = Scene(offload), work("r", PROMPT)
+    async with landing(scene):
+        scene.core.start_local(work("other", [1, 2, 3], max_tokens=30))
+        promise = scene.reserve(given)
+        scene.arrive(given, promise, RUNS[0], 1)
+        await offload.begun.acquire()
+        steps = scene.turns.look.load.steps
+        for _ in range(5):
+            scene.turns.turn()
+        assert scene.turns.look.load.steps == steps + 5
+        for _ in range(3):
+            offload.may_end.release()
+        await until(lambda: scene.inbound.num_lent == 0)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "late", "router lost"])
+async def test_pages_that_are_being_copied_into_are_freed_behind_the_copy_and_nothing_more_is_written(how: str) -> None:
+    offload = HeldOffload()
+    scene, given = Scene(offload), work("r", PROMPT, deadline=50.0)
+    free = scene.cache.counts().free
+    async with landing(scene):
+        promise = scene.reserve(given)
+        scene.arrive(given, promise, RUNS[0], 1)
+        await offload.begun.acquire()
+        match how:
+            case "cancelled":
+                scene.turns.post(partial(scene.core.cancel, RequestId("r"), 1))
+            case "late":
+                scene.clock.advance(60.0)
+            case _:
+                scene.turns.post(partial(scene.core.cancel_router, given.router))
+        scene.turns.turn()
+        assert scene.cache.counts().free == free - NUM_PAGES, "the copy still writes"
+        assert scene.inbound.num_lent == 1, "the copy still reads"
+        offload.may_end.release()
+        await until(lambda: scene.inbound.num_lent == 0)
+        assert scene.state(promise)[2:] == [0] * 4, "the second piece must not be written"
+        scene.turns.turn()
+        assert scene.cache.counts().free == free
+    scene.check_nothing_held()
+
+
+async def test_bytes_of_an_older_attempt_are_never_written_after_those_of_a_newer_one() -> None:
+    offload = HeldOffload()
+    scene, first = Scene(offload, piece_pages=NUM_PAGES), work("r", PROMPT, max_tokens=2)
+    async with landing(scene):
+        promise = scene.reserve(first)
+        scene.arrive(first, promise, RUNS[0], 1)
+        await offload.begun.acquire()
+        renewed = scene.core.renew(promise.reservation, 2)
+        second = work("r", PROMPT, max_tokens=2, attempt=2)
+        scene.arrivals.expect(second, renewed, 2)
+        for run in RUNS:
+            scene.arrive(second, renewed, run, 2)
+        scene.turns.turn()
+        assert scene.state(promise)[0] == 1, "the newer attempt waits for the older one's copy"
+        for _ in range(3):
+            offload.may_end.release()
+        await until(lambda: scene.inbound.num_lent == 0)
+    assert scene.state(promise) == [2] * NUM_PAGES
+    assert scene.core.counters.promises_filled == 0
+    scene.turns.turn()
+    assert scene.core.counters.promises_filled == 1, "and the pool saw no writer left"
+    while scene.turns.turn():
+        continue
+    scene.check_nothing_held()
+
+
+async def test_a_worker_that_leaves_amid_a_copy_gives_back_what_it_was_lent() -> None:
+    offload = HeldOffload()
+    scene, given = Scene(offload), work("r", PROMPT)
+    async with landing(scene):
+        promise = scene.reserve(given)
+        for run in RUNS:
+            scene.arrive(given, promise, run, 1)
+        await offload.begun.acquire()
+        offload.may_end.release()
+    assert scene.inbound.num_lent == 0
+    assert scene.staging.num_free == scene.staging.count

@@ -10,12 +10,14 @@ from common.core.request import Work
 from common.core.step import Draw
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
+from common.transfer.messages import PageRun
 from common.worker.retention import PagesDropped, PagesKept
 from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
-from services.decode.desk import Frame
-from services.decode.messages import ReservationClosed, RunLanded
+from services.decode.desk import PagesLanded
+from services.decode.messages import ReservationClosed
+from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise
 from services.decode.scheduler import DecodeLimits
 from services.prefill.app import compose as compose_prefill
@@ -31,6 +33,15 @@ DECODE = WorkerRef(WorkerId("decode-0"), Epoch(2), "127.0.0.1:2")
 class DecodeSide:
     rig: Rig
     core: DecodeCore
+
+    def land(self, permit: Permit, run: PageRun, data: memoryview) -> bool:
+        """As the lander does it. False: not wanted any more."""
+        if not permit.enter():
+            return False
+        self.rig.storage.scatter(permit.pages_of(run), data)
+        assert permit.leave(), "nothing happens meanwhile"
+        self.core.landed(PagesLanded(reservation=permit.reservation, attempt=permit.attempt, pages=run, whole_run=run))
+        return True
 
 
 @dataclass
@@ -54,7 +65,6 @@ def make_decode(
             watermark_pages=1,
         ),
         budget=ExtendBudget(itl_budget_s=0.05, ceiling=8, floor=4),
-        slice_bytes=2 * LAYOUT.page_bytes,
         overcommit=overcommit,
         lease_s=30.0,
         clock=clock,
@@ -82,6 +92,7 @@ class Relay:
     clock: ManualClock = field(default_factory=ManualClock)
     heard: list[WorkEvent] = field(default_factory=list)
     landed_pages: int = 0
+    permits: dict[tuple[ReservationId, int], Permit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.prefill = make_prefill(self.clock)
@@ -93,6 +104,7 @@ class Relay:
         return promise
 
     def forward(self, work: Work, promise: Promise) -> None:
+        self.permits[(promise.reservation, work.attempt)] = promise.permit
         destination = Destination(worker=DECODE, reservation=promise.reservation, held_pages=promise.held_pages)
         self.prefill.core.submit(work, destination)
 
@@ -127,14 +139,8 @@ class Relay:
         if ready.staging is not None:
             data = memoryview(bytes(ready.staging.view[: ready.num_bytes]))
             ready.staging.release()
-            frame = Frame(
-                reservation=reservation,
-                attempt=attempt,
-                first_page=ready.run.first_page,
-                num_pages=ready.run.num_pages,
-                data=data,
-            )
-            self.decode.core.land(frame)
+            if self.decode.land(self.permits[(reservation, attempt)], ready.run, data):
+                self.landed_pages += ready.run.num_pages
         if ready.finale is not None:
             first = {each.choice: Draw(token=each.token, logprobs=each.logprobs) for each in ready.finale.first_tokens}
             opening = Opening(first_tokens=first, prompt_logprobs=ready.finale.prompt_logprobs)
@@ -145,8 +151,6 @@ class Relay:
             match event:
                 case Outgoing():
                     self.heard.append(event.event)
-                case RunLanded():
-                    self.landed_pages += event.num_pages * event.is_accepted
                 case ReservationClosed() | Stepped() | Owned():
                     pass
 

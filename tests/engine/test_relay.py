@@ -11,7 +11,8 @@ from common.core.events import PrefillDone, WorkFailed
 from common.core.ids import RequestId, TokenId
 from common.core.request import Priority
 from common.core.step import Draw
-from services.decode.desk import Frame
+from common.transfer.messages import PageRun
+from services.decode.desk import PagesLanded
 from services.decode.reservations import Opening
 from tests.engine.relay import Relay, make_decode
 from tests.engine.rig import LAYOUT, PAGE_SIZE, ROUTER, generate, work
@@ -69,15 +70,8 @@ def test_a_local_prompt_is_counted_as_such_and_gives_the_same_answer() -> None:
 def test_a_finale_that_lacks_a_choice_fails_its_promise_and_not_the_worker() -> None:
     relay, given = Relay(), work("r", prompt(6), n=2, max_tokens=4)
     promise = relay.decode.core.reserve(given)
-    num_bytes = promise.promised_pages * LAYOUT.page_bytes
-    frame = Frame(
-        reservation=promise.reservation,
-        attempt=1,
-        first_page=0,
-        num_pages=promise.promised_pages,
-        data=memoryview(bytes(num_bytes)),
-    )
-    relay.decode.core.land(frame)
+    run = PageRun(first_page=0, num_pages=promise.promised_pages)
+    assert relay.decode.land(promise.permit, run, memoryview(bytes(run.num_pages * LAYOUT.page_bytes)))
     relay.decode.core.complete(promise.reservation, 1, opening(5))
     relay.run()
     (failed,) = [event for event in relay.heard if isinstance(event, WorkFailed)]
@@ -105,10 +99,13 @@ def test_a_renewed_promise_refuses_the_older_attempt_and_starts_over() -> None:
     relay.prefill.core.advance()
     relay.carry()  # the first run has landed or is landing
     relay.prefill.core.cancel(RequestId("r"), 1)
-    assert relay.decode.core.renew(promise.reservation, 2) == promise
-    late = Frame(reservation=promise.reservation, attempt=1, first_page=0, num_pages=1, data=memoryview(bytes(64)))
-    relay.decode.core.land(late)
-    relay.forward(work("r", prompt(40), max_tokens=6, attempt=2), promise)
+    renewed = relay.decode.core.renew(promise.reservation, 2)
+    assert renewed == replace(promise, permit=renewed.permit)
+    one = PageRun(first_page=0, num_pages=1)
+    assert not relay.decode.land(promise.permit, one, memoryview(bytes(64)))
+    late = PagesLanded(reservation=promise.reservation, attempt=1, pages=one, whole_run=one)
+    relay.decode.core.landed(late)
+    relay.forward(work("r", prompt(40), max_tokens=6, attempt=2), renewed)
     relay.run()
     assert relay.output("r") == generate(first)[0]
     assert relay.decode.core.counters.stale_frames == 1

@@ -24,7 +24,6 @@ from common.rpc.bind import Bind
 from common.text.tokenizer import ControlTokens, Tokenizer
 from common.transfer.loopback import LoopbackNetwork
 from common.transfer.menu import ChannelMenu
-from common.transfer.offload import InlineOffload
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import WorkerNode
@@ -34,7 +33,7 @@ from services.prefill.app import ASSEMBLY as PREFILL
 from services.router.node import Outside as RouterOutside
 from services.router.node import RouterNode
 from services.router.validate import ModelFacts
-from tests.sim.driver import TaskDriver, TimedExecutor
+from tests.sim.driver import TaskDriver, TimedExecutor, TimedOffload
 from tests.sim.network import Network
 from tests.sim.oracle import EOS, VOCAB_SIZE, spell
 from tests.sim.process import Process
@@ -54,6 +53,8 @@ class Stage:
     loop: TimeLoop
     config: Config
     speed: SimSpeed
+    offload_s: float
+    """What a digest or a copy of pages takes."""
     network: Network
     redis: MemoryServer
     data: LoopbackNetwork
@@ -120,7 +121,7 @@ class Actor:
             "connect": memory_connect(stage.network, name),
             "make_server": memory_server(stage.network, name),
             "store": MemoryStore(stage.redis, name),
-            "offload": InlineOffload(),
+            "offload": TimedOffload(stage.offload_s),
         }
 
     def ready(self) -> None:

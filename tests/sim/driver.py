@@ -8,6 +8,8 @@ from common.core.step import Step, StepResult
 from common.engine.executor import Executor
 from common.engine.loop import IDLE_WAIT_S, Turns
 from common.kv.storage import PageStorage
+from common.transfer.offload import Result
+from common.transfer.scope import outlast
 
 TURN_S = 0.0001
 """A turn takes time even when it computes nothing: copying pages, running commands."""
@@ -41,6 +43,22 @@ class TimedExecutor:
         """What was spent since the last call."""
         spent_s, self._spent_s = self._spent_s, 0.0
         return spent_s
+
+
+class TimedOffload:
+    """Work aside that takes `seconds`, half of them after it was done: whoever asked is still in the middle then."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        return await outlast(asyncio.ensure_future(self._work(function)))
+
+    async def _work(self, function: Callable[[], Result]) -> Result:
+        await asyncio.sleep(self._seconds / 2)
+        result = function()
+        await asyncio.sleep(self._seconds / 2)
+        return result
 
 
 class TaskDriver:

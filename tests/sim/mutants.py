@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 
-from common.core.ids import SequenceId
+from common.core.ids import PageId, SequenceId
 from common.engine import telling
 from common.engine.batch import Batch
 from common.engine.sequence import Sequence
-from common.kv.cache import PageCache
 from common.rpc import client
 from common.transfer.expectation import Arrival
+from common.transfer.messages import PageRun
 from common.transfer.outbound import OutboundTransfer
-from services.decode import desk, runner
-from services.decode.arrivals import Arrivals
-from services.decode.desk import PromiseDesk
-from services.decode.landing import Landing, LandingStrip
-from services.decode.messages import RunLanded
+from common.transfer.plan import split
+from services.decode import runner
+from services.decode.landing import Lander
+from services.decode.permit import Permit, PermitState
 from services.prefill.messages import RunReady
 from services.prefill.shipping import Shipping
 from services.router.cancellations import Cancellations
@@ -45,25 +44,18 @@ def double_free(patch: pytest.MonkeyPatch) -> None:
 
 
 def free_under_a_writer(patch: pytest.MonkeyPatch) -> None:
-    """Pages go back while a landing still writes them: nobody counts writers, stops the landing, or looks again."""
+    """Pages go back while a copy still writes them: whoever revokes a permit does not ask who is inside."""
 
-    def land_slice(self: PromiseDesk, step_s: float | None) -> bool:
-        if not len(self._strip):
-            return False
-        for landing in self._strip.advance(step_s):
-            found = self._reservations.get(landing.reservation)
-            if found is not None:
-                found.landed.update(range(landing.first_page, landing.first_page + len(landing.pages)))
-            self._teller.say(desk._run_landed(landing, is_accepted=found is not None))
+    def revoke(self: Permit) -> bool:
+        self._state = PermitState.OVER
         return True
 
-    def nothing(*_arguments: object) -> None:
-        return
+    def enter(self: Permit) -> bool:
+        return True
 
-    patch.setattr(PromiseDesk, "land_slice", land_slice)
-    patch.setattr(PromiseDesk, "_drop_landings", nothing)
-    for name in ("begin_write", "end_write", "check"):
-        patch.setattr(PageCache, name, nothing)
+    patch.setattr(Permit, "revoke", revoke)
+    patch.setattr(Permit, "enter", enter)
+    patch.setattr(Permit, "leave", enter)
 
 
 def skip_the_epoch_check(patch: pytest.MonkeyPatch) -> None:
@@ -102,13 +94,12 @@ def drop_a_cancel(patch: pytest.MonkeyPatch) -> None:
 
 
 def land_in_another_order(patch: pytest.MonkeyPatch) -> None:
-    original = LandingStrip.add
+    original = Permit.pages_of
 
-    def add(self: LandingStrip, landing: Landing) -> None:
-        landing.pages = landing.pages[::-1]
-        original(self, landing)
+    def pages_of(self: Permit, run: PageRun) -> list[PageId]:
+        return original(self, run)[::-1]
 
-    patch.setattr(LandingStrip, "add", add)
+    patch.setattr(Permit, "pages_of", pages_of)
 
 
 def free_before_the_bytes_left(patch: pytest.MonkeyPatch) -> None:
@@ -133,17 +124,15 @@ def free_before_the_bytes_left(patch: pytest.MonkeyPatch) -> None:
 
 def acknowledge_before_landing(patch: pytest.MonkeyPatch) -> None:
     """Decode gives a staging buffer back, and its sender peace, before the bytes are in their pages."""
-    original = Arrivals.on_run
 
-    def on_run(self: Arrivals, arrival: Arrival) -> None:
-        original(self, arrival)
+    async def land(self: Lander, arrival: Arrival, permit: Permit) -> None:
+        lost = replace(arrival, staging=_Kept(arrival.staging.view))
         self._inbound.landed(arrival)
+        for piece in split(arrival.run, self._piece_pages):
+            if not await self._land_piece(lost, piece, permit):
+                return
 
-    def landed(self: Arrivals, event: RunLanded) -> None:
-        self._lent.pop((event.reservation, event.attempt, event.first_page))
-
-    patch.setattr(Arrivals, "on_run", on_run)
-    patch.setattr(Arrivals, "landed", landed)
+    patch.setattr(Lander, "_land", land)
 
 
 def a_closed_channel_cancels_its_caller(patch: pytest.MonkeyPatch) -> None:
@@ -192,3 +181,6 @@ class _Kept:
 
     def __init__(self, view: memoryview) -> None:
         self.view = view
+
+    def release(self) -> None:
+        raise AssertionError("it went back already")

@@ -95,5 +95,5 @@ async def replace_amid_placement(world: World) -> None:
     world.wake_zombies()
 
 
-SLOW_LANDING = replace(CONFIG, transfer=replace(CONFIG.transfer, land_bytes_per_step=64))
-"""A page a step."""
+SLOW_LANDING = replace(CONFIG, transfer=replace(CONFIG.transfer, land_bytes=64))
+"""A page at a time."""

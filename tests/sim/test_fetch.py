@@ -55,7 +55,7 @@ def test_fetched_pages_continue_the_answer_and_no_prompt_token_is_computed_twice
         assert heard.failure is None
         for index, expected in enumerate(answer(ask)):
             assert heard.tokens(index) == expected.tokens
-        await placer.until(lambda: placer.num_held(PREFILL) == 0, within_s=0.5)
+        await placer.until(lambda: placer.num_held(PREFILL) == placer.num_held(DECODE) == 0, within_s=0.5)
         decode, prefill = placer.counters(DECODE), placer.counters(PREFILL)
         page_bytes = placer.world.workers[DECODE].engine.layout.page_bytes
         assert decode["local_prompt_tokens"] == 0

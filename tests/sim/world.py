@@ -38,10 +38,8 @@ CONFIG = Config(
         max_sequences=12,
         local_extend_tokens=8,
     ),
-    # A run is four pages, landing takes two a step: every hand-off is cut into pieces.
-    transfer=TransferSection(
-        channel="loopback", deadline_s=1.0, staging_count=3, staging_bytes=256, land_bytes_per_step=128
-    ),
+    # A run is four pages, two land at a time: every hand-off is cut into pieces.
+    transfer=TransferSection(channel="loopback", deadline_s=1.0, staging_count=3, staging_bytes=256, land_bytes=128),
     liveness=LivenessSection(redis_poll_s=0.1, drain_s=5.0),
     # Attempts: so many that no bad luck of this simulation's size uses them up.
     router=RouterSection(max_attempts=16, local_prompt_tokens=8, max_buffered_tokens=16),
@@ -49,6 +47,7 @@ CONFIG = Config(
 """Everything small, so that every border is met with few tokens."""
 
 SPEED = SimSpeed(step_s=0.02, new_token_s=0.001)
+OFFLOAD_S = 0.002
 
 
 class World:
@@ -63,6 +62,7 @@ class World:
         routers: int = 1,
         config: Config = CONFIG,
         speed: SimSpeed = SPEED,
+        offload_s: float = OFFLOAD_S,
     ) -> None:
         self.loop = loop
         self.trace = Trace(loop)
@@ -73,6 +73,7 @@ class World:
             loop=loop,
             config=config,
             speed=speed,
+            offload_s=offload_s,
             network=self.network,
             redis=self.redis,
             data=self.data,

@@ -83,7 +83,6 @@ def decode_alone(trace: Trace, shape: ClusterShape, *, overcommit: float = OVERC
             watermark_pages=max(1, int(engine.storage.num_pages * WATERMARK)),
         ),
         budget=ExtendBudget(itl_budget_s=shape.itl_budget_s, ceiling=shape.extend_tokens, floor=MIN_EXTEND_TOKENS),
-        slice_bytes=1 << 20,
         overcommit=overcommit,
         lease_s=1e9,
         clock=clock,

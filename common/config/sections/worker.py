@@ -238,12 +238,12 @@ class TransferSection:
         minimum=1,
         maximum=128,
     )
-    land_bytes_per_step: int = knob(
-        8 * MIB,
+    land_bytes: int = knob(
+        2 * MIB,
         owner="services/decode",
-        unit="bytes per step",
-        reason="one whole run: what holds a step up is bounded by a share of its own time, this only by the commands "
-        "that wait while nothing runs",
+        unit="bytes per copy",
+        reason="0.2 ms at a copy's usual speed, 2 ms where pages are touched for the first time: a seventh of a step "
+        "of 15 ms, should both have to share one core",
         minimum=4096,
         maximum=1024 * MIB,
     )
