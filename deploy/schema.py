@@ -8,11 +8,11 @@ Schema = dict[str, Any]
 
 OWNED = frozenset(
     {
-        *("cluster.name", "cluster.secret_file", "cluster.redis_url", "cluster.redis_login"),
+        *("cluster.name", "cluster.secret_file", "cluster.redis_url", "cluster.redis_login", "cluster.redis_ca_file"),
         *("cluster.tls_cert_file", "cluster.tls_key_file", "cluster.tls_ca_file", "cluster.insecure_loopback"),
         *("listen.host", "listen.port", "listen.advertise", "listen.metrics_port"),
         *("planner.namespace", "planner.release", "planner.keda", "planner.hpa_tolerance"),
-        "planner.kubeconfig",
+        *("planner.kubeconfig", "planner.deletion_costs"),
         *("planner.min_prefill", "planner.max_prefill", "planner.min_decode", "planner.max_decode"),
         *("metrics_api.enabled", "metrics_api.port", "metrics_api.cert_file", "metrics_api.key_file"),
         *("model.path", "transfer.host", "liveness.drain_s", "gateway.routers", "gateway.credentials_file"),
@@ -23,7 +23,7 @@ OWNED = frozenset(
 FREE = frozenset(
     {
         *("commonLabels", "annotations", "labels", "podAnnotations", "podLabels", "nodeSelector", "affinity"),
-        *("resources", "strategy"),
+        *("resources", "strategy", "podSecurityContext", "containerSecurityContext"),
     }
 )
 """Kubernetes' own shapes, handed through."""
@@ -34,10 +34,18 @@ CHOICES = {
     "autoscaling.by": ["planner", "queue"],
     "workload.kind": ["Deployment", "LeaderWorkerSet"],
     "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
+    "externalTrafficPolicy": ["", "Cluster", "Local"],
+    "ipFamilies.policy": ["", "SingleStack", "PreferDualStack", "RequireDualStack"],
+    "listenHost": ["*", "$(POD_IP)"],
     "pullPolicy": ["Always", "IfNotPresent", "Never"],
 }
 PATTERNS = {
-    "model.uri": "^(file:///.+|pvc://[a-z0-9.-]+(/.+)?|image://.+|hf://[^/]+/[^/]+|s3://.+)$",
+    # Nothing that a shell would take for more than a word.
+    "model.uri": "^(file:///[\\w./+=@-]+|pvc://[a-z0-9.-]+(/[\\w./+=@-]+)?|image://[\\w./:@-]+|hf://[\\w.-]+/[\\w.-]+"
+    "|s3://[\\w.-]+(/[\\w./+=@-]+)?)$",
+    "download.revision": "^[\\w./-]*$",
+    "download.endpoint": "^$|^https?://[\\w.:/-]+$",
+    "requestTimeout": "^[0-9]+(ms|s|m|h)$",
     "clusterName": "^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     "digest": "^$|^sha256:[0-9a-f]{64}$",
     "kvUsage": r"^(0\.[0-9]+|1)$",
@@ -119,6 +127,8 @@ def _of(path: str, value: object) -> Schema:
         return {"type": "object"}
     if name in ("minAvailable", "maxUnavailable"):
         return {"type": ["integer", "string", "null"]}
+    if name == "nodePort":
+        return {"type": ["integer", "null"], "minimum": 1, "maximum": 65535}
     match value:
         case dict():
             below = {key: _of(f"{path}.{key}".strip("."), child) for key, child in value.items()}

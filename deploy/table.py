@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-LIKE_ROUTER = ("prefill", "decode", "gateway")
+LIKE_ROUTER = ("prefill", "decode", "gateway", "planner")
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z]+):")
 
 

@@ -11,7 +11,8 @@ def connect(cluster: ClusterSection, liveness: LivenessSection, *, user: RedisUs
         return RedisStore(
             cluster.redis_url,
             timeout_s=liveness.redis_timeout_s,
+            ca_file=cluster.redis_ca_file,
             username=user.login,
             password=role_password(secret, user),
         )
-    return RedisStore(cluster.redis_url, timeout_s=liveness.redis_timeout_s)
+    return RedisStore(cluster.redis_url, timeout_s=liveness.redis_timeout_s, ca_file=cluster.redis_ca_file)

@@ -38,11 +38,20 @@ _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, except
 class RedisStore:
     """One connection to one Redis. Raises Unavailable. Every call needs a deadline around it: the guard has it.
 
-    `timeout_s` bounds the attempt to connect.
+    `timeout_s` bounds the attempt to connect; `ca_file` is the authority of a rediss:// server, if not a public one.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, username: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        username: str | None = None,
+        password: str | None = None,
+        ca_file: str = "",
+    ) -> None:
         credentials = {"username": username, "password": password} if username else {}
+        trust = {"ssl_ca_certs": ca_file} if ca_file and url.startswith("rediss:") else {}
         pool = redis.asyncio.ConnectionPool.from_url(
             url,
             max_connections=1,
@@ -52,6 +61,7 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             **credentials,
+            **trust,
         )
         self._client = redis.asyncio.Redis(connection_pool=pool)
         self._pool = pool

@@ -12,6 +12,7 @@ import yaml
 from common.config.loader import load
 from common.config.schema import KEYS
 from common.core.errors import Forbidden
+from common.core.worker import Role
 from common.directory.access import RedisUser, acl_lines
 from common.rpc.bind import Bind, Tls
 from common.rpc.identity import Caller
@@ -20,7 +21,7 @@ from common.rpc.server import serve
 from deploy.generate import generated
 from deploy.schema import OWNED, config_schema
 from tests.architecture.source import ROOT
-from tests.deploy.chart import CHART, EVERYTHING, EXAMPLES, helm, objects, refusal, render, template
+from tests.deploy.chart import CHART, EVERYTHING, EXAMPLES, helm, objects, refusal, render, template, without_minted
 from tests.rpc.process import PickyServicer, worker_service
 from tests.rpc.test_identity import ask
 
@@ -76,6 +77,7 @@ def test_examples_render_as_they_did(values):
 
 def _masked(manifest):
     """Without what is random, and without what another generated file holds already."""
+    manifest = without_minted(manifest)
     if manifest["kind"] == "Secret":
         return manifest | {key: sorted(manifest[key]) for key in ("data", "stringData") if key in manifest}
     if manifest["kind"] == "PrometheusRule":
@@ -103,6 +105,16 @@ def _masked(manifest):
         ("config.engine.page_size=0", "page_size"),
         ("config.listen.host=0.0.0.0", "host"),
         ("decode.pdb.minAvailable=1", "decode.pdb"),
+        ("listenHost=0.0.0.0", "listenHost"),
+        ("model.uri=hf://org/$(reboot)", "model.uri"),
+        ("model.download.revision=a b", "model.download.revision"),
+        ("model.download.endpoint=minio:9000", "model.download.endpoint"),
+        ("gateway.service.nodePort=high", "gateway.service.nodePort"),
+        ("ipFamilies.policy=Both", "ipFamilies.policy"),
+        ("router.service.externalTrafficPolicy=Remote", "router.service.externalTrafficPolicy"),
+        ("gateway.httpRoute.enabled=true", "gateway.httpRoute.parentRefs"),
+        ("autoscaling.decode.minReplicas=9", "autoscaling.decode.minReplicas: 9 is above maxReplicas, 8"),
+        ("planner.deletionCosts=true", "planner.deletionCosts"),
         ("redis.embedded.enabled=false", "redis.external.existingSecret"),
         ("model.uri=s3://bucket/x", "model.download.image"),
         ("tls.mode=existingSecrets", "tls.existingSecrets."),
@@ -137,7 +149,7 @@ def test_the_configuration_of_a_role_is_one_that_its_process_takes(role, tmp_pat
     config = load(file, environment)
     assert tomllib.loads(text)["engine"] == {"page_size": 32, "threads": 3}
     assert (config.cluster.name, config.liveness.drain_s, config.engine.threads) == ("demo-baton", 120, 3)
-    assert config.listen.host == "10.0.0.1"
+    assert (config.listen.host, config.listen.advertise) == ("*", "10.0.0.1" if role in tuple(Role) else "")
     assert config.cluster.tls_ca_file == "/etc/baton/tls/ca.crt"
 
 
@@ -196,8 +208,8 @@ def test_certificates_that_helm_makes_open_what_they_should_over_a_real_connecti
 def test_workers_may_be_groups_of_pods_and_are_scaled_as_such():
     """The operator's schema does not come with Kubernetes: the pod is that of the Deployment, which is validated."""
     manifests = render("decode.workload.kind=LeaderWorkerSet", "autoscaling.mode=hpa")
-    group = objects("LeaderWorkerSet", manifests)["demo-baton-decode"]["spec"]
-    plain = objects("Deployment", render("autoscaling.mode=hpa"))["demo-baton-decode"]["spec"]
+    group = without_minted(objects("LeaderWorkerSet", manifests)["demo-baton-decode"])["spec"]
+    plain = without_minted(objects("Deployment", render("autoscaling.mode=hpa"))["demo-baton-decode"])["spec"]
     assert "replicas" not in group
     assert group["leaderWorkerTemplate"]["workerTemplate"] == plain["template"]
     assert group["leaderWorkerTemplate"]["size"] == 1

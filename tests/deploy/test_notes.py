@@ -33,16 +33,22 @@ def notes(tmp_path):
     return said
 
 
-def test_a_redis_that_nobody_may_reach_is_warned_of(notes):
-    away = ("redis.embedded.enabled=false", "redis.external.existingSecret=mine")
-    assert "redis.external.peers is empty" in notes(*away)
-    assert "redis.external" not in notes(*away, "redis.external.peers[0].ipBlock.cidr=10.9.8.7/32")
-    assert "redis.external" not in notes()
+def test_a_fetch_says_where_it_is_followed(notes):
+    assert "logs --follow job/demo-baton-model-" in notes("model.uri=hf://org/name")
+    assert "job/" not in notes()
+
+
+def test_prompts_that_pass_in_the_clear_are_warned_of(notes):
+    way = "gateway.ingress.enabled=true"
+    assert "gateway.ingress.tls is empty" in notes(way)
+    assert "gateway.ingress.tls" not in notes(way, "gateway.ingress.tls[0].secretName=mine")
+    assert "networkPolicy.entrance" in notes(way)
 
 
 def test_alerts_that_see_nothing_or_lead_nowhere_are_warned_of(notes):
     rules = "monitoring.prometheusRule.enabled=true"
     assert "BatonMetricsAbsent" in notes(rules)
-    assert "link to nowhere" in notes(rules)
+    assert "docs/runbook.md of this repository" in notes(rules)
     told = notes(rules, "monitoring.podMonitor.enabled=true", "monitoring.prometheusRule.runbookUrl=https://wiki/x.md")
     assert "WARNING: monitoring" not in told
+    assert "runbook" not in told

@@ -14,7 +14,10 @@ HELM_S = 120.0
 
 
 class Helm:
-    """One namespace of one cluster. `folder` gets the chart's copy and helm's own files."""
+    """One namespace of one cluster. `folder` gets the chart's copy and helm's own files.
+
+    Processes listen on their pod's address alone: here all pods share one network, and its other addresses.
+    """
 
     def __init__(self, plane: ControlPlane, namespace: str, folder: Path) -> None:
         folder.mkdir()
@@ -30,9 +33,8 @@ class Helm:
 
     async def install(self, release: str, *flags: str) -> str:
         """`helm install`, or the next revision where there is one; returns when the objects are there."""
-        return await self(
-            "upgrade", "--install", release, str(self.chart), "--post-renderer", str(self._backport), *flags
-        )
+        own = ("--post-renderer", str(self._backport), "--set", "listenHost=$(POD_IP)")
+        return await self("upgrade", "--install", release, str(self.chart), *own, *flags)
 
     async def __call__(self, *words: str) -> str:
         """What helm says. It fails the test when helm fails."""

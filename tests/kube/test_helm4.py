@@ -13,7 +13,7 @@ from tests.kube.release import NAMESPACE
 pytestmark = [pytest.mark.kube, pytest.mark.cluster]
 ROLES = ("router", "gateway", "prefill", "decode")
 NONE = {role: {"replicas": 0} for role in ROLES} | {"redis": {"embedded": {"enabled": False}}}
-NONE["redis"]["external"] = {"existingSecret": "theirs"}
+NONE["redis"]["external"] = {"existingSecret": "theirs", "peers": [{"podSelector": {}}]}
 
 
 @pytest.mark.skipif(find_spec("helm_python") is None, reason="helm-python-sdk is not installed: make venv")

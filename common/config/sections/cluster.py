@@ -29,6 +29,12 @@ class ClusterSection:
         pattern=r"(rediss?|unix)://.+",
         is_secret=True,
     )
+    redis_ca_file: str = knob(
+        "",
+        owner="common/directory",
+        unit="path",
+        reason="PEM authority of a rediss:// server; empty: those that the machine trusts",
+    )
     redis_login: str = knob(
         "url",
         owner="common/directory",

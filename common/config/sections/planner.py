@@ -121,6 +121,12 @@ class PlannerSection:
         reason="none: others read the metric; kubernetes: this process patches the scale of its workloads itself",
         choices=("none", "kubernetes"),
     )
+    deletion_costs: bool = knob(
+        False,
+        owner="services/planner",
+        reason="true: pods are marked with what they carry, so that the emptiest goes first; this needs the right to "
+        "change any pod of the namespace",
+    )
     kubeconfig: str = knob(
         "",
         owner="services/planner",

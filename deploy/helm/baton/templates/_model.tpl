@@ -22,9 +22,10 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Changes with the uri: another model is another claim and another Job. */}}
+{{/* Changes with the uri and its revision: another model is another claim and another Job. */}}
 {{- define "baton.model.claim" -}}
-{{ include "baton.fullname" . }}-model-{{ sha256sum .Values.model.uri | trunc 8 }}
+{{- $what := printf "%s%s" .Values.model.uri (.Values.model.download.revision | empty | ternary "" (printf "@%s" .Values.model.download.revision)) -}}
+{{ include "baton.fullname" . }}-model-{{ sha256sum $what | trunc 8 }}
 {{- end -}}
 
 {{- define "baton.model.volume" -}}

@@ -23,14 +23,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "baton.labels" -}}
-{{ include "baton.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: baton
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := include "baton.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "baton" -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- merge $own .Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{- define "baton.role.name" -}}
@@ -43,8 +41,7 @@ app.kubernetes.io/component: {{ .role }}
 {{- end -}}
 
 {{- define "baton.role.labels" -}}
-{{ include "baton.labels" .root }}
-app.kubernetes.io/component: {{ .role }}
+{{- merge (include "baton.role.selector" . | fromYaml) (include "baton.labels" .root | fromYaml) | toYaml -}}
 {{- end -}}
 
 {{/* The roles that are rendered, as a list in JSON. */}}
@@ -78,23 +75,6 @@ apiVersion: {{ get (dict "Deployment" "apps/v1" "LeaderWorkerSet" "leaderworkers
 kind: {{ $kind }}
 {{- end -}}
 
-{{- define "baton.serviceAccount" -}}
-{{- if .root.Values.serviceAccount.create -}}{{ include "baton.role.name" . }}{{- else -}}default{{- end -}}
-{{- end -}}
-
-{{/* (dict "root" $ "image" .Values.images.router) */}}
-{{- define "baton.image" -}}
-{{- $repository := .image.repository -}}
-{{- if and .root.Values.global.imageRegistry (not (regexMatch "^[^/]+[.:][^/]*/" $repository)) -}}
-{{- $repository = printf "%s/%s" (trimSuffix "/" .root.Values.global.imageRegistry) $repository -}}
-{{- end -}}
-{{- if .image.digest -}}
-{{ $repository }}@{{ .image.digest }}
-{{- else -}}
-{{ $repository }}:{{ default .root.Chart.AppVersion .image.tag }}
-{{- end -}}
-{{- end -}}
-
 {{- define "baton.role.image" -}}
 {{- $images := .root.Values.images -}}
 {{- if eq .role "planner" -}}{{ toJson $images.planner }}
@@ -118,48 +98,4 @@ kind: {{ $kind }}
 {{- else -}}
 {{ required "redis.external.existingSecret is needed when redis.embedded.enabled is false" .Values.redis.external.existingSecret }}
 {{- end -}}
-{{- end -}}
-
-{{- define "baton.tlsSecret" -}}
-{{- if eq .root.Values.tls.mode "existingSecrets" -}}
-{{ required (printf "tls.existingSecrets.%s is needed with tls.mode existingSecrets" .role) (index .root.Values.tls.existingSecrets .role) }}
-{{- else -}}
-{{ include "baton.role.name" . }}-tls
-{{- end -}}
-{{- end -}}
-
-{{/* The DNS names in a role's certificate: who it stands for. See common/rpc/identity.py. */}}
-{{- define "baton.tlsName" -}}
-{{- $caller := get (dict "prefill" "worker" "decode" "worker") .role | default .role -}}
-{{ $caller }}.{{ include "baton.cluster" .root }}.baton
-{{- end -}}
-
-{{/* All of them, in JSON. KEDA and the API server look for the planner's Service in its certificate. */}}
-{{- define "baton.tlsNames" -}}
-{{- $names := list (include "baton.tlsName" .) -}}
-{{- if eq .role "planner" -}}
-{{- $service := printf "%s.%s.svc" (include "baton.role.name" .) .root.Release.Namespace -}}
-{{- $names = concat $names (list $service (printf "%s.cluster.local" $service)) -}}
-{{- end -}}
-{{- toJson $names -}}
-{{- end -}}
-
-{{/* The chart's authority, in JSON: the one that is there, or one made for this rendering, the same for every template. */}}
-{{- define "baton.ca" -}}
-{{- if not (hasKey .Values "ca.of.this.rendering") -}}
-{{- $name := include "baton.fullname" . -}}
-{{- $there := lookup "v1" "Secret" .Release.Namespace (printf "%s-ca" $name) | default dict -}}
-{{- $ca := dict -}}
-{{- if $there.data -}}
-{{- $ca = buildCustomCert (index $there.data "tls.crt") (index $there.data "tls.key") -}}
-{{- else -}}
-{{- $ca = genCAWithKey $name (int .Values.tls.days) (genPrivateKey "ecdsa") -}}
-{{- end -}}
-{{- $_ := set .Values "ca.of.this.rendering" (dict "Cert" $ca.Cert "Key" $ca.Key) -}}
-{{- end -}}
-{{- index .Values "ca.of.this.rendering" | toJson -}}
-{{- end -}}
-
-{{- define "baton.caBundle" -}}
-{{- (include "baton.ca" . | fromJson).Cert | b64enc -}}
 {{- end -}}

@@ -1,31 +1,16 @@
 {{/* The pod of a role. */}}
 
-{{- define "baton.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
-{{- end -}}
-
-{{- define "baton.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities: {drop: [ALL]}
-{{- end -}}
-
 {{- define "baton.env" -}}
 {{- $isWorker := has .role (list "prefill" "decode") -}}
 - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-- {name: BATON_LISTEN__HOST, value: $(POD_IP)}
+- {name: BATON_LISTEN__HOST, value: {{ .root.Values.listenHost | quote }}}
 - {name: BATON_LISTEN__PORT, value: {{ include "baton.port" .role | quote }}}
 - {name: BATON_LISTEN__METRICS_PORT, value: "9400"}
-- {name: BATON_CLUSTER__TLS_CERT_FILE, value: /etc/baton/tls/tls.crt}
-- {name: BATON_CLUSTER__TLS_KEY_FILE, value: /etc/baton/tls/tls.key}
-- {name: BATON_CLUSTER__TLS_CA_FILE, value: /etc/baton/tls/ca.crt}
+{{ include "baton.tls.env" . }}
+{{- if and (ne .role "gateway") (include "baton.redis.ca" .root) }}
+- {name: BATON_CLUSTER__REDIS_CA_FILE, value: /etc/baton/redis-ca/{{ .root.Values.redis.external.caSecret.key }}}
+{{- end }}
 {{- if eq .role "gateway" }}
 - {name: BATON_GATEWAY__ROUTERS, value: {{ printf "dns:///%s-router-headless.%s.svc:7450" (include "baton.fullname" .root) .root.Release.Namespace | quote }}}
 {{- with .root.Values.gateway.existingSecret }}
@@ -45,6 +30,9 @@ capabilities: {drop: [ALL]}
 {{- if and $scaling.tolerance (semverCompare ">=1.33.0-0" .root.Capabilities.KubeVersion.Version) }}
 - {name: BATON_PLANNER__HPA_TOLERANCE, value: {{ $scaling.tolerance | quote }}}
 {{- end }}
+{{- if .root.Values.planner.deletionCosts }}
+- {name: BATON_PLANNER__DELETION_COSTS, value: "true"}
+{{- end }}
 {{- if eq $scaling.mode "keda-push" }}
 - {name: BATON_PLANNER__KEDA, value: "true"}
 {{- end }}
@@ -60,6 +48,8 @@ capabilities: {drop: [ALL]}
   valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root }}, key: {{ ternary "worker-url" "router-url" $isWorker }}}}
 {{- end }}
 {{- if $isWorker }}
+# Where peers dial it: what it listens on is no address.
+- {name: BATON_LISTEN__ADVERTISE, value: $(POD_IP)}
 - {name: BATON_TRANSFER__HOST, value: $(POD_IP)}
 {{- end }}
 {{- with (index .root.Values .role).extraEnv }}
@@ -74,6 +64,9 @@ capabilities: {drop: [ALL]}
 - {name: tls, mountPath: /etc/baton/tls, readOnly: true}
 {{- if ne .role "gateway" }}
 - {name: secret, mountPath: /etc/baton/secret, readOnly: true}
+{{- if include "baton.redis.ca" .root }}
+- {name: redis-ca, mountPath: /etc/baton/redis-ca, readOnly: true}
+{{- end }}
 {{- if and (ne .role "planner") (ne (include "baton.model.scheme" .root) "file") }}
 - {name: model, mountPath: /models, readOnly: true}
 {{- end }}
@@ -93,6 +86,9 @@ capabilities: {drop: [ALL]}
 - {name: tls, secret: {secretName: {{ include "baton.tlsSecret" . }}, defaultMode: 0440}}
 {{- if ne .role "gateway" }}
 - {name: secret, secret: {secretName: {{ include "baton.secretName" .root }}, defaultMode: 0440}}
+{{- with include "baton.redis.ca" .root }}
+- {name: redis-ca, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
 {{- if ne .role "planner" }}
 {{- include "baton.model.volume" .root }}
 {{- end }}
@@ -162,38 +158,46 @@ livenessProbe:
       exec: {command: [sleep, {{ $block.preStopSeconds | quote }}]}
   {{- end }}
   resources: {{- include "baton.resources" . | nindent 4 }}
-  securityContext: {{- include "baton.containerSecurity" . | nindent 4 }}
+  securityContext: {{- include "baton.containerSecurity" .root | nindent 4 }}
   volumeMounts: {{- include "baton.mounts" . | nindent 4 }}
 {{- end -}}
 
+{{/* Ends with an error when a fetch failed, so that pods show it; Kubernetes starts it again, and it waits for the next try. */}}
 {{- define "baton.waitForModel" -}}
 {{- $image := include "baton.role.image" . | fromJson -}}
 - name: wait-for-model
   image: {{ include "baton.image" (dict "root" .root "image" $image) | quote }}
   imagePullPolicy: {{ $image.pullPolicy }}
-  command: [sh, -c, 'until test -e {{ include "baton.model.path" .root }}/.complete; do sleep 2; done']
+  command:
+    - sh
+    - -euc
+    - |
+      model={{ include "baton.model.path" .root }}
+      waited=0
+      until test -e "$model/.complete"; do
+        if test -e "$model/.failed"; then cat "$model/.failed" >&2; exit 1; fi
+        if test "$waited" -ge {{ .root.Values.model.download.deadlineSeconds }}; then echo "no model after $waited s" >&2; exit 1; fi
+        sleep 2
+        waited=$((waited + 2))
+      done
   resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
-  securityContext: {{- include "baton.containerSecurity" . | nindent 4 }}
+  securityContext: {{- include "baton.containerSecurity" .root | nindent 4 }}
   volumeMounts:
     - {name: model, mountPath: /models, readOnly: true}
 {{- end -}}
 
+{{- define "baton.waits" -}}
+{{- if and (has .role (list "router" "prefill" "decode")) (include "baton.model.isFetched" .root) -}}true{{- end -}}
+{{- end -}}
+
 {{- define "baton.pod" -}}
 {{- $block := index .root.Values .role -}}
-{{- $waits := and (not (has .role (list "gateway" "planner"))) (include "baton.model.isFetched" .root) -}}
-serviceAccountName: {{ include "baton.serviceAccount" . }}
-automountServiceAccountToken: {{ if and (eq .role "planner") (include "baton.plannerAsks" .root) }}true{{ else }}false{{ end }}
-# Service links would look like misspelled settings: BATON_ROUTER_PORT.
-enableServiceLinks: false
+{{ include "baton.pod.setting" (dict "root" .root "role" .role "block" $block) }}
 # preStop, then drain, then a moment for last words.
 terminationGracePeriodSeconds: {{ add $block.preStopSeconds .root.Values.drainSeconds 15 }}
-securityContext: {{- include "baton.podSecurity" . | nindent 2 }}
-{{- with .root.Values.global.imagePullSecrets }}
-imagePullSecrets: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- if or $waits $block.initContainers }}
+{{- if or (include "baton.waits" .) $block.initContainers }}
 initContainers:
-  {{- if $waits }}
+  {{- if include "baton.waits" . }}
   {{- include "baton.waitForModel" . | nindent 2 }}
   {{- end }}
   {{- with $block.initContainers }}
@@ -206,21 +210,6 @@ containers:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 volumes: {{- include "baton.volumes" . | nindent 2 }}
-{{- with $block.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- if or $block.gpu.enabled $block.tolerations }}
-tolerations:
-  {{- if $block.gpu.enabled }}
-  - {key: {{ $block.gpu.resource }}, operator: Exists, effect: NoSchedule}
-  {{- end }}
-  {{- with $block.tolerations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- end }}
-{{- with $block.affinity }}
-affinity: {{- toYaml . | nindent 2 }}
-{{- end }}
 topologySpreadConstraints:
   {{- if $block.topologySpreadConstraints }}
   {{- toYaml $block.topologySpreadConstraints | nindent 2 }}
@@ -231,29 +220,13 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels: {{- include "baton.role.selector" . | nindent 8 }}
   {{- end }}
-{{- range $key := list "priorityClassName" "schedulerName" "runtimeClassName" }}
-{{- with index $block $key }}
-{{ $key }}: {{ . | quote }}
-{{- end }}
-{{- end }}
 {{- end -}}
 
 {{- define "baton.podTemplate" -}}
 {{- $block := index .root.Values .role -}}
-metadata:
-  labels:
-    {{- include "baton.role.selector" . | nindent 4 }}
-    {{- with .root.Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- with $block.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-  annotations:
-    # Configuration is read once, at start: a change of it is a rollout.
-    checksum/config: {{ include "baton.config" . | sha256sum }}
-    {{- with $block.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+{{- /* Configuration and Secrets are read once, at start: a change of them is a rollout. */}}
+{{- $annotations := dict "checksum/config" (include "baton.config" . | sha256sum) -}}
+{{- with include "baton.secrets.checksum" . -}}{{- $_ := set $annotations "checksum/secrets" . -}}{{- end -}}
+metadata: {{- include "baton.pod.metadata" (dict "root" .root "role" .role "block" $block "annotations" $annotations) | nindent 2 }}
 spec: {{- include "baton.pod" . | nindent 2 }}
 {{- end -}}

@@ -7,3 +7,8 @@ user baton-worker reset on #{{ sha256sum .worker }} ~{{ $prefix }}worker:* ~{{ $
 user baton-router reset on #{{ sha256sum .router }} %R~{{ $prefix }}worker:* %R~{{ $prefix }}owned:* %R~{{ $prefix }}workers %R~{{ $prefix }}events ~{{ $prefix }}queue:* ~{{ $prefix }}routers resetchannels -@all {{ $connection }} +mget +smembers +xrange +xrevrange +set +del +pexpire +sadd +srem
 user baton-planner reset on #{{ sha256sum .planner }} %R~{{ $prefix }}worker:* %R~{{ $prefix }}workers %R~{{ $prefix }}queue:* %R~{{ $prefix }}routers resetchannels -@all +auth +ping +select +client|setname +quit +mget +smembers
 {{- end -}}
+
+{{/* The Secret with the authority of an external Redis; empty where everybody knows it. */}}
+{{- define "baton.redis.ca" -}}
+{{- if not .Values.redis.embedded.enabled -}}{{- .Values.redis.external.caSecret.name -}}{{- end -}}
+{{- end -}}
