@@ -119,7 +119,7 @@ def _compile(compiler: Compiler, variant: Variant, folder: Path) -> Path:
     target = folder / f"{variant.name}-{source_digest(variant)}-{compiler.digest}.so"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / target.name
-        _run_compiler([compiler.path, *FLAGS, *variant.flags, "-shared", "-o", str(made), *_source_paths()])
+        run_compiler([compiler.path, *FLAGS, *variant.flags, "-shared", "-o", str(made), *_source_paths()])
         made.replace(target)
     return target
 
@@ -128,7 +128,8 @@ def _source_paths() -> list[str]:
     return [str(path) for path in sorted(SOURCES.glob("*.cpp"))]
 
 
-def _run_compiler(command: list[str]) -> None:
+def run_compiler(command: list[str]) -> None:
+    """Raises CompileFailed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=MAX_COMPILE_S, check=False)
     except (OSError, subprocess.SubprocessError) as error:

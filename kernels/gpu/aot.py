@@ -20,6 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from kernels.gpu.compile_only import SHARED_BYTES
 from kernels.gpu.specimen import OLDEST, Specimen
 
 OPERATORS = (
@@ -35,9 +36,6 @@ OPERATORS = (
     "shape_logits",
 )
 """Modules of this room with SPECIMENS, or with `specimens(architecture, is_whole=...)` where sizes are tuned."""
-
-SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}
-"""What one block may have, per architecture: 163 and 227 KiB (CUDA programming guide, compute capabilities)."""
 
 ALIGNMENT = [["tt.divisibility", 16]]
 

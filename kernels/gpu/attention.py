@@ -89,7 +89,7 @@ def _decode(
         plan.spans_W2,
         plan.total_1,
         *_numbers(q_THD, kv_PL2KSE, layer, form),
-        USED=used,
+        used,
         SPAN=own.span,
         **_constants(q_THD, kv_PL2KSE, form, own),
     )

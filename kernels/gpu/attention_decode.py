@@ -17,7 +17,7 @@ import triton.language as tl
 from kernels.gpu.attention_tile import attend, load_queries, page_places
 
 
-@triton.jit(do_not_specialize=["layer", "num_kv_heads", "window", "q_stride"])
+@triton.jit(do_not_specialize=["layer", "num_kv_heads", "window", "q_stride", "num_used"])
 def decode_kernel(
     out_THD,
     sums_WKUD,
@@ -38,8 +38,8 @@ def decode_kernel(
     softcap,
     softcap_factor,
     window,
+    num_used,
     GROUP: tl.constexpr,
-    USED: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     IS_QUANTIZED: tl.constexpr,
@@ -87,7 +87,7 @@ def decode_kernel(
             out_MD = (acc_MD / weight_M[:, None]).to(out_THD.dtype.element_ty)
             tl.store(out_THD + at_M[:, None] + dims_D[None, :], out_MD, is_there_MD)
         else:
-            at_M = (span.to(tl.int64) * num_kv_heads + head) * USED + queries_M
+            at_M = (span.to(tl.int64) * num_kv_heads + head) * num_used + queries_M
             tl.store(sums_WKUD + at_M[:, None] * DIM + dims_D[None, :], acc_MD, is_there_MD)
             tl.store(stats_WKU2 + at_M * 2, largest_M, is_there_M)
             tl.store(stats_WKU2 + at_M * 2 + 1, weight_M, is_there_M)

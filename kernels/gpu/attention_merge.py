@@ -22,15 +22,15 @@ STEP = 8
 """Spans whose vectors are under way at once: a program has nothing else to hide a load's latency behind."""
 
 
-@triton.jit(do_not_specialize=["num_kv_heads"])
+@triton.jit(do_not_specialize=["num_kv_heads", "num_used"])
 def merge_kernel(
     out_THD,
     sums_WKUD,
     stats_WKU2,
     tiles_J6,
     num_kv_heads,
+    num_used,
     GROUP: tl.constexpr,
-    USED: tl.constexpr,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     STEP: tl.constexpr,
@@ -43,8 +43,8 @@ def merge_kernel(
     num_spans = tl.load(facts + 5)
     if (num_spans == 1) | (query >= num_tokens * GROUP):
         return
-    own = (first_span.to(tl.int64) * num_kv_heads + head) * USED + query
-    per_span = num_kv_heads * USED
+    own = (first_span.to(tl.int64) * num_kv_heads + head) * num_used + query
+    per_span = num_kv_heads * num_used
 
     largest = float("-inf")
     for first in range(0, num_spans, 64):
@@ -79,8 +79,8 @@ def merge_spans(out_THD: Tensor, sums_WKUD: Tensor, stats_WKU2: Tensor, tiles_J6
         stats_WKU2,
         tiles_J6,
         num_kv_heads,
+        num_used,
         GROUP=group,
-        USED=num_used,
         DIM=head_dim,
         PADDED_DIM=triton.next_power_of_2(head_dim),
         STEP=STEP,
@@ -99,8 +99,9 @@ SPECIMENS = tuple(
             "stats_WKU2": "*fp32",
             "tiles_J6": "*i32",
             "num_kv_heads": "i32",
+            "num_used": "i32",
         },
-        constants={"GROUP": 4, "USED": 4, "DIM": dim, "PADDED_DIM": triton.next_power_of_2(dim), "STEP": STEP},
+        constants={"GROUP": 4, "DIM": dim, "PADDED_DIM": triton.next_power_of_2(dim), "STEP": STEP},
         num_warps=1,
         has_fused_products=False,
     )

@@ -12,7 +12,7 @@ from kernels.gpu.tuned import Tiles, tiles_of
 
 POINTERS = {1: "*i8", 2: "*bf16", 4: "*fp32"}
 INTEGERS = ("tables_X", "tiles_J6", "spans_W2", "total_1")
-NUMBERS = ("q_stride", "page_stride", "scale_page_stride", "layer", "num_kv_heads", "window")
+NUMBERS = ("q_stride", "page_stride", "scale_page_stride", "layer", "num_kv_heads", "window", "num_used")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,6 @@ def _specimen(shape: Shape, padded_dim: int, own: Tiles) -> Specimen:
     }
     constants = {
         "GROUP": 4,
-        "USED": 4,
         "HAS_WINDOW": shape.has_window,
         "HAS_SOFTCAP": shape.has_softcap,
         "IS_QUANTIZED": shape.element_bytes == 1,

@@ -27,7 +27,7 @@ TILE = 1024
 """Numbers of one half of the heads that a program holds: 8 a thread."""
 
 
-@triton.jit(do_not_specialize=["layer"])
+@triton.jit(do_not_specialize=["layer", "num_layers"])
 def rotary_store_kernel(
     heads,
     norm_weight,

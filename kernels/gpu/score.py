@@ -10,6 +10,8 @@ Bound by bytes: three reads of a row, two of them from the L2 cache. Grid (N,), 
 Legend: R rows of logits, V vocabulary, N scored tokens, K likeliest, C candidates.
 """
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
@@ -21,6 +23,8 @@ from kernels.sampling import MAX_LIKELIEST, Scores
 
 TILE = 4096
 NUM_WARPS = 8
+COUNTS = (0, 1, 5, MAX_LIKELIEST)
+"""Kernels are compiled for these many likeliest tokens; who asks for fewer gets the beginning."""
 STAGES = tl.constexpr(3)  # As in cut: tiles on their way from the cache.
 BELOW = tl.constexpr(0xFFFFFFFF)  # An id turned around with it: of equal logprobs the lowest id is the largest.
 NOTHING = tl.constexpr(-(2**63))
@@ -87,8 +91,8 @@ def best_kernel(best, ids, logprobs, num_candidates, COUNT: tl.constexpr, CANDID
 def score(logits_RV: Tensor, rows_N: Tensor, tokens_N: Tensor, num_likeliest: int) -> Scores:
     """Scores of `tokens_N` by rows `rows_N` (both int64) of fp32 logits."""
     vocab, num_scored, device = logits_RV.shape[1], len(rows_N), logits_RV.device
-    count = min(num_likeliest, vocab)
-    assert 0 <= count <= MAX_LIKELIEST, f"{num_likeliest} likeliest tokens of at most {MAX_LIKELIEST}"
+    assert 0 <= num_likeliest <= MAX_LIKELIEST, f"{num_likeliest} likeliest tokens of at most {MAX_LIKELIEST}"
+    count = min(next(each for each in COUNTS if each >= num_likeliest), vocab)
     assert logits_RV.dtype is torch.float32
     assert logits_RV.stride(1) == 1, "a row lies end to end"
     totals_N = torch.empty(num_scored, dtype=torch.float32, device=device)
@@ -127,7 +131,11 @@ def score(logits_RV: Tensor, rows_N: Tensor, tokens_N: Tensor, num_likeliest: in
             COUNT=count,
             CANDIDATES=triton.next_power_of_2(num_tiles * count),
         )
-    return scores
+    return replace(
+        scores,
+        likeliest_NK=scores.likeliest_NK[:, :num_likeliest],
+        likeliest_logprobs_NK=scores.likeliest_logprobs_NK[:, :num_likeliest],
+    )
 
 
 _ROWS = {"logits": "*fp32", "rows": "*i64", "totals": "*fp32", "vocab": "i32", "row_stride": "i32"}

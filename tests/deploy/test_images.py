@@ -69,6 +69,16 @@ def test_the_image_with_triton_has_the_c_compiler_that_triton_calls():
     assert "HOME=/tmp" in next(line for line in lines if line.startswith("ENV PATH"))
 
 
+def test_the_image_with_triton_reads_the_kernels_that_were_compiled_for_it():
+    """The folder that a stage fills is the one that the cache of the image reads: kernels/gpu/warm_cache.FOLDER."""
+    made, lines = stages()["triton-cache"], lineage("worker-cuda")
+    assert any("common.engine.warm_kernels --cache build/triton" in line for line in made)
+    assert "COPY --from=triton-cache /app/build/triton build/triton" in lines
+    assert any("TRITON_CACHE_MANAGER=kernels.gpu.warm_cache:WarmCache" in line for line in lines)
+    configs = re.findall(r"shapes/\S+\.json", " ".join(made))
+    assert configs == sorted(f"shapes/{path.name}" for path in (ROOT / "deploy/docker/shapes").iterdir())
+
+
 def test_every_install_is_checked_by_hash():
     installs = [line for lines in stages().values() for line in lines if "pip install" in line]
     assert installs

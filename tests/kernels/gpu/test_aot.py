@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from kernels.gpu.aot import SHARED_BYTES, Report, faults, specimens
+from kernels.gpu.aot import Report, faults, specimens
+from kernels.gpu.compile_only import SHARED_BYTES
 from tests.architecture.source import ROOT
 
 
