@@ -80,7 +80,8 @@ class ChoiceText:
 
     def push_next(self, token: TokenId) -> str:
         """The text of one token that is not the last, of a choice without stop strings: nearly every one."""
-        assert not (self._is_over or self.has_stops), "more than a token's own text is at stake"
+        assert not self.has_stops, "a stop string may begin here"
+        assert not self._is_over, "tokens after the end of a choice"
         text = self._detokenizer.push(token)
         self._num_tokens += 1
         self._num_chars += len(text)

@@ -20,7 +20,10 @@ Context = Any
 
 
 class Pen:
-    """Writer: the event loop. Owner: the handler of the call, which hears of failures in `wait_free`."""
+    """Writer: the event loop. Owner: the handler of the call, which hears of failures in `wait_free`.
+
+    A write that is under way when the owner leaves ends with the call, and nobody hears of it.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -50,16 +53,9 @@ class Pen:
         if self._failure is not None:
             raise self._failure
 
-    def lay_down(self) -> None:
-        """Nothing is written any more: a write that is under way is given up, as a cancelled task would."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.close()
-
     def _go_on(self, waited_for: "asyncio.Future[Any] | None" = None) -> None:
         """The write's own code up to its next wait."""
-        if self._writing is None:
-            return  # given up
+        assert self._writing is not None
         try:
             waits_for = self._writing.send(None)
         except StopIteration:

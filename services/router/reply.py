@@ -63,18 +63,15 @@ class Reply:
         """
         stream = self._journey.stream
         take_at_once = None if self._wants_scores else self._write_at_once
-        try:
-            if given:
-                await self._write_deltas(given)
-            with suppress(BatonError):
-                while await stream.wait_ready(take_at_once):
-                    await self._pen.wait_free()
-                    if deltas := stream.fetch():
-                        await self._write_deltas(deltas)
-                await self._write(last_response(self._journey.record))
-            await self._pen.wait_free()
-        finally:
-            self._pen.lay_down()
+        if given:
+            await self._write_deltas(given)
+        with suppress(BatonError):
+            while await stream.wait_ready(take_at_once):
+                await self._pen.wait_free()
+                if deltas := stream.fetch():
+                    await self._write_deltas(deltas)
+            await self._write(last_response(self._journey.record))
+        await self._pen.wait_free()
 
     @property
     def _wants_scores(self) -> bool:
