@@ -12,6 +12,7 @@ from common.core.ids import RequestId, RouterRef
 from common.core.request import Work
 from common.core.ticket import Ticket
 from common.kv.scheme import scheme_fingerprint
+from common.rpc.convert.columns import ColumnsWriter
 from common.rpc.convert.events import message_to_wire
 from common.rpc.convert.fields import ROLES, require
 from common.rpc.convert.kv import layout_to_wire, ticket_to_wire
@@ -85,9 +86,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         stream = self._subscriptions.stream(
             router_from_wire(request.router), load_may_be_absent=request.load_may_be_absent
         )
+        to_wire = ColumnsWriter().message if request.reads_columns else message_to_wire
         async with aclosing(stream) as messages:
             async for message in messages:
-                yield message_to_wire(message, now=self._clock.monotonic())
+                yield to_wire(message, now=self._clock.monotonic())
 
     async def CancelWork(
         self, request: worker_pb2.CancelWorkRequest, context: "Context"

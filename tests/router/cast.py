@@ -14,6 +14,7 @@ from common.core.ids import Epoch, PrefixHash, RequestId, TokenId, WorkerId, Wor
 from common.core.request import FinishReason, Work
 from common.core.worker import LoadReport, Member, PageCounts, Role, WorkerState
 from common.rpc.bind import Bind
+from common.rpc.convert.columns import ColumnsWriter
 from common.rpc.convert.events import message_to_wire
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_from_wire, worker_to_wire
@@ -211,12 +212,13 @@ class PlayedWorker(
         queue: asyncio.Queue[tuple[WorkEvent, ...]] = asyncio.Queue()
         self._outbox.append(queue)
         loop, sequence, events = asyncio.get_running_loop(), 0, ()
+        to_wire = ColumnsWriter().message if request.reads_columns else message_to_wire
         try:
             while True:
                 sequence += 1
                 message = EventMessage(worker=self.ref, sequence=sequence, events=events, load=self.load())
                 await self.voice.wait()
-                yield message_to_wire(message, now=loop.time())
+                yield to_wire(message, now=loop.time())
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
                         events = await queue.get()

@@ -1,5 +1,6 @@
 """Work events: what a worker tells a router."""
 
+from collections.abc import Sequence
 from typing import assert_never, cast
 
 from common.core.errors import Reason
@@ -23,25 +24,31 @@ from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_
 from protos.baton.v1 import worker_pb2
 
 
-def message_to_wire(message: EventMessage, *, now: float) -> worker_pb2.SubscribeResponse:
-    """`now` on the clock of the stations: what travels is their age."""
+def message_to_wire(
+    message: EventMessage, *, now: float, events: Sequence[WorkEvent] | None = None
+) -> worker_pb2.SubscribeResponse:
+    """`now` on the clock of the stations: what travels is their age. `events`: those that travel as such, by default
+    all."""
     response = worker_pb2.SubscribeResponse(
         worker=worker_to_wire(message.worker),
         sequence=message.sequence,
         load=None if message.load is None else load_to_wire(message.load),
     )
-    for event in message.events:
+    for event in message.events if events is None else events:
         _tell_event(response.events.add(), event, now)
     return response
 
 
-def message_from_wire(message: worker_pb2.SubscribeResponse, *, now: float) -> EventMessage:
-    """`now` on the receiver's clock. Raises InvalidRequest."""
+def message_from_wire(
+    message: worker_pb2.SubscribeResponse, *, now: float, rows: tuple[TokensEmitted, ...] = ()
+) -> EventMessage:
+    """`now` on the receiver's clock; `rows`: the message's columns, which come before its events. Raises
+    InvalidRequest."""
     require(message.sequence >= 1, "sequence", "messages count from 1")
     return EventMessage(
         worker=worker_from_wire(message.worker),
         sequence=message.sequence,
-        events=tuple(event_from_wire(event, now=now) for event in message.events),
+        events=rows + tuple([event_from_wire(event, now=now) for event in message.events]),
         load=load_from_wire(message.load) if message.HasField("load") else None,
     )
 

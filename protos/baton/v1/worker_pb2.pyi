@@ -71,8 +71,11 @@ class SubscribeRequest(_message.Message):
 
     ROUTER_FIELD_NUMBER: _builtins.int
     LOAD_MAY_BE_ABSENT_FIELD_NUMBER: _builtins.int
+    READS_COLUMNS_FIELD_NUMBER: _builtins.int
     load_may_be_absent: _builtins.bool
     """The router lets the last load report stand where a message brings none. Unless it says so, every message brings one."""
+    reads_columns: _builtins.bool
+    """The router reads `columns`. Unless it says so, every token comes as an event."""
     @_builtins.property
     def router(self) -> _types_pb2.RouterRef: ...
     def __init__(
@@ -80,10 +83,11 @@ class SubscribeRequest(_message.Message):
         *,
         router: _types_pb2.RouterRef | None = ...,
         load_may_be_absent: _builtins.bool = ...,
+        reads_columns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["router", b"router"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_may_be_absent", b"load_may_be_absent", "router", b"router"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_may_be_absent", b"load_may_be_absent", "reads_columns", b"reads_columns", "router", b"router"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,6 +101,7 @@ class SubscribeResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Counts messages of this stream from 1 without gap."""
     @_builtins.property
@@ -109,6 +114,10 @@ class SubscribeResponse(_message.Message):
         was told a moment ago.
         """
 
+    @_builtins.property
+    def columns(self) -> Global___TokenColumns:
+        """Tokens of which nothing else is to be told. All of them come before the events of the same message."""
+
     def __init__(
         self,
         *,
@@ -116,14 +125,82 @@ class SubscribeResponse(_message.Message):
         sequence: _builtins.int = ...,
         events: _abc.Iterable[Global___WorkEvent] | None = ...,
         load: Global___LoadReport | None = ...,
+        columns: Global___TokenColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "worker", b"worker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "load", b"load", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "load", b"load", "sequence", b"sequence", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "events", b"events", "load", b"load", "sequence", b"sequence", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubscribeResponse: _TypeAlias = SubscribeResponse  # noqa: Y015
+
+@_typing.final
+class TokenColumns(_message.Message):
+    """A row is the next token of one line, which is a choice of an attempt: a few bytes instead of an event of fifty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLine]:
+        """What numbers stand for from this message on, until they are told again or the stream ends."""
+
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of each row the line's number, the token's index within the choice's whole output, and the token."""
+
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___TokenLine] | None = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+        indexes: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes", "lines", b"lines", "numbers", b"numbers", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenColumns: _TypeAlias = TokenColumns  # noqa: Y015
+
+@_typing.final
+class TokenLine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Below 16,384."""
+    request_id: _builtins.str
+    attempt: _builtins.int
+    choice: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        choice: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "choice", b"choice", "number", b"number", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenLine: _TypeAlias = TokenLine  # noqa: Y015
 
 @_typing.final
 class WorkEvent(_message.Message):
