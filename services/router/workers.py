@@ -11,7 +11,7 @@ from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
 from common.core.request import Work
 from common.core.ticket import PrefixTicket, Ticket
 from common.rpc.client import Dialer, call, stream
-from common.rpc.convert.events import message_from_wire
+from common.rpc.convert.columns import ColumnsReader
 from common.rpc.convert.kv import prefix_to_wire, ticket_from_wire, ticket_to_wire
 from common.rpc.convert.work import router_to_wire, work_to_wire
 from common.rpc.convert.worker import worker_to_wire
@@ -144,7 +144,8 @@ class Workers:
     async def subscribe(self, worker: WorkerRef) -> AsyncIterator[AsyncIterator[EventMessage]]:
         """The worker's messages to this router, as long as the block lasts. Another incarnation's raise NotFound."""
         stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
-        request = worker_pb2.SubscribeRequest(router=router_to_wire(self._router), load_may_be_absent=True)
+        me = router_to_wire(self._router)
+        request = worker_pb2.SubscribeRequest(router=me, load_may_be_absent=True, reads_columns=True)
         async with stream(stub.Subscribe, request, peer=worker.worker, timeout_s=None) as responses:
             yield self._messages(worker, responses)
 
@@ -155,8 +156,9 @@ class Workers:
     async def _messages(
         self, worker: WorkerRef, responses: AsyncIterator[worker_pb2.SubscribeResponse]
     ) -> AsyncIterator[EventMessage]:
+        reader = ColumnsReader()
         async for response in responses:
-            message = message_from_wire(response, now=self._clock.monotonic())
+            message = reader.message(response, now=self._clock.monotonic())
             if (message.worker.worker, message.worker.epoch) != (worker.worker, worker.epoch):
                 raise NotFound(
                     message=f"{worker.address} is {message.worker.worker} epoch {message.worker.epoch}, "
