@@ -14,9 +14,13 @@ def deployment(replicas, **annotations):
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}
 
 
-def passwords(**texts):
+def secret(name, **texts):
     data = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "ns"}, "data": data}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "ns"}, "data": data}
+
+
+def passwords(**texts):
+    return secret("mine", **texts)
 
 
 def test_a_fleet_that_gets_a_scaler_keeps_its_size_until_the_scaler_looks():

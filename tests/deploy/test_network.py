@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from tests.deploy.chart import EXAMPLES, objects, render
+from tests.deploy.chart import EXAMPLES, objects, refusal, render
 
 METADATA, INTERNET, NODE = "169.254.169.254", "93.184.216.34", "10.1.2.3"
 
@@ -151,6 +151,65 @@ def test_a_planner_reaches_redis_and_where_it_must_the_api_server_and_nothing_el
     reached = {edge for edge in reached if network.allows("planner", *edge)}
     api_server = {(NODE, 443), (NODE, 6443)} if mode == "builtin" else set()
     assert reached == {("redis", 6379)} | api_server
+
+
+def test_people_reach_every_part_from_the_toolbox_and_nobody_reaches_it():
+    network = Network(render("toolbox.enabled=true", "planner.enabled=true"))
+    reached = {
+        (target, port)
+        for target in (*network.pods, METADATA, INTERNET, NODE)
+        for port in PORTS
+        if target != "toolbox" and network.allows("toolbox", target, port)
+    }
+    metrics = {(role, 9400) for role in ("router", "prefill", "decode", "gateway", "planner")}
+    serving = {("router", 7450), ("prefill", 7460), ("decode", 7460), ("gateway", 8000)}
+    assert reached == metrics | serving | {("dns", 53)}
+    assert not any(network.allows(source, "toolbox", port) for source in network.pods for port in PORTS)
+
+
+def test_without_a_toolbox_its_edges_are_not_there():
+    """Who can label a pod could stand for it."""
+    manifests = render()
+    network = Network(manifests)
+    labels = {**labels_of(manifests)["router"], "app.kubernetes.io/component": "toolbox"}
+    network.pods["toolbox"] = ("ns", labels)
+    assert not any(network.allows("toolbox", role, port) for role in ("prefill", "decode", "redis") for port in PORTS)
+
+
+OPENSHIFT_DNS = (
+    "networkPolicy.dns[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=openshift-dns",
+    "networkPolicy.dnsPorts[0]=5353",
+)
+
+
+def test_names_are_asked_of_the_nodes_cache_and_of_whoever_else_is_said():
+    network = Network(render())
+    assert network.allows("router", "169.254.20.10", 53, "UDP")
+    assert not network.allows("router", "169.254.20.10", 80)
+    network = Network(render(*OPENSHIFT_DNS))
+    network.pods["openshift"] = ("openshift-dns", {"dns": "default"})
+    assert all(network.allows("router", "openshift", 5353, protocol) for protocol in ("UDP", "TCP"))
+    assert not network.allows("router", "openshift", 53, "UDP")
+
+
+def test_a_download_inside_walls_reaches_what_is_said_and_no_more():
+    rule = "networkPolicy.download.extra[0]"
+    extra = (f"{rule}.to[0].ipBlock.cidr=10.1.2.0/24", f"{rule}.ports[0].port=9000", f"{rule}.ports[0].protocol=TCP")
+    network = Network(render("model.uri=hf://org/name", *extra))
+    assert network.allows("download", NODE, 9000)
+    assert not network.allows("download", NODE, 443)
+    assert network.allows("download", INTERNET, 443)
+    walled = Network(render("model.uri=hf://org/name", *extra, "networkPolicy.download.peers=null"))
+    assert walled.allows("download", NODE, 9000)
+    assert not walled.allows("download", INTERNET, 443)
+
+
+def test_a_redis_elsewhere_is_reached_where_it_is_said_to_be():
+    away = ("redis.embedded.enabled=false", "redis.external.existingSecret=mine")
+    assert "redis.external.peers" in refusal(*away)
+    network = Network(render(*away, "redis.external.peers[0].ipBlock.cidr=10.1.2.3/32"))
+    assert network.allows("decode", NODE, 6379)
+    assert render(*away, "networkPolicy.enabled=false")
 
 
 def test_names_are_resolved_by_those_who_dial_by_name():
