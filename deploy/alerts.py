@@ -1,38 +1,23 @@
 """Alerts: first what clients feel (burn rates), then causes. Each has an entry in docs/runbook.md under its name."""
 
-from dataclasses import dataclass
+from deploy.alert import Alert
+from deploy.causes import CAUSES
+from deploy.foundations import FOUNDATIONS
+from deploy.labels import HERE
+from deploy.objectives import BURNS, MIN_BAD, OBJECTIVES, Objective
 
-from common.core.errors import Reason
-from common.observe import catalogue as c
-from common.observe.metric import Metric
-from deploy.labels import BY, HERE, series
-from deploy.objectives import BURNS, OBJECTIVES, Objective
-
-ROUTERS, DECODE = 'role="router"', 'role="decode"'
-NOT_BATCH, SENT, NOT_DONE = 'priority!="batch"', 'direction="sent"', 'outcome!="done"'
-LATE = f'reason="{Reason.DEADLINE_EXCEEDED}"'
 TITLES = {"availability": "Availability", "ttft": "FirstToken", "itl": "TokenGap"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """One alert. `summary` and `description` may use Prometheus' templates."""
-
-    name: str
-    expression: str
-    severity: str
-    summary: str
-    description: str
-    hold: str = "0m"
-
-
 def burn_alert(objective: Objective, severity: str) -> Alert:
-    """One alert for all windows of a severity: long and short of a pair, or those of the other pair."""
+    """One alert for all windows of a severity: long and short of a pair, or those of the other pair. Never for fewer
+    bad events than MIN_BAD: where hardly anybody asks, every failure is a large share."""
     recorded, budget = f"baton:{objective.name}_errors:ratio_rate", f"{objective.budget:g}"
     burns = [burn for burn in BURNS if burn.severity == severity]
     pairs = [
         f"({recorded}{burn.long}{{{HERE}}} > {burn.factor:g} * {budget} "
-        f"and {recorded}{burn.short}{{{HERE}}} > {burn.factor:g} * {budget})"
+        f"and {recorded}{burn.short}{{{HERE}}} > {burn.factor:g} * {budget} "
+        f"and baton:{objective.name}_bad:increase{burn.long}{{{HERE}}} >= {MIN_BAD})"
         for burn in burns
     ]
     return Alert(
@@ -44,106 +29,9 @@ def burn_alert(objective: Objective, severity: str) -> Alert:
     )
 
 
-def _total(metric: Metric, *conditions: str) -> str:
-    return f"sum by ({BY}) ({series(metric.name, *conditions)})"
-
-
-def _grown(metric: Metric, window: str, *conditions: str) -> str:
-    return f"sum by ({BY}) (increase({series(metric.name, *conditions)}[{window}]))"
-
-
-def _no_workers(role: str, what: str) -> Alert:
-    members = series(c.MEMBERS.name, f'target="{role}"', 'state="ready"')
-    # A fleet that the planner sent to none is no fault; one that is to come back has ten minutes to load its model.
-    wanted = series(c.PLANNER_DESIRED.name, f'target="{role}"')
-    return Alert(
-        name=f"BatonNo{role.capitalize()}",
-        expression=f"max by ({BY}) ({members}) == 0 unless min by ({BY}) (min_over_time({wanted}[10m])) == 0",
-        severity="page" if role == "decode" else "ticket",
-        summary=f"no {role} worker is ready",
-        description=what,
-        hold="2m",
-    )
-
-
-CAUSES = (
-    _no_workers("decode", "Nothing can be answered: requests wait within their deadline."),
-    _no_workers("prefill", "Decode reads all prompts itself: answers stutter under load."),
-    Alert(
-        name="BatonMetricsAbsent",
-        expression=f"absent({series(c.BUILD_INFO.name, ROUTERS)})",
-        severity="page",
-        summary="no router is scraped",
-        description="Either no router runs, or nothing is known about those that do. Every other alert is blind.",
-        hold="5m",
-    ),
-    Alert(
-        name="BatonQueueGrows",
-        expression=f"max by ({BY}, target) ({series(c.QUEUE_OLDEST_SECONDS.name, NOT_BATCH)}) > 30",
-        severity="ticket",
-        summary="somebody has waited {{ $value | humanizeDuration }} for {{ $labels.target }}",
-        description="The queue does not drain: autoscaling is at its maximum, absent, or pods do not become ready.",
-        hold="5m",
-    ),
-    Alert(
-        name="BatonPagesShort",
-        expression=(
-            f"avg by ({BY}) ({series(c.KV_USAGE.name, DECODE)}) > 0.9 and {_grown(c.PREEMPTIONS, '10m', DECODE)} > 10"
-        ),
-        severity="ticket",
-        summary="decode is short of pages: {{ $value | humanizePercentage }} in use, and sequences are preempted",
-        description="Work is thrown away and computed again.",
-        hold="10m",
-    ),
-    Alert(
-        name="BatonTransfersFail",
-        expression=(
-            f"{_grown(c.TRANSFERS_ENDED, '10m', SENT, NOT_DONE)} / {_grown(c.TRANSFERS_ENDED, '10m', SENT)} > 0.05"
-        ),
-        severity="ticket",
-        summary="{{ $value | humanizePercentage }} of page transfers fail",
-        description="Prompts are read again elsewhere: slower, and not lost.",
-        hold="5m",
-    ),
-    Alert(
-        name="BatonDigestFailures",
-        expression=f"{_grown(c.DIGEST_FAILURES, '1h')} > 3",
-        severity="ticket",
-        summary="{{ $value | humanize }} pages changed on their way within an hour",
-        description="No wrong token was given. A network card, a cable or memory is bad, or somebody writes there.",
-    ),
-    Alert(
-        name="BatonStaleWriteApplied",
-        expression=f"{_total(c.STALE_APPLIED)} > 0",
-        severity="page",
-        summary="a stale write reached a page",
-        description="Must never happen: answers may be wrong. Take the worker out.",
-    ),
-    Alert(
-        name="BatonDirectoryStale",
-        expression=f"max by ({BY}, role) ({series(c.DIRECTORY_STALE.name)}) == 1",
-        severity="ticket",
-        summary="{{ $labels.role }} processes do not reach Redis",
-        description="Serving goes on from replicas, prefix hits get worse, new workers are not seen.",
-        hold="5m",
-    ),
-    Alert(
-        name="BatonDeadlinesPass",
-        expression=(f"{_grown(c.REQUESTS_FAILED, '10m', LATE)} / {_grown(c.REQUESTS_RECEIVED, '10m')} > 0.05"),
-        severity="ticket",
-        summary="{{ $value | humanizePercentage }} of requests run out of time",
-        description="Queues are too long for what clients ask, or answers too slow.",
-        hold="10m",
-    ),
-    Alert(
-        name="BatonLoopLags",
-        expression=f"max by ({BY}, role) ({series(c.LOOP_LAG_SECONDS.name)}) > 0.5",
-        severity="ticket",
-        summary="the event loop of a {{ $labels.role }} was {{ $value | humanizeDuration }} late",
-        description="The process is short of CPU: streams stutter and heartbeats come late.",
-        hold="5m",
-    ),
-)
-
 SEVERITIES = ("page", "ticket")
-ALERTS = (*(burn_alert(objective, severity) for objective in OBJECTIVES for severity in SEVERITIES), *CAUSES)
+ALERTS = (
+    *(burn_alert(objective, severity) for objective in OBJECTIVES for severity in SEVERITIES),
+    *CAUSES,
+    *FOUNDATIONS,
+)

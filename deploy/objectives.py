@@ -61,6 +61,9 @@ BURNS = (
     Burn(factor=3, long="1d", short="2h", severity="ticket", budget_spent="10 % of 30 days' budget within a day"),
     Burn(factor=1, long="3d", short="6h", severity="ticket", budget_spent="10 % of 30 days' budget within three days"),
 )
+MIN_BAD = 5
+"""Chosen: bad events within the long window below which no burn is told: one failure of a nightly dozen is 8 %."""
+
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 

@@ -4,12 +4,16 @@ from typing import Any
 
 from common.observe import catalogue as c
 from common.observe.metric import Metric
-from deploy.alerts import ALERTS, Alert
+from deploy.alert import Alert
+from deploy.alerts import ALERTS
 from deploy.labels import BY, RELEASE, series
-from deploy.objectives import OBJECTIVES, WINDOWS, Objective
+from deploy.objectives import BURNS, OBJECTIVES, WINDOWS, Objective
 
 RUNBOOK = "RUNBOOK"
 """Replaced by the chart."""
+
+SECONDS = {"1h": 3600, "6h": 21600, "1d": 86400, "3d": 259200}
+"""Of the long windows."""
 
 Rule = dict[str, Any]
 
@@ -18,6 +22,12 @@ def _ratio(objective: Objective, window: str) -> Rule:
     bad, total = objective.bad.replace("WINDOW", window), objective.total.replace("WINDOW", window)
     # Where nothing was asked nothing was bad: 0 / 0 is no sample.
     return {"record": f"baton:{objective.name}_errors:ratio_rate{window}", "expr": f"{bad} / ({total} > 0)"}
+
+
+def _bad(objective: Objective, window: str) -> Rule:
+    """How many events were bad, for the floor of burn alerts."""
+    rate = objective.bad.replace("WINDOW", window)
+    return {"record": f"baton:{objective.name}_bad:increase{window}", "expr": f"{rate} * {SECONDS[window]}"}
 
 
 _PREFILL, _DECODE = 'role="prefill"', 'role="decode"'
@@ -82,6 +92,12 @@ def rule_groups() -> Rule:
                 "name": f"baton-objectives-{RELEASE}",
                 "interval": "30s",
                 "rules": [_ratio(objective, window) for objective in OBJECTIVES for window in WINDOWS],
+            },
+            {
+                "name": f"baton-floors-{RELEASE}",
+                # Long windows move slowly; below the five minutes after which a sample is stale.
+                "interval": "2m",
+                "rules": [_bad(objective, burn.long) for objective in OBJECTIVES for burn in BURNS],
             },
             {
                 "name": f"baton-signals-{RELEASE}",

@@ -23,7 +23,8 @@ _CONNECTION = "+auth +ping +select +client|setname +quit"
 _TRANSACTION = "+multi +exec +discard +watch +unwatch"
 _COMMANDS = {
     RedisUser.WORKER: f"{_CONNECTION} {_TRANSACTION} +get +set +del +pexpire +sadd +srem +xadd",
-    RedisUser.ROUTER: f"{_CONNECTION} {_TRANSACTION} +mget +smembers +xrange +xrevrange +set +del +pexpire +sadd +srem",
+    RedisUser.ROUTER: f"{_CONNECTION} {_TRANSACTION} +mget +smembers +xrange +xrevrange +set +del +pexpire +sadd +srem "
+    "+info",
     RedisUser.PLANNER: f"{_CONNECTION} +mget +smembers",
 }
 

@@ -17,6 +17,7 @@ from common.directory.store import (
     EntryId,
     Join,
     Leave,
+    Memory,
     Put,
     Remove,
     Renew,
@@ -89,6 +90,12 @@ class MemoryServer:
         """Live keys with their remaining seconds."""
         now = self._clock.monotonic()
         return {key: held.expires_at - now for key, held in self._held.items() if held.expires_at > now}
+
+    @property
+    def num_bytes(self) -> int:
+        """Of live values and entries."""
+        live = [self._held[key] for key in self.keys]
+        return sum(len(held.value) + sum(len(entry.value) for entry in held.entries) for held in live)
 
     async def submit(self, client: str, operation: Callable[["MemoryServer"], T], *, is_write: bool) -> T:
         """Carry out `operation` when the server is there. A cut client waits for ever: its deadline ends that."""
@@ -222,6 +229,12 @@ class MemoryStore:
         def look(server: MemoryServer) -> EntryId | None:
             held = server.live(key)
             return held.entries[-1].id if held and held.entries else None
+
+        return await self._server.submit(self._client, look, is_write=False)
+
+    async def memory(self) -> Memory | None:
+        def look(server: MemoryServer) -> Memory:
+            return Memory(used=server.num_bytes, limit=None)
 
         return await self._server.submit(self._client, look, is_write=False)
 

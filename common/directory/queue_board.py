@@ -6,7 +6,7 @@ from common.directory.codec import QueueView, decode_queue
 from common.directory.guard import Guard
 from common.directory.keys import Keys
 from common.directory.settings import DirectorySettings
-from common.directory.store import Join, Leave, Put, Remove, Store
+from common.directory.store import Join, Leave, Memory, Put, Remove, Store
 from common.rpc.convert.directory import queue_to_wire
 
 MAX_ROUTERS = 256
@@ -34,6 +34,10 @@ class QueueBoard:
     async def read(self) -> tuple[QueueView, ...] | None:
         """The queues of all live routers; None when Redis does not answer: stale is not the same as empty."""
         return await self._guard.run(self._see)
+
+    async def memory(self) -> Memory | None:
+        """What Redis holds; None when it does not answer, or not to us."""
+        return await self._guard.run(lambda store: store.memory())
 
     async def leave(self) -> None:
         """Take the own record away."""

@@ -22,6 +22,7 @@ from common.directory.store import (
     EntryId,
     Join,
     Leave,
+    Memory,
     Put,
     Remove,
     Renew,
@@ -112,6 +113,15 @@ class RedisStore:
         async with _translated():
             found = await cast(Awaitable[list[tuple[bytes, dict[bytes, bytes]]]], self._client.xrevrange(key, count=1))
             return _entry_id(found[0][0]) if found else None
+
+    async def memory(self) -> Memory | None:
+        async with _translated():
+            try:
+                found = await cast(Awaitable[dict[str, object]], self._client.info("memory"))
+            except exceptions.NoPermissionError:
+                return None
+            used, limit = found.get("used_memory"), found.get("maxmemory")
+            return Memory(used=used, limit=limit or None) if isinstance(used, int) and isinstance(limit, int) else None
 
     async def drop(self) -> None:
         await self._pool.disconnect(inuse_connections=True)

@@ -102,6 +102,14 @@ class Append:
     ttl_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the server holds, in bytes. `limit` None: it has none."""
+
+    used: int
+    limit: int | None
+
+
 Command = Put | Renew | Remove | Join | Leave | Append
 Decide = Callable[[bytes | None], Sequence[Command] | None]
 
@@ -132,6 +140,10 @@ class Store(Protocol):
 
     async def newest(self, key: str) -> EntryId | None:
         """Position of a stream's last entry; None when there is no stream."""
+        ...
+
+    async def memory(self) -> Memory | None:
+        """None where this user may not ask."""
         ...
 
     async def drop(self) -> None:

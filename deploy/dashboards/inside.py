@@ -1,7 +1,7 @@
 """What happens inside: gateway, prefill, transfer, decode, drains, Redis, processes and devices."""
 
 from common.observe import catalogue as c
-from deploy.dashboards.panel import Panel, Row, dashboard, peak, quantiles, rate, seen, total
+from deploy.dashboards.panel import Panel, Query, Row, dashboard, peak, quantiles, rate, seen, shown, total
 
 PREFILL_ROLE, DECODE_ROLE = 'role="prefill"', 'role="decode"'
 POD = {"by": "pod", "legend": "{{pod}}"}
@@ -152,12 +152,23 @@ LEAVING = Row(
 REDIS = Row(
     title="Redis",
     panels=(
-        Panel(title="Stale", sentence="1 while it does not answer.", queries=(peak(c.DIRECTORY_STALE),)),
-        Panel(title="Round trips", sentence="One command.", unit="s", queries=quantiles(c.DIRECTORY_SECONDS)),
+        Panel(title="Stale", sentence="1 while it does not answer.", queries=(peak(c.DIRECTORY_STALE),), width=6),
+        Panel(title="Round trips", sentence="One command.", unit="s", queries=quantiles(c.DIRECTORY_SECONDS), width=6),
         Panel(
             title="Errors",
             sentence="Per second, by kind.",
             queries=(rate(c.DIRECTORY_ERRORS, by="kind", legend="{{kind}}"),),
+            width=6,
+        ),
+        Panel(
+            title="What Redis holds",
+            sentence="And what it may hold before it refuses writes.",
+            unit="bytes",
+            queries=(
+                peak(c.REDIS_MEMORY_BYTES, by="release", legend="held"),
+                peak(c.REDIS_LIMIT_BYTES, by="release", legend="limit"),
+            ),
+            width=6,
         ),
     ),
 )
@@ -181,6 +192,17 @@ PROCESSES = Row(
                 seen(rate(c.RPCS, 'code!="OK"', by="role, code", legend="{{role}} {{code}}")),
             ),
             width=6,
+        ),
+        Panel(
+            title="Certificates",
+            sentence="Until the first of a role ends, its own or its authority's.",
+            unit="s",
+            queries=(
+                Query(
+                    expression=f"min by (role, kind) ({shown(c.CERTIFICATE_LEFT_SECONDS)})", legend="{{role}} {{kind}}"
+                ),
+            ),
+            width=24,
         ),
     ),
 )

@@ -169,8 +169,11 @@ PLANNER = Row(
     panels=(
         Panel(
             title="Workers wanted",
-            sentence="By the planner, for both roles together.",
-            queries=(peak(c.PLANNER_DESIRED, by="target", legend="{{target}}"),),
+            sentence="By the planner, for both roles together; and how many it may want.",
+            queries=(
+                peak(c.PLANNER_DESIRED, by="target", legend="{{target}}"),
+                peak(c.PLANNER_LIMIT, by="target", legend="{{target}} at most"),
+            ),
             width=6,
         ),
         Panel(

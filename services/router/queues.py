@@ -66,12 +66,18 @@ class Queues:
             self.show(report)
             await self._board.publish(report)
             await self._count_routers()
+            await self._show_memory()
             await asyncio.sleep(self._heartbeat_s)
 
     async def _count_routers(self) -> None:
         """While Redis is away, as many as were last seen: limits neither vanish nor shrink for it."""
         if views := await self._board.read():
             self._admission.line.tenants.num_routers = len(views)
+
+    async def _show_memory(self) -> None:
+        memory = await self._board.memory()
+        self._show_known(catalogue.REDIS_MEMORY_BYTES, None if memory is None else memory.used)
+        self._show_known(catalogue.REDIS_LIMIT_BYTES, None if memory is None else memory.limit)
 
     def _depth(self, role: Role, priority: Priority, now: float) -> QueueDepth:
         line = self._admission.line

@@ -71,6 +71,57 @@ def _idle(role: str, alert: str) -> tuple[Case, ...]:
     )
 
 
+def _planner_limit(wanted: int, oldest_s: int) -> dict[str, str]:
+    return _wanted("decode", f"{wanted}x60") | {
+        f'baton_planner_max_replicas{{{PLANNER},target="decode"}}': "4x60",
+        f'baton_queue_oldest_seconds{{{ROUTER},target="decode",priority="standard"}}': f"{oldest_s}x60",
+    }
+
+
+def _hpa_limit(desired: int) -> dict[str, str]:
+    hpa = 'namespace="ns",horizontalpodautoscaler="demo-decode"'
+    return {
+        f"kube_horizontalpodautoscaler_status_desired_replicas{{{hpa}}}": f"{desired}x60",
+        f"kube_horizontalpodautoscaler_spec_max_replicas{{{hpa}}}": "4x60",
+        f'baton_queue_oldest_seconds{{{ROUTER},target="decode",priority="standard"}}': "20x60",
+    }
+
+
+def _redis_memory(used: int) -> dict[str, str]:
+    return {f"baton_redis_memory_bytes{{{ROUTER}}}": f"{used}x60", f"baton_redis_limit_bytes{{{ROUTER}}}": "100x60"}
+
+
+def _certificate(days: float) -> dict[str, str]:
+    return {f'baton_certificate_left_seconds{{{DECODE},kind="own"}}': f"{days * 86400:.0f}x70"}
+
+
+def _nightly(failed: int) -> dict[str, str]:
+    """A dozen requests in a night hour, one every five minutes, of which so many fail in the last half hour."""
+    bad = "0x90 " + " ".join(f"{min(count, failed)}x4" for count in range(1, 7))
+    return {
+        f"baton_requests_finished_total{{{ROUTER}}}": "0+0.2x120",
+        f'baton_requests_failed_total{{{ROUTER},reason="INTERNAL"}}': bad,
+        f'baton_requests_refused_total{{{ROUTER},reason="QUEUE_FULL"}}': "0x120",
+    }
+
+
+CERTIFICATES = ("BatonCertificateEndsSoon", "BatonCertificateEndsThisWeek", "BatonCertificateEndsToday")
+
+
+def _certificates() -> tuple[Case, ...]:
+    """Each border fires what is below it, and nothing above."""
+    return tuple(
+        Case(
+            name=f"a certificate of {days} days",
+            series=_certificate(days),
+            fires=CERTIFICATES[:count],
+            rests=CERTIFICATES[count:],
+            minutes=70,
+        )
+        for days, count in ((90, 0), (20, 1), (5, 2), (0.5, 3))
+    )
+
+
 FAST, SLOW = "BatonAvailabilityBurnFast", "BatonAvailabilityBurnSlow"
 CASES = (
     Case(name="a bad hour", series=_requests(50), fires=(FAST,)),
@@ -103,6 +154,37 @@ CASES = (
         name="all in time",
         series=_latency(TTFT, "2.0", 1) | _latency(ITL, "0.1", 1),
         rests=("BatonFirstTokenBurnFast", "BatonFirstTokenBurnSlow", "BatonTokenGapBurnFast", "BatonTokenGapBurnSlow"),
+    ),
+    Case(name="one of a nightly dozen", series=_nightly(1), rests=(FAST, SLOW)),
+    Case(name="half of a nightly dozen", series=_nightly(6), fires=(FAST,)),
+    *_pair(
+        "BatonPlannerBlind",
+        {f"baton_planner_blind{{{PLANNER}}}": "1x60"},
+        {
+            f"baton_planner_blind{{{PLANNER}}}": "1x60",
+            f"baton_planner_blind{{{PLANNER.replace('s-0', 's-1')}}}": "0x60",
+        },
+    ),
+    *_pair("BatonPlannerAtMaximum", _planner_limit(4, 20), _planner_limit(4, 0)),
+    Case(name="below the maximum", series=_planner_limit(3, 20), rests=("BatonPlannerAtMaximum",), minutes=60),
+    *_pair("BatonHpaAtMaximum", _hpa_limit(4), _hpa_limit(3)),
+    Case(
+        name="the planner tells it already",
+        series=_hpa_limit(4) | _wanted("decode", "4x60"),
+        rests=("BatonHpaAtMaximum",),
+        minutes=60,
+    ),
+    *_pair(
+        "BatonRedisDown",
+        {f"baton_directory_stale{{{ROUTER}}}": "1x60", f"baton_directory_stale{{{DECODE}}}": "1x60"},
+        {f"baton_directory_stale{{{ROUTER}}}": "1x60", f"baton_directory_stale{{{DECODE}}}": "0x60"},
+    ),
+    *_pair("BatonRedisMemoryHigh", _redis_memory(85), _redis_memory(60)),
+    *_certificates(),
+    *_pair(
+        "BatonDownloadFailed",
+        {'kube_job_failed{namespace="ns",job_name="demo-model-0a1b2c3d-4e5f60",condition="true"}': "1x60"},
+        {'kube_job_failed{namespace="ns",job_name="other-model-0a1b2c3d-4e5f60",condition="true"}': "1x60"},
     ),
     *_pair("BatonNoDecode", _members("decode", 0), _members("decode", 1)),
     *_pair("BatonNoPrefill", _members("prefill", 0), _members("prefill", 1)),

@@ -128,6 +128,6 @@ def test_promtool_accepts_the_rules_and_each_alert_fires_and_rests(promtool, tmp
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(promtool_tests("rules.yaml")))
     for command in (["check", "rules", "rules.yaml"], ["test", "rules", "alerts.yaml"]):
         done = subprocess.run(
-            [promtool, *command], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            [promtool, *command], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -25,7 +25,7 @@ PASSWORDS = {user: role_password(SECRET, user) for user in RedisUser}
 
 @pytest.fixture
 async def valkey() -> AsyncIterator[EmbeddedValkey]:
-    async with EmbeddedValkey(acl=acl_lines("test", PASSWORDS)) as server:
+    async with EmbeddedValkey(acl=acl_lines("test", PASSWORDS), max_memory_bytes=1 << 28) as server:
         yield server
 
 
@@ -54,6 +54,17 @@ async def test_worker_and_router_do_all_their_work_with_their_own_rights(valkey:
     await board.leave()
     assert worker.log.lines == router.log.lines == []
     for each in stores:
+        await each.drop()
+
+
+async def test_a_router_may_ask_how_full_redis_is_and_others_are_told_nothing(valkey: EmbeddedValkey) -> None:
+    router, worker = store(valkey, RedisUser.ROUTER), store(valkey, RedisUser.WORKER)
+    memory = await router.memory()
+    assert memory is not None
+    assert memory.limit is not None
+    assert 0 < memory.used < memory.limit
+    assert await worker.memory() is None
+    for each in (router, worker):
         await each.drop()
 
 

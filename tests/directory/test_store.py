@@ -129,3 +129,12 @@ async def test_a_dropped_connection_is_replaced(pair: Pair) -> None:
     await pair.one.write([Put(key="a", value=b"1", ttl_s=30)])
     await pair.one.drop()
     assert await pair.one.read(["a"]) == (b"1",)
+
+
+async def test_what_is_held_is_told(pair: Pair) -> None:
+    before = await pair.one.memory()
+    await pair.one.write([Put(key="a", value=bytes(200_000), ttl_s=60)])
+    after = await pair.two.memory()
+    assert before is not None
+    assert after is not None
+    assert after.used - before.used >= 150_000

@@ -22,6 +22,12 @@ DIRECTORY_RESYNCS = counter(
     ALL,
     closed("cause", ("start", "gap", "new_epoch", "emptied", "returned", "trimmed")),
 )
+REDIS_MEMORY_BYTES = gauge(
+    "redis_memory_bytes", "What Redis holds. Absent where this user may not ask.", ROUTER, unit="bytes"
+)
+REDIS_LIMIT_BYTES = gauge(
+    "redis_limit_bytes", "What Redis may hold before it refuses writes. Absent without a limit.", ROUTER, unit="bytes"
+)
 MEMBERS = gauge("members", "Workers this router sees.", ROUTER, TARGET, closed("state", WorkerState))
 OWNED_PREFIXES = gauge("owned_prefixes", "Page hashes in this router's replica.", ROUTER)
 PREDICTED_PREFIXES = gauge("predicted_prefixes", "Page hashes of prompts just routed, not yet told of.", ROUTER)
