@@ -7,6 +7,9 @@ from common.core.logprobs import TokenLogprobs
 from common.core.request import TokenSampling
 from common.core.shaping import Shaping
 
+STAND_IN = TokenId(0)
+"""In the place of a token that only the device knows yet. Nobody may compute with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -42,6 +45,7 @@ class StepRow:
     No samples: the row is a chunk whose end is not the end of the prompt. Several: n choices of one prompt.
     `targets` are tokens of the prompt whose log probabilities are wanted: the first follows the row's first token, and
     so on. `num_top` of the likeliest are told with each.
+    `follows`: the row's one token is what that row of the step launched just before draws; `tokens` has a STAND_IN.
     """
 
     sequence: SequenceId
@@ -51,6 +55,7 @@ class StepRow:
     samples: tuple[Sample, ...] = ()
     targets: tuple[TokenId, ...] = ()
     num_top: int = 0
+    follows: int | None = None
 
     @property
     def end(self) -> int:

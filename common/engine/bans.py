@@ -37,6 +37,11 @@ class Bans:
             return cls(sampling, eos_ids, is_constrained=is_constrained)
         return None
 
+    @property
+    def reads_output(self) -> bool:
+        """Whether the answer depends on which tokens were drawn, not only on how many."""
+        return bool(self._words)
+
     def after(self, tokens: Sequence[TokenId], *, num_output: int) -> tuple[TokenId, ...]:
         """Ids that may not follow `tokens`, the last `num_output` of which are output.
 

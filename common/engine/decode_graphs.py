@@ -17,6 +17,7 @@ from torch import Tensor
 from common.core.ids import PageId
 from common.core.step import StepRow
 from common.engine.buckets import Buckets, can_be_padded, padded
+from common.engine.following import Following
 from common.model.decoder import Decoder
 from common.model.ragged import RaggedTokens
 from kernels.fixed_rows import FixedRows, write_there
@@ -47,8 +48,9 @@ class DecodeGraphs:
                 for size in reversed(buckets.sizes)
             }
 
-    def forward(self, rows: Sequence[StepRow]) -> Tensor | None:
-        """logits_RV in fp32, valid until the next forward; or None where this step was not recorded.
+    def forward(self, rows: Sequence[StepRow], follow: Following | None = None) -> Tensor | None:
+        """logits_RV in fp32, valid until the next forward; or None where this step was not recorded. `follow` has the
+        tokens of rows that follow others.
 
         Raises IndexError for a row that the decoder would refuse.
         """
@@ -57,7 +59,7 @@ class DecodeGraphs:
             return None
         ids = [row.tokens[0] for row in rows]
         self._decoder.check(max(row.end for row in rows), range(min(ids), max(ids) + 1))
-        logits_RV = self._steps[size].replay(padded(rows, size, self._scratch))
+        logits_RV = self._steps[size].replay(padded(rows, size, self._scratch), follow)
         return None if logits_RV is None else logits_RV[: len(rows)]
 
 
@@ -88,8 +90,12 @@ class _RecordedStep:
         decoder.forward(tokens, kv_PL2KSD)
         self._replay = record(lambda: decoder.forward(tokens, kv_PL2KSD))
 
-    def replay(self, rows: Sequence[StepRow]) -> Tensor | None:
-        return self._replay() if self._fill(rows) else None
+    def replay(self, rows: Sequence[StepRow], follow: Following | None) -> Tensor | None:
+        if not self._fill(rows):
+            return None
+        if follow is not None:
+            follow.write(self._ids_3R[0])
+        return self._replay()
 
     def _fill(self, rows: Sequence[StepRow]) -> bool:
         if not self._fixed.fill([row.pages for row in rows], [row.start for row in rows]):

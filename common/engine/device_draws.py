@@ -13,6 +13,7 @@ from torch import Tensor
 
 from common.core.shaping import Shaping
 from common.core.step import Sample
+from common.engine.host_copy import to_device
 from common.engine.noise import noise_key, signed
 from kernels.sampling import Draws, Edits, TokenLists
 
@@ -29,12 +30,12 @@ def draws_on_device(samples: Sequence[Sample], rows: Sequence[int], vocab: int, 
     keys = [signed(noise_key(sample.seed, sample.position)) for sample in samples]
     temperatures = [each.temperature if is_on else 1.0 for each, is_on in zip(own, random, strict=True)]
     return Draws(
-        rows_S=torch.tensor(rows, dtype=torch.int64).to(device),
-        temperatures_S=torch.tensor(temperatures, dtype=torch.float32).to(device),
-        is_random_S=torch.tensor(random, dtype=torch.int32).to(device),
-        keys_S=torch.tensor(keys, dtype=torch.int64).to(device),
+        rows_S=to_device(torch.tensor(rows, dtype=torch.int64), device),
+        temperatures_S=to_device(torch.tensor(temperatures, dtype=torch.float32), device),
+        is_random_S=to_device(torch.tensor(random, dtype=torch.int32), device),
+        keys_S=to_device(torch.tensor(keys, dtype=torch.int64), device),
         log_min_p_S=_doubles([math.log(each) if each > 0 else -math.inf for each in min_ps], device),
-        top_k_S=torch.tensor(top_ks, dtype=torch.int32).to(device),
+        top_k_S=to_device(torch.tensor(top_ks, dtype=torch.int32), device),
         top_p_S=_doubles(top_ps, device),
         has_cuts=any(min_ps) or any(top_ks) or min(top_ps, default=1.0) < 1.0,
         edits=_edits(samples, vocab, device),
@@ -50,18 +51,18 @@ def _edits(samples: Sequence[Sample], vocab: int, device: torch.device) -> Edits
     seen = [shaping.seen if shaping else () for shaping in shapings]
     samplings = [sample.sampling for sample in samples]
     return Edits(
-        masks_MW=None if masks_MW is None else masks_MW.to(device),
-        mask_rows_S=torch.tensor(mask_rows, dtype=torch.int32).to(device),
-        allowed_rows_S=torch.tensor(allowed_rows, dtype=torch.int32).to(device),
+        masks_MW=None if masks_MW is None else to_device(masks_MW, device),
+        mask_rows_S=to_device(torch.tensor(mask_rows, dtype=torch.int32), device),
+        allowed_rows_S=to_device(torch.tensor(allowed_rows, dtype=torch.int32), device),
         allowed=_lists([shaping.allowed if shaping else () for shaping in shapings], device),
         banned=_lists([sample.banned for sample in samples], device),
         biased=_lists([shaping.biased if shaping else () for shaping in shapings], device),
-        biases_N=_joined_biases([shaping for shaping in shapings if shaping]).to(device),
+        biases_N=to_device(_joined_biases([shaping for shaping in shapings if shaping]), device),
         seen=_lists(seen, device),
-        counts_N=_joined([shaping.counts for shaping in shapings if shaping]).to(device),
-        repetitions_S=torch.tensor([each.repetition_penalty for each in samplings]).to(device),
-        frequencies_S=torch.tensor([each.frequency_penalty for each in samplings]).to(device),
-        presences_S=torch.tensor([each.presence_penalty for each in samplings]).to(device),
+        counts_N=to_device(_joined([shaping.counts for shaping in shapings if shaping]), device),
+        repetitions_S=to_device(torch.tensor([each.repetition_penalty for each in samplings]), device),
+        frequencies_S=to_device(torch.tensor([each.frequency_penalty for each in samplings]), device),
+        presences_S=to_device(torch.tensor([each.presence_penalty for each in samplings]), device),
     )
 
 
@@ -96,7 +97,7 @@ def _numbered(facts: Sequence[bool], first: int) -> list[int]:
 
 def _lists(lists: Sequence[Sequence[int]], device: torch.device) -> TokenLists:
     starts = np.cumsum([0, *map(len, lists)], dtype=np.int32)
-    return TokenLists(starts_S1=torch.from_numpy(starts).to(device), tokens_N=_joined(lists).to(device))
+    return TokenLists(starts_S1=to_device(torch.from_numpy(starts), device), tokens_N=to_device(_joined(lists), device))
 
 
 def _joined(lists: Sequence[Sequence[int]]) -> Tensor:
@@ -115,4 +116,4 @@ def _joined_biases(shapings: Sequence[Shaping]) -> Tensor:
 
 
 def _doubles(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).to(device)
+    return to_device(torch.tensor(values, dtype=torch.float64), device)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from common.core.step import StepRow
+from common.engine.following import Following
+from common.engine.host_copy import to_device
 from common.model.ragged import RaggedTokens
 from kernels.attention import attention_rows
 
@@ -20,8 +22,10 @@ def in_forward_order(rows: Sequence[StepRow]) -> list[int]:
     return sorted(decodes, key=lambda index: rows[index].end) + extends
 
 
-def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
+def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor, follow: Following | None = None) -> RaggedTokens:
     """Tensors for rows in forward order. A page table may be longer than its context, never shorter.
+
+    `follow` has the tokens of rows that follow others.
 
     Raises IndexError or ValueError for a row that names no token, or a page that does not exist.
     """
@@ -41,14 +45,17 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor) -> RaggedTokens:
         wanted += range(first, first + len(row.targets))
         if row.samples:
             wanted.append(len(tokens) - 1)
+    tokens_T = to_device(torch.tensor(tokens), device)
+    if follow is not None:
+        follow.write(tokens_T)
     return RaggedTokens(
-        tokens_T=torch.tensor(tokens, device=device),
-        positions_T=torch.tensor(positions, device=device),
-        pages_T=torch.tensor(pages, device=device),
+        tokens_T=tokens_T,
+        positions_T=to_device(torch.tensor(positions), device),
+        pages_T=to_device(torch.tensor(pages), device),
         rows=attention_rows(
             [row.pages for row in rows], [row.start for row in rows], [len(row.tokens) for row in rows], kv_PL2KSD
         ),
-        wanted_R=torch.tensor(wanted, dtype=torch.int64, device=device),
+        wanted_R=to_device(torch.tensor(wanted, dtype=torch.int64), device),
         num_positions=max(row.end for row in rows),
         ids=range(min(tokens), max(tokens) + 1),
     )

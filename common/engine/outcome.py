@@ -6,6 +6,7 @@ from common.core.cost.work import StepWork
 from common.core.ids import SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason, Work
+from common.engine.plan import BatchPlan
 from common.engine.rule import TokenRule
 
 
@@ -44,14 +45,19 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
-    """What one step did. `deferred` rows found no page after all and were left for a later step."""
+    """What one step did. `deferred` rows found no page after all and were left for a later step.
 
+    `num_orphans` rows belonged to sequences that left while the step was in flight.
+    """
+
+    plan: BatchPlan = field(default_factory=BatchPlan)
     drawn: tuple[Drawn, ...] = ()
     scored: tuple[Scored, ...] = ()
     extended: tuple[SequenceId, ...] = ()
     preempted: tuple[SequenceId, ...] = ()
     deferred: tuple[SequenceId, ...] = ()
     failed: tuple[SequenceId, ...] = ()
+    num_orphans: int = 0
     num_tokens: int = 0
     work: StepWork = field(default_factory=StepWork)
     seconds: float = 0.0

@@ -36,17 +36,22 @@ BLOCK_ELEMENTS = (
 
 def draw_tokens(logits_SV: Tensor, samples: Sequence[Sample]) -> list[TokenId]:
     """One token per sample from its own row of fp32 logits. The rows are not changed."""
+    return [TokenId(token) for token in draw_ids(logits_SV, samples).tolist()]
+
+
+def draw_ids(logits_SV: Tensor, samples: Sequence[Sample]) -> Tensor:
+    """The same as ids_S, int64, where the logits lie. A GPU is not waited for."""
     if backend(logits_SV) is Backend.TRITON:
         draws = draws_on_device(samples, range(len(samples)), logits_SV.shape[1], logits_SV.device)
-        return [TokenId(token) for token in sampling.draw_tokens(logits_SV, draws).tolist()]
+        return sampling.draw_tokens(logits_SV, draws)
     logits_SV = shape_logits(logits_SV, samples)
-    drawn = logits_SV.argmax(dim=-1)
+    drawn_S = logits_SV.argmax(dim=-1)
     random_rows = [row for row, sample in enumerate(samples) if not sample.sampling.is_greedy]
     block = max(1, BLOCK_ELEMENTS // logits_SV.shape[1])
     for first in range(0, len(random_rows), block):
         rows = random_rows[first : first + block]
-        drawn[rows] = _draw_random(logits_SV[rows], [samples[row] for row in rows])
-    return [TokenId(token) for token in drawn.tolist()]
+        drawn_S[rows] = _draw_random(logits_SV[rows], [samples[row] for row in rows])
+    return drawn_S
 
 
 def noise_words(keys_S: Tensor, tokens_SN: Tensor) -> Tensor:

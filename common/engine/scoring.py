@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.core.ids import TokenId
 from common.core.logprobs import TokenLogprobs
+from common.engine.host_copy import to_device
 from kernels import sampling
 from kernels.dispatch import Backend, backend
 from kernels.sampling import Scores
@@ -21,37 +22,41 @@ BLOCK_ELEMENTS = 2**20
 
 def score_tokens(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
     """One for each row: how likely its token was, and its `num_top` likeliest. `logits_NV` are finite."""
+    tokens_N = to_device(torch.tensor(tokens, dtype=torch.int64), logits_NV.device)
+    return told(score_ids(logits_NV, tokens_N, num_top), num_top)
+
+
+def score_ids(logits_NV: Tensor, tokens_N: Tensor, num_top: Sequence[int]) -> Scores:
+    """The same as tensors where the logits lie. A GPU is not waited for."""
+    count = min(max(num_top), logits_NV.shape[1])
     if backend(logits_NV) is Backend.TRITON:
-        return _score_on_device(logits_NV, tokens, num_top)
+        return sampling.score_tokens(logits_NV, torch.arange(len(tokens_N), device=logits_NV.device), tokens_N, count)
     block = max(1, BLOCK_ELEMENTS // logits_NV.shape[1])
-    scores: list[TokenLogprobs] = []
-    for first in range(0, len(tokens), block):
-        rows = slice(first, first + block)
-        scores += _score_block(logits_NV[rows], tokens[rows], num_top[rows])
-    return scores
+    blocks = [slice(first, first + block) for first in range(0, len(tokens_N), block)]
+    parts = [_score_block(logits_NV[rows], tokens_N[rows], count) for rows in blocks]
+    return Scores(
+        logprobs_N=torch.cat([part.logprobs_N for part in parts]),
+        ranks_N=torch.cat([part.ranks_N for part in parts]),
+        likeliest_NK=torch.cat([part.likeliest_NK for part in parts]),
+        likeliest_logprobs_NK=torch.cat([part.likeliest_logprobs_NK for part in parts]),
+    )
 
 
-def _score_on_device(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
-    rows_N = torch.arange(len(tokens), device=logits_NV.device)
-    tokens_N = torch.tensor(tokens, dtype=torch.int64).to(logits_NV.device)
-    return _told(sampling.score_tokens(logits_NV, rows_N, tokens_N, max(num_top)), num_top)
-
-
-def _score_block(logits_NV: Tensor, tokens: Sequence[TokenId], num_top: Sequence[int]) -> list[TokenLogprobs]:
+def _score_block(logits_NV: Tensor, tokens_N: Tensor, count: int) -> Scores:
     # A negative zero would sort below zero in `_likeliest`; adding zero removes the sign.
     logprobs_NV = logits_NV.log_softmax(dim=1) + 0.0
-    own_N1 = logprobs_NV.gather(1, torch.tensor(tokens, device=logits_NV.device)[:, None])
-    ids_NK = _likeliest(logprobs_NV, min(max(num_top), logits_NV.shape[1]))
-    scores = Scores(
+    own_N1 = logprobs_NV.gather(1, tokens_N[:, None])
+    ids_NK = _likeliest(logprobs_NV, count)
+    return Scores(
         logprobs_N=own_N1[:, 0],
         ranks_N=(logprobs_NV > own_N1).sum(dim=1) + 1,
         likeliest_NK=ids_NK,
         likeliest_logprobs_NK=logprobs_NV.gather(1, ids_NK),
     )
-    return _told(scores, num_top)
 
 
-def _told(scores: Scores, num_top: Sequence[int]) -> list[TokenLogprobs]:
+def told(scores: Scores, num_top: Sequence[int]) -> list[TokenLogprobs]:
+    """What tensors on the host say, with `num_top` likeliest of each row."""
     own, ranks = scores.logprobs_N.tolist(), scores.ranks_N.tolist()
     ids, values = scores.likeliest_NK.tolist(), scores.likeliest_logprobs_NK.tolist()
     return [

@@ -1,15 +1,22 @@
-"""One context on one worker: its tokens, and the pages that hold their KV."""
+"""One context on one worker: its tokens, and the pages that hold their KV.
+
+    tokens      |---- computed ----|-- in flight --|-- to launch --|.. drawn in flight ..|
+
+What is in flight was launched and is not collected: see flight.py. Between steps that end before the next begins there
+is nothing of it.
+"""
 
 from dataclasses import dataclass, field
 
 from common.core.errors import InternalError
 from common.core.ids import PageRef, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
-from common.core.request import Choice, Work
+from common.core.request import Choice, FinishReason, Work
 from common.core.shaping import Shaping
-from common.core.step import Sample, StepRow
+from common.core.step import STAND_IN, Sample, StepRow
 from common.engine.bans import Bans
-from common.engine.outcome import Scored
+from common.engine.finish import EndRules, finish_reason
+from common.engine.outcome import Drawn, Scored
 from common.engine.rule import TokenRule, leaves_any
 from common.kv.hashing import PrefixChain
 
@@ -27,6 +34,12 @@ class Sequence:
     arrived: float
     chain: PrefixChain
     num_computed: int = 0
+    num_flying: int = 0
+    """Tokens whose KV is being computed."""
+    num_drawing: int = 0
+    """Tokens that are being drawn, and that nobody here knows yet."""
+    place: int | None = None
+    """Of its row in the step that was launched last, while that is in flight."""
     num_cached: int = 0
     pages: list[PageRef] = field(default_factory=list)
     num_registered: int = 0
@@ -45,45 +58,86 @@ class Sequence:
         return SequenceId(self.work.request, self.choices[0].index)
 
     @property
+    def num_launched(self) -> int:
+        """Tokens with KV, or with KV on its way."""
+        return self.num_computed + self.num_flying
+
+    @property
     def num_pending(self) -> int:
-        """Tokens without KV: the unread prompt, or the token drawn last."""
-        return len(self.tokens) - self.num_computed
+        """Tokens without KV that no step computes: the unread prompt, or the token drawn last."""
+        return len(self.tokens) + self.num_drawing - self.num_launched
 
     @property
     def num_output(self) -> int:
-        """Output tokens of the choice so far, earlier attempts included."""
+        """Output tokens of the choice so far, earlier attempts included; not those in flight."""
         return len(self.tokens) - len(self.work.prompt)
 
     @property
     def has_drawn(self) -> bool:
         """Whether this attempt, on this worker or by hand-over, drew its first token."""
-        return self.num_output > self.work.first_index
+        return self.num_output + self.num_drawing > self.work.first_index
 
     @property
     def is_decoding(self) -> bool:
         return self.has_drawn and self.num_pending == 1
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether what is in flight must be known before its next row can be made."""
+        if not self.num_flying:
+            return False
+        if self.wants_scores:
+            return True
+        if not self.num_drawing:
+            return False
+        reads_output = self.bans is not None and self.bans.reads_output
+        counts_output = self.shaping is not None and self.work.sampling.has_penalty
+        return len(self.choices) > 1 or self.rule is not None or reads_output or counts_output
+
+    def is_ending(self, max_context: int) -> bool:
+        """Whether what is being drawn is its last token, whichever it is."""
+        num_output, length = self.num_output + self.num_drawing, len(self.tokens) + self.num_drawing
+        return bool(self.num_drawing) and (num_output >= self.work.sampling.max_tokens or length >= max_context)
 
     def row(self, num_tokens: int, *, page_size: int) -> StepRow:
         """The next `num_tokens` pending tokens, for whose slots there are pages. It draws where they reach the end.
 
         Raises InternalError where a constraint cannot say what may come next.
         """
-        start, end = self.num_computed, self.num_computed + num_tokens
-        assert end <= len(self.tokens), f"{self.id}: row to {end} of {len(self.tokens)} tokens"
+        start, end = self.num_launched, self.num_launched + num_tokens
+        length = len(self.tokens) + self.num_drawing
+        assert end <= length, f"{self.id}: row to {end} of {length} tokens"
+        is_ahead = end > len(self.tokens)
+        assert not is_ahead or (num_tokens == 1 and self.place is not None), f"{self.id}: token {end - 1} is not known"
         work, is_scored = self.work, self.wants_scores
         return StepRow(
             sequence=self.id,
-            tokens=tuple(self.tokens[start:end]),
+            tokens=(STAND_IN,) if is_ahead else tuple(self.tokens[start:end]),
             start=start,
             pages=tuple(ref.page for ref in self.pages[: -(-end // page_size)]),
-            samples=self._samples() if end == len(self.tokens) else (),
+            samples=self._samples() if end == length else (),
             targets=work.prompt[start + 1 : end + 1] if is_scored else (),
             num_top=(work.sampling.prompt_logprobs or 0) if is_scored else 0,
+            follows=self.place if is_ahead else None,
         )
 
+    def note_launched(self, row: StepRow, place: int) -> None:
+        """Its row is in flight, at this place of its step."""
+        self.num_flying += len(row.tokens)
+        self.num_drawing += bool(row.samples)
+        self.place = place
+
+    def note_collected(self, row: StepRow) -> None:
+        """Its oldest row in flight is done."""
+        self.num_flying -= len(row.tokens)
+        self.num_drawing -= bool(row.samples)
+        if not self.num_flying:
+            self.place = None
+
     def _samples(self) -> tuple[Sample, ...]:
-        position, sampling, bans = len(self.tokens), self.work.sampling, self.bans
-        banned = bans.after(self.tokens, num_output=self.num_output) if bans is not None else ()
+        position, sampling, bans = len(self.tokens) + self.num_drawing, self.work.sampling, self.bans
+        num_output = self.num_output + self.num_drawing
+        banned = bans.after(self.tokens, num_output=num_output) if bans is not None else ()
         mask = self.rule.mask() if self.rule is not None else b""
         if mask and banned and not leaves_any(mask, banned):
             banned = ()  # a token must be drawn
@@ -105,6 +159,30 @@ class Sequence:
         if not rule.accept(token):
             raise InternalError(message=f"{self.id}: the constraint refuses output token {self.num_output}")
         return rule
+
+    def drew(self, choice: Choice, token: TokenId, logprobs: TokenLogprobs | None, *, ends: EndRules) -> Drawn:
+        """What the sequence's row drew for one of its choices; nothing is appended yet. Raises as `rule_after`."""
+        rule, sampling = self.rule_after(token), self.work.sampling
+        finish = finish_reason(
+            token,
+            num_output=self.num_output + 1,
+            context_length=len(self.tokens) + 1,
+            sampling=sampling,
+            ends=ends,
+            is_complete=rule is not None and rule.is_over,
+        )
+        is_ender = token in ends.eos_ids or token in sampling.stop_token_ids
+        return Drawn(
+            source=self.id,
+            work=self.work,
+            choice=choice,
+            index=self.num_output,
+            token=token,
+            finish=finish,
+            logprobs=logprobs,
+            is_stop_token=finish is FinishReason.STOP and is_ender,
+            rule=rule,
+        )
 
     def note_scores(self, row: StepRow, scores: tuple[TokenLogprobs, ...]) -> Scored:
         """What a row said of its targets."""

@@ -1,10 +1,11 @@
-"""The executor with weights: one ragged forward per step, and the sampler.
+"""The executor with weights: one ragged forward per step, and the sampler. It launches steps by itself: see flight.py.
 
 The tokens of a row depend on that row alone, bit for bit on the CPU: a forward computes every row by operators that
 keep this promise (kernels says in which types), and noise is keyed by (seed, position).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from common.core.clock import Clock
 from common.core.step import Step, StepResult, StepRow
 from common.engine.decode_graphs import DecodeGraphs
 from common.engine.device import finish_on, use_device
+from common.engine.following import Draws, Following, following
 from common.engine.inputs import in_forward_order, ragged_tokens
-from common.engine.reading import SILENCE, RowTold, read_logits
+from common.engine.reading import SILENCE, Reading, RowTold
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
 from common.observe.logging import get_log
@@ -25,6 +27,14 @@ ROW_ERRORS = (RuntimeError, IndexError, ValueError)
 """What torch raises for a row that cannot be computed."""
 
 _log = get_log("engine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """One forward of a step: its reading, and which of the step's rows it read, in the reading's order."""
+
+    places: Sequence[int]
+    reading: Reading
 
 
 class TorchExecutor:
@@ -51,58 +61,99 @@ class TorchExecutor:
         self._decoder = decoder
         self._clock = clock
         self._graphs = graphs
+        self._last: Draws | None = None
+        self._finished = 0.0
         use_threads(num_threads)
 
     def run(self, step: Step) -> StepResult:
-        """See Executor. A forward that fails is repeated row by row: the row that fails alone is the poison."""
+        """See Executor."""
+        return self.launch(step).collect()
+
+    def launch(self, step: Step) -> "TorchFlight":
+        """See Launcher: on a GPU this returns before the step is done, and hardly waits for the one before.
+
+        A forward that fails is repeated row by row: the row that fails alone is the poison.
+        """
         began = self._clock.monotonic()
         use_device(self.storage.device)
         with torch.inference_mode():
             for copy in step.copies:
                 self.storage.copy(copy.source, copy.destination)
-            told = self._compute_together(step.rows) if step.rows else []
-        finish_on(self.storage.device)  # A step's seconds are the device's, also where nothing was drawn.
-        failed = tuple(row.sequence for row, own in zip(step.rows, told, strict=True) if own is None)
+            parts = self._read_together(list(range(len(step.rows))), step.rows) if step.rows else []
+            self._last = _draws(parts, len(step.rows), self.storage.device)
+        return TorchFlight(self, step=step, parts=parts, began=began)
+
+    def finish(self, began: float) -> float:
+        """Seconds of a step that was launched at `began` and is done now: those that it had the device for itself."""
+        now, since = self._clock.monotonic(), max(began, self._finished)
+        self._finished = now
+        return now - since
+
+    def _read_together(self, places: Sequence[int], rows: Sequence[StepRow]) -> list[_Part]:
+        """What is read of the rows at `places`, by one forward or by several. A row that fails is in no part."""
+        own = [rows[place] for place in places]
+        try:
+            order = in_forward_order(own)
+            return [_Part(places=[places[index] for index in order], reading=self._read([own[i] for i in order]))]
+        except ROW_ERRORS as error:
+            finish_on(self.storage.device)  # Where the GPU itself failed no row is to blame, and this raises.
+            if len(own) == 1:
+                _log.error("row_failed", sequence=str(own[0].sequence), error=str(error))
+                return []
+            _log.warning("forward_failed", rows=len(own), error=str(error))
+        return [part for place in places for part in self._read_together([place], rows)]
+
+    def _read(self, rows: Sequence[StepRow]) -> Reading:
+        """One forward over rows in its order. Raises one of ROW_ERRORS when some row cannot be computed."""
+        follow = following(rows, self._last, vocab_size=self.vocab_size)
+        return Reading(self._forward(rows, follow), rows)
+
+    def _forward(self, rows: Sequence[StepRow], follow: Following | None) -> Tensor:
+        """logits_RV of rows in forward order."""
+        logits_RV = None if self._graphs is None else self._graphs.forward(rows, follow)
+        if logits_RV is not None:
+            return logits_RV
+        kv_PL2KSD = self.storage.kv_PL2HSD
+        return self._decoder.forward(ragged_tokens(rows, kv_PL2KSD, follow), kv_PL2KSD)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchFlight:
+    """Flight: what was read of a step, on its way to the host."""
+
+    executor: TorchExecutor
+    step: Step
+    parts: Sequence[_Part]
+    began: float
+
+    def collect(self) -> StepResult:
+        """Wait for this step alone. Raises RuntimeError where the GPU itself failed: it computes nothing more."""
+        told: list[RowTold | None] = [None] * len(self.step.rows)
+        for part in self.parts:
+            for place, own in zip(part.places, part.reading.told(), strict=True):
+                told[place] = own
+                if own is None:
+                    sequence = str(self.step.rows[place].sequence)
+                    _log.error("row_failed", sequence=sequence, error="logits are not finite")
+        failed = tuple(row.sequence for row, own in zip(self.step.rows, told, strict=True) if own is None)
         said = [own or SILENCE for own in told]
         return StepResult(
             drawn=tuple(own.drawn for own in said),
-            seconds=self._clock.monotonic() - began,
+            seconds=self.executor.finish(self.began),
             failed=failed,
             logprobs=tuple(own.logprobs for own in said) if any(own.logprobs for own in said) else (),
             scores=tuple(own.scores for own in said) if any(own.scores for own in said) else (),
         )
 
-    def _compute_together(self, rows: Sequence[StepRow]) -> list[RowTold | None]:
-        """What each row gave, None for one that failed."""
-        try:
-            return self._compute(rows)
-        except ROW_ERRORS as error:
-            finish_on(self.storage.device)  # Where the GPU itself failed no row is to blame, and this raises.
-            if len(rows) == 1:
-                _log.error("row_failed", sequence=str(rows[0].sequence), error=str(error))
-                return [None]
-            _log.warning("forward_failed", rows=len(rows), error=str(error))
-        return [told for row in rows for told in self._compute_together([row])]
 
-    def _compute(self, rows: Sequence[StepRow]) -> list[RowTold | None]:
-        """One forward over all rows. Raises one of ROW_ERRORS when some row cannot be computed."""
-        order = in_forward_order(rows)
-        ordered = [rows[index] for index in order]
-        logits_RV = self._forward(ordered)
-        # A sum is finite where every term is: one pass instead of three over a row per token.
-        is_finite = torch.isfinite(logits_RV.sum(dim=1)).tolist()
-        told: list[RowTold | None] = [None] * len(rows)
-        for index, row, own in zip(order, ordered, read_logits(logits_RV, ordered), strict=True):
-            if all(is_finite[own.first : own.end]):
-                told[index] = own
-            else:
-                _log.error("row_failed", sequence=str(row.sequence), error="logits are not finite")
-        return told
-
-    def _forward(self, rows: Sequence[StepRow]) -> Tensor:
-        """logits_RV of rows in forward order."""
-        logits_RV = None if self._graphs is None else self._graphs.forward(rows)
-        if logits_RV is not None:
-            return logits_RV
-        kv_PL2KSD = self.storage.kv_PL2HSD
-        return self._decoder.forward(ragged_tokens(rows, kv_PL2KSD), kv_PL2KSD)
+def _draws(parts: Sequence[_Part], num_rows: int, device: torch.device) -> Draws:
+    """What all parts of a step drew, by row."""
+    places: list[int | None] = [None] * num_rows
+    first = 0
+    for part in parts:
+        for row, place in zip(part.places, part.reading.draw_places(), strict=True):
+            places[row] = None if place is None else first + place
+        first += len(part.reading.ids_S)
+    ids = [part.reading.ids_S for part in parts if len(part.reading.ids_S)]
+    ids = ids or [torch.zeros(1, dtype=torch.int64, device=device)]
+    return Draws(ids_S=ids[0] if len(ids) == 1 else torch.cat(ids), places=places)

@@ -8,8 +8,10 @@ from common.core.errors import Reason, StartupError
 from common.core.ids import RequestId, SequenceId, TokenId
 from common.core.request import TokenSampling
 from common.core.step import Sample, Step, StepRow
+from common.engine.aside import AsideLauncher
 from common.engine.batch import Batch
 from common.engine.executor import Executor
+from common.engine.flight import Launcher
 from common.engine.paced import PacedExecutor
 from common.engine.sim import SimExecutor, SimSpeed
 from common.kv.cache import PageCache
@@ -34,6 +36,8 @@ class Engine:
     cache: PageCache
     batch: Batch
     rules: Rules = field(default_factory=NoRules)
+    is_ahead: bool = False
+    """Whether a step is launched before the one before it is collected."""
 
 
 def build_engine(config: Config, report: Report) -> Engine:
@@ -41,13 +45,22 @@ def build_engine(config: Config, report: Report) -> Engine:
 
     Raises StartupError with the folder's fault, or when memory is short.
     """
-    executor, eos_ids = _sim(config) if config.engine.executor == "sim" else _torch(config, report)
-    storage = executor.storage
+    made = _sim(config) if config.engine.executor == "sim" else _torch(config, report)
+    executor, eos_ids, storage = made.executor, made.eos_ids, made.executor.storage
     cache = PageCache(PagePool(storage.num_pages), PrefixIndex(), page_size=storage.layout.page_size)
-    batch = Batch(cache=cache, executor=executor, layout=storage.layout, eos_ids=eos_ids)
     prove(executor)
+    launcher = _launcher(config.engine.async_steps, made)
+    batch = Batch(cache=cache, executor=executor, layout=storage.layout, eos_ids=eos_ids, launcher=launcher)
     rules = GrammarRules(Path(config.model.path), vocab_size=executor.vocab_size, eos_ids=eos_ids)
-    return Engine(layout=storage.layout, storage=storage, executor=executor, cache=cache, batch=batch, rules=rules)
+    return Engine(
+        layout=storage.layout,
+        storage=storage,
+        executor=executor,
+        cache=cache,
+        batch=batch,
+        rules=rules,
+        is_ahead=launcher is not None,
+    )
 
 
 def prove(executor: Executor) -> TokenId:
@@ -70,17 +83,37 @@ def prove(executor: Executor) -> TokenId:
     return result.drawn[0][0]
 
 
-def _sim(config: Config) -> tuple[Executor, tuple[TokenId, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """An executor, and the tokens that end an answer. `launcher`: itself, where its device computes beside the host."""
+
+    executor: Executor
+    eos_ids: tuple[TokenId, ...] = ()
+    launcher: Launcher | None = None
+
+
+def _launcher(async_steps: str, made: _Made) -> Launcher | None:
+    """What launches steps ahead of the host; None where none are ahead."""
+    if async_steps == "off":
+        return None
+    if async_steps == "on" and made.launcher is None:
+        return AsideLauncher(made.executor)
+    return made.launcher
+
+
+def _sim(config: Config) -> _Made:
     layout = sim_layout(page_size=config.engine.page_size)
     storage = SimStorage(layout, config.engine.num_pages or SIM_PAGES)
     speed = SimSpeed(step_s=config.engine.sim_step_ms / 1000)
     executor = SimExecutor(storage, max_context=config.model.max_context or 4096, speed=speed)
-    return (PacedExecutor(executor) if config.engine.sim_step_ms else executor), ()
+    return _Made(executor=PacedExecutor(executor) if config.engine.sim_step_ms else executor)
 
 
-def _torch(config: Config, report: Report) -> tuple[Executor, tuple[TokenId, ...]]:
+def _torch(config: Config, report: Report) -> _Made:
     from common.worker.compute import choose_kernels
     from common.worker.torch_engine import build_torch
 
     choose_kernels(config.engine, report)
-    return build_torch(config, Path(config.model.path), report)
+    executor, eos_ids = build_torch(config, Path(config.model.path), report)
+    is_on_gpu = executor.storage.device.type != "cpu"
+    return _Made(executor=executor, eos_ids=eos_ids, launcher=executor if is_on_gpu else None)

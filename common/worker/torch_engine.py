@@ -14,7 +14,6 @@ from common.engine.buckets import buckets_up_to
 from common.engine.decode_graphs import DecodeGraphs, can_be_recorded
 from common.engine.device import find_device, free_device_bytes, release_device_memory, use_device
 from common.engine.device_graph import recorder
-from common.engine.executor import Executor
 from common.engine.rehearsal import rehearsal_pages, rehearsal_steps
 from common.engine.torch_executor import TorchExecutor
 from common.kv.layout import PageLayout
@@ -25,7 +24,7 @@ from common.worker.capacity import Report, count_pages
 from common.worker.compute import check_exact
 
 
-def build_torch(config: Config, folder: Path, report: Report) -> tuple[Executor, tuple[TokenId, ...]]:
+def build_torch(config: Config, folder: Path, report: Report) -> tuple[TorchExecutor, tuple[TokenId, ...]]:
     """The executor and the tokens that end an answer. Raises StartupError with the folder's fault."""
     clock, device = SystemClock(), find_device(config.engine.device)
     use_device(device)

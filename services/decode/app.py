@@ -9,6 +9,7 @@ from common.core.entropy import Entropy, mint_name
 from common.core.ids import ReservationId
 from common.core.worker import Role
 from common.engine.loop import StepCore
+from common.engine.stepper import Stepper
 from common.engine.telling import Teller
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
@@ -76,7 +77,13 @@ def compose(
         mint=mint,
     )
     runner = Runner(
-        batch=engine.batch, cache=engine.cache, limits=limits, budget=budget, teller=teller, counters=counters
+        batch=engine.batch,
+        stepper=Stepper(engine.batch, is_ahead=engine.is_ahead),
+        cache=engine.cache,
+        limits=limits,
+        budget=budget,
+        teller=teller,
+        counters=counters,
     )
     # What is handed over was running here: it needs no more room than it had.
     most = RetentionLimits(max_requests=limits.max_sequences, max_pages=engine.storage.num_pages)

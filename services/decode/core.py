@@ -197,10 +197,11 @@ class DecodeCore:
         for reservation in kept:
             self._runner.adopt(reservation)
         read = self.counters.local_prompt_tokens
+        drawn = self._runner.num_drawn
         stepped = self._runner.step()
         self._reading.add(self.counters.local_prompt_tokens - read, now)
         if stepped:
-            self._rate.add(len(self._runner.last_step.drawn), now)
+            self._rate.add(self._runner.num_drawn - drawn, now)
         return bool(kept) or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:

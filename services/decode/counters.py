@@ -14,6 +14,8 @@ class DecodeCounters:
     landed_bytes: int = 0
     preemptions: int = 0
     deferred_rows: int = 0
+    orphan_rows: int = 0
+    """Rows of steps ahead whose sequence had ended, or was given up, by the time they were collected."""
     failed_rows: int = 0
     promises: int = 0
     promises_refused: int = 0

@@ -21,7 +21,8 @@ from services.decode.runner import Runner
 
 
 class Departures:
-    """Owner: the decode core. A stopped sequence leaves the batch at once: nothing here can step it again."""
+    """Owner: the decode core. No step is ahead of what leaves. A stopped sequence leaves the batch at once: nothing
+    here can step it again."""
 
     def __init__(
         self,
@@ -42,6 +43,9 @@ class Departures:
 
     def hand_over(self, request: RequestId, attempt: int) -> int:
         """Stops every sequence of a request's attempts up to this one; how many there were. The rest is told."""
+        if not self._runner.sequences_of(request, attempt):
+            return 0
+        self._runner.settle()  # perhaps its last token was being drawn
         leaving = [self._batch[each] for each in self._runner.sequences_of(request, attempt)]
         if not leaving:
             return 0

@@ -2,6 +2,8 @@
 
 added or adopted -> WAITING (no pages) -> ACTIVE -> finished
                        ^--- preempted ------'
+
+Steps may be ahead of what is known here: common/engine/flight.py.
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from common.engine.batch import Batch
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
 from common.engine.rule import TokenRule
+from common.engine.stepper import Stepper
 from common.engine.telling import Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.kv.cache import PageCache
 from common.observe.lifetime import Station
@@ -31,6 +34,7 @@ class Runner:
         self,
         *,
         batch: Batch,
+        stepper: Stepper,
         cache: PageCache,
         limits: DecodeLimits,
         budget: ExtendBudget,
@@ -38,6 +42,7 @@ class Runner:
         counters: DecodeCounters,
     ) -> None:
         self._batch = batch
+        self._stepper = stepper
         self._cache = cache
         self._limits = limits
         self._budget = budget
@@ -47,6 +52,8 @@ class Runner:
         self._waiting: dict[SequenceId, None] = {}
         self.last_step = BatchOutcome()
         self.steps = 0
+        self.num_drawn = 0
+        """Tokens of all steps."""
 
     @property
     def num_active(self) -> int:
@@ -109,14 +116,26 @@ class Runner:
 
     def step(self) -> bool:
         """Admit who fits, plan, compute, emit. False when there was nothing to compute."""
+        did_work = False
+        for outcome in self._stepper.turn(self._plan):
+            self._absorb(outcome)
+            did_work |= bool(outcome.extended or outcome.preempted or outcome.failed or outcome.num_orphans)
+        return did_work or self._stepper.is_flying
+
+    def settle(self) -> None:
+        """Learn everything that is being drawn: until the next step the batch is what routers are told it is."""
+        for outcome in self._stepper.settle():
+            self._absorb(outcome)
+
+    def _plan(self) -> BatchPlan:
         self._admit()
-        active = tuple(self._batch.view(sequence) for sequence in self._active)
+        active = tuple(self._batch.view(each) for each in self._active if not self._batch.is_ending(each))
         limits = replace(self._limits, extend_tokens=self._budget.tokens)
-        plan = plan_step(active, available_pages=self._cache.available(), limits=limits)
-        if plan.is_empty:
-            return False
-        outcome = self._batch.run(plan)
-        self._note(plan, outcome)
+        return plan_step(active, available_pages=self._cache.available(), limits=limits)
+
+    def _absorb(self, outcome: BatchOutcome) -> None:
+        """What a step led to: told, counted, and the batch gone on."""
+        self._note(outcome)
         self._put_back(outcome)
         for scored in outcome.scored:
             for event in prompt_scored(scored.work, scored.logprobs, first_position=scored.first_position):
@@ -125,7 +144,6 @@ class Runner:
             if draw.index == draw.work.first_index and draw.choice == draw.work.choices[0]:
                 self._teller.tell(draw.work, prefill_done(draw.work, self._batch[draw.source].num_cached))
         self._emit(outcome.drawn)
-        return bool(outcome.extended or outcome.preempted or outcome.failed)
 
     def _admit(self) -> None:
         waiting = tuple(self._batch.view(sequence) for sequence in self._waiting)
@@ -137,10 +155,12 @@ class Runner:
             self._batch.begin(sequence)
             self._active[sequence] = None
 
-    def _note(self, plan: BatchPlan, outcome: BatchOutcome) -> None:
+    def _note(self, outcome: BatchOutcome) -> None:
         """Count what the step did, and learn what it cost."""
+        plan = outcome.plan
         self.steps += 1
         self.last_step = outcome
+        self.num_drawn += len(outcome.drawn)
         done = frozenset(outcome.extended)
         for extend in plan.extend:
             if extend.sequence in done and self._batch[extend.sequence].num_preemptions:
@@ -150,7 +170,8 @@ class Runner:
         num_decoding = len(done.intersection(plan.decode))
         self._counters.decoded_tokens += num_decoding
         self._counters.deferred_rows += len(outcome.deferred)
-        num_extended = outcome.num_tokens - num_decoding
+        self._counters.orphan_rows += outcome.num_orphans
+        num_extended = outcome.num_tokens - num_decoding - outcome.num_orphans
         self._budget.observe(num_decoding=num_decoding, num_extended=num_extended, seconds=outcome.seconds)
         self._teller.say(
             Stepped(num_rows=len(done), num_tokens=outcome.num_tokens, work=outcome.work, seconds=outcome.seconds)

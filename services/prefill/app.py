@@ -7,6 +7,7 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.core.worker import Role
 from common.engine.loop import StepCore
+from common.engine.stepper import Stepper
 from common.engine.telling import Teller
 from common.kv.staging import StagingPool
 from common.worker.boot import Assembly
@@ -52,6 +53,7 @@ def compose(
     all_pages = RetentionLimits(max_requests=max_waiting, max_pages=engine.storage.num_pages)
     return PrefillCore(
         batch=engine.batch,
+        stepper=Stepper(engine.batch, is_ahead=engine.is_ahead),
         cache=engine.cache,
         layout=engine.layout,
         gatherer=Gatherer(storage=engine.storage, staging=staging, teller=teller, counters=counters),

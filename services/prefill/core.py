@@ -15,9 +15,10 @@ from common.core.worker import LoadReport
 from common.engine.batch import Batch
 from common.engine.look import Look
 from common.engine.outcome import BatchOutcome, Drawn
-from common.engine.plan import RANK
+from common.engine.plan import RANK, BatchPlan
 from common.engine.rate import Rate
 from common.engine.rule import TokenRule
+from common.engine.stepper import Stepper
 from common.engine.telling import Owned, Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
@@ -40,6 +41,7 @@ class PrefillCore:
         self,
         *,
         batch: Batch,
+        stepper: Stepper,
         cache: PageCache,
         layout: PageLayout,
         gatherer: Gatherer,
@@ -52,6 +54,7 @@ class PrefillCore:
         clock: Clock,
     ) -> None:
         self._batch = batch
+        self._stepper = stepper
         self._cache = cache
         self._layout = layout
         self._gatherer = gatherer
@@ -184,16 +187,22 @@ class PrefillCore:
         self.counters.expired += self._retention.give_up(lambda _name, work: now >= work.deadline)
 
     def _step(self) -> bool:
+        did_work = False
+        for outcome in self._stepper.turn(self._plan):
+            self._absorb(outcome)
+            did_work |= bool(outcome.extended or outcome.failed or outcome.num_orphans)
+        return did_work or self._stepper.is_flying
+
+    def _plan(self) -> BatchPlan:
+        """A prompt whose every token is launched has nothing more to compute."""
         self._admit()
+        begun = (prompt for prompt in self._prompts.values() if prompt.has_begun and prompt.finale is None)
         active = tuple(
-            self._batch.view(prompt.sequence)
-            for prompt in self._prompts.values()
-            if prompt.has_begun and prompt.finale is None
+            self._batch.view(prompt.sequence) for prompt in begun if not self._batch[prompt.sequence].num_drawing
         )
-        plan = plan_step(active, limits=self._limits)
-        if plan.is_empty:
-            return False
-        outcome = self._batch.run(plan)
+        return plan_step(active, limits=self._limits)
+
+    def _absorb(self, outcome: BatchOutcome) -> None:
         self._steps += 1
         self._last_step = outcome
         self._rate.add(outcome.num_tokens, self._clock.monotonic())
@@ -220,7 +229,6 @@ class PrefillCore:
                 computed = self._batch[sequence].num_computed
                 self._teller.station(self._prompts[sequence].work, Station.CHUNK_COMPUTED, tokens=computed)
                 self._plan_export(self._prompts[sequence])
-        return bool(outcome.extended or outcome.failed)
 
     def _admit(self) -> None:
         waiting = tuple(

@@ -16,7 +16,7 @@ from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
 from services.decode.desk import PagesLanded
-from services.decode.messages import ReservationClosed
+from services.decode.messages import Departed, ReservationClosed
 from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise
 from services.decode.scheduler import DecodeLimits
@@ -51,9 +51,15 @@ class PrefillSide:
 
 
 def make_decode(
-    clock: ManualClock, *, num_pages: int = 64, overcommit: float = 4.0, max_sequences: int = 64
+    clock: ManualClock,
+    *,
+    num_pages: int = 64,
+    overcommit: float = 4.0,
+    max_sequences: int = 64,
+    device: str | None = None,
+    **executor: object,
 ) -> DecodeSide:
-    rig = make_rig(num_pages)
+    rig = make_rig(num_pages, device, **executor)
     names = count(1)
     core = compose_decode(
         rig.engine(),
@@ -73,8 +79,10 @@ def make_decode(
     return DecodeSide(rig=rig, core=core)
 
 
-def make_prefill(clock: ManualClock, *, num_pages: int = 64, num_staging: int = 2) -> PrefillSide:
-    rig = make_rig(num_pages)
+def make_prefill(
+    clock: ManualClock, *, num_pages: int = 64, num_staging: int = 2, device: str | None = None
+) -> PrefillSide:
+    rig = make_rig(num_pages, device)
     core = compose_prefill(
         rig.engine(),
         staging=StagingPool(num_staging, 3 * LAYOUT.page_bytes),
@@ -93,10 +101,12 @@ class Relay:
     heard: list[WorkEvent] = field(default_factory=list)
     landed_pages: int = 0
     permits: dict[tuple[ReservationId, int], Permit] = field(default_factory=dict)
+    device: str | None = None
+    """What steps run on while both sides are ahead of them; None: they are not."""
 
     def __post_init__(self) -> None:
-        self.prefill = make_prefill(self.clock)
-        self.decode = make_decode(self.clock)
+        self.prefill = make_prefill(self.clock, device=self.device)
+        self.decode = make_decode(self.clock, device=self.device)
 
     def send(self, work: Work) -> Promise:
         promise = self.decode.core.reserve(work)
@@ -151,7 +161,7 @@ class Relay:
             match event:
                 case Outgoing():
                     self.heard.append(event.event)
-                case ReservationClosed() | Stepped() | Owned():
+                case ReservationClosed() | Departed() | PagesDropped() | Stepped() | Owned():
                     pass
 
     def output(self, request: str, choice: int = 0) -> list[TokenId]:

@@ -1,10 +1,15 @@
 """One worker's engine without weights: simulated storage and executor under the production cache and batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, SequenceId, TokenId
 from common.core.request import Choice, TokenSampling, Work
+from common.engine.aside import AsideLauncher
 from common.engine.batch import Batch
+from common.engine.executor import Executor
+from common.engine.flight import Launcher
+from common.engine.inline import InlineLauncher
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan, Extend
 from common.engine.sim import SimExecutor
@@ -14,6 +19,7 @@ from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SLOT_BYTES, SimStorage
 from common.worker.engine import Engine
+from tests.engine.late import LateLauncher
 
 PAGE_SIZE = 4
 SCOPE = bytes(range(32))
@@ -36,6 +42,7 @@ def work(
     deadline: float = 1e9,
     seed: int = 7,
     router: RouterRef = ROUTER,
+    **options: object,
 ) -> Work:
     return Work(
         request=RequestId(name),
@@ -43,7 +50,7 @@ def work(
         prompt=tuple(TokenId(token) for token in prompt),
         emitted=tuple(TokenId(token) for token in emitted),
         choices=tuple(Choice(index=index, seed=seed + index) for index in range(n)),
-        sampling=TokenSampling(temperature=temperature, max_tokens=max_tokens, ignore_eos=True),
+        sampling=TokenSampling(temperature=temperature, max_tokens=max_tokens, ignore_eos=True, **options),  # type: ignore[arg-type]
         deadline=deadline,
         cache_scope=SCOPE,
         router=router,
@@ -58,13 +65,28 @@ class Rig:
     executor: SimExecutor
     cache: PageCache
     batch: Batch
+    is_ahead: bool = False
 
     def engine(self) -> Engine:
         """The same, as composition roots take it."""
-        return Engine(layout=LAYOUT, storage=self.storage, executor=self.executor, cache=self.cache, batch=self.batch)
+        return Engine(
+            layout=LAYOUT,
+            storage=self.storage,
+            executor=self.executor,
+            cache=self.cache,
+            batch=self.batch,
+            is_ahead=self.is_ahead,
+        )
 
 
-def make_rig(num_pages: int = 64, **executor: object) -> Rig:
+MakeLauncher = Callable[[Executor], Launcher]
+
+DEVICES: dict[str, MakeLauncher] = {"early": InlineLauncher, "late": LateLauncher, "aside": AsideLauncher}
+"""Devices that steps run on while the host is ahead: done at once, not before they are waited for, on a thread."""
+
+
+def make_rig(num_pages: int = 64, device: str | None = None, **executor: object) -> Rig:
+    """`device` is one of DEVICES; None: no step is ahead."""
     storage = SimStorage(LAYOUT, num_pages)
     engine = SimExecutor(storage, **executor)  # type: ignore[arg-type]
     cache = PageCache(PagePool(num_pages), PrefixIndex(), page_size=PAGE_SIZE)
@@ -72,7 +94,14 @@ def make_rig(num_pages: int = 64, **executor: object) -> Rig:
         storage=storage,
         executor=engine,
         cache=cache,
-        batch=Batch(cache=cache, executor=engine, layout=LAYOUT, eos_ids=(EOS,)),
+        batch=Batch(
+            cache=cache,
+            executor=engine,
+            layout=LAYOUT,
+            eos_ids=(EOS,),
+            launcher=None if device is None else DEVICES[device](engine),
+        ),
+        is_ahead=device is not None,
     )
 
 

@@ -199,7 +199,7 @@ def test_log_probabilities_are_raw_whatever_the_options_do() -> None:
 
 
 def test_scores_of_a_wide_vocabulary_are_computed_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.engine.batch.MAX_SCORED_LOGITS", 10 * 512)
+    monkeypatch.setattr("common.engine.flights.MAX_SCORED_LOGITS", 10 * 512)
     bench = Bench()
     bench.add(wanted())
     bench.step()

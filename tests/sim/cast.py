@@ -33,6 +33,7 @@ from services.prefill.app import ASSEMBLY as PREFILL
 from services.router.node import Outside as RouterOutside
 from services.router.node import RouterNode
 from services.router.validate import ModelFacts
+from tests.engine.late import LateLauncher
 from tests.sim.driver import TaskDriver, TimedExecutor, TimedOffload
 from tests.sim.network import Network
 from tests.sim.oracle import EOS, VOCAB_SIZE, spell
@@ -235,5 +236,14 @@ def make_engine(stage: Stage) -> Engine:
     )
     executor = TimedExecutor(inner)
     cache_ = PageCache(PagePool(storage.num_pages), PrefixIndex(), page_size=section.page_size)
-    batch = Batch(cache=cache_, executor=executor, layout=storage.layout, eos_ids=(TokenId(EOS),))
-    return Engine(layout=storage.layout, storage=storage, executor=executor, cache=cache_, batch=batch)
+    is_ahead = section.async_steps == "on"
+    batch = Batch(
+        cache=cache_,
+        executor=executor,
+        layout=storage.layout,
+        eos_ids=(TokenId(EOS),),
+        launcher=LateLauncher(executor) if is_ahead else None,
+    )
+    return Engine(
+        layout=storage.layout, storage=storage, executor=executor, cache=cache_, batch=batch, is_ahead=is_ahead
+    )

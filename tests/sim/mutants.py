@@ -37,8 +37,8 @@ def forget_to_free(patch: pytest.MonkeyPatch) -> None:
 def double_free(patch: pytest.MonkeyPatch) -> None:
     def retire(self: Batch, sequence: SequenceId) -> None:
         pages = self._sequences.pop(sequence).pages
-        self._cache.release(pages)
-        self._cache.release(pages)
+        self._holdings.give_back(pages)
+        self._holdings.give_back(pages)
 
     patch.setattr(Batch, "retire", retire)
 

@@ -39,8 +39,9 @@ def weather(seed: int) -> Weather:
     )
 
 
-def storm(seed: int, *, only: tuple[int, ...] | None = None) -> Trace:
-    """Plays one seed. `only` picks faults by their number in the schedule: to find the one that matters."""
+def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = False) -> Trace:
+    """Plays one seed. `only` picks faults by their number in the schedule: to find the one that matters. `is_ahead`:
+    steps are launched before the ones before them are collected, on a device that runs them as late as it can."""
     sky = weather(seed)
 
     async def story(world: World) -> None:
@@ -52,7 +53,7 @@ def storm(seed: int, *, only: tuple[int, ...] | None = None) -> Trace:
 
     config = replace(
         CONFIG,
-        engine=replace(CONFIG.engine, num_pages=sky.num_pages),
+        engine=replace(CONFIG.engine, num_pages=sky.num_pages, async_steps="on" if is_ahead else "off"),
         liveness=replace(CONFIG.liveness, drain_s=sky.drain_s),
     )
     return play(story, seed=seed, config=config, prefill=sky.prefill, decode=sky.decode, routers=sky.routers)

@@ -13,6 +13,7 @@ import pytest
 from tests.sim.storm import storm
 
 FIXED = range(120)
+AHEAD = range(30)
 LONG = range(120, 720)
 
 
@@ -20,6 +21,17 @@ LONG = range(120, 720)
 def test_storm(seed: int) -> None:
     """Exact streams, pages that sum up, transfers and requests that balance, a directory that tells the truth."""
     storm(seed)
+
+
+@pytest.mark.parametrize("seed", AHEAD)
+def test_storm_with_steps_ahead(seed: int) -> None:
+    storm(seed, is_ahead=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", LONG)
+def test_long_storm_with_steps_ahead(seed: int) -> None:
+    storm(seed, is_ahead=True)
 
 
 @pytest.mark.slow

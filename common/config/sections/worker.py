@@ -61,6 +61,13 @@ class EngineSection:
         reason="decode steps are recorded at start, one per size, and replayed in one launch; false: as they come, "
         "which saves the seconds and the memory that recording takes",
     )
+    async_steps: str = knob(
+        "auto",
+        owner="common/engine",
+        reason="auto: on a GPU the next step is planned and launched while one runs, a CPU has no core to spare for "
+        "that; on: there, too, on a thread of its own; off: a step ends before the next is planned",
+        choices=("auto", "on", "off"),
+    )
     sim_step_ms: float = knob(
         0.0,
         owner="common/engine",
