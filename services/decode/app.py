@@ -14,6 +14,7 @@ from common.engine.telling import Teller
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
 from common.worker.node import RoleSide, WorkerNode
+from common.worker.prefix_desk import PrefixDesk
 from common.worker.retention import Retention, RetentionLimits
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
@@ -76,6 +77,7 @@ def compose(
         clock=clock,
         mint=mint,
     )
+    prefixes = PrefixDesk(cache=engine.cache, storage=engine.storage, tell=teller.say, counters=counters, clock=clock)
     runner = Runner(
         batch=engine.batch,
         stepper=Stepper(engine.batch, is_ahead=engine.is_ahead),
@@ -84,6 +86,7 @@ def compose(
         budget=budget,
         teller=teller,
         counters=counters,
+        is_awaited=prefixes.awaits,
     )
     # What is handed over was running here: it needs no more room than it had.
     most = RetentionLimits(max_requests=limits.max_sequences, max_pages=engine.storage.num_pages)
@@ -101,6 +104,7 @@ def compose(
         runner=runner,
         departures=departures,
         retention=retention,
+        prefixes=prefixes,
         cache=engine.cache,
         layout=engine.layout,
         teller=teller,

@@ -20,7 +20,9 @@ from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.transfer.messages import PageRun
-from common.worker.retention import Retention
+from common.worker.lending import keep_prefix
+from common.worker.prefix_desk import PrefixDesk, PrefixPromise
+from common.worker.retention import PagesKept, Retention
 from services.decode.counters import DecodeCounters
 from services.decode.departures import Departures, name_of
 from services.decode.desk import PagesLanded, PromiseDesk, no_pages
@@ -43,6 +45,7 @@ class DecodeCore:
         runner: Runner,
         departures: Departures,
         retention: Retention,
+        prefixes: PrefixDesk,
         cache: PageCache,
         layout: PageLayout,
         teller: Teller[RoleEvent],
@@ -55,6 +58,7 @@ class DecodeCore:
         self._runner = runner
         self._departures = departures
         self._retention = retention
+        self.prefixes = prefixes
         self._cache = cache
         self._layout = layout
         self._teller = teller
@@ -86,6 +90,11 @@ class DecodeCore:
             return
         self._check_admissible(work)
         self._runner.add(work, arrived=self._clock.monotonic(), rule=rule)
+
+    def fetch_prefix(self, work: Work, num_pages: int) -> PrefixPromise | None:
+        """Room for cached pages that the local prompt waits for from now on. None: it is read as it is."""
+        is_waiting = self._runner.is_waiting(SequenceId(work.request, work.choices[0].index), work.attempt)
+        return self.prefixes.promise(work, num_pages) if is_waiting else None
 
     def renew(self, reservation: ReservationId, attempt: int) -> Promise:
         """Point a standing promise at a newer attempt. Raises NotFound, Fenced."""
@@ -125,6 +134,7 @@ class DecodeCore:
 
     def _give_up(self, is_meant: Callable[[Work], bool]) -> None:
         self.counters.aborted += self._desk.give_up(is_meant) + self._runner.give_up(is_meant)
+        self.prefixes.give_up(is_meant)
         self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
 
     # Leaving
@@ -132,6 +142,10 @@ class DecodeCore:
     def hand_over(self, request: RequestId, attempt: int) -> int:
         """Stop writing a request for another decode worker to go on with: see departures.py. Idempotent."""
         return self._departures.hand_over(request, attempt)
+
+    def keep_prefix(self, work: Work) -> PagesKept | None:
+        """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
+        return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
 
     def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
         """Copy kept pages out. Raises Fenced when they are gone."""
@@ -145,6 +159,7 @@ class DecodeCore:
         """The drain is over: what is left is told to be, so that routers need not find out by silence."""
         why = "the worker leaves"
         self.counters.cut += self._desk.fail_all(Reason.DRAINING, why) + self._runner.fail_all(Reason.DRAINING, why)
+        self.prefixes.give_up(lambda _work: True)
         self.counters.cut += self._retention.give_up(lambda _name, _work: True)
 
     # Admission
@@ -193,6 +208,7 @@ class DecodeCore:
         self._desk.expire(now)
         self._runner.expire(now)
         self._retention.give_up(lambda _name, work: now >= work.deadline)
+        landed = self.prefixes.advance()
         kept = self._desk.take_kept()
         for reservation in kept:
             self._runner.adopt(reservation)
@@ -202,7 +218,7 @@ class DecodeCore:
         self._reading.add(self.counters.local_prompt_tokens - read, now)
         if stepped:
             self._rate.add(self._runner.num_drawn - drawn, now)
-        return bool(kept) or stepped
+        return landed or bool(kept) or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
         changes = self._cache.drain_changes()

@@ -33,6 +33,11 @@ class DecodeCounters:
     refused_keeps: int = 0
     gathered_bytes: int = 0
     """Of pages on their way to another decode worker."""
+    fetched_pages: int = 0
+    """Cached pages that came from other workers."""
+    fetches_whole: int = 0
+    fetches_part: int = 0
+    fetches_void: int = 0
     cut: int = 0
     """Works that were left when a drain's time was over."""
     finished: int = 0

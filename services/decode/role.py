@@ -16,6 +16,8 @@ from common.observe.logging import get_log
 from common.rpc.server import Service
 from common.worker.kept import KeptPages
 from common.worker.node import WorkerNode
+from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_fetches import PrefixFetches
 from common.worker.retention import PagesDropped
 from common.worker.rules import Rules
 from common.worker.servicer import CancelItem, attempts_over
@@ -73,6 +75,7 @@ class DecodeRole:
             tell=node.tell,
         )
         self._fetching = Fetching(node.endpoint, core=core, turns=node.turns, arrivals=self._arrivals)
+        self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=storage.layout)
         self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, lease_s=lease_s)
         self._servicer = DecodeServicer(
             presence=node.presence,
@@ -80,6 +83,7 @@ class DecodeRole:
             turns=node.turns,
             arrivals=self._arrivals,
             fetching=self._fetching,
+            fetches=self._fetches,
             rules=rules,
             clock=clock,
         )
@@ -96,6 +100,8 @@ class DecodeRole:
                 self._hand_over(event)
             case PagesDropped():
                 self._kept.dropped(event)
+            case PrefixRun() | PrefixClosed():
+                self._fetches.take(event)
             case _:
                 assert_never(event)
 
@@ -134,6 +140,9 @@ class DecodeRole:
             return
         promise = await self._node.turns.call(lambda: self._core.reserve(work, rule))
         await self._fetching.begin(work, promise, ticket)
+
+    async def keep_prefix(self, work: Work, lease_s: float) -> Ticket | None:
+        return await self._kept.lend(work, lease_s)
 
     async def counters(self) -> Mapping[str, float]:
         return self._node.counters()

@@ -40,7 +40,9 @@ class Runner:
         budget: ExtendBudget,
         teller: Teller[RoleEvent],
         counters: DecodeCounters,
+        is_awaited: Callable[[RequestId], bool],
     ) -> None:
+        """`is_awaited`: whether pages of a request's prompt are on their way, for which it waits."""
         self._batch = batch
         self._stepper = stepper
         self._cache = cache
@@ -48,6 +50,7 @@ class Runner:
         self._budget = budget
         self._teller = teller
         self._counters = counters
+        self._is_awaited = is_awaited
         self._active: dict[SequenceId, None] = {}
         self._waiting: dict[SequenceId, None] = {}
         self.last_step = BatchOutcome()
@@ -84,6 +87,10 @@ class Runner:
     def attempt_of(self, sequence: SequenceId) -> int | None:
         """The attempt under which a sequence is here, or None."""
         return self._batch[sequence].work.attempt if sequence in self._batch else None
+
+    def is_waiting(self, sequence: SequenceId, attempt: int) -> bool:
+        """Whether this attempt is here and has not begun, or begins again."""
+        return sequence in self._waiting and self._batch[sequence].work.attempt == attempt
 
     def add(self, work: Work, *, arrived: float, rule: TokenRule | None = None) -> None:
         """A local prompt: it begins when its pages fit."""
@@ -146,7 +153,8 @@ class Runner:
         self._emit(outcome.drawn)
 
     def _admit(self) -> None:
-        waiting = tuple(self._batch.view(sequence) for sequence in self._waiting)
+        begins = [sequence for sequence in self._waiting if not self._is_awaited(sequence.request)]
+        waiting = tuple(self._batch.view(sequence) for sequence in begins)
         admitted = plan_admission(
             waiting, num_active=len(self._active), available_pages=self._cache.available(), limits=self._limits
         )

@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING, Any
 from common.core.clock import Clock
 from common.core.errors import NotFound, Reason
 from common.core.ids import RequestId, ReservationId
+from common.core.request import Work
+from common.core.ticket import PrefixTicket
 from common.engine.loop import Turns
-from common.rpc.convert.kv import ticket_from_wire
+from common.engine.rule import TokenRule
+from common.rpc.convert.kv import prefix_from_wire, ticket_from_wire
 from common.rpc.convert.work import work_from_wire
 from common.rpc.convert.worker import worker_to_wire
+from common.worker.prefix_desk import PrefixPromise
+from common.worker.prefix_fetches import PrefixFetches
 from common.worker.presence import Presence
 from common.worker.rules import Rules
 from protos.baton.v1 import decode_pb2, decode_pb2_grpc
@@ -34,6 +39,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         turns: Turns[DecodeEvent],
         arrivals: Arrivals,
         fetching: Fetching,
+        fetches: PrefixFetches,
         rules: Rules,
         clock: Clock,
     ) -> None:
@@ -42,6 +48,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._turns = turns
         self._arrivals = arrivals
         self._fetching = fetching
+        self._fetches = fetches
         self._rules = rules
         self._clock = clock
 
@@ -80,8 +87,22 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         rule = await self._rules.prepare(work)
-        await self._turns.call(lambda: self._core.start_local(work, rule))
+        if request.HasField("prefix"):
+            await self._start_and_fetch(work, rule, prefix_from_wire(request.prefix))
+        else:
+            await self._turns.call(lambda: self._core.start_local(work, rule))
         return decode_pb2.StartLocalResponse()
+
+    async def _start_and_fetch(self, work: Work, rule: TokenRule | None, prefix: PrefixTicket) -> None:
+        """In one turn, so that it does not begin without its pages."""
+
+        def start() -> PrefixPromise | None:
+            self._core.start_local(work, rule)
+            return self._core.fetch_prefix(work, prefix.ticket.num_pages)
+
+        promise = await self._turns.call(start)
+        if promise is not None:
+            await self._fetches.begin(work, promise, prefix)
 
     async def HandOver(self, request: decode_pb2.HandOverRequest, context: "Context") -> decode_pb2.HandOverResponse:
         name, attempt = RequestId(request.request_id), request.attempt

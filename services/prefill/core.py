@@ -137,6 +137,7 @@ class PrefillCore:
             self.counters.cut += 1
             self._teller.fail(prompt.work, Reason.DRAINING, "the worker leaves", reservation_stands=True)
             self._drop(prompt, "the worker leaves")
+        self.prefixes.give_up(lambda _work: True)
         self.counters.cut += self._retention.give_up(lambda _name, _work: True)
 
     def cancel(self, request: RequestId, attempt: int) -> None:

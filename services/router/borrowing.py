@@ -13,9 +13,13 @@ from common.core.ticket import PrefixTicket
 from common.observe.logging import get_log
 from services.router.classify import Facts
 from services.router.policy import Candidate
-from services.router.policy.fetching import patience_s
 from services.router.record import Record
 from services.router.workers import Workers
+
+PATIENCE = 4.0
+MAX_PATIENCE_S = 4.0
+"""Chosen: a fetch that takes four times as long as predicted is not the one that was chosen, and nobody loses more than
+the most."""
 
 _LOG = get_log("router")
 
@@ -31,9 +35,10 @@ class Borrowed(StrEnum):
 class Borrowing:
     """Keeps nothing: a ticket that nobody uses ends with its lease, which is as short as the patience."""
 
-    def __init__(self, workers: Workers, clock: Clock) -> None:
+    def __init__(self, workers: Workers, clock: Clock, *, min_patience_s: float = 0.25) -> None:
         self._workers = workers
         self._clock = clock
+        self._min_patience_s = min_patience_s
 
     async def prefix(self, work: Work, chosen: Candidate, facts: Facts, record: Record) -> PrefixTicket | None:
         """A ticket for what the route's source holds; None where the route has none, or nothing came of it.
@@ -43,7 +48,7 @@ class Borrowing:
         source, route = chosen.route.source, chosen.route
         if source is None or work.sampling.prompt_logprobs is not None:  # such a prompt is read whole
             return None
-        until = self._clock.monotonic() + patience_s(chosen.terms.get("fetch", 0.0))
+        until = self._clock.monotonic() + self._patience_s(chosen.terms.get("fetch", 0.0))
         try:
             ticket = await self._workers.keep_prefix(source, work, until - self._clock.monotonic())
         except BatonError as error:
@@ -57,3 +62,7 @@ class Borrowing:
             return None
         record.note_borrowed(Borrowed.GRANTED)
         return PrefixTicket(ticket=ticket, patience_s=left_s)
+
+    def _patience_s(self, predicted_s: float) -> float:
+        """From the question to the last page. Then the prompt is read."""
+        return max(min(PATIENCE * predicted_s, MAX_PATIENCE_S), self._min_patience_s)

@@ -128,7 +128,7 @@ class RouterNode:
             cancellations=self._cancellations,
             hints=PrefixHints(mirror=self.mirror, fleet=self.fleet, page_size=config.engine.page_size),
             budget=RetryBudget(clock=outside.clock),
-            borrowing=Borrowing(workers, outside.clock),
+            borrowing=Borrowing(workers, outside.clock, min_patience_s=config.router.fetch_patience_ms / 1000),
             chooser=Chooser(fleet=self.fleet, settings=policy_settings(config), log=self._decisions),
             clock=outside.clock,
         )

@@ -29,8 +29,8 @@ class ClusterShape:
 
     A prefill step computes at most `step_tokens`, of one prompt `chunk_tokens`; local prompts join decode steps with at
     most `extend_tokens`, as far as `itl_budget_s` allows. Clients ask for at most `answer_limit` tokens, or as many as
-    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, and a worker takes `turn_s` between two steps. `prefill_cost`
-    None: prefill machines are as fast as the others.
+    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, and
+    a worker takes `turn_s` between two steps. `prefill_cost` None: prefill machines are as fast as the others.
     """
 
     prefill: int = 0

@@ -7,22 +7,23 @@ from tests.sim.oracle import EOS, VOCAB_SIZE, Ask
 LENGTHS = (1, 3, 4, 5, 8, 9, 12, 16, 17, 24, 31, 40)
 STEMS = 3
 STEM_TOKENS = 24
+KIN_SHARE = 0.35
 PAGE_SIZE = 4
 
 
-def random_asks(chance: random.Random, count: int, *, max_pages: int) -> list[Ask]:
-    """Greedy and seeded, n up to 3, stops of both kinds, min_tokens; a third begins as others do.
+def random_asks(chance: random.Random, count: int, *, max_pages: int, kin_share: float = KIN_SHARE) -> list[Ask]:
+    """Greedy and seeded, n up to 3, stops of both kinds, min_tokens; `kin_share` of them begin as others do.
 
     None may ever need more than `max_pages`.
     """
     stems = [[chance.randrange(EOS) for _ in range(STEM_TOKENS)] for _ in range(STEMS)]
-    return [_ask(chance, f"r{number}", stems, max_pages) for number in range(count)]
+    return [_ask(chance, f"r{number}", stems, max_pages, kin_share) for number in range(count)]
 
 
-def _ask(chance: random.Random, name: str, stems: list[list[int]], max_pages: int) -> Ask:
+def _ask(chance: random.Random, name: str, stems: list[list[int]], max_pages: int, kin_share: float) -> Ask:
     length = chance.choice(LENGTHS)
     prompt = [chance.randrange(EOS) for _ in range(length)]
-    if chance.random() < 0.35:
+    if chance.random() < kin_share:
         stem = chance.choice(stems)
         prompt = (stem[: chance.choice((4, 8, 13, STEM_TOKENS))] + prompt)[:44]
     ending = chance.random()

@@ -11,10 +11,10 @@ from common.core.errors import BatonError
 from common.core.events import TicketIssued, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TokenId
 from common.core.request import TokenSampling, Work
-from common.core.ticket import Ticket
+from common.core.ticket import PrefixTicket, Ticket
 from common.rpc.client import call, stream
 from common.rpc.convert.events import message_from_wire
-from common.rpc.convert.kv import ticket_to_wire
+from common.rpc.convert.kv import prefix_to_wire, ticket_from_wire, ticket_to_wire
 from common.rpc.convert.work import router_to_wire, work_to_wire
 from protos.baton.v1 import decode_pb2, decode_pb2_grpc, prefill_pb2, prefill_pb2_grpc, worker_pb2, worker_pb2_grpc
 from services.router.request import mint_choices
@@ -110,6 +110,33 @@ class Placer:
         stub = decode_pb2_grpc.DecodeServiceStub(self._channel(DECODE))
         request = decode_pb2.ReserveRequest(work=wire, ticket=ticket_to_wire(ticket))
         await call(stub.Reserve, request, peer=DECODE, timeout_s=CALL_S)
+
+    async def keep(self, name: str, work: Work, lease_s: float = 2.0) -> Ticket | None:
+        """What a worker's cache holds of the work's context, kept for another one."""
+        wire = work_to_wire(work, now=self.world.loop.time())
+        stub = worker_pb2_grpc.WorkerServiceStub(self._channel(name))
+        request = worker_pb2.KeepPrefixRequest(work=wire, lease_ms=round(lease_s * 1000))
+        answer = await call(stub.KeepPrefix, request, peer=name, timeout_s=CALL_S)
+        return ticket_from_wire(answer.ticket) if answer.HasField("ticket") else None
+
+    async def start_local(self, work: Work, prefix: PrefixTicket | None) -> None:
+        """Decode reads the prompt itself, once its cached pages are there."""
+        wire = work_to_wire(work, now=self.world.loop.time())
+        stub = decode_pb2_grpc.DecodeServiceStub(self._channel(DECODE))
+        request = decode_pb2.StartLocalRequest(work=wire, prefix=prefix_to_wire(prefix))
+        await call(stub.StartLocal, request, peer=DECODE, timeout_s=CALL_S)
+
+    async def hand_off(self, work: Work, prefix: PrefixTicket | None) -> None:
+        """Prefill reads it for decode, once its cached pages are there."""
+        wire = work_to_wire(work, now=self.world.loop.time())
+        stub = decode_pb2_grpc.DecodeServiceStub(self._channel(DECODE))
+        promise = await call(stub.Reserve, decode_pb2.ReserveRequest(work=wire), peer=DECODE, timeout_s=CALL_S)
+        destination = prefill_pb2.Destination(
+            worker=promise.worker, reservation_id=promise.reservation_id, held_pages=promise.held_pages
+        )
+        reader = prefill_pb2_grpc.PrefillServiceStub(self._channel(PREFILL))
+        request = prefill_pb2.PrefillRequest(work=wire, destination=destination, prefix=prefix_to_wire(prefix))
+        await call(reader.Prefill, request, peer=PREFILL, timeout_s=CALL_S)
 
     async def cancel(self, name: str, work: Work) -> None:
         item = worker_pb2.CancelItem(request_id=work.request, attempt=work.attempt)

@@ -3,7 +3,13 @@
 import random
 from dataclasses import dataclass, replace
 
-from tests.sim.asks import random_asks
+import pytest
+
+from services.router.policy import reading
+from services.router.policy.fetching import Fetching, fetch_to
+from services.router.policy.scene import Scene
+from services.router.view import WorkerView
+from tests.sim.asks import KIN_SHARE, random_asks
 from tests.sim.client import Leaving, Manners
 from tests.sim.nemesis import Fault, schedule, unleash
 from tests.sim.play import play
@@ -24,6 +30,8 @@ class Weather:
     """All clients arrive within it: together they may want more than there is."""
     drain_s: float
     """The shorter, the more must move, and the more is cut."""
+    is_kindred: bool
+    """Most prompts begin as others do, and fetching cached pages is thought to cost nothing: there is much of it."""
 
 
 def weather(seed: int) -> Weather:
@@ -36,6 +44,7 @@ def weather(seed: int) -> Weather:
         num_clients=chance.randrange(8, 18),
         arrivals_s=chance.choice((0.3, 1.5, 4.0)),
         drain_s=chance.choice((0.2, 0.6, 1.5, 5.0)),
+        is_kindred=seed % 3 == 2,
     )
 
 
@@ -43,10 +52,11 @@ def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = Fa
     """Plays one seed. `only` picks faults by their number in the schedule: to find the one that matters. `is_ahead`:
     steps are launched before the ones before them are collected, on a device that runs them as late as it can."""
     sky = weather(seed)
+    kin_share = 0.95 if sky.is_kindred else KIN_SHARE
 
     async def story(world: World) -> None:
         chance = random.Random(f"clients {seed}")
-        for ask in random_asks(chance, sky.num_clients, max_pages=sky.num_pages):
+        for ask in random_asks(chance, sky.num_clients, max_pages=sky.num_pages, kin_share=kin_share):
             world.ask(ask, _manners(chance, sky.arrivals_s))
         faults = schedule(seed, world.names, world.worker_names, span_s=sky.arrivals_s + 1.0)
         await unleash(world, _picked(faults, only))
@@ -56,7 +66,15 @@ def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = Fa
         engine=replace(CONFIG.engine, num_pages=sky.num_pages, async_steps="on" if is_ahead else "off"),
         liveness=replace(CONFIG.liveness, drain_s=sky.drain_s),
     )
-    return play(story, seed=seed, config=config, prefill=sky.prefill, decode=sky.decode, routers=sky.routers)
+    with pytest.MonkeyPatch.context() as patch:
+        if sky.is_kindred:
+            patch.setattr(reading, "fetch_to", _fetch_for_nothing)
+        return play(story, seed=seed, config=config, prefill=sky.prefill, decode=sky.decode, routers=sky.routers)
+
+
+def _fetch_for_nothing(worker: WorkerView, scene: Scene) -> Fetching | None:
+    found = fetch_to(worker, scene)
+    return None if found is None else replace(found, seconds=0.0, copied_s=0.0)
 
 
 def _picked(faults: tuple[Fault, ...], only: tuple[int, ...] | None) -> tuple[Fault, ...]:

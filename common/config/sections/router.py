@@ -78,8 +78,16 @@ class RouterSection:
         owner="services/router",
         reason="a prompt that is cached elsewhere may be placed where there is time, and its pages follow it",
     )
+    fetch_patience_ms: float = knob(
+        250.0,
+        owner="services/router",
+        unit="milliseconds",
+        reason="a busy moment of two event loops; four times the predicted fetch where that is longer; then it is read",
+        minimum=1,
+        maximum=10_000,
+    )
     balance_weight: float = knob(
-        0.25,
+        0.5,
         owner="services/router",
         unit="seconds per second of reading placed on a worker lately",
         reason="hits near those of one shared cache at an imbalance of a few percent; 1 loses hits",

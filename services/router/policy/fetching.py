@@ -8,17 +8,6 @@ from common.core.worker import Role
 from services.router.policy.scene import Scene
 from services.router.view import WorkerView
 
-PATIENCE = 4.0
-MIN_PATIENCE_S = 0.25
-MAX_PATIENCE_S = 4.0
-"""Chosen: a fetch that takes four times as long as predicted is not the one that was chosen; the least covers a busy
-moment of both event loops, and nobody loses more than the most."""
-
-
-def patience_s(predicted_s: float) -> float:
-    """How long a prompt waits for its pages, from the question to the last one. Then it is read."""
-    return min(max(PATIENCE * predicted_s, MIN_PATIENCE_S), MAX_PATIENCE_S)
-
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
