@@ -19,6 +19,8 @@ def load_failed(message: str) -> StartupError:
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that holds code or pickles, both of which run what a stranger wrote. Raises StartupError."""
+    if folder.is_file():
+        raise load_failed(f"model folder {folder} is a file; --model takes the folder with {CONFIG_FILE} in it")
     if not folder.is_dir():
         raise load_failed(f"model folder {folder} does not exist; --model takes a folder with {CONFIG_FILE} in it")
     names = sorted(entry.name for entry in folder.iterdir())

@@ -26,6 +26,7 @@ from services.local import simulate as simulate_command
 from services.local import top as top_command
 from services.local import up as up_command
 from services.local import waterfall as waterfall_command
+from services.local.anchor import anchored
 from services.local.bench.command import app as bench_app
 from services.local.certificate import show_certificate
 from services.local.client import router_client
@@ -66,8 +67,7 @@ def up(
     set_: Settings = None,
 ) -> None:
     """Start a cluster here and keep it running until Ctrl-C."""
-    folder = None if model is None else model.resolve()  # the processes have another working directory
-    overrides = _overrides(config, set_, model=folder, prefill=prefill, decode=decode, routers=routers)
+    overrides = _anchored(_overrides(config, set_, model=model, prefill=prefill, decode=decode, routers=routers))
     loaded, clock, entropy = _load(overrides), SystemClock(), SystemEntropy()
     raise typer.Exit(
         run(up_command.up(loaded, overrides, console=console, clock=clock, entropy=entropy, first_router_port=port))
@@ -77,7 +77,7 @@ def up(
 @app.command()
 def demo(config: ConfigFile = None, set_: Settings = None) -> None:
     """Start a cluster, stream one answer, show its times, stop."""
-    overrides = _overrides(config, set_)
+    overrides = _anchored(_overrides(config, set_))
     loaded, clock, entropy, port = _load(overrides), SystemClock(), SystemEntropy(), FIRST_ROUTER_PORT
     raise typer.Exit(
         run(demo_command.demo(loaded, overrides, console=console, clock=clock, entropy=entropy, first_router_port=port))
@@ -228,7 +228,7 @@ def replay(
 @app.command(epilog=f"\b\n{EXAMPLES['doctor']}")
 def doctor(router: Router = DEFAULT_ROUTER, config: ConfigFile = None, set_: Settings = None) -> None:
     """Check every part of a cluster and measure every link."""
-    loaded = _load(_overrides(config, set_))
+    loaded = _load(_anchored(_overrides(config, set_)))
     is_healthy = run(doctor_command.doctor(loaded, router, console=console))
     raise typer.Exit(Exit.OK if is_healthy else Exit.UNHEALTHY)
 
@@ -322,6 +322,11 @@ def _overrides(config: Path | None, settings: list[str] | None, **local: object)
     keys = {"model": "model.path", "prefill": "local.prefill", "decode": "local.decode", "routers": "local.routers"}
     given = [f"{keys[name]}={value}" for name, value in local.items() if value is not None]
     return Overrides(file=None if config is None else config.resolve(), settings=(*(settings or ()), *given))
+
+
+def _anchored(overrides: Overrides) -> Overrides:
+    """For commands that open what paths name: they and their processes have other working directories."""
+    return anchored(overrides, _load(overrides), Path.cwd())
 
 
 def _load(overrides: Overrides) -> Config:

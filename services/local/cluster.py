@@ -18,6 +18,7 @@ from services.local.acquaintance import wait_acquainted
 from services.local.janitor import Janitor
 from services.local.ports import choose_ports
 from services.local.run_dir import RunDir
+from services.local.start_check import check_start
 from services.local.supervisor import Supervised, Supervisor
 from services.local.topology import Kind, Overrides, service_specs
 from services.local.valkey import EmbeddedValkey
@@ -68,6 +69,7 @@ async def local_cluster(
 
     `hurry` cuts the end short. Raises StartupError when a process cannot start, with its reason.
     """
+    check_start(config)
     run_dir = RunDir.make(config, entropy)
     async with Janitor(run_dir.fleeting) as janitor:
         secret = read_secret(replace(config.cluster, secret_file=str(run_dir.secret_file)))

@@ -12,7 +12,7 @@ EXAMPLES = {
   baton up --model ~/my-llama --set model.dtype=bfloat16
   baton up --config cluster.toml --set local.decode=4
 A process that dies is started again. Ctrl-C drains and stops all, a second
-one stops at once. Relative paths in values begin at the checkout.""",
+one stops at once. Relative paths in values begin where you are.""",
     "generate": """Examples:
   baton generate "def read_json(path):" --max-tokens 64 --temperature 0
   baton generate --chat "What does os.walk do?"

@@ -1,4 +1,4 @@
-"""`baton replay`: decisions of a log made again, as they were or under other settings."""
+"""`baton replay`: decisions of a router's or a planner's log made again, as they were or under other settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.core.errors import InvalidRequest
+from services.simulator.planner_replay import is_planner_log, read_looks, review
 from services.simulator.replay import Difference, Replayed, changed, read_log, replay
 
 POLICIES = {
@@ -26,6 +27,8 @@ def replay_log(file: Path, policy: str, settings: Sequence[str], console: Consol
     Raises InvalidRequest for a log or a setting that is none.
     """
     wanted = {**_named(policy), **dict(map(_pair, settings))}
+    if is_planner_log(file):
+        return _review(file, wanted, console, limit)
     found = replay(read_log(file), changed(wanted) if wanted else None)
     if wanted:
         _print_change(found, wanted, console, limit)
@@ -35,6 +38,20 @@ def replay_log(file: Path, policy: str, settings: Sequence[str], console: Consol
         console.print(f"{found.num_other_version} were made by another version of the policy", style="yellow")
     _print_differences(found.differences[:limit], console)
     return found.num_same == found.num_decisions
+
+
+def _review(file: Path, wanted: dict[str, str], console: Console, limit: int) -> bool:
+    """A planner's log has no policy to change: `baton plan` compares those."""
+    if wanted:
+        raise InvalidRequest(message="a planner's log is replayed as it was; to try other settings, see baton plan")
+    found = review(read_looks(file))
+    console.print(f"{found.num_same} of {found.num_looks} looks came out exactly as recorded", highlight=False)
+    if found.num_other_version:
+        console.print(f"{found.num_other_version} were decided by another version", style="yellow")
+    for each in found.differences[:limit]:
+        was, now = (f"{prefill} prefill, {decode} decode" for prefill, decode in (each.was, each.now))
+        console.print(f"at {each.look.wall:.0f}: {was}; now {now}", highlight=False)
+    return found.num_same == found.num_looks
 
 
 def _named(policy: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from common.config.config import Config
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from services.local.cluster import FIRST_ROUTER_PORT, LocalCluster, local_cluster
+from services.local.cluster import FIRST_GATEWAY_PORT, FIRST_ROUTER_PORT, LocalCluster, local_cluster
 from services.local.exits import Exit
 from services.local.interrupt import Interrupt
 from services.local.progress import Progress
@@ -65,6 +65,9 @@ def _tell_ready(console: Console, cluster: LocalCluster, first_port: int) -> Non
         "  end   Ctrl-C",
         "",
     ]
+    if (gateways := _gateways(cluster)) and not gateways[0].endswith(f":{FIRST_GATEWAY_PORT}"):
+        told = f"port {FIRST_GATEWAY_PORT} is taken by another process, which is not this cluster: use http://{gateways[0]}/v1"
+        lines.insert(1, told)
     if not addresses[0].endswith(f":{first_port}"):
         lines.insert(1, f"port {first_port} is taken by another process, so the first router has a free one")
     for line in lines:

@@ -2,10 +2,12 @@
 
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from services.local.cluster import FIRST_GATEWAY_PORT
 from services.local.ports import free_port
 from tests.local.shell import up
 
@@ -20,12 +22,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_taken_port_is_replaced_and_sigkill_of_the_supervisor_leaves_nothing(folder: Path) -> None:
-    with socket.socket() as taken:
+    with socket.socket() as taken, socket.socket() as usual:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        with suppress(OSError):  # somebody has it already, which is as good
+            usual.bind(("127.0.0.1", FIRST_GATEWAY_PORT))
+            usual.listen()
         port = taken.getsockname()[1]
         with up(folder, "--port", str(port)) as running:
             assert running.wait_line("is taken").startswith(f"port {port} is taken")
+            assert "use http://127.0.0.1:" in running.wait_line(f"port {FIRST_GATEWAY_PORT} is taken")
             running.wait_line("Ctrl-C")
             assert running.end(signal.SIGKILL) == -signal.SIGKILL
             running.check_nothing_is_left()

@@ -1,0 +1,25 @@
+"""What would end every worker seconds after its start, said before anything is started."""
+
+from importlib.util import find_spec
+
+from common.config.config import DEFAULT_ORIGIN, Config
+from common.core.errors import Reason, StartupError
+from common.model.families.registry import model_spec
+from common.model.folder import check_folder, read_config
+from services.local.topology import ROOT
+
+
+def check_start(config: Config) -> None:
+    """The library workers compute with, and whether the model is of a kind they know. Weights are theirs to check.
+
+    Raises StartupError.
+    """
+    if find_spec("torch") is None:
+        message = "workers compute with torch, which is not installed: pip install 'baton[worker]', or '.[worker]' here"
+        raise StartupError(message=message)
+    folder = ROOT / config.model.path
+    if not folder.exists() and config.origin("model.path") == DEFAULT_ORIGIN:
+        message = f"there is no demo model in {folder}: it comes with a checkout; give a model with --model DIR"
+        raise StartupError(message=message, reason=Reason.MODEL_LOAD_FAILED)
+    check_folder(folder)
+    model_spec(read_config(folder))

@@ -1,0 +1,43 @@
+"""What cannot work is said before any process starts."""
+
+from pathlib import Path
+
+import pytest
+
+from common.config.loader import load
+from common.core.errors import StartupError
+from services.local import start_check
+from services.local.start_check import check_start
+
+
+def test_the_demo_model_passes() -> None:
+    check_start(load(None, {}, ()))
+
+
+def test_without_torch_the_command_to_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_check, "find_spec", lambda _name: None)
+    with pytest.raises(StartupError, match=r"pip install 'baton\[worker\]'"):
+        check_start(load(None, {}, ()))
+
+
+def test_an_installation_without_the_demo_model_says_where_it_looked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(start_check, "ROOT", tmp_path)
+    with pytest.raises(StartupError, match=f"{tmp_path}/models/demo: it comes with a checkout"):
+        check_start(load(None, {}, ()))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [(None, "is a file"), ("{", "cannot be read"), ('{"architectures": ["RwkvForCausalLM"]}', "known ones are")],
+)
+def test_a_model_of_no_known_kind_is_refused_by_its_config(tmp_path: Path, config: str | None, said: str) -> None:
+    folder = tmp_path / "model"
+    if config is None:
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        (folder / "config.json").write_text(config)
+    with pytest.raises(StartupError, match=said):
+        check_start(load(None, {}, (f"model.path={folder}",)))
