@@ -25,12 +25,14 @@ from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
+from common.observe.rotation import made_folder
 from common.rpc.bind import Bind
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.identity import read_tls
 from common.rpc.options import Surface
 from common.rpc.server import serve
 from services.planner.actuate import Actuator
+from services.planner.journal import Journal
 from services.planner.loop import Planner
 from services.planner.metrics_api import MetricsApi
 from services.planner.metrics_server import FrontProxy, metrics_server
@@ -67,7 +69,8 @@ async def run_planner(config: Config, name: str) -> None:
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     outlook = Outlook(clock, interval_s=config.planner.interval_s)
     house = _House(config=config, clock=clock, metrics=metrics, outlook=outlook)
-    planner = _planner(house)
+    journal = _journal(house, name)
+    planner = _planner(house, journal)
     actuator = _actuator(house, name)
 
     def refresh() -> None:
@@ -85,7 +88,10 @@ async def run_planner(config: Config, name: str) -> None:
         address = await _open(house, stack)
         readiness.meet(Condition.LISTENING)
         async with asyncio.TaskGroup() as group:
-            servants = [group.create_task(planner.run(), name="planner")]
+            servants = [
+                group.create_task(planner.run(), name="planner"),
+                group.create_task(journal.run(), name="journal"),
+            ]
             if actuator is not None:
                 servants.append(group.create_task(actuator.run(), name="actuator"))
             decided = group.create_task(_wait_decided(outlook, readiness), name="first decision")
@@ -98,7 +104,19 @@ async def run_planner(config: Config, name: str) -> None:
     _LOG.info("planner_stopped", planner=name)
 
 
-def _planner(house: _House) -> Planner:
+def _journal(house: _House, name: str) -> Journal:
+    section = house.config.planner
+    return Journal(
+        name,
+        PlannerSettings.of(house.config),
+        folder=made_folder(section.decision_log, knob="planner.decision_log"),
+        max_bytes=section.decision_log_bytes,
+        clock=house.clock,
+        metrics=house.metrics,
+    )
+
+
+def _planner(house: _House, journal: Journal) -> Planner:
     config = house.config
     directory = DirectorySettings.of(config.cluster, config.liveness)
     secret = read_secret(config.cluster)
@@ -109,6 +127,7 @@ def _planner(house: _House) -> Planner:
         watch=Watch(start_s=config.planner.start_s),
         outlook=house.outlook,
         settings=PlannerSettings.of(config),
+        journal=journal,
         metrics=house.metrics,
         clock=house.clock,
     )

@@ -9,6 +9,7 @@ from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from services.planner.decide import Recommendation, Verdict, decide
+from services.planner.journal import Journal
 from services.planner.load import Crew, Signals
 from services.planner.outlook import Outlook
 from services.planner.settings import PlannerSettings
@@ -27,6 +28,7 @@ class Planner:
         watch: Watch,
         outlook: Outlook,
         settings: PlannerSettings,
+        journal: Journal,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -34,6 +36,7 @@ class Planner:
         self._watch = watch
         self._outlook = outlook
         self._settings = settings
+        self._journal = journal
         self._metrics = metrics
         self._clock = clock
         for role in Role:
@@ -51,7 +54,9 @@ class Planner:
         """One look and what follows from it."""
         sighting = await self._lookout.look()
         signals = self._watch.signals(sighting, self._clock.monotonic())
-        recommendation = decide(signals, self._outlook.state, self._settings)
+        before = self._outlook.state
+        recommendation = decide(signals, before, self._settings)
+        self._journal.note(before, signals, recommendation)
         for verdict in self._outlook.note(signals, recommendation, sighting.members if sighting else ()):
             _tell(verdict)
         self._show(signals, recommendation)

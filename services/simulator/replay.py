@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from common.core.errors import InvalidRequest
+from common.core.plain import from_plain
+from common.observe.rotation import older
 from services.router.decisions.entry import Entry, Header, Question, read_line
-from services.router.decisions.log import older
-from services.router.decisions.plain import from_plain
 from services.router.policy import POLICY_VERSION, PolicySettings, choose, choose_prefill, choose_writer
 
 MAX_SHOWN = 1000

@@ -13,9 +13,10 @@ from common.core.ids import RequestId
 from common.observe import catalogue
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
+from common.observe.rotation import older
 from common.transfer.offload import InlineOffload
 from services.router.decisions.entry import Entry, Header, Question, read_line, write_line
-from services.router.decisions.log import MAX_WAITING, DecisionLog, older
+from services.router.decisions.log import MAX_WAITING, DecisionLog
 from services.router.policy import PolicySettings, choose, choose_prefill
 from services.simulator.replay import changed, read_log, replay
 from tests.router.questions import question

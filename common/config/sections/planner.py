@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from common.config.knob import knob
 
+MIB = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerSection:
@@ -126,6 +128,20 @@ class PlannerSection:
         owner="services/planner",
         reason="true: pods are marked with what they carry, so that the emptiest goes first; this needs the right to "
         "change any pod of the namespace",
+    )
+    decision_log: str = knob(
+        "",
+        owner="services/planner",
+        unit="path",
+        reason="empty: changes of mind are remembered in memory alone; a folder gets a rotating log for baton replay",
+    )
+    decision_log_bytes: int = knob(
+        32 * MIB,
+        owner="services/planner",
+        unit="bytes",
+        reason="about a day of looks every two seconds, in two files; the older one goes first",
+        minimum=MIB,
+        maximum=1024 * 1024 * MIB,
     )
     kubeconfig: str = knob(
         "",

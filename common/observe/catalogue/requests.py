@@ -9,6 +9,7 @@ from common.observe.catalogue.vocabulary import (
     ALL,
     E2E_BUCKETS,
     ITL_BUCKETS,
+    PLANNER,
     PRIORITY,
     REASON,
     ROUTER,
@@ -55,7 +56,7 @@ PREFIX_TICKETS = counter(
     ROUTER,
     closed("outcome", ("granted", "less", "refused")),
 )
-DECISIONS_LOST = counter("decisions_lost_total", "Decisions that the decision log could not keep.", ROUTER)
+DECISIONS_LOST = counter("decisions_lost_total", "Decisions that the decision log could not keep.", ROUTER | PLANNER)
 RETRIES = counter("retries_total", "Placements after the first, by what ended the one before.", ROUTER, REASON)
 CHOICES_MOVED = counter(
     "choices_moved_total",

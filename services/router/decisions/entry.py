@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from common.core.errors import InvalidRequest
 from common.core.ids import RequestId, WorkerRef
+from common.core.plain import from_plain, to_plain
 from services.router.classify import Facts
-from services.router.decisions.plain import from_plain, to_plain
 from services.router.policy import POLICY_VERSION, Decision, PolicySettings, Route
 from services.router.view import FleetView
 

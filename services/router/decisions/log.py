@@ -8,10 +8,10 @@ from collections import deque
 from pathlib import Path
 
 from common.core.clock import Clock
-from common.core.errors import StartupError
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
+from common.observe.rotation import Rotation, made_folder
 from common.transfer.offload import Offload
 from services.router.decisions.entry import Entry, Header, write_line
 
@@ -31,12 +31,11 @@ class DecisionLog:
     ) -> None:
         self._header = header
         self._folder = folder
-        self._max_bytes = max_bytes // 2
+        self._files = Rotation((folder or Path()) / f"{header.router}.jsonl", max_bytes=max_bytes)
         self._offload = offload
         self._clock = clock
         self._metrics = metrics
         self._waiting: deque[Entry] = deque()
-        self._size: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -82,42 +81,12 @@ class DecisionLog:
         if not entries:
             return
         try:
-            self._append("".join(map(write_line, entries)))
+            self._files.append("".join(map(write_line, entries)), lambda: write_line(self._header))
         except OSError as error:
             self._metrics.add(catalogue.DECISIONS_LOST, len(entries))
             _LOG.warning("decision_log_failed", error=error.strerror or "", entries=len(entries))
 
-    def _append(self, text: str) -> None:
-        assert self._folder is not None
-        file = self._folder / f"{self._header.router}.jsonl"
-        if self._size is None or self._size + len(text) > self._max_bytes:
-            self._begin(file)
-        with file.open("a", encoding="utf-8") as out:
-            out.write(text)
-        self._size = (self._size or 0) + len(text)
-
-    def _begin(self, file: Path) -> None:
-        """A new file with its header; the one before becomes the older half, and the older half goes."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            file.replace(older(file))
-        header = write_line(self._header)
-        file.write_text(header, encoding="utf-8")
-        self._size = len(header)
-
-
-def older(file: Path) -> Path:
-    """Where a full log goes."""
-    return file.with_suffix(f".1{file.suffix}")
-
 
 def folder_of(path: str) -> Path | None:
     """The configured folder, made and checked. None when none is configured. Raises StartupError."""
-    if not path:
-        return None
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartupError(message=f"router.decision_log {folder} cannot be made: {error.strerror}") from error
-    return folder
+    return made_folder(path, knob="router.decision_log")
