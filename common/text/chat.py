@@ -28,7 +28,7 @@ from common.text.conversation import (
     read_tools,
 )
 from common.text.habits import MAX_OPENING_CHARS, habits
-from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range
+from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range, today
 from common.text.tokenizer import Tokenizer
 
 MAX_TEMPLATE_CHARS = 256 << 10
@@ -97,7 +97,11 @@ class ChatTemplate:
         num_chars = 0
         try:
             for chunk in self._template.generate(
-                **variables, bos_token=control.bos, eos_token=control.eos, range=bounded_range()
+                **variables,
+                bos_token=control.bos,
+                eos_token=control.eos,
+                range=bounded_range(),
+                strftime_now=today(self._clock.wall()),
             ):
                 chunks.append(chunk)
                 num_chars += len(chunk)

@@ -6,14 +6,21 @@ and how long it takes is bounded by whoever drives it.
 """
 
 import json
+import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from common.text.generation_tag import GenerationTag
+
 MAX_RANGE_STEPS = 100_000
 MAX_JOINED_CHARS = 8 << 20
+MAX_SEPARATOR_CHARS = 8
+MAX_FORM_CHARS = 200
+_PLAIN_FORM = re.compile(r"(?:[^%]|%-?[A-Za-z%])*")
 
 _FILTERS = frozenset(
     {
@@ -41,7 +48,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationTag])
         self.filters = {name: self.filters[name] for name in _FILTERS if name in self.filters}
         self.filters["tojson"] = _to_json
         self.globals = {"raise_exception": _raise_exception, "namespace": self.globals["namespace"]}
@@ -85,6 +92,26 @@ def _raise_exception(message: str) -> None:
     raise RefusedByTemplate(str(message)[:200])
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """As templates expect it: characters stay themselves, nothing is escaped for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=min(indent, 8) if indent is not None else None)
+    if separators is not None and max(map(len, separators)) > MAX_SEPARATOR_CHARS:
+        raise SecurityError("separators of more than a few characters")
+    narrow = min(indent, 8) if indent is not None else None
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=narrow, separators=separators, sort_keys=sort_keys)
+
+
+def today(wall: float) -> Callable[[str], str]:
+    """`strftime_now`, by which templates tell the model the date: local time, without padding to any width."""
+
+    def strftime_now(form: str) -> str:
+        if len(form) > MAX_FORM_CHARS or not _PLAIN_FORM.fullmatch(form):
+            raise SecurityError("a form of dates with widths, or a long one")
+        return datetime.fromtimestamp(wall).astimezone().strftime(form)
+
+    return strftime_now

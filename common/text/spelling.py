@@ -53,7 +53,8 @@ def spelling_of(described: dict[str, Any]) -> Spelling:
         return Spelling(SpellingKind.BYTE_LEVEL)
     if kinds & {"Metaspace", "ByteFallback"}:
         strips = any(part.get("type") == "Strip" and part.get("start") for part in parts)
-        return Spelling(SpellingKind.METASPACE, has_leading_space=strips or "Metaspace" in kinds)
+        puts = any(part.get("type") == "Metaspace" and part.get("prepend_scheme") != "never" for part in parts)
+        return Spelling(SpellingKind.METASPACE, has_leading_space=strips or puts)
     raise StartupError(
         message=f"tokenizer.json: decoder {sorted(map(str, kinds))} is not byte-level and not metaspace",
         reason=Reason.MODEL_LOAD_FAILED,

@@ -16,7 +16,10 @@ from tokenizers import Tokenizer as Library
 from common.core.errors import Reason, StartupError
 from common.core.ids import TokenId
 from common.text.spelling import Spelling, spelling_of
+from common.text.template_source import read_template
 
+SLOW_FILE = "tokenizer.model"
+"""SentencePiece's own format."""
 MAX_FILE_BYTES = 64 << 20
 """Chosen: four times the largest tokenizer.json in wide use; a larger one is no tokenizer."""
 
@@ -47,7 +50,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """From tokenizer.json and tokenizer_config.json. Raises StartupError naming the file and what is wrong."""
+        """From its files, with the chat template. Raises StartupError naming the file and what is wrong."""
+        if (folder / SLOW_FILE).exists() and not (folder / "tokenizer.json").exists():
+            raise _refuse(folder / "tokenizer.json", f"is missing; {SLOW_FILE} alone is not read: convert it")
         described = _read_json(folder / "tokenizer.json")
         config_path = folder / "tokenizer_config.json"
         config = _read_json(config_path) if config_path.exists() else {}
@@ -62,8 +67,7 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise _refuse(folder / "tokenizer.json", f"not a tokenizer: {error}") from error
         library.encode_special_tokens = True
-        template = config.get("chat_template")
-        return cls(library, control, spelling_of(described), template if isinstance(template, str) else None)
+        return cls(library, control, spelling_of(described), read_template(folder, config))
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[TokenId, ...]:
         """Ids of a client's text. `add_special_tokens`: let the post-processor frame it, usually with a first token.

@@ -146,6 +146,9 @@ def test_a_failing_template_does_not_quote_the_messages() -> None:
         "{{ 'x' * 1000000000 }}",
         "{{ '%1000000000d' % 1 }}",
         "{{ 9 ** 99999999 }}",
+        "{{ strftime_now('%9999999d') }}",
+        "{{ [1, 2] | tojson(separators=(' ' * 99, ':')) }}",
+        "{{ [1, 2] | tojson(separators=('                ', ':')) }}",
         "{{ 'x'.ljust(1000000000) }}",
         "{{ '{:>1000000000}'.format(1) }}",
         "{% for i in range(1000000000) %}{% endfor %}",
@@ -173,6 +176,17 @@ def test_a_template_that_takes_too_long_is_stopped() -> None:
     tokenizer = with_template("{% for i in range(100) %}{{ i }}{% endfor %}")
     with pytest.raises(InternalError, match="did not end"):
         ChatTemplate(tokenizer, clock=Hurried()).encode([user("x")])
+
+
+def test_what_templates_of_others_ask_for_is_there() -> None:
+    """The date, the tag that marks an assistant's words for training, and JSON written in the ways that are in use."""
+    tokenizer = with_template("{{ strftime_now('%Y-%m-%d %-d') }}")
+    tokens = ChatTemplate(tokenizer, clock=ManualClock(start=1_000_000.0)).encode([user("x")])
+    assert tokenizer.decode(tokens, skip_special_tokens=False) == "1970-01-12 12"
+    assert chat("{% generation %}{% set x = 1 %}{{ messages[0].content }}{% endgeneration %}{{ x }}!", "hi") == "hi!"
+    assert chat(
+        "{{ {'b': 1, 'a': 'é'} | tojson(ensure_ascii=False, sort_keys=True, separators=(',', ':')) }}", "x"
+    ) == ('{"a":"é","b":1}')
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ x | center(9) }}", "x" * (1 << 20)])

@@ -57,6 +57,14 @@ def test_the_first_token_is_the_post_processors_to_give() -> None:
     assert begin not in demo().encode("x", add_special_tokens=False)
 
 
+def test_a_decoder_that_never_put_a_space_before_the_text_takes_none_away() -> None:
+    described = json.loads(metaspace_library().to_str())
+    described["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    described["decoder"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "never", "split": False}
+    tokenizer = load_json(json.dumps(described), {})
+    assert tokenizer.decode(tokenizer.encode(" ab", add_special_tokens=False), skip_special_tokens=True) == " ab"
+
+
 @pytest.mark.parametrize("text", ["ab a", "zebra ab", "\u00e9\u4e2d", "\u00fc \U0001f680", ""])
 def test_metaspace_vocabularies_spell_bytes_and_spaces(text: str) -> None:
     tokens = metaspace().encode(text, add_special_tokens=False)

@@ -1,0 +1,54 @@
+"""A chat template is found wherever folders keep one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.core.errors import StartupError
+from common.text.template_source import read_template
+from common.text.tokenizer import Tokenizer
+from tests.text.vocabularies import DEMO
+
+
+def test_a_file_of_its_own_goes_before_the_field(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ 'file' }}")
+    (tmp_path / "tokenizer.json").write_text((DEMO / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ 'field' }}"}))
+    assert Tokenizer.load(tmp_path).chat_template == "{{ 'file' }}"
+
+
+def test_an_older_file_is_read_where_there_is_no_field(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "old"}))
+    assert read_template(tmp_path, {}) == "old"
+    assert read_template(tmp_path, {"chat_template": "field"}) == "field"
+
+
+def test_of_several_the_default_is_taken(tmp_path: Path) -> None:
+    several = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "plain"}]
+    assert read_template(tmp_path, {"chat_template": several}) == "plain"
+    assert read_template(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "old", "said"),
+    [
+        ({"chat_template": [{"name": "rag", "template": "x"}]}, None, "none is default"),
+        ({"chat_template": 5}, None, "neither a text nor"),
+        ({}, "[]", "no chat_template in it"),
+        ({}, "{", "no chat_template in it"),
+    ],
+)
+def test_what_is_no_template_stops_the_start(
+    config: dict[str, object], old: str | None, said: str, tmp_path: Path
+) -> None:
+    if old is not None:
+        (tmp_path / "chat_template.json").write_text(old)
+    with pytest.raises(StartupError, match=said):
+        read_template(tmp_path, config)
+
+
+def test_a_folder_with_sentencepieces_own_format_alone_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    with pytest.raises(StartupError, match=r"tokenizer.model alone is not read"):
+        Tokenizer.load(tmp_path)
