@@ -1,27 +1,31 @@
 """What landing takes from decode steps: `python -m tests.bench.landing MODEL_FOLDER [seconds]`.
 
-One decode core in this process, on one thread: 8 answers run, prompts of 1,024 tokens arrive as frames, digests are
-verified on a thread beside it as in a worker, and every second turn of the wheel is without arrivals. Prints one JSON
-object: wall and CPU milliseconds of turns with a landing and of those without, and their ratios. No network: what
-receiving takes from a step is not in it (`baton bench transfer` has that).
+One decode worker's core, step thread, lander and offload thread in this process: 8 answers run, prompts of 1,024 tokens
+arrive, are verified and land as in a worker, and as many turns again are without arrivals. Prints one JSON object: wall
+and CPU milliseconds of turns beside a landing and of those without, and their ratios. No network: what receiving takes
+from a step is not in it (`baton bench transfer` has that). Pin it (`taskset -c 0`) to see both share one core.
 """
 
+import asyncio
 import json
 import os
 import statistics
 import sys
+import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from common.core.clock import SystemClock
-from common.core.ids import ReservationId
+from common.core.ids import ReservationId, TransferId
 from common.engine.batch import Batch
+from common.engine.loop import Turns
 from common.engine.torch_executor import TorchExecutor
 from common.kv.cache import PageCache
 from common.kv.digest import DigestKey, digest_pages
@@ -29,20 +33,24 @@ from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.torch_storage import TorchStorage
 from common.model.load import load_model
+from common.transfer.channel import Lent
+from common.transfer.expectation import Arrival
+from common.transfer.inbound import InboundTransfers
+from common.transfer.messages import PageRun
+from common.transfer.offload import ThreadOffload
 from common.worker.engine import Engine
 from kernels.dispatch import Kernels, choose
 from services.decode.app import compose
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
-from services.decode.desk import Frame
+from services.decode.landing import Lander
+from services.decode.messages import DecodeEvent
 from services.decode.scheduler import DecodeLimits
 from tests.engine.rig import work
 
 PAGE_SIZE, NUM_PAGES = 16, 1600
 STREAMS, PROMPT_TOKENS = 8, 1024
 RUN_PAGES = 32
-TURNS = 12
-"""With arrivals, then as many without."""
 
 KEY = DigestKey(bytes(range(32)))
 
@@ -66,7 +74,6 @@ def make_core(engine: Engine) -> DecodeCore:
             page_size=PAGE_SIZE, max_sequences=64, extend_tokens=64, idle_extend_tokens=512, watermark_pages=8
         ),
         budget=ExtendBudget(itl_budget_s=0.05, ceiling=64, floor=8),
-        slice_bytes=8 << 20,
         overcommit=4.0,
         lease_s=60.0,
         clock=SystemClock(),
@@ -74,35 +81,68 @@ def make_core(engine: Engine) -> DecodeCore:
     )
 
 
-class Arrivals:
-    """Promises one prompt at a time, verifies its frames beside the core, and gives it up once it has landed."""
+class Arriving:
+    """Promises one prompt at a time, verifies and lands its runs, and gives it up. In place of the transfer room."""
 
-    def __init__(self, core: DecodeCore, page_bytes: int, offload: ThreadPoolExecutor) -> None:
+    def __init__(self, core: DecodeCore, turns: Turns[DecodeEvent], storage: TorchStorage) -> None:
         self._core = core
-        self._page_bytes = page_bytes
-        self._offload = offload
+        self._turns = turns
+        self._offload = ThreadOffload()
+        self._lander = Lander(
+            core=core,
+            turns=turns,
+            inbound=cast(InboundTransfers, self),
+            storage=storage,
+            offload=self._offload,
+            piece_bytes=2 << 20,
+            clock=SystemClock(),
+        )
+        self._page_bytes = storage.layout.page_bytes
         self._numbers = count()
-        self._verified: deque[tuple[Frame, Future[tuple[bytes, ...]]]] = deque()
         num_runs = PROMPT_TOKENS // PAGE_SIZE // RUN_PAGES
-        self._buffers = [memoryview(bytearray(os.urandom(RUN_PAGES * page_bytes))) for _ in range(num_runs)]
+        self._buffers = [memoryview(bytearray(os.urandom(RUN_PAGES * self._page_bytes))) for _ in range(num_runs)]
+        self.num_lent = 0
+        self._is_idle = asyncio.Event()
 
-    def begin(self) -> None:
+    async def one(self) -> None:
         number = next(self._numbers)
         prompt = [(number * 7919 + place * 31) % 4001 for place in range(PROMPT_TOKENS)]
-        self._given = work(f"arrival-{number}", prompt, max_tokens=8)
-        promise = self._core.reserve(self._given)
-        num_pages = PROMPT_TOKENS // PAGE_SIZE
-        for first in range(0, num_pages, RUN_PAGES):
-            data = self._buffers[first // RUN_PAGES]
-            frame = Frame(reservation=promise.reservation, attempt=1, first_page=first, num_pages=RUN_PAGES, data=data)
-            self._verified.append((frame, self._offload.submit(digest_pages, data, self._page_bytes, KEY)))
+        given = work(f"arrival-{number}", prompt, max_tokens=8)
+        promise = await self._turns.call(lambda: self._core.reserve(given))
+        self._is_idle.clear()
+        self.num_lent = len(self._buffers)
+        for place, data in enumerate(self._buffers):
+            await self._offload.run(partial(digest_pages, data, self._page_bytes, KEY))
+            arrival = Arrival(
+                transfer=TransferId(promise.reservation, 1),
+                run=PageRun(first_page=place * RUN_PAGES, num_pages=RUN_PAGES),
+                staging=cast(Lent, Plain(data)),
+                num_bytes=len(data),
+            )
+            self._lander.add(arrival, promise.permit)
+        await asyncio.wait_for(self._is_idle.wait(), 10.0)
+        await self._turns.call(lambda: self._core.cancel(given.request, 1))
 
-    def turn(self) -> None:
-        while self._verified and self._verified[0][1].done():
-            self._core.land(self._verified.popleft()[0])
+    async def run(self) -> None:
+        await self._lander.run()
 
-    def end(self) -> None:
-        self._core.cancel(self._given.request, 1)
+    def landed(self, _arrival: Arrival) -> None:
+        self.num_lent -= 1
+        if not self.num_lent:
+            self._is_idle.set()
+
+    def dropped(self, arrival: Arrival) -> None:
+        raise AssertionError(f"{arrival.run} was not wanted")
+
+    def close(self) -> None:
+        self._offload.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A buffer that nobody waits for."""
+
+    view: memoryview
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -115,33 +155,58 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def measure(folder: Path, seconds: float) -> dict[str, object]:
+class Stepping(threading.Thread):
+    """The step thread, with a watch: turns beside a landing, and those without."""
+
+    def __init__(self, turns: Turns[DecodeEvent], is_landing: Callable[[], bool]) -> None:
+        super().__init__(daemon=True)
+        self._turns = turns
+        self._is_landing = is_landing
+        self.is_over = False
+        self.failure: BaseException | None = None
+        self.kinds: dict[str, list[tuple[float, float]]] = {"landing": [], "without": []}
+
+    def run(self) -> None:
+        try:
+            while not self.is_over:
+                begins, wall, cpu = self._is_landing(), time.perf_counter(), time.thread_time()
+                self._turns.turn()
+                taken = time.perf_counter() - wall, time.thread_time() - cpu
+                self.kinds["landing" if begins or self._is_landing() else "without"].append(taken)
+        except Exception as error:  # noqa: BLE001  # told by whoever waits
+            self.failure = error
+        self._turns.end()
+
+
+async def measure(folder: Path, seconds: float) -> dict[str, object]:
     torch.set_num_threads(1)
     engine = make_engine(folder)
     core = make_core(engine)
     for stream in range(STREAMS):
-        core.start_local(work(f"stream-{stream}", [stream + place for place in range(64)], max_tokens=2000))
+        core.start_local(work(f"stream-{stream}", [stream + place for place in range(64)], max_tokens=4000))
     for _ in range(40):
         core.advance()
-    kinds: dict[str, list[tuple[float, float]]] = {"landing": [], "without": []}
-    with ThreadPoolExecutor(max_workers=1) as offload:
-        arrivals = Arrivals(core, engine.layout.page_bytes, offload)
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends:
-            arrivals.begin()
-            for turn in range(2 * TURNS):
-                arrivals.turn()
-                before, wall, cpu = core.counters.landed_bytes, time.perf_counter(), time.thread_time()
-                core.advance()
-                taken = time.perf_counter() - wall, time.thread_time() - cpu
-                core.take_events()
-                has_landed = core.counters.landed_bytes > before
-                if has_landed or turn >= TURNS:
-                    kinds["landing" if has_landed else "without"].append(taken)
-            arrivals.end()
+    turns: Turns[DecodeEvent] = Turns(core, deliver=lambda _events: None)
+    arriving = Arriving(core, turns, cast(TorchStorage, engine.storage))
+    stepping = Stepping(turns, lambda: arriving.num_lent > 0)
+    landing = asyncio.create_task(arriving.run())
+    stepping.start()
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends and stepping.failure is None:
+        began = time.perf_counter()
+        await arriving.one()
+        # As long again and more without: the two kinds alternate within seconds.
+        await asyncio.sleep(2 * (time.perf_counter() - began))
+    stepping.is_over = True
+    landing.cancel()
+    await asyncio.wait([landing], timeout=10.0)
+    stepping.join(10.0)
+    arriving.close()
+    if stepping.failure is not None:
+        raise stepping.failure
     figures: dict[str, object] = {"load_average": os.getloadavg()[0], "landed_mib": core.counters.landed_bytes >> 20}
     for place, clock in enumerate(("wall", "cpu")):
-        ways = {kind: spread([each[place] for each in taken]) for kind, taken in kinds.items()}
+        ways = {kind: spread([each[place] for each in taken]) for kind, taken in stepping.kinds.items()}
         ratios = {
             name: round(ways["landing"][name] / ways["without"][name], 3) for name in ("p50_ms", "p90_ms", "p99_ms")
         }
@@ -150,4 +215,5 @@ def measure(folder: Path, seconds: float) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 20.0), indent=1))
+    length_s = float(sys.argv[2]) if len(sys.argv) > 2 else 20.0
+    print(json.dumps(asyncio.run(measure(Path(sys.argv[1]), length_s)), indent=1))
