@@ -16,6 +16,26 @@ WORD_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpan:
+    """Consecutive layers. A page holds them as one piece of its bytes, for layers are its outermost axis."""
+
+    first: int
+    num: int
+
+    @property
+    def end(self) -> int:
+        return self.first + self.num
+
+    def __str__(self) -> str:
+        return f"layers [{self.first}, {self.end})"
+
+    def is_part_of(self, num_layers: int) -> bool:
+        """Whether it is one of equal parts of so many layers: storage finds such parts as if they were pages."""
+        is_even = self.num > 0 and num_layers % self.num == 0 and self.first % self.num == 0
+        return is_even and 0 <= self.first < self.end <= num_layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageLayout:
     """Shape and meaning of a page. Equal layouts: a page's bytes may be copied from one worker to the other.
 
@@ -59,6 +79,10 @@ class PageLayout:
     def page_bytes(self) -> int:
         """Bytes of one page, full or not: pages travel whole."""
         return self.page_size * self.token_bytes
+
+    def part_bytes(self, layers: LayerSpan | None) -> int:
+        """Bytes of a page that belong to these layers; of the whole page for None."""
+        return self.page_bytes if layers is None else self.page_bytes // self.num_layers * layers.num
 
     def pages_for(self, tokens: int) -> int:
         """Pages that hold `tokens` tokens, the last one perhaps partly."""

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 
 from common.core.ids import PageId
-from common.kv.layout import PageLayout
-from common.kv.storage import check_buffer
+from common.kv.layout import LayerSpan, PageLayout
+from common.kv.storage import check_buffer, part_numbers
 
 SLOT_BYTES = 16
 """Bytes of one slot: what the simulated executor writes per token."""
 
 
 def sim_layout(*, page_size: int = 16, model_digest: bytes = b"sim") -> PageLayout:
-    """A layout whose token takes SLOT_BYTES: one layer, one head, key and value of half a slot each."""
+    """A layout whose token takes SLOT_BYTES: two layers, one head, a quarter of a slot each for key and value."""
     return PageLayout(
-        num_layers=1,
+        num_layers=2,
         num_kv_heads=1,
-        head_dim=SLOT_BYTES // 2,
+        head_dim=SLOT_BYTES // 4,
         page_size=page_size,
         dtype="sim",
         model_digest=model_digest,
@@ -23,7 +23,8 @@ def sim_layout(*, page_size: int = 16, model_digest: bytes = b"sim") -> PageLayo
 
 
 class SimStorage:
-    """PageStorage in one bytearray. A page is its slots in order, SLOT_BYTES each. Writer: the step loop."""
+    """PageStorage in one bytearray. A page is its slots in order, SLOT_BYTES each; what counts as a layer is half of
+    them. Writers: see PageStorage."""
 
     def __init__(self, layout: PageLayout, num_pages: int) -> None:
         assert layout.token_bytes == SLOT_BYTES, f"a simulated token takes {SLOT_BYTES} bytes, not {layout.token_bytes}"
@@ -36,15 +37,22 @@ class SimStorage:
         assert 0 <= page < self.num_pages, f"page {page} of {self.num_pages}"
         return self._bytes[page * self.layout.page_bytes : (page + 1) * self.layout.page_bytes]
 
-    def gather(self, pages: Sequence[PageId], out: memoryview) -> None:
-        check_buffer(self.layout, pages, out)
-        for index, page in enumerate(pages):
-            out[index * self.layout.page_bytes : (index + 1) * self.layout.page_bytes] = self.page(page)
+    def gather(self, pages: Sequence[PageId], out: memoryview, layers: LayerSpan | None = None) -> None:
+        check_buffer(self.layout, pages, out, layers)
+        self._check(pages)
+        size = self.layout.part_bytes(layers)
+        for index, part in enumerate(part_numbers(self.layout, pages, layers)):
+            out[index * size : (index + 1) * size] = self._bytes[part * size : (part + 1) * size]
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview) -> None:
-        check_buffer(self.layout, pages, data)
-        for index, page in enumerate(pages):
-            self.page(page)[:] = data[index * self.layout.page_bytes : (index + 1) * self.layout.page_bytes]
+    def scatter(self, pages: Sequence[PageId], data: memoryview, layers: LayerSpan | None = None) -> None:
+        check_buffer(self.layout, pages, data, layers)
+        self._check(pages)
+        size = self.layout.part_bytes(layers)
+        for index, part in enumerate(part_numbers(self.layout, pages, layers)):
+            self._bytes[part * size : (part + 1) * size] = data[index * size : (index + 1) * size]
+
+    def _check(self, pages: Sequence[PageId]) -> None:
+        assert all(0 <= page < self.num_pages for page in pages), f"pages {pages} of {self.num_pages}"
 
     def copy(self, source: PageId, destination: PageId) -> None:
         self.page(destination)[:] = self.page(source)

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.core.ids import PageId
-from common.kv.layout import PageLayout
+from common.kv.layout import LayerSpan, PageLayout
 
 
 class PageStorage(Protocol):
-    """Bytes by page id; whether a page may be touched is the pool's business. Writer: the step loop.
+    """Bytes by page id; whether a page may be touched is the pool's business. Writers: the step loop, and whoever lands
+    in pages that the pool counts a writer of.
 
-    A buffer of n pages is n x layout.page_bytes bytes, contiguous, in the order of `pages`.
+    A buffer of n pages is n x layout.page_bytes bytes, contiguous, in the order of `pages`; of n pages' `layers`,
+    n x layout.part_bytes(layers). Layers are an equal part of a page's (LayerSpan.is_part_of).
     """
 
     @property
@@ -19,12 +21,12 @@ class PageStorage(Protocol):
     @property
     def num_pages(self) -> int: ...
 
-    def gather(self, pages: Sequence[PageId], out: memoryview) -> None:
-        """Copy pages into `out`, which has exactly their size."""
+    def gather(self, pages: Sequence[PageId], out: memoryview, layers: LayerSpan | None = None) -> None:
+        """Copy pages, or these layers of them, into `out`, which has exactly their size."""
         ...
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview) -> None:
-        """Copy `data`, which has exactly their size, into pages."""
+    def scatter(self, pages: Sequence[PageId], data: memoryview, layers: LayerSpan | None = None) -> None:
+        """Copy `data`, which has exactly their size, into pages, or into these layers of them."""
         ...
 
     def copy(self, source: PageId, destination: PageId) -> None:
@@ -36,7 +38,18 @@ class PageStorage(Protocol):
         ...
 
 
-def check_buffer(layout: PageLayout, pages: Sequence[PageId], buffer: memoryview) -> None:
+def check_buffer(
+    layout: PageLayout, pages: Sequence[PageId], buffer: memoryview, layers: LayerSpan | None = None
+) -> None:
     """Assert that `buffer` has exactly the bytes of `pages`: sizes are agreed before, so a difference is a bug."""
-    expected = len(pages) * layout.page_bytes
-    assert buffer.nbytes == expected, f"{buffer.nbytes} bytes for {len(pages)} pages of {layout.page_bytes}"
+    assert layers is None or layers.is_part_of(layout.num_layers), f"{layers} are no part of {layout.num_layers}"
+    expected = len(pages) * layout.part_bytes(layers)
+    assert buffer.nbytes == expected, f"{buffer.nbytes} bytes for {len(pages)} pages of {layout.part_bytes(layers)}"
+
+
+def part_numbers(layout: PageLayout, pages: Sequence[PageId], layers: LayerSpan | None) -> Sequence[int]:
+    """Where parts lie if the pages are cut into parts of this size and counted from the first page's first."""
+    if layers is None:
+        return pages
+    num_parts, part = layout.num_layers // layers.num, layers.first // layers.num
+    return [page * num_parts + part for page in pages]

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from common.core.ids import PageId
-from common.kv.layout import PageLayout
-from common.kv.storage import check_buffer
+from common.kv.layout import LayerSpan, PageLayout
+from common.kv.storage import check_buffer, part_numbers
 from kernels.cpu.huge_pages import huge_tensor
 from kernels.cpu.library import loaded_native
 from kernels.cpu.native_pages import copy_pages
@@ -27,7 +27,7 @@ DTYPES = {
 
 
 class TorchStorage:
-    """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writer: the step loop.
+    """PageStorage in `kv_PL2HSD`: page-major, so that a page's bytes are contiguous. Writers: see PageStorage.
 
     The last axis of eight-bit pages is D + 4 long: kernels/quantized_pages says what lies where. `has_scratch`: behind
     the pages that a pool gives out lies one more, where rows that pad a step write.
@@ -55,36 +55,40 @@ class TorchStorage:
         """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""
         return self.kv_PL2HSD[:, layer]
 
-    def gather(self, pages: Sequence[PageId], out: memoryview) -> None:
-        check_buffer(self.layout, pages, out)
+    def gather(self, pages: Sequence[PageId], out: memoryview, layers: LayerSpan | None = None) -> None:
+        check_buffer(self.layout, pages, out, layers)
+        self._check(pages)
+        parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
         if not self._is_on_host():
             if not pages:
                 return
             with self._device():
-                staged_NB = torch.empty((len(pages), self.layout.page_bytes), dtype=torch.uint8, device=self.device)
-                gather_pages(self._bytes_PB, self._listed(pages), staged_NB)
-                self._buffer(out, 0, len(pages)).copy_(staged_NB)
+                staged_NB = torch.empty((len(pages), parts_UB.shape[1]), dtype=torch.uint8, device=self.device)
+                gather_pages(parts_UB, self._listed(numbers), staged_NB)
+                _rows(out, parts_UB).copy_(staged_NB)
             return
-        if self._copied(pages, out, is_scatter=False):
+        if self._copied(parts_UB, numbers, out, is_scatter=False):
             return
-        for start, run_NB in self._runs(pages):
-            self._buffer(out, start, len(run_NB)).copy_(run_NB)
+        for start, run_NB in _runs(parts_UB, numbers):
+            _rows(out, parts_UB)[start : start + len(run_NB)].copy_(run_NB)
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview) -> None:
+    def scatter(self, pages: Sequence[PageId], data: memoryview, layers: LayerSpan | None = None) -> None:
         """Without native code a read-only `data` is copied once more on the way: torch views writable memory only."""
-        check_buffer(self.layout, pages, data)
-        if self._is_on_host() and self._copied(pages, data, is_scatter=True):
+        check_buffer(self.layout, pages, data, layers)
+        self._check(pages)
+        parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
+        if self._is_on_host() and self._copied(parts_UB, numbers, data, is_scatter=True):
+            return
+        if not pages:
             return
         buffer = memoryview(bytearray(data)) if data.readonly else data
         if not self._is_on_host():
-            if not pages:
-                return
             with self._device():
-                staged_NB = self._buffer(buffer, 0, len(pages)).to(self.device, copy=True)
-                scatter_pages(staged_NB, self._bytes_PB, self._listed(pages))
+                staged_NB = _rows(buffer, parts_UB).to(self.device, copy=True)
+                scatter_pages(staged_NB, parts_UB, self._listed(numbers))
             return
-        for start, run_NB in self._runs(pages):
-            run_NB.copy_(self._buffer(buffer, start, len(run_NB)))
+        for start, run_NB in _runs(parts_UB, numbers):
+            run_NB.copy_(_rows(buffer, parts_UB)[start : start + len(run_NB)])
 
     def copy(self, source: PageId, destination: PageId) -> None:
         self._page(destination).copy_(self._page(source))
@@ -103,39 +107,43 @@ class TorchStorage:
         """Kernels go to the calling thread's own device, which is the first until it says otherwise."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
-    def _listed(self, pages: Sequence[PageId]) -> torch.Tensor:
-        """pages_N on the device, checked."""
-        assert 0 <= min(pages) <= max(pages) < self.num_pages, f"pages {min(pages)} to {max(pages)} of {self.num_pages}"
-        return torch.tensor(pages, dtype=torch.int64).to(self.device)
+    def _parts(self, layers: LayerSpan | None) -> torch.Tensor:
+        """parts_UB: the same bytes cut into parts of pages, in order."""
+        return self._bytes_PB.view(-1, self.layout.part_bytes(layers))
 
-    def _copied(self, pages: Sequence[PageId], buffer: memoryview, *, is_scatter: bool) -> bool:
-        """The pages of a host in one native call. False where this process has no native operators."""
-        if self._native is None or not pages:
-            return not pages
-        assert 0 <= min(pages) <= max(pages) < self.num_pages, f"pages {min(pages)} to {max(pages)} of {self.num_pages}"
-        address, page_bytes = self._bytes_PB.data_ptr(), self.layout.page_bytes
-        copy_pages(self._native, address, page_bytes, pages, buffer, is_scatter=is_scatter)
+    def _listed(self, numbers: Sequence[int]) -> torch.Tensor:
+        """numbers_N on the device."""
+        return torch.tensor(numbers, dtype=torch.int64).to(self.device)
+
+    def _copied(self, parts_UB: torch.Tensor, numbers: Sequence[int], buffer: memoryview, *, is_scatter: bool) -> bool:
+        """Parts of a host's pages in one native call. False where this process has no native operators."""
+        if self._native is None or not numbers:
+            return not numbers
+        copy_pages(self._native, parts_UB.data_ptr(), parts_UB.shape[1], numbers, buffer, is_scatter=is_scatter)
         return True
+
+    def _check(self, pages: Sequence[PageId]) -> None:
+        if pages:
+            first, last = min(pages), max(pages)
+            assert 0 <= first <= last < self.num_pages, f"pages {first} to {last} of {self.num_pages}"
 
     def _page(self, page: PageId) -> torch.Tensor:
         assert 0 <= page < self.num_pages, f"page {page} of {self.num_pages}"
         return self._bytes_PB[page]
 
-    def _runs(self, pages: Sequence[PageId]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Pages that are neighbours in memory as one view each, with their place in the buffer."""
-        start = 0
-        for end in range(1, len(pages) + 1):
-            if end == len(pages) or pages[end] != pages[end - 1] + 1:
-                first, last = pages[start], pages[end - 1]
-                assert 0 <= first <= last < self.num_pages, f"pages {first} to {last} of {self.num_pages}"
-                yield start, self._bytes_PB[first : last + 1]
-                start = end
 
-    def _buffer(self, buffer: memoryview, start: int, count: int) -> torch.Tensor:
-        """`count` pages of a host buffer, from the `start`-th, as bytes_NB without a copy."""
-        page_bytes = self.layout.page_bytes
-        view = torch.frombuffer(buffer, dtype=torch.uint8, count=count * page_bytes, offset=start * page_bytes)
-        return view.view(count, page_bytes)
+def _runs(parts_UB: torch.Tensor, numbers: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    """Parts that are neighbours in memory as one view each, with their place in the buffer."""
+    start = 0
+    for end in range(1, len(numbers) + 1):
+        if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
+            yield start, parts_UB[numbers[start] : numbers[end - 1] + 1]
+            start = end
+
+
+def _rows(buffer: memoryview, parts_UB: torch.Tensor) -> torch.Tensor:
+    """A host buffer as rows_NB of the size of these parts, without a copy."""
+    return torch.frombuffer(buffer, dtype=torch.uint8).view(-1, parts_UB.shape[1])
 
 
 def _zero_bytes(num_pages: int, page_bytes: int, device: torch.device) -> torch.Tensor:

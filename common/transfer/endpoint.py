@@ -126,7 +126,7 @@ class KvEndpoint:
             entropy=entropy,
         )
         self._reception = Reception(
-            page_bytes=layout.page_bytes,
+            layout=layout,
             inlets=self._inlets,
             inbound=inbound,
             staging=staging,
@@ -258,7 +258,7 @@ class KvEndpoint:
         return OutboundTransfer(
             ref,
             destination,
-            page_bytes=self._layout.page_bytes,
+            layout=self._layout,
             links=self._links,
             peers=self._peers,
             offload=self._offload,

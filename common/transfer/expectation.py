@@ -7,6 +7,7 @@ from typing import Protocol
 
 from common.core.ids import RequestId, TransferId
 from common.transfer.channel import Lent
+from common.transfer.claims import LayerClaims
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, Pair
 
 
@@ -19,6 +20,8 @@ class Expectation:
     total_pages: int
     held_pages: int
     page_bytes: int
+    num_layers: int = 1
+    """Of a page: runs may bring some of them. 1 where pages are taken whole."""
     choices: tuple[int, ...] = (0,)
     must_begin_s: float | None = None
     """Without an offer within this time it has expired. None: whoever promised the pages watches over that."""
@@ -29,6 +32,11 @@ class Expectation:
     @property
     def num_wanted(self) -> int:
         return self.total_pages - self.held_pages
+
+    @property
+    def num_wanted_layers(self) -> int:
+        """Layers of all wanted pages together."""
+        return self.num_wanted * self.num_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,9 +88,9 @@ class InboundTransfer:
         self.pair: Pair | None = None
         self.finale: Finale | None = None
         self.moved_at = 0.0
-        self.claimed: set[int] = set()
-        self.num_verified = 0
-        self.num_landed = 0
+        self.claimed = LayerClaims(expectation.num_layers)
+        self.verified_layers = 0
+        self.landed_layers = 0
 
     @property
     def id(self) -> TransferId:
@@ -95,4 +103,14 @@ class InboundTransfer:
     @property
     def has_all_bytes(self) -> bool:
         """Verified in full: the network can do it no harm any more."""
-        return self.finale is not None and self.num_verified == self.expectation.num_wanted
+        return self.finale is not None and self.verified_layers == self.expectation.num_wanted_layers
+
+    @property
+    def has_landed(self) -> bool:
+        """Every layer of every wanted page is in its place."""
+        return self.landed_layers == self.expectation.num_wanted_layers
+
+    @property
+    def landed_pages(self) -> int:
+        """As many whole pages as what has landed would fill."""
+        return self.landed_layers // self.expectation.num_layers

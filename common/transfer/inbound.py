@@ -30,6 +30,7 @@ from common.transfer.counters import TransferCounters
 from common.transfer.expectation import Arrival, Expectation, InboundState, InboundTransfer, TransferSink
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
+from common.transfer.plan import num_layers_of
 from common.transfer.scrutiny import check_offer
 
 
@@ -96,7 +97,7 @@ class InboundTransfers:
         except Fenced:
             self._counters.incidents["fenced"] += 1
             raise
-        transfer.claimed.update(range(offer.run.first_page, offer.run.end))
+        transfer.claimed.add(offer.run)
         transfer.pair = offer.pair
         transfer.moved_at = self._clock.monotonic()
         return transfer
@@ -113,7 +114,7 @@ class InboundTransfers:
 
     def unclaim(self, transfer: InboundTransfer, offer: Offer) -> None:
         """The offer is refused after all, for want of staging or of a channel: as if it had not been heard."""
-        transfer.claimed.difference_update(range(offer.run.first_page, offer.run.end))
+        transfer.claimed.remove(offer.run)
         if transfer.state is InboundState.EXPECTED:
             transfer.pair = None
 
@@ -133,7 +134,7 @@ class InboundTransfers:
             return False
         arrival = Arrival(transfer=transfer.id, run=run, staging=staging, num_bytes=num_bytes)
         self._lent.add(arrival)
-        transfer.num_verified += run.num_pages
+        transfer.verified_layers += num_layers_of(run, transfer.expectation.num_layers)
         transfer.moved_at = self._clock.monotonic()
         try:
             transfer.sink.on_run(arrival)
@@ -150,10 +151,10 @@ class InboundTransfers:
         transfer = self._transfers.get(arrival.transfer.reservation)
         if transfer is None or transfer.id != arrival.transfer or not transfer.is_running:
             return
-        transfer.num_landed += arrival.run.num_pages
+        transfer.landed_layers += num_layers_of(arrival.run, transfer.expectation.num_layers)
         transfer.moved_at = self._clock.monotonic()
-        if transfer.has_all_bytes and transfer.num_landed == transfer.expectation.num_wanted:
-            self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.num_landed))
+        if transfer.has_all_bytes and transfer.has_landed:
+            self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.landed_pages))
 
     def dropped(self, arrival: Arrival) -> None:
         """The sink did not use it: a transfer that waited for it fails."""
@@ -166,7 +167,7 @@ class InboundTransfers:
         """Ends a running transfer as FAILED and tells its sink. No effect on any other."""
         if transfer.is_running:
             outcome = Outcome(
-                state=OutcomeState.FAILED, reason=reason, message=message, landed_pages=transfer.num_landed
+                state=OutcomeState.FAILED, reason=reason, message=message, landed_pages=transfer.landed_pages
             )
             self._end(transfer, outcome)
             transfer.sink.on_failed(transfer.id, outcome)
@@ -191,7 +192,7 @@ class InboundTransfers:
                 state=OutcomeState.EXPIRED,
                 reason=Reason.TRANSFER_TIMEOUT,
                 message=message,
-                landed_pages=transfer.num_landed,
+                landed_pages=transfer.landed_pages,
             )
             self._end(transfer, outcome)
             transfer.sink.on_failed(transfer.id, outcome)
@@ -223,7 +224,7 @@ class InboundTransfers:
             async with asyncio.timeout(wait_s):
                 await transfer.ended.wait()
         except TimeoutError:
-            return Outcome(state=OutcomeState.PENDING, landed_pages=transfer.num_landed)
+            return Outcome(state=OutcomeState.PENDING, landed_pages=transfer.landed_pages)
         return transfer.outcome
 
     def _known(self, ref: TransferRef) -> InboundTransfer:
@@ -238,8 +239,8 @@ class InboundTransfers:
             return
         assert transfer.finale is not None
         transfer.sink.on_finale(transfer.id, transfer.finale)
-        if transfer.is_running and transfer.num_landed == transfer.expectation.num_wanted:
-            self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.num_landed))
+        if transfer.is_running and transfer.has_landed:
+            self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.landed_pages))
 
     def _close(self, transfer: InboundTransfer, message: str) -> None:
         """Ended by its owner, who needs no telling."""
@@ -247,7 +248,7 @@ class InboundTransfers:
             state=OutcomeState.FAILED,
             reason=Reason.CANCELLED,
             message=f"{transfer.id.reservation} attempt {transfer.id.attempt}: {message}",
-            landed_pages=transfer.num_landed,
+            landed_pages=transfer.landed_pages,
         )
         if not transfer.outcome.is_terminal:
             self._end(transfer, outcome)

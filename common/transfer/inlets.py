@@ -73,7 +73,7 @@ class InletTable:
         self._check_sender(pair)
         victim = self._evicted(factory) if current is None else self._superseded_by(pair, current)
         _put(self._last_nonces, (pair.sender.worker, pair.sender.epoch), pair.nonce)
-        met = Met(digest_key=self._mint_key(), max_run_bytes=self._max_run_bytes)
+        met = Met(digest_key=self._mint_key(), max_run_bytes=self._max_run_bytes, takes_layers=True)
         now = self._clock.monotonic()
         inlet = Inlet(pair, met, factory=factory, scope=self._scope, used_at=now)
         self._inlets[pair.sender.worker] = inlet

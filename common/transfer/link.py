@@ -40,6 +40,7 @@ class Link:
         channel: Channel,
         digest_key: DigestKey,
         max_run_bytes: int,
+        takes_layers: bool,
         passed_over: str,
         limits: TransferLimits,
         counters: TransferCounters,
@@ -49,6 +50,8 @@ class Link:
         self.pair = pair
         self.digest_key = digest_key
         self.max_run_bytes = max_run_bytes
+        self.takes_layers = takes_layers
+        """Whether the receiver understands runs of some layers."""
         self.passed_over = passed_over
         """Why no better channel is used, readable."""
         self.users = 0

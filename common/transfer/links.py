@@ -154,6 +154,7 @@ class LinkTable:
             channel=channel,
             digest_key=DigestKey(met.digest_key),
             max_run_bytes=met.max_run_bytes,
+            takes_layers=met.takes_layers,
             passed_over=self._channels.passed_over(receiver),
             limits=self._limits,
             counters=self._counters,

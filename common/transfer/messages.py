@@ -7,7 +7,7 @@ from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerRef
 from common.core.logprobs import TokenLogprobs
 from common.core.ticket import Ticket
-from common.kv.layout import PageLayout
+from common.kv.layout import LayerSpan, PageLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,8 @@ class Met:
 
     digest_key: bytes
     max_run_bytes: int
+    takes_layers: bool = False
+    """Whether runs of some layers may be sent, and not of whole pages only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,17 +97,21 @@ class TransferRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRun:
-    """Consecutive pages of one request: indexes into the request's own pages, not page ids of either side."""
+    """Consecutive pages of one request: indexes into the request's own pages, not page ids of either side.
+
+    Of whole pages, or of the same `layers` of each.
+    """
 
     first_page: int
     num_pages: int
+    layers: LayerSpan | None = None
 
     @property
     def end(self) -> int:
         return self.first_page + self.num_pages
 
     def __str__(self) -> str:
-        return f"[{self.first_page}, {self.end})"
+        return f"[{self.first_page}, {self.end})" + ("" if self.layers is None else f" {self.layers}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

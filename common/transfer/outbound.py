@@ -22,6 +22,7 @@ from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, TransferFailed, Unavailable
 from common.core.ids import WorkerRef
 from common.kv.digest import DIGEST_BYTES, digest_pages
+from common.kv.layout import PageLayout
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link, LinkGone
@@ -29,7 +30,7 @@ from common.transfer.links import LinkTable
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, TransferRef
 from common.transfer.offload import Offload
 from common.transfer.peer import Peers
-from common.transfer.plan import max_run_pages, split
+from common.transfer.plan import digest_index, max_run_pages, split
 from common.transfer.scope import TaskScope, outlast
 
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ class OutboundTransfer:
         ref: TransferRef,
         destination: WorkerRef,
         *,
-        page_bytes: int,
+        layout: PageLayout,
         links: LinkTable,
         peers: Peers,
         offload: Offload,
@@ -70,7 +71,7 @@ class OutboundTransfer:
         self.state = OutboundState.PLANNED
         self.outcome = Outcome(state=OutcomeState.PENDING)
         self._destination = destination
-        self._page_bytes = page_bytes
+        self._layout = layout
         self._links = links
         self._peers = peers
         self._offload = offload
@@ -89,6 +90,11 @@ class OutboundTransfer:
         """The receiver's largest frame; a longer run travels in pieces. Valid after `open`."""
         assert self._link is not None, f"{self.ref} is not open"
         return self._link.max_run_bytes
+
+    @property
+    def takes_layers(self) -> bool:
+        """Whether runs may be of some layers. Valid after `open`, until the end; one incarnation's answer stays."""
+        return self._link is not None and self._link.takes_layers
 
     async def open(self) -> None:
         """Makes sure of a link to the destination; `ship` does it too. Idempotent. Raises as LinkTable.hold does."""
@@ -128,7 +134,8 @@ class OutboundTransfer:
             self._tell(reason)
 
     async def _ship(self, run: PageRun, data: memoryview, finale: Finale | None) -> None:
-        assert len(data) == run.num_pages * self._page_bytes, f"{self.ref} {run}: {len(data)} bytes"
+        expected = run.num_pages * self._layout.part_bytes(run.layers)
+        assert len(data) == expected, f"{self.ref} {run}: {len(data)} bytes, not {expected}"
         async with self._places:
             await self.open()
             await self._guarded(self._ship_in_turn(run, data, finale))
@@ -157,7 +164,10 @@ class OutboundTransfer:
 
     async def _carry(self, link: Link, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None) -> None:
         """In as many pieces as the receiver's staging buffers ask for; the finale goes with the last."""
-        size = self._page_bytes
+        size = self._layout.part_bytes(run.layers)
+        if run.layers is not None and not link.takes_layers:
+            message = f"{self.ref}: {link.pair.receiver.worker} takes whole pages, not {run}"
+            raise TransferFailed(message=message, reason=Reason.LAYOUT_MISMATCH)
         for piece in split(run, max_run_pages(link.max_run_bytes, size)) or (run,):
             first, end = piece.first_page - run.first_page, piece.end - run.first_page
             last = finale if piece.end == run.end else None
@@ -179,8 +189,8 @@ class OutboundTransfer:
     async def _digest(self, run: PageRun, data: memoryview, link: Link) -> bytes:
         if not data:
             return b""
-        page_bytes, key = self._page_bytes, link.digest_key
-        digests = await self._offload.run(lambda: digest_pages(data, page_bytes, key, first_index=run.first_page))
+        size, key, first = self._layout.part_bytes(run.layers), link.digest_key, digest_index(run)
+        digests = await self._offload.run(lambda: digest_pages(data, size, key, first_index=first))
         return b"".join(digests)
 
     async def _reopen(self) -> Link:

@@ -1,7 +1,13 @@
 """Which pages to ship next, and how many bytes they are. Pure."""
 
+from dataclasses import replace
+
 from common.core.errors import InvalidRequest
+from common.kv.layout import LayerSpan
 from common.transfer.messages import PageRun
+
+MAX_PAGES = 1 << 22
+"""Of one request, for the digest's indexes: 64 million tokens of pages of 16, beside up to 1,000 layers."""
 
 
 def plan_runs(
@@ -24,7 +30,7 @@ def split(run: PageRun, max_run_pages: int) -> tuple[PageRun, ...]:
     if max_run_pages < 1:
         raise ValueError(f"a run holds at least one page, not {max_run_pages}")
     return tuple(
-        PageRun(first_page=first, num_pages=min(max_run_pages, run.end - first))
+        replace(run, first_page=first, num_pages=min(max_run_pages, run.end - first))
         for first in range(run.first_page, run.end, max_run_pages)
     )
 
@@ -34,9 +40,38 @@ def pages_of(num_tokens: int, page_size: int) -> int:
     return -(-num_tokens // page_size)
 
 
-def run_bytes(run: PageRun, page_bytes: int) -> int:
-    """Bytes of a run on the data plane: whole pages and nothing else."""
-    return run.num_pages * page_bytes
+def run_bytes(run: PageRun, page_bytes: int, num_layers: int = 1) -> int:
+    """Bytes of a run on the data plane: whole pages, or its layers of them, and nothing else."""
+    return run.num_pages * part_bytes(run, page_bytes, num_layers)
+
+
+def part_bytes(run: PageRun, page_bytes: int, num_layers: int) -> int:
+    """Bytes of each page of `num_layers` that travel with a run."""
+    return page_bytes if run.layers is None else page_bytes // num_layers * run.layers.num
+
+
+def num_layers_of(run: PageRun, num_layers: int) -> int:
+    """Layers in all pages of a run together: what its progress is counted in."""
+    return run.num_pages * (num_layers if run.layers is None else run.layers.num)
+
+
+def digest_index(run: PageRun) -> int:
+    """Under which index the run's first page is digested; those behind it follow. No two (page, first layer) share one,
+    and their differences stay below 2**32, as the digest asks for."""
+    if run.layers is None:
+        return run.first_page
+    assert run.end <= MAX_PAGES, f"{run} lies beyond {MAX_PAGES} pages"
+    return run.first_page + (run.layers.first + 1) * MAX_PAGES
+
+
+def split_layers(run: PageRun, *, num_layers: int, num_groups: int) -> tuple[PageRun, ...]:
+    """`run` of whole pages as runs of equal groups of layers, lowest first. As it is for one group."""
+    assert run.layers is None, f"{run} is not of whole pages"
+    assert num_layers % num_groups == 0, f"{num_groups} groups of {num_layers} layers"
+    if num_groups == 1:
+        return (run,)
+    num = num_layers // num_groups
+    return tuple(replace(run, layers=LayerSpan(first=first, num=num)) for first in range(0, num_layers, num))
 
 
 def max_run_pages(staging_bytes: int, page_bytes: int) -> int:

@@ -6,6 +6,7 @@ import hmac
 from common.core.clock import Clock
 from common.core.errors import BatonError, Reason, TransferFailed, Unavailable
 from common.kv.digest import digest_pages
+from common.kv.layout import PageLayout
 from common.kv.staging import StagingPool
 from common.transfer.berth import find_berth
 from common.transfer.channel import Berth
@@ -17,6 +18,7 @@ from common.transfer.inlets import InletTable
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Offer
 from common.transfer.offload import Offload
+from common.transfer.plan import digest_index
 from common.transfer.scope import TaskScope
 from common.transfer.scrutiny import check_probe
 
@@ -30,7 +32,7 @@ class Reception:
     def __init__(
         self,
         *,
-        page_bytes: int,
+        layout: PageLayout,
         inlets: InletTable,
         inbound: InboundTransfers,
         staging: StagingPool,
@@ -40,7 +42,7 @@ class Reception:
         scope: TaskScope,
         clock: Clock,
     ) -> None:
-        self._page_bytes = page_bytes
+        self._layout = layout
         self._inlets = inlets
         self._inbound = inbound
         self._staging = staging
@@ -88,7 +90,7 @@ class Reception:
         try:
             if offer.transfer is not None:
                 return self._inbound.claim(offer)
-            check_probe(offer, page_bytes=self._page_bytes, max_run_bytes=self._staging.num_bytes)
+            check_probe(offer, page_bytes=self._layout.page_bytes, max_run_bytes=self._staging.num_bytes)
         except BatonError:
             self._counters.incidents["refused_offer"] += 1
             raise
@@ -148,8 +150,8 @@ class Reception:
 
     async def _verify(self, offer: Offer, data: memoryview, inlet: Inlet) -> bool:
         """Every page's digest is the one offered: the bytes are those that left, each under its own index."""
-        page_bytes, key, first = self._page_bytes, inlet.digest_key, offer.run.first_page
-        digests = await self._offload.run(lambda: digest_pages(data, page_bytes, key, first_index=first))
+        size, key, first = self._layout.part_bytes(offer.run.layers), inlet.digest_key, digest_index(offer.run)
+        digests = await self._offload.run(lambda: digest_pages(data, size, key, first_index=first))
         is_whole = hmac.compare_digest(b"".join(digests), offer.digests)
         if not is_whole:
             self._counters.incidents["digest_mismatch"] += 1

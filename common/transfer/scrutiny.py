@@ -3,9 +3,10 @@
 from common.core.errors import Fenced, FieldViolation, InvalidRequest, Reason, TransferFailed
 from common.core.ids import WorkerRef
 from common.kv.digest import DIGEST_BYTES
+from common.kv.layout import WORD_BYTES
 from common.transfer.expectation import Expectation, InboundTransfer
-from common.transfer.messages import Finale, Offer
-from common.transfer.plan import run_bytes
+from common.transfer.messages import Finale, Offer, PageRun
+from common.transfer.plan import num_layers_of, part_bytes, run_bytes
 
 
 def check_offer(offer: Offer, transfer: InboundTransfer, *, me: WorkerRef, max_run_bytes: int) -> None:
@@ -26,7 +27,12 @@ def check_offer(offer: Offer, transfer: InboundTransfer, *, me: WorkerRef, max_r
 def check_probe(offer: Offer, *, page_bytes: int, max_run_bytes: int) -> None:
     """Probe bytes belong to no transfer; the arithmetic is the same."""
     pages = offer.run.num_pages
-    if pages < 1 or offer.num_bytes != run_bytes(offer.run, page_bytes) or offer.num_bytes > max_run_bytes:
+    if (
+        pages < 1
+        or offer.run.layers is not None
+        or offer.num_bytes != run_bytes(offer.run, page_bytes)
+        or offer.num_bytes > max_run_bytes
+    ):
         raise InvalidRequest(message=f"probe of {pages} pages and {offer.num_bytes} bytes cannot be staged here")
     if len(offer.digests) != pages * DIGEST_BYTES or offer.finale is not None:
         raise InvalidRequest(message=f"probe of {pages} pages with {len(offer.digests)} digest bytes")
@@ -56,8 +62,10 @@ def _run_violations(offer: Offer, wanted: Expectation, max_run_bytes: int) -> li
                 field="first_page", description=f"pages {run} outside [{wanted.held_pages}, {wanted.total_pages})"
             )
         )
-    if offer.num_bytes != run_bytes(run, wanted.page_bytes):
-        description = f"{offer.num_bytes} bytes are not {run.num_pages} pages of {wanted.page_bytes}"
+    if not _fits(run, wanted):
+        found.append(FieldViolation(field="first_layer", description=f"{run.layers} of {wanted.num_layers}"))
+    elif offer.num_bytes != run_bytes(run, wanted.page_bytes, wanted.num_layers):
+        description = f"{offer.num_bytes} bytes are not pages {run} of {wanted.page_bytes}"
         found.append(FieldViolation(field="num_bytes", description=description))
     if offer.num_bytes > max_run_bytes:
         description = f"{offer.num_bytes} bytes exceed the staging buffer of {max_run_bytes}"
@@ -68,10 +76,17 @@ def _run_violations(offer: Offer, wanted: Expectation, max_run_bytes: int) -> li
     return found
 
 
+def _fits(run: PageRun, wanted: Expectation) -> bool:
+    """Whole pages, or an equal part of their layers that has whole words: for its digests."""
+    if run.layers is None:
+        return True
+    size = part_bytes(run, wanted.page_bytes, wanted.num_layers)
+    return wanted.num_layers > 1 and run.layers.is_part_of(wanted.num_layers) and size % WORD_BYTES == 0
+
+
 def _repeat_violations(offer: Offer, transfer: InboundTransfer) -> list[FieldViolation]:
     run = offer.run
-    # Bounded by what is already claimed, whatever number of pages the offer states.
-    if any(run.first_page <= page < run.end for page in transfer.claimed):
+    if _fits(run, transfer.expectation) and transfer.claimed.overlaps(run):
         return [FieldViolation(field="first_page", description=f"pages {run} were offered before")]
     if transfer.finale is not None:
         return [FieldViolation(field="first_page", description="the finale is in already")]
@@ -93,9 +108,10 @@ def _finale_faults(finale: Finale, offer: Offer, transfer: InboundTransfer, want
     found = []
     if finale.total_pages != wanted.total_pages:
         found.append(f"finale of {finale.total_pages} pages, promised are {wanted.total_pages}")
-    if len(transfer.claimed) + offer.run.num_pages != wanted.num_wanted:
-        missing = wanted.num_wanted - len(transfer.claimed) - offer.run.num_pages
-        found.append(f"finale while {missing} pages are missing")
+    missing = wanted.num_wanted_layers - transfer.claimed.num - num_layers_of(offer.run, wanted.num_layers)
+    if missing:
+        what = "pages" if wanted.num_layers == 1 else f"of {wanted.num_wanted_layers} layers of pages"
+        found.append(f"finale while {missing} {what} are missing")
     choices = [first.choice for first in finale.first_tokens]
     if len(set(choices)) != len(choices) or not set(choices) <= set(wanted.choices):
         found.append(f"finale for choices {choices[:8]}, asked were {wanted.choices[:8]}")

@@ -67,6 +67,7 @@ class Arrivals:
             total_pages=promise.total_pages,
             held_pages=promise.held_pages,
             page_bytes=self._layout.page_bytes,
+            num_layers=self._layout.num_layers,
             choices=tuple(choice.index for choice in work.choices),
             must_begin_s=must_begin_s,
         )

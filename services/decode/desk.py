@@ -13,6 +13,7 @@ from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
+from common.transfer.claims import LayerClaims
 from common.transfer.messages import PageRun
 from services.decode.counters import DecodeCounters
 from services.decode.messages import ReservationClosed, RoleEvent
@@ -89,6 +90,7 @@ class PromiseDesk:
             pages=(*held, *promised),
             held=len(held),
             permit=self._permit(name, work.attempt, len(held), promised),
+            landed=LayerClaims(self._layout.num_layers),
             made_at=now,
             touched_at=now,
             rule=rule,
@@ -117,9 +119,9 @@ class PromiseDesk:
         found = self._current(landed.reservation, landed.attempt)
         if found is None:
             return
-        found.landed.update(range(landed.pages.first_page, landed.pages.end))
-        self._counters.landed_bytes += landed.pages.num_pages * self._layout.page_bytes
-        if landed.whole_run is not None:
+        found.landed.add(landed.pages)
+        self._counters.landed_bytes += landed.pages.num_pages * self._layout.part_bytes(landed.pages.layers)
+        if landed.whole_run is not None and _is_last(landed.whole_run, self._layout.num_layers):
             self._teller.station(found.work, Station.CHUNK_LANDED, pages=landed.whole_run.num_pages)
 
     def left(self, permit: Permit) -> None:
@@ -153,7 +155,8 @@ class PromiseDesk:
 
     def take_kept(self) -> tuple[Reservation, ...]:
         """Promises that are kept now. Their pages are content; the caller's references move out of the desk."""
-        kept = tuple(reservation for reservation in self._reservations if reservation.is_complete)
+        num_layers = self._layout.num_layers
+        kept = tuple(each for each in self._reservations if each.is_complete(num_layers))
         for reservation in kept:
             received = reservation.pages[reservation.held :]
             self._close(reservation, is_adopted=True)
@@ -207,6 +210,11 @@ class PromiseDesk:
         """Nothing of this attempt lands any more. A copy that is under way ends first: `left`."""
         if permit.revoke():
             self._cache.end_write(permit.pages)
+
+
+def _is_last(run: PageRun, num_layers: int) -> bool:
+    """Senders begin with the lowest layers: with these its pages are whole."""
+    return run.layers is None or run.layers.end == num_layers
 
 
 def no_pages(why: str) -> Refused:

@@ -45,7 +45,7 @@ class Lander:
         self._inbound = inbound
         self._storage = storage
         self._offload = offload
-        self._piece_pages = max(1, piece_bytes // storage.layout.page_bytes)
+        self._piece_bytes = piece_bytes
         self._clock = clock
         self._queue: asyncio.Queue[tuple[Arrival, Permit]] = asyncio.Queue()
         self._rested_at = 0.0
@@ -70,7 +70,8 @@ class Lander:
         """The arrival goes back once, whatever happens, and only when nobody reads it any more."""
         has_landed = False
         try:
-            for piece in split(arrival.run, self._piece_pages):
+            size = self._storage.layout.part_bytes(arrival.run.layers)
+            for piece in split(arrival.run, max(1, self._piece_bytes // size)):
                 has_landed = await self._land_piece(arrival, piece, permit)
                 if not has_landed:
                     return
@@ -105,10 +106,11 @@ class Lander:
 
     def _copy(self, arrival: Arrival, piece: PageRun, permit: Permit) -> float:
         """On the offload thread. Seconds."""
-        page_bytes = self._storage.layout.page_bytes
-        start = (piece.first_page - arrival.run.first_page) * page_bytes
+        size = self._storage.layout.part_bytes(piece.layers)
+        start = (piece.first_page - arrival.run.first_page) * size
+        data = arrival.data[start : start + piece.num_pages * size]
         began = self._clock.monotonic()
-        self._storage.scatter(permit.pages_of(piece), arrival.data[start : start + piece.num_pages * page_bytes])
+        self._storage.scatter(permit.pages_of(piece), data, piece.layers)
         return self._clock.monotonic() - began
 
     async def _rest(self) -> None:

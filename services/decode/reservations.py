@@ -8,7 +8,7 @@ attempt are refused from then on. Bytes land under the permit of an attempt, whi
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from common.core.errors import Fenced, NotFound, Reason
 from common.core.ids import PageRef, ReservationId
@@ -16,6 +16,7 @@ from common.core.logprobs import TokenLogprobs
 from common.core.request import Work
 from common.core.step import Draw
 from common.engine.rule import TokenRule
+from common.transfer.claims import LayerClaims
 from services.decode.permit import Permit
 
 
@@ -53,7 +54,7 @@ class Reservation:
     """Of the current attempt."""
     made_at: float
     touched_at: float
-    landed: set[int] = field(default_factory=set)
+    landed: LayerClaims
     opening: Opening | None = None
     rule: TokenRule | None = None
     """Of the work's constraint, before the first token that prefill draws."""
@@ -66,10 +67,9 @@ class Reservation:
     def promise(self) -> Promise:
         return Promise(reservation=self.id, total_pages=len(self.pages), held_pages=self.held, permit=self.permit)
 
-    @property
-    def is_complete(self) -> bool:
-        """Every promised page has landed and prefill's first tokens are known."""
-        return self.opening is not None and len(self.landed) == len(self.pages) - self.held
+    def is_complete(self, num_layers: int) -> bool:
+        """Every layer of every promised page has landed and prefill's first tokens are known."""
+        return self.opening is not None and self.landed.num == (len(self.pages) - self.held) * num_layers
 
 
 class Reservations:

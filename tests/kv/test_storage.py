@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.core.ids import PageId
 from common.kv import torch_storage
-from common.kv.layout import PageLayout
+from common.kv.layout import LayerSpan, PageLayout
 from common.kv.sim_storage import SimStorage, sim_layout
 from common.kv.storage import PageStorage
 from common.kv.torch_storage import TorchStorage
@@ -78,6 +78,27 @@ def test_gather_returns_bit_by_bit_what_scatter_wrote_in_any_order(name: str, or
     assert read(storage, pages) == data
     others = pages_of(*order[count:])
     assert read(storage, others) == bytes(len(others) * storage.layout.page_bytes)
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_layers_of_pages_are_read_and_written_and_nothing_beside_them(storage: PageStorage, num: int) -> None:
+    layout, pages = storage.layout, pages_of(4, 0, 1, 5)
+    if layout.num_layers % num:
+        pytest.skip(f"{layout.num_layers} layers have no part of {num}")
+    contents = fill(storage, seed=6)
+    for first in range(0, layout.num_layers, num):
+        span = LayerSpan(first=first, num=num)
+        size = layout.part_bytes(span)
+        start = first * layout.page_bytes // layout.num_layers
+        out = bytearray(len(pages) * size)
+        storage.gather(pages, memoryview(out), span)
+        assert bytes(out) == b"".join(contents[page][start : start + size] for page in pages)
+        data = random.Random(first).randbytes(len(out))
+        storage.scatter(pages, memoryview(bytearray(data)), span)
+        for place, page in enumerate(pages):
+            part = data[place * size : (place + 1) * size]
+            contents[page] = contents[page][:start] + part + contents[page][start + size :]
+        assert read(storage, pages_of(*range(NUM_PAGES))) == b"".join(contents)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (5, 0, 1, 2, 6), (4, 4), (3,)])

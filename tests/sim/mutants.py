@@ -128,7 +128,7 @@ def acknowledge_before_landing(patch: pytest.MonkeyPatch) -> None:
     async def land(self: Lander, arrival: Arrival, permit: Permit) -> None:
         lost = replace(arrival, staging=_Kept(arrival.staging.view))
         self._inbound.landed(arrival)
-        for piece in split(arrival.run, self._piece_pages):
+        for piece in split(arrival.run, 1):
             if not await self._land_piece(lost, piece, permit):
                 return
 

@@ -274,6 +274,7 @@ def expect(
     name: str = "res-1",
     sink: Sink | None = None,
     must_begin_s: float | None = None,
+    num_layers: int = 1,
 ) -> tuple[Sink, TransferId]:
     """A promise at `end`, ready to be filled."""
     sink = sink or Sink(end)
@@ -284,6 +285,7 @@ def expect(
         total_pages=total_pages,
         held_pages=held,
         page_bytes=PAGE,
+        num_layers=num_layers,
         must_begin_s=must_begin_s,
     )
     end.inbound.expect(expectation, sink)

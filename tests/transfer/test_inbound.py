@@ -113,7 +113,7 @@ def nothing_changes(table: Table) -> Iterator[None]:
     """A refused offer leaves no trace but its counter."""
     transfer = table.inbound._transfers[RES]
     before = (
-        set(transfer.claimed),
+        dict(transfer.claimed._layers),
         transfer.pair,
         transfer.state,
         table.counters.snapshot().started,
@@ -121,7 +121,7 @@ def nothing_changes(table: Table) -> Iterator[None]:
     )
     yield
     after = (
-        set(transfer.claimed),
+        dict(transfer.claimed._layers),
         transfer.pair,
         transfer.state,
         table.counters.snapshot().started,

@@ -3,7 +3,7 @@
 from common.core.errors import Reason
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId
 from common.core.ticket import PrefixTicket, Ticket
-from common.kv.layout import PageLayout
+from common.kv.layout import LayerSpan, PageLayout
 from common.rpc.convert.fields import require
 from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
 from common.rpc.convert.worker import worker_from_wire, worker_to_wire
@@ -107,12 +107,12 @@ def layout_from_wire(message: types_pb2.PageLayout) -> PageLayout:
 
 
 def met_to_wire(met: Met) -> kv_pb2.Met:
-    return kv_pb2.Met(digest_key=met.digest_key, max_run_bytes=met.max_run_bytes)
+    return kv_pb2.Met(digest_key=met.digest_key, max_run_bytes=met.max_run_bytes, takes_layers=met.takes_layers)
 
 
 def met_from_wire(message: kv_pb2.Met) -> Met:
     require(len(message.digest_key) == 32, "met.digest_key", f"{len(message.digest_key)} bytes, not 32")
-    return Met(digest_key=message.digest_key, max_run_bytes=message.max_run_bytes)
+    return Met(digest_key=message.digest_key, max_run_bytes=message.max_run_bytes, takes_layers=message.takes_layers)
 
 
 def transfer_to_wire(ref: TransferRef) -> kv_pb2.TransferRef:
@@ -145,6 +145,8 @@ def offer_to_wire(offer: Offer) -> kv_pb2.OfferRequest:
         frame=offer.frame,
         first_page=offer.run.first_page,
         num_pages=offer.run.num_pages,
+        first_layer=0 if offer.run.layers is None else offer.run.layers.first,
+        num_layers=0 if offer.run.layers is None else offer.run.layers.num,
         num_bytes=offer.num_bytes,
         digests=offer.digests,
         finale=None if offer.finale is None else finale_to_wire(offer.finale),
@@ -152,11 +154,16 @@ def offer_to_wire(offer: Offer) -> kv_pb2.OfferRequest:
 
 
 def offer_from_wire(message: kv_pb2.OfferRequest) -> Offer:
+    require(message.num_layers > 0 or message.first_layer == 0, "num_layers", "missing beside first_layer")
     return Offer(
         pair=pair_from_wire(message.pair),
         transfer=transfer_from_wire(message.transfer) if message.HasField("transfer") else None,
         frame=message.frame,
-        run=PageRun(first_page=message.first_page, num_pages=message.num_pages),
+        run=PageRun(
+            first_page=message.first_page,
+            num_pages=message.num_pages,
+            layers=LayerSpan(first=message.first_layer, num=message.num_layers) if message.num_layers else None,
+        ),
         num_bytes=message.num_bytes,
         digests=message.digests,
         finale=finale_from_wire(message.finale) if message.HasField("finale") else None,

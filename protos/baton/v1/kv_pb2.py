@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11\x62\x61ton/v1/kv.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"r\n\x04Pair\x12#\n\x06sender\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12%\n\x08receiver\x18\x02 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\r\n\x05nonce\x18\x03 \x01(\x06\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\"\xc1\x01\n\x11RendezvousRequest\x12\x1c\n\x04pair\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Pair\x12\x1e\n\x04meet\x18\x02 \x01(\x0b\x32\x0e.baton.v1.MeetH\x00\x12!\n\x03set\x18\x03 \x01(\x0b\x32\x12.baton.v1.StoreSetH\x00\x12!\n\x03get\x18\x04 \x01(\x0b\x32\x12.baton.v1.StoreGetH\x00\x12 \n\x05leave\x18\x05 \x01(\x0b\x32\x0f.baton.v1.LeaveH\x00\x42\x06\n\x04step\"O\n\x04Meet\x12$\n\x06layout\x18\x01 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12!\n\x04host\x18\x02 \x01(\x0b\x32\x13.baton.v1.HostFacts\"E\n\tHostFacts\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x19\n\x11network_namespace\x18\x02 \x01(\x06\x12\x0c\n\x04user\x18\x03 \x01(\r\"\x87\x01\n\x12SameHostInvitation\x12\x13\n\x0bsocket_name\x18\x01 \x01(\x0c\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x11\n\tnum_slots\x18\x03 \x01(\r\x12\x12\n\nslot_bytes\x18\x04 \x01(\x04\x12&\n\x06\x64\x65vice\x18\x05 \x01(\x0b\x32\x16.baton.v1.DeviceMemory\"7\n\x0c\x44\x65viceMemory\x12\x13\n\x0b\x64\x65vice_uuid\x18\x01 \x01(\x0c\x12\x12\n\nipc_handle\x18\x02 \x01(\x0c\"&\n\x08StoreSet\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"(\n\x08StoreGet\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\"\x17\n\x05Leave\x12\x0e\n\x06reason\x18\x01 \x01(\t\"c\n\x12RendezvousResponse\x12\x1c\n\x03met\x18\x01 \x01(\x0b\x32\r.baton.v1.MetH\x00\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x14.baton.v1.StoreValueH\x00\x42\x08\n\x06result\"0\n\x03Met\x12\x12\n\ndigest_key\x18\x01 \x01(\x0c\x12\x15\n\rmax_run_bytes\x18\x02 \x01(\x04\"*\n\nStoreValue\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\r\n\x05value\x18\x02 \x01(\x0c\"x\n\x0bTransferRef\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x16\n\x0ereceiver_epoch\x18\x04 \x01(\x06\x12\x14\n\x0csender_epoch\x18\x05 \x01(\x06\"\xd1\x01\n\x0cOfferRequest\x12\'\n\x08transfer\x18\x01 \x01(\x0b\x32\x15.baton.v1.TransferRef\x12\x1c\n\x04pair\x18\x02 \x01(\x0b\x32\x0e.baton.v1.Pair\x12\r\n\x05\x66rame\x18\x03 \x01(\x04\x12\x12\n\nfirst_page\x18\x04 \x01(\r\x12\x11\n\tnum_pages\x18\x05 \x01(\r\x12\x11\n\tnum_bytes\x18\x06 \x01(\x04\x12\x0f\n\x07\x64igests\x18\x07 \x01(\x0c\x12 \n\x06\x66inale\x18\x08 \x01(\x0b\x32\x10.baton.v1.Finale\"\x92\x01\n\x06\x46inale\x12*\n\x0c\x66irst_tokens\x18\x01 \x03(\x0b\x32\x14.baton.v1.FirstToken\x12\x13\n\x0btotal_pages\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x30\n\x0fprompt_logprobs\x18\x04 \x03(\x0b\x32\x17.baton.v1.TokenLogprobs\"Y\n\nFirstToken\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12)\n\x08logprobs\x18\x03 \x01(\x0b\x32\x17.baton.v1.TokenLogprobs\"\x0f\n\rOfferResponse\"\\\n\nAckRequest\x12\'\n\x08transfer\x18\x01 \x01(\x0b\x32\x15.baton.v1.TransferRef\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\x12\x14\n\x0c\x61\x62ort_reason\x18\x03 \x01(\t\"p\n\x0b\x41\x63kResponse\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.baton.v1.TransferOutcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x14\n\x0clanded_pages\x18\x03 \x01(\r\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x88\x01\n\x06Ticket\x12#\n\x06holder\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\tnum_pages\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\r\n\x05nonce\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"E\n\x0cPrefixTicket\x12 \n\x06ticket\x18\x01 \x01(\x0b\x32\x10.baton.v1.Ticket\x12\x13\n\x0bpatience_ms\x18\x02 \x01(\r\"\xac\x01\n\x0c\x46\x65tchRequest\x12 \n\x06ticket\x18\x01 \x01(\x0b\x32\x10.baton.v1.Ticket\x12\'\n\x08transfer\x18\x02 \x01(\x0b\x32\x15.baton.v1.TransferRef\x12%\n\x08receiver\x18\x03 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x12\n\nheld_pages\x18\x04 \x01(\r\x12\x16\n\x0e\x63ontext_digest\x18\x05 \x01(\x0c\"\"\n\rFetchResponse\x12\x11\n\tnum_pages\x18\x01 \x01(\r\"F\n\x0cProbeRequest\x12#\n\x06target\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x11\n\tnum_bytes\x18\x02 \x01(\r\"\x8e\x01\n\rProbeResponse\x12\x17\n\x0f\x63ontrol_seconds\x18\x01 \x01(\x01\x12\x15\n\rsetup_seconds\x18\x02 \x01(\x01\x12\x14\n\x0c\x64\x61ta_seconds\x18\x03 \x01(\x01\x12\x11\n\tnum_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x13\n\x0bpassed_over\x18\x06 \x01(\t*\xa7\x01\n\x0fTransferOutcome\x12 \n\x1cTRANSFER_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSFER_OUTCOME_PENDING\x10\x01\x12\x19\n\x15TRANSFER_OUTCOME_DONE\x10\x02\x12\x1b\n\x17TRANSFER_OUTCOME_FAILED\x10\x03\x12\x1c\n\x18TRANSFER_OUTCOME_EXPIRED\x10\x04\x32\xb6\x02\n\tKvService\x12G\n\nRendezvous\x12\x1b.baton.v1.RendezvousRequest\x1a\x1c.baton.v1.RendezvousResponse\x12\x38\n\x05Offer\x12\x16.baton.v1.OfferRequest\x1a\x17.baton.v1.OfferResponse\x12\x32\n\x03\x41\x63k\x12\x14.baton.v1.AckRequest\x1a\x15.baton.v1.AckResponse\x12\x38\n\x05\x46\x65tch\x12\x16.baton.v1.FetchRequest\x1a\x17.baton.v1.FetchResponse\x12\x38\n\x05Probe\x12\x16.baton.v1.ProbeRequest\x1a\x17.baton.v1.ProbeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11\x62\x61ton/v1/kv.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"r\n\x04Pair\x12#\n\x06sender\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12%\n\x08receiver\x18\x02 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\r\n\x05nonce\x18\x03 \x01(\x06\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\"\xc1\x01\n\x11RendezvousRequest\x12\x1c\n\x04pair\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Pair\x12\x1e\n\x04meet\x18\x02 \x01(\x0b\x32\x0e.baton.v1.MeetH\x00\x12!\n\x03set\x18\x03 \x01(\x0b\x32\x12.baton.v1.StoreSetH\x00\x12!\n\x03get\x18\x04 \x01(\x0b\x32\x12.baton.v1.StoreGetH\x00\x12 \n\x05leave\x18\x05 \x01(\x0b\x32\x0f.baton.v1.LeaveH\x00\x42\x06\n\x04step\"O\n\x04Meet\x12$\n\x06layout\x18\x01 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12!\n\x04host\x18\x02 \x01(\x0b\x32\x13.baton.v1.HostFacts\"E\n\tHostFacts\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x19\n\x11network_namespace\x18\x02 \x01(\x06\x12\x0c\n\x04user\x18\x03 \x01(\r\"\x87\x01\n\x12SameHostInvitation\x12\x13\n\x0bsocket_name\x18\x01 \x01(\x0c\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x11\n\tnum_slots\x18\x03 \x01(\r\x12\x12\n\nslot_bytes\x18\x04 \x01(\x04\x12&\n\x06\x64\x65vice\x18\x05 \x01(\x0b\x32\x16.baton.v1.DeviceMemory\"7\n\x0c\x44\x65viceMemory\x12\x13\n\x0b\x64\x65vice_uuid\x18\x01 \x01(\x0c\x12\x12\n\nipc_handle\x18\x02 \x01(\x0c\"&\n\x08StoreSet\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"(\n\x08StoreGet\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\"\x17\n\x05Leave\x12\x0e\n\x06reason\x18\x01 \x01(\t\"c\n\x12RendezvousResponse\x12\x1c\n\x03met\x18\x01 \x01(\x0b\x32\r.baton.v1.MetH\x00\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x14.baton.v1.StoreValueH\x00\x42\x08\n\x06result\"F\n\x03Met\x12\x12\n\ndigest_key\x18\x01 \x01(\x0c\x12\x15\n\rmax_run_bytes\x18\x02 \x01(\x04\x12\x14\n\x0ctakes_layers\x18\x03 \x01(\x08\"*\n\nStoreValue\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\r\n\x05value\x18\x02 \x01(\x0c\"x\n\x0bTransferRef\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x16\n\x0ereceiver_epoch\x18\x04 \x01(\x06\x12\x14\n\x0csender_epoch\x18\x05 \x01(\x06\"\xfa\x01\n\x0cOfferRequest\x12\'\n\x08transfer\x18\x01 \x01(\x0b\x32\x15.baton.v1.TransferRef\x12\x1c\n\x04pair\x18\x02 \x01(\x0b\x32\x0e.baton.v1.Pair\x12\r\n\x05\x66rame\x18\x03 \x01(\x04\x12\x12\n\nfirst_page\x18\x04 \x01(\r\x12\x11\n\tnum_pages\x18\x05 \x01(\r\x12\x11\n\tnum_bytes\x18\x06 \x01(\x04\x12\x0f\n\x07\x64igests\x18\x07 \x01(\x0c\x12 \n\x06\x66inale\x18\x08 \x01(\x0b\x32\x10.baton.v1.Finale\x12\x13\n\x0b\x66irst_layer\x18\t \x01(\r\x12\x12\n\nnum_layers\x18\n \x01(\r\"\x92\x01\n\x06\x46inale\x12*\n\x0c\x66irst_tokens\x18\x01 \x03(\x0b\x32\x14.baton.v1.FirstToken\x12\x13\n\x0btotal_pages\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x30\n\x0fprompt_logprobs\x18\x04 \x03(\x0b\x32\x17.baton.v1.TokenLogprobs\"Y\n\nFirstToken\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12)\n\x08logprobs\x18\x03 \x01(\x0b\x32\x17.baton.v1.TokenLogprobs\"\x0f\n\rOfferResponse\"\\\n\nAckRequest\x12\'\n\x08transfer\x18\x01 \x01(\x0b\x32\x15.baton.v1.TransferRef\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\x12\x14\n\x0c\x61\x62ort_reason\x18\x03 \x01(\t\"p\n\x0b\x41\x63kResponse\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.baton.v1.TransferOutcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x14\n\x0clanded_pages\x18\x03 \x01(\r\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x88\x01\n\x06Ticket\x12#\n\x06holder\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\tnum_pages\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\r\n\x05nonce\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"E\n\x0cPrefixTicket\x12 \n\x06ticket\x18\x01 \x01(\x0b\x32\x10.baton.v1.Ticket\x12\x13\n\x0bpatience_ms\x18\x02 \x01(\r\"\xac\x01\n\x0c\x46\x65tchRequest\x12 \n\x06ticket\x18\x01 \x01(\x0b\x32\x10.baton.v1.Ticket\x12\'\n\x08transfer\x18\x02 \x01(\x0b\x32\x15.baton.v1.TransferRef\x12%\n\x08receiver\x18\x03 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x12\n\nheld_pages\x18\x04 \x01(\r\x12\x16\n\x0e\x63ontext_digest\x18\x05 \x01(\x0c\"\"\n\rFetchResponse\x12\x11\n\tnum_pages\x18\x01 \x01(\r\"F\n\x0cProbeRequest\x12#\n\x06target\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x11\n\tnum_bytes\x18\x02 \x01(\r\"\x8e\x01\n\rProbeResponse\x12\x17\n\x0f\x63ontrol_seconds\x18\x01 \x01(\x01\x12\x15\n\rsetup_seconds\x18\x02 \x01(\x01\x12\x14\n\x0c\x64\x61ta_seconds\x18\x03 \x01(\x01\x12\x11\n\tnum_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x13\n\x0bpassed_over\x18\x06 \x01(\t*\xa7\x01\n\x0fTransferOutcome\x12 \n\x1cTRANSFER_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSFER_OUTCOME_PENDING\x10\x01\x12\x19\n\x15TRANSFER_OUTCOME_DONE\x10\x02\x12\x1b\n\x17TRANSFER_OUTCOME_FAILED\x10\x03\x12\x1c\n\x18TRANSFER_OUTCOME_EXPIRED\x10\x04\x32\xb6\x02\n\tKvService\x12G\n\nRendezvous\x12\x1b.baton.v1.RendezvousRequest\x1a\x1c.baton.v1.RendezvousResponse\x12\x38\n\x05Offer\x12\x16.baton.v1.OfferRequest\x1a\x17.baton.v1.OfferResponse\x12\x32\n\x03\x41\x63k\x12\x14.baton.v1.AckRequest\x1a\x15.baton.v1.AckResponse\x12\x38\n\x05\x46\x65tch\x12\x16.baton.v1.FetchRequest\x1a\x17.baton.v1.FetchResponse\x12\x38\n\x05Probe\x12\x16.baton.v1.ProbeRequest\x1a\x17.baton.v1.ProbeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.v1.kv_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRANSFEROUTCOME']._serialized_start=2452
-  _globals['_TRANSFEROUTCOME']._serialized_end=2619
+  _globals['_TRANSFEROUTCOME']._serialized_start=2515
+  _globals['_TRANSFEROUTCOME']._serialized_end=2682
   _globals['_PAIR']._serialized_start=53
   _globals['_PAIR']._serialized_end=167
   _globals['_RENDEZVOUSREQUEST']._serialized_start=170
@@ -55,35 +55,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENDEZVOUSRESPONSE']._serialized_start=819
   _globals['_RENDEZVOUSRESPONSE']._serialized_end=918
   _globals['_MET']._serialized_start=920
-  _globals['_MET']._serialized_end=968
-  _globals['_STOREVALUE']._serialized_start=970
-  _globals['_STOREVALUE']._serialized_end=1012
-  _globals['_TRANSFERREF']._serialized_start=1014
-  _globals['_TRANSFERREF']._serialized_end=1134
-  _globals['_OFFERREQUEST']._serialized_start=1137
-  _globals['_OFFERREQUEST']._serialized_end=1346
-  _globals['_FINALE']._serialized_start=1349
-  _globals['_FINALE']._serialized_end=1495
-  _globals['_FIRSTTOKEN']._serialized_start=1497
-  _globals['_FIRSTTOKEN']._serialized_end=1586
-  _globals['_OFFERRESPONSE']._serialized_start=1588
-  _globals['_OFFERRESPONSE']._serialized_end=1603
-  _globals['_ACKREQUEST']._serialized_start=1605
-  _globals['_ACKREQUEST']._serialized_end=1697
-  _globals['_ACKRESPONSE']._serialized_start=1699
-  _globals['_ACKRESPONSE']._serialized_end=1811
-  _globals['_TICKET']._serialized_start=1814
-  _globals['_TICKET']._serialized_end=1950
-  _globals['_PREFIXTICKET']._serialized_start=1952
-  _globals['_PREFIXTICKET']._serialized_end=2021
-  _globals['_FETCHREQUEST']._serialized_start=2024
-  _globals['_FETCHREQUEST']._serialized_end=2196
-  _globals['_FETCHRESPONSE']._serialized_start=2198
-  _globals['_FETCHRESPONSE']._serialized_end=2232
-  _globals['_PROBEREQUEST']._serialized_start=2234
-  _globals['_PROBEREQUEST']._serialized_end=2304
-  _globals['_PROBERESPONSE']._serialized_start=2307
-  _globals['_PROBERESPONSE']._serialized_end=2449
-  _globals['_KVSERVICE']._serialized_start=2622
-  _globals['_KVSERVICE']._serialized_end=2932
+  _globals['_MET']._serialized_end=990
+  _globals['_STOREVALUE']._serialized_start=992
+  _globals['_STOREVALUE']._serialized_end=1034
+  _globals['_TRANSFERREF']._serialized_start=1036
+  _globals['_TRANSFERREF']._serialized_end=1156
+  _globals['_OFFERREQUEST']._serialized_start=1159
+  _globals['_OFFERREQUEST']._serialized_end=1409
+  _globals['_FINALE']._serialized_start=1412
+  _globals['_FINALE']._serialized_end=1558
+  _globals['_FIRSTTOKEN']._serialized_start=1560
+  _globals['_FIRSTTOKEN']._serialized_end=1649
+  _globals['_OFFERRESPONSE']._serialized_start=1651
+  _globals['_OFFERRESPONSE']._serialized_end=1666
+  _globals['_ACKREQUEST']._serialized_start=1668
+  _globals['_ACKREQUEST']._serialized_end=1760
+  _globals['_ACKRESPONSE']._serialized_start=1762
+  _globals['_ACKRESPONSE']._serialized_end=1874
+  _globals['_TICKET']._serialized_start=1877
+  _globals['_TICKET']._serialized_end=2013
+  _globals['_PREFIXTICKET']._serialized_start=2015
+  _globals['_PREFIXTICKET']._serialized_end=2084
+  _globals['_FETCHREQUEST']._serialized_start=2087
+  _globals['_FETCHREQUEST']._serialized_end=2259
+  _globals['_FETCHRESPONSE']._serialized_start=2261
+  _globals['_FETCHRESPONSE']._serialized_end=2295
+  _globals['_PROBEREQUEST']._serialized_start=2297
+  _globals['_PROBEREQUEST']._serialized_end=2367
+  _globals['_PROBERESPONSE']._serialized_start=2370
+  _globals['_PROBERESPONSE']._serialized_end=2512
+  _globals['_KVSERVICE']._serialized_start=2685
+  _globals['_KVSERVICE']._serialized_end=2995
 # @@protoc_insertion_point(module_scope)

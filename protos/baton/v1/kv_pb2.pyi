@@ -321,19 +321,23 @@ class Met(_message.Message):
 
     DIGEST_KEY_FIELD_NUMBER: _builtins.int
     MAX_RUN_BYTES_FIELD_NUMBER: _builtins.int
+    TAKES_LAYERS_FIELD_NUMBER: _builtins.int
     digest_key: _builtins.bytes
     """Key of the page digest for this pair, minted by the receiver."""
     max_run_bytes: _builtins.int
     """Largest run that the receiver can stage."""
+    takes_layers: _builtins.bool
+    """Runs of some layers may be offered; absent: of whole pages only."""
     def __init__(
         self,
         *,
         digest_key: _builtins.bytes = ...,
         max_run_bytes: _builtins.int = ...,
+        takes_layers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest_key", b"digest_key", "max_run_bytes", b"max_run_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest_key", b"digest_key", "max_run_bytes", b"max_run_bytes", "takes_layers", b"takes_layers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +410,8 @@ class OfferRequest(_message.Message):
     NUM_BYTES_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
     FINALE_FIELD_NUMBER: _builtins.int
+    FIRST_LAYER_FIELD_NUMBER: _builtins.int
+    NUM_LAYERS_FIELD_NUMBER: _builtins.int
     frame: _builtins.int
     """Number of this frame on the pair's data plane, from 0 without gap; a refused offer leaves it unused."""
     first_page: _builtins.int
@@ -413,7 +419,12 @@ class OfferRequest(_message.Message):
     num_pages: _builtins.int
     num_bytes: _builtins.int
     digests: _builtins.bytes
-    """One digest per page, 8 bytes each, concatenated in order."""
+    """One digest per page, 8 bytes each, concatenated in order; with num_layers, of these layers of each page."""
+    first_layer: _builtins.int
+    """The run brings only these layers of its pages: num_layers divides the layout's number, and first_layer is a multiple
+    of it. num_layers 0: whole pages. A page is there once all its layers are.
+    """
+    num_layers: _builtins.int
     @_builtins.property
     def transfer(self) -> Global___TransferRef:
         """Absent: probe bytes, received, verified and dropped."""
@@ -435,10 +446,12 @@ class OfferRequest(_message.Message):
         num_bytes: _builtins.int = ...,
         digests: _builtins.bytes = ...,
         finale: Global___Finale | None = ...,
+        first_layer: _builtins.int = ...,
+        num_layers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finale", b"finale", "pair", b"pair", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "finale", b"finale", "first_page", b"first_page", "frame", b"frame", "num_bytes", b"num_bytes", "num_pages", b"num_pages", "pair", b"pair", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "finale", b"finale", "first_layer", b"first_layer", "first_page", b"first_page", "frame", b"frame", "num_bytes", b"num_bytes", "num_layers", b"num_layers", "num_pages", b"num_pages", "pair", b"pair", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
