@@ -15,7 +15,7 @@ from common.kv.layout import LayerSpan, PageLayout
 from common.transfer.claims import LayerClaims
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
-from common.transfer.messages import Meet, Met, OutcomeState, PageRun, Pair
+from common.transfer.messages import Meet, Met, Offer, OutcomeState, PageRun, Pair
 from common.transfer.plan import digest_index, run_bytes, split, split_layers
 from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data
 
@@ -240,10 +240,10 @@ def _swap_layers(rig: Rig, claimed: PageRun) -> None:
 
     original = inner.offer
 
-    async def offer(given: object) -> None:
-        await original(replace(given, run=claimed))  # type: ignore[type-var]
+    async def offer(given: Offer) -> None:
+        await original(replace(given, run=claimed))
 
-    inner.offer = offer  # type: ignore[method-assign, assignment]
+    inner.offer = offer  # type: ignore[method-assign]  # put back with the rig
 
 
 async def test_a_receiver_that_takes_whole_pages_is_sent_no_layers(monkeypatch: pytest.MonkeyPatch) -> None:
