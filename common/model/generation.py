@@ -16,12 +16,14 @@ class GenerationDefaults:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
 
 
 def generation_defaults(config: Mapping[str, object], generation: Mapping[str, object]) -> GenerationDefaults:
     """Read generation_config.json; end tokens fall back to config.json. Raises StartupError for wrong types.
 
-    A temperature of 0 is greedy, a top_k of 0 no limit, as in requests.
+    A temperature of 0 is greedy, a top_k of 0 no limit, as in requests. Without sampling only the penalty counts.
     """
     fields = Fields(generation, GENERATION_FILE)
     eos_ids = fields.ids("eos_token_id") or Fields(config, CONFIG_FILE).ids("eos_token_id")
@@ -31,4 +33,6 @@ def generation_defaults(config: Mapping[str, object], generation: Mapping[str, o
         temperature=fields.optional_number("temperature") if samples and not fields.is_zero("temperature") else 0.0,
         top_p=fields.optional_number("top_p") if samples else None,
         top_k=fields.optional_size("top_k") if samples and not fields.is_zero("top_k") else None,
+        min_p=fields.optional_number("min_p") if samples and not fields.is_zero("min_p") else None,
+        repetition_penalty=fields.optional_number("repetition_penalty"),
     )

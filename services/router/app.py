@@ -66,6 +66,8 @@ def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
         temperature=1.0 if defaults.temperature is None else defaults.temperature,
         top_p=1.0 if defaults.top_p is None else defaults.top_p,
         top_k=defaults.top_k or 0,
+        min_p=defaults.min_p or 0.0,
+        repetition_penalty=defaults.repetition_penalty or 1.0,
     )
 
 

@@ -143,8 +143,10 @@ class Intake:
             min_tokens=min_tokens,
             stop_token_ids=tuple(map(TokenId, wanted.stop_token_ids)),
             ignore_eos=wanted.ignore_eos,
-            min_p=wanted.min_p or 0.0,
-            repetition_penalty=1.0 if wanted.repetition_penalty is None else wanted.repetition_penalty,
+            min_p=model.min_p if wanted.min_p is None else wanted.min_p,
+            repetition_penalty=model.repetition_penalty
+            if wanted.repetition_penalty is None
+            else wanted.repetition_penalty,
             frequency_penalty=wanted.frequency_penalty or 0.0,
             presence_penalty=wanted.presence_penalty or 0.0,
             logit_bias=tuple((TokenId(token), bias) for token, bias in sorted(wanted.logit_bias.items()) if bias),

@@ -39,7 +39,9 @@ class ModelFacts:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
-    """The last three are what the model's generation_config says, used where a request says nothing."""
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    """From `temperature` on it is what the model's generation_config says, used where a request says nothing."""
 
 
 def check(asked: Asked, *, model: ModelFacts, limits: RouterSection) -> None:

@@ -114,6 +114,8 @@ def test_end_tokens_come_from_generation_config_first(
 def test_sampling_defaults_are_the_authors_own() -> None:
     said = generation_defaults({}, {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 40})
     assert (said.temperature, said.top_p, said.top_k) == (0.7, 0.95, 40)
+    more = generation_defaults({}, {"do_sample": False, "min_p": 0.1, "repetition_penalty": 1.05})
+    assert (more.min_p, more.repetition_penalty) == (None, 1.05)  # a penalty holds for greedy answers too
     silent = generation_defaults({}, {})
     assert (silent.temperature, silent.top_p, silent.top_k) == (None, None, None)
     assert generation_defaults({}, {"do_sample": False, "temperature": 0.7}).temperature == 0.0

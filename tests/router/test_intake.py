@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from common.config.sections.router import RouterSection
 from common.core.clock import ManualClock
 from common.core.entropy import SeededEntropy
 from common.core.ids import RequestId
+from common.core.request import TokenSampling
 from common.text.grammar.inspector import InlineInspector
 from services.router.asked import Asked, AskedSampling
 from services.router.constraints import Constraints
 from services.router.intake import Intake
 from services.router.language import Language
+from services.router.validate import ModelFacts
 from tests.router.door import MODEL, TOKENIZER
 
 Result = TypeVar("Result")
@@ -34,19 +37,34 @@ def bad_words_of(
 ) -> tuple[tuple[tuple[int, ...], ...], int]:
     """What workers are told, and how often the offload was asked."""
     offload = CountedOffload()
+    asked = AskedSampling(bad_words=words, bad_token_sequences=ids)
+    return told(asked, offload=offload).bad_words, offload.num_runs
+
+
+def told(asked: AskedSampling, *, model: ModelFacts = MODEL, offload: CountedOffload | None = None) -> TokenSampling:
+    """What a request's wishes become for the workers."""
     intake = Intake(
-        model=MODEL,
+        model=model,
         limits=RouterSection(),
         language=Language(TOKENIZER),
         secret=b"s" * 32,
         clock=ManualClock(),
         entropy=SeededEntropy(5),
-        offload=offload,
+        offload=offload or CountedOffload(),
         constraints=Constraints(InlineInspector(), max_bytes=1024),
     )
-    asked = Asked(token_ids=(1, 2), sampling=AskedSampling(bad_words=words, bad_token_sequences=ids))
-    request = asyncio.run(intake.read(asked, name=RequestId("r"), received=0.0, deadline=9.0))
-    return request.sampling.bad_words, offload.num_runs
+    request = asyncio.run(
+        intake.read(Asked(token_ids=(1, 2), sampling=asked), name=RequestId("r"), received=0.0, deadline=9.0)
+    )
+    return request.sampling
+
+
+def test_what_the_models_authors_recommend_holds_where_a_request_says_nothing() -> None:
+    model = replace(MODEL, temperature=0.7, top_p=0.8, top_k=20, min_p=0.1, repetition_penalty=1.05)
+    own = told(AskedSampling(), model=model)
+    assert (own.temperature, own.top_p, own.top_k, own.min_p, own.repetition_penalty) == (0.7, 0.8, 20, 0.1, 1.05)
+    asked = told(AskedSampling(min_p=0.0, repetition_penalty=1.0, top_k=0), model=model)
+    assert (asked.min_p, asked.repetition_penalty, asked.top_k) == (0.0, 1.0, 0)
 
 
 def test_a_few_bad_words_are_read_at_once_each_in_two_spellings_and_once() -> None:
