@@ -58,6 +58,8 @@ def sentences(decision: cluster_pb2.Decision) -> list[str]:
     told = [
         f"{_in_words(chosen.route)}: first token expected after {_ms(chosen.ttft_s)}, then {_ms(chosen.itl_s)} each"
     ]
+    if (fetch_s := chosen.terms.get("fetch", 0.0)) > 0:
+        told.append(f"fetching the pages is expected to take {_ms(fetch_s)}; what does not come in time is read")
     if (remark := SOURCES.get(chosen.cost_source)) is not None:
         told.append(remark)
     for other in ranked:

@@ -78,12 +78,22 @@ def test_what_is_no_policy_and_no_setting_is_refused(log: Path, wrong: tuple[str
         told(log, *wrong)
 
 
-def test_the_choice_is_explained_in_words() -> None:
-    def candidate(route: str, source: str = "own", **terms: float) -> cluster_pb2.CandidateCost:
-        return cluster_pb2.CandidateCost(
-            route=route, cost_s=sum(terms.values()), terms=terms, ttft_s=0.2, itl_s=0.02, cost_source=source
-        )
+def candidate(route: str, source: str = "own", **terms: float) -> cluster_pb2.CandidateCost:
+    return cluster_pb2.CandidateCost(
+        route=route, cost_s=sum(terms.values()), terms=terms, ttft_s=0.2, itl_s=0.02, cost_source=source
+    )
 
+
+def test_pages_that_are_fetched_are_told() -> None:
+    routes = [candidate("local:d1<d0", read=0.1, fetch=0.02), candidate("local:d0", read=0.1, queue=3.0)]
+    assert sentences(cluster_pb2.Decision(chosen="local:d1<d0", candidates=routes)) == [
+        "d1 reads and writes, with pages fetched from d0: first token expected after 200.0 ms, then 20.0 ms each",
+        "fetching the pages is expected to take 20.0 ms; what does not come in time is read",
+        f"d0 reads and writes lost by 2980.0 ms: {MEANING['queue']} (queue) would have cost 3000.0 ms more",
+    ]
+
+
+def test_the_choice_is_explained_in_words() -> None:
     decision = cluster_pb2.Decision(
         chosen="p0>d0",
         candidates=[candidate("local:d0", read=0.2, neighbours=0.5), candidate("p0>d0", "peers", read=0.2)],

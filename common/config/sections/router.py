@@ -87,10 +87,10 @@ class RouterSection:
         maximum=10_000,
     )
     balance_weight: float = knob(
-        0.5,
+        0.75,
         owner="services/router",
         unit="seconds per second of reading placed on a worker lately",
-        reason="hits near those of one shared cache at an imbalance of a few percent; 1 loses hits",
+        reason="hits near those of one shared cache at little imbalance where pages are fetched; 0.25 where not",
         minimum=0,
         maximum=100,
     )

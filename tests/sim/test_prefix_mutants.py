@@ -1,0 +1,62 @@
+"""Bugs that a fetch of cached pages could have, put into production code: storms in which much is fetched find them."""
+
+from collections.abc import Callable
+from itertools import islice
+
+import pytest
+
+from common.core.ids import RequestId
+from common.kv.cache import PageCache
+from common.worker.kept import KeptPages
+from common.worker.prefix_desk import PrefixDesk, _Coming
+from tests.sim.storm import storm, weather
+
+Break = Callable[[pytest.MonkeyPatch], None]
+MAX_STORMS = 25
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def pages_are_cached_before_their_bytes_came(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_Coming, "num_here", property(lambda self: len(self.pages)))
+
+
+def fetched_pages_keep_their_reader(patch: pytest.MonkeyPatch) -> None:
+    original = PrefixDesk._close
+
+    def close(self: PrefixDesk, coming: _Coming) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(PageCache, "release", lambda self, refs: ())
+            original(self, coming)
+
+    patch.setattr(PrefixDesk, "_close", close)
+
+
+def lent_pages_are_never_given_back(patch: pytest.MonkeyPatch) -> None:
+    original = KeptPages.release
+
+    def release(self: KeptPages, request: RequestId) -> None:
+        if "^" not in request:
+            original(self, request)
+
+    patch.setattr(KeptPages, "release", release)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [pages_are_cached_before_their_bytes_came, fetched_pages_keep_their_reader, lent_pages_are_never_given_back],
+    ids=lambda mutant: mutant.__name__,
+)
+def test_a_storm_of_fetches_finds_it(mutant: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    kindred = (seed for seed in range(720) if weather(seed).is_kindred)
+    for seed in islice(kindred, MAX_STORMS):
+        try:
+            storm(seed)
+        except Exception as error:  # noqa: BLE001 - a mutant may die of anything
+            print(f"{mutant.__name__}: storm {seed}: {type(error).__name__}")
+            return
+    pytest.fail(f"{mutant.__name__} survived {MAX_STORMS} storms")
