@@ -3,7 +3,7 @@
 Torch is not needed: `baton doctor` and the router use it too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -61,6 +61,8 @@ def describe(folder: Path, *, verify_manifest: bool = True) -> ModelDescription:
     config = read_config(folder)
     spec = model_spec(config)
     generation = generation_defaults(config, read_generation_config(folder))
+    drawable = tuple(token for token in generation.eos_ids if token < spec.vocab_size)
+    generation = replace(generation, eos_ids=drawable)  # the others end nothing, and no mask has a place for them
     weights = inspect_weights(folder)
     check_weights(folder, weights, spec)
     read = {CONFIG_FILE, *weights.files} | ({GENERATION_FILE} if (folder / GENERATION_FILE).exists() else set())

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from common.model.folder import load_failed
 
+MAX_SIZE = 2**31 - 1
 Value = TypeVar("Value", int, float, bool, str)
 
 
@@ -30,10 +31,10 @@ class Fields:
         return self._look(key) is not None
 
     def size(self, key: str, default: int | None = None) -> int:
-        """A whole number of at least 1."""
+        """A whole number of at least 1, within what any tensor has."""
         value = self._get(key, int, default)
-        if value < 1:
-            raise self.wrong(key, f"is {value}; at least 1 is needed")
+        if not 1 <= value <= MAX_SIZE:
+            raise self.wrong(key, f"is {value}; 1 to {MAX_SIZE} is possible")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -48,9 +49,12 @@ class Fields:
         """A whole number of at least 1, or None when it is absent or null."""
         return self.size(key) if key in self else None
 
-    def optional_number(self, key: str) -> float | None:
+    def optional_number(self, key: str, at_most: float = float("inf")) -> float | None:
         """A positive finite number, or None when it is absent or null."""
-        return self.number(key) if key in self else None
+        value = self.number(key) if key in self else None
+        if value is not None and value > at_most:
+            raise self.wrong(key, f"is {value:g}; at most {at_most:g} is possible")
+        return value
 
     def is_zero(self, key: str) -> bool:
         """Whether a 0 stands there, with or without a fraction."""

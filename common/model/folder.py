@@ -8,6 +8,7 @@ from common.core.errors import Reason, StartupError
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
+ADAPTER_FILE = "adapter_config.json"
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 MAX_JSON_BYTES = 64 * 2**20  # Chosen: ten times the index of the largest open model; beyond it something is wrong.
 
@@ -30,6 +31,8 @@ def check_folder(folder: Path) -> None:
             f"{folder.name} holds pickled files, which can run code: {', '.join(pickles)}; "
             "remove them and keep (or convert to) model.safetensors"
         )
+    if ADAPTER_FILE in names:
+        raise load_failed(f"{folder.name} holds an adapter ({ADAPTER_FILE}): merge it into its model, or remove it")
     programs = [name for name in names if name.endswith((".py", ".pyc", ".so"))]
     if programs:
         raise load_failed(f"{folder.name} holds programs, which Baton never runs: {', '.join(programs)}; remove them")

@@ -7,6 +7,9 @@ from common.core.ids import TokenId
 from common.model.fields import Fields
 from common.model.folder import CONFIG_FILE, GENERATION_FILE
 
+MAX_TEMPERATURE, MAX_REPETITION_PENALTY = 2.0, 10.0
+"""As in requests."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDefaults:
@@ -30,9 +33,11 @@ def generation_defaults(config: Mapping[str, object], generation: Mapping[str, o
     samples = fields.flag("do_sample", True)
     return GenerationDefaults(
         eos_ids=tuple(TokenId(token) for token in eos_ids),
-        temperature=fields.optional_number("temperature") if samples and not fields.is_zero("temperature") else 0.0,
-        top_p=fields.optional_number("top_p") if samples else None,
+        temperature=fields.optional_number("temperature", MAX_TEMPERATURE)
+        if samples and not fields.is_zero("temperature")
+        else 0.0,
+        top_p=fields.optional_number("top_p", 1.0) if samples else None,
         top_k=fields.optional_size("top_k") if samples and not fields.is_zero("top_k") else None,
-        min_p=fields.optional_number("min_p") if samples and not fields.is_zero("min_p") else None,
-        repetition_penalty=fields.optional_number("repetition_penalty"),
+        min_p=fields.optional_number("min_p", 1.0) if samples and not fields.is_zero("min_p") else None,
+        repetition_penalty=fields.optional_number("repetition_penalty", MAX_REPETITION_PENALTY),
     )

@@ -60,13 +60,19 @@ def load_model(
             return reader.tensor(name).to(device=device, dtype=dtype or DTYPES[run_dtype], copy=True)
 
         stored, running = DTYPES[description.stored_dtype], DTYPES[run_dtype]
-        decoder = Decoder(
-            spec,
-            read,
-            max_context=max_context or spec.max_positions,
-            dtype=running,
-            table_dtype=stored if stored.itemsize < running.itemsize else running,
-        )
+        try:
+            decoder = Decoder(
+                spec,
+                read,
+                max_context=max_context or spec.max_positions,
+                dtype=running,
+                table_dtype=stored if stored.itemsize < running.itemsize else running,
+            )
+        except (RuntimeError, MemoryError) as error:  # torch's word for memory that is not there
+            context = f"a context of {max_context or spec.max_positions} (model.max_context)"
+            raise load_failed(
+                f"{folder.name} cannot be loaded with {context} in {run_dtype}: {error!s:.200}"
+            ) from error
     return LoadedModel(description=description, decoder=decoder, dtype=run_dtype)
 
 

@@ -45,6 +45,14 @@ def python_file(folder: Path) -> None:
     (folder / "modeling.py").write_text("print('hello')", encoding="utf-8")
 
 
+def adapter(folder: Path) -> None:
+    write_json(folder / "adapter_config.json", {"peft_type": "LORA"})
+
+
+def endless_context(folder: Path) -> None:
+    write_json(folder / "config.json", {**CONFIG, "max_position_embeddings": 10**30})
+
+
 def without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
@@ -116,6 +124,8 @@ WRONGS: list[tuple[Callable[[Path], None], str]] = [
     (auto_map, "auto_map"),
     (pickled, "pytorch_model.bin"),
     (python_file, "modeling.py"),
+    (adapter, "holds an adapter"),
+    (endless_context, "1 to 2147483647 is possible"),
     (without_weights, "model.safetensors is missing"),
     (truncated, "truncated"),
     (corrupt_header, "truncated or not"),
@@ -159,6 +169,20 @@ def test_a_head_of_its_own_beside_tied_embeddings_is_refused(tmp_path: Path) -> 
     folder = write_checkpoint(tmp_path, tensors={**tensors_for(CONFIG), "lm_head.weight": head})
     with pytest.raises(StartupError, match="tie_word_embeddings"):
         load_model(folder)
+
+
+def test_what_does_not_fit_into_memory_names_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr("common.model.load.Decoder", full)
+    with pytest.raises(StartupError, match=r"a context of 512 \(model.max_context\)"):
+        load_model(write_checkpoint(tmp_path))
+
+
+def test_end_tokens_outside_the_vocabulary_end_nothing(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, eos_token_id=[1, 99_999])
+    assert describe(folder).generation.eos_ids == (1,)
 
 
 def test_a_manifest_may_be_skipped(tmp_path: Path) -> None:

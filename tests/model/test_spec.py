@@ -121,6 +121,14 @@ def test_sampling_defaults_are_the_authors_own() -> None:
     assert generation_defaults({}, {"do_sample": False, "temperature": 0.7}).temperature == 0.0
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("temperature", 2.5), ("top_p", 1.5), ("min_p", 3), ("repetition_penalty", 11.0)]
+)
+def test_authors_may_ask_for_what_requests_may_ask_for(field: str, value: float) -> None:
+    with pytest.raises(StartupError, match=f"{field} is .*at most"):
+        generation_defaults({}, {field: value})
+
+
 @pytest.mark.parametrize("zero", [0, 0.0])
 def test_a_zero_of_the_authors_is_what_it_is_in_a_request(zero: float) -> None:
     said = generation_defaults({}, {"temperature": zero, "top_k": zero})
