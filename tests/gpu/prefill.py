@@ -1,0 +1,95 @@
+"""How fast prompts are read: `python -m tests.gpu.prefill [--out FILE] [--miniature]`. Prints JSON.
+
+NOT RUN YET on a GPU; `--miniature` checks in Triton's interpreter, as CI does, and times nothing. The check: a prompt
+in chunks ends in the token that it ends in whole. Times are of whole steps of the 8B shape in bf16 with the draw,
+beside their bound: operations over the rate of a large matrix product of the same run. From a bare checkout.
+"""
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from common.model.spec import ModelSpec
+from kernels.bench.ceilings import measured_ceilings
+from kernels.dispatch import interpreted
+from tests.gpu.decode_step import seconds_of
+from tests.gpu.engine import Engine, Span
+from tests.gpu.random_decoder import EIGHT_B, TINY, random_decoder
+
+CASES = ((1, 8192), (8, 1024), (1, 1024))
+"""Prompts of a step, and tokens of each."""
+
+CEILING_REPEATS = 10
+
+
+def flops_of(spec: ModelSpec, num_prompts: int, num_tokens: int) -> int:
+    """Products of matrices: weights of the layers per token, the head per prompt, two products per visible pair."""
+    per_layer = spec.hidden * (2 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
+    per_layer += 3 * spec.hidden * spec.intermediate
+    pairs = num_tokens * (num_tokens + 1) // 2
+    of_tokens = 2 * per_layer * spec.num_layers * num_tokens
+    of_pairs = 4 * spec.head_dim * spec.num_heads * spec.num_layers * pairs
+    return num_prompts * (of_tokens + of_pairs + 2 * spec.hidden * spec.vocab_size)
+
+
+def chunks_are_equal(device: torch.device, *, is_interpreted: bool) -> bool:
+    """Whole and in chunks, the same token."""
+    with interpreted() if is_interpreted else nullcontext():
+        decoder = random_decoder(TINY, dtype=torch.float32, device=device, max_context=256)
+        engine = Engine(decoder, num_contexts=2, max_context=96, record=None)
+        whole = engine.extend([Span(context=0, first=0, end=80)])
+        cut = [engine.extend([Span(context=0, first=first, end=end)]) for first, end in ((0, 33), (33, 50), (50, 80))]
+    return whole == cut[-1]
+
+
+def timed_prompts(device: torch.device) -> list[dict[str, object]]:
+    ceilings = measured_ceilings(device, CEILING_REPEATS)
+    longest = max(tokens for _, tokens in CASES)
+    decoder = random_decoder(EIGHT_B, dtype=torch.bfloat16, device=device, max_context=longest)
+    engine = Engine(decoder, num_contexts=max(prompts for prompts, _ in CASES), max_context=longest, record=None)
+    found: list[dict[str, object]] = [{"matmul_tflops": ceilings.flops_per_s / 1e12}]
+    for num_prompts, num_tokens in CASES:
+        spans = [Span(context=place, first=0, end=num_tokens) for place in range(num_prompts)]
+        took_s = seconds_of(lambda spans=spans: engine.extend(spans), device)  # type: ignore[misc]  # bound at once
+        bound_s = flops_of(EIGHT_B, num_prompts, num_tokens) / ceilings.flops_per_s
+        found.append(
+            {
+                "prompts": num_prompts,
+                "tokens": num_tokens,
+                "bound_ms": bound_s * 1e3,
+                "time_ms": took_s * 1e3,
+                "share_of_bound": bound_s / took_s,
+            }
+        )
+    return found
+
+
+def main() -> int:
+    """0 when the check passed, 1 when not, 2 without a GPU."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--miniature", action="store_true")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if not given.miniature and not torch.cuda.is_available():
+        sys.stderr.write("no GPU here, so nothing was run\n")
+        return 2
+    device = torch.device("cpu") if given.miniature else torch.device("cuda", 0)
+    with torch.inference_mode():
+        is_right = chunks_are_equal(device, is_interpreted=given.miniature)
+        found: dict[str, object] = {"chunks_are_equal": is_right}
+        if is_right and not given.miniature:
+            found |= {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+            found["prompts"] = timed_prompts(device)
+    text = json.dumps(found, indent=1)
+    sys.stdout.write(text + "\n")
+    if given.out is not None:
+        given.out.write_text(text + "\n")
+    return 0 if is_right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

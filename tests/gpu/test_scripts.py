@@ -1,0 +1,76 @@
+"""The GPU's scripts on a CPU: their checks pass, bounds can be counted by hand, and a bare checkout is enough."""
+
+import os
+import subprocess
+import sys
+from math import isnan
+
+import pytest
+import torch
+
+from kernels.dispatch import interpreted
+from tests.architecture.source import ROOT
+from tests.gpu import e2e, interference, prefill, transfer
+from tests.gpu.random_decoder import EIGHT_B, TINY
+from tests.gpu.roles import SMALL
+
+CPU = torch.device("cpu")
+
+BARE = """
+import sys
+from importlib.abc import MetaPathFinder
+ALLOWED = {"torch", "triton", "numpy", "tests", "common", "kernels", "functorch", "torchgen", "nvidia"}
+ALLOWED |= {"typing_extensions", "sympy", "mpmath", "networkx", "filelock", "fsspec", "jinja2", "markupsafe"}
+
+class Nothing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if not top.startswith("_") and top not in ALLOWED and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"a bare checkout has no {top}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+import torch
+from tests.gpu import __main__, e2e, interference, nccl_pair, prefill, transfer
+import kernels.bench.__main__, kernels.bench.tune, common.engine.device_graph
+torch.set_num_threads(1)
+sys.argv = ["-", "--miniature"]
+assert prefill.main() == transfer.main() == e2e.main() == 0
+"""
+
+
+def test_prompts_pages_and_tokens_pass_their_checks() -> None:
+    with torch.inference_mode():
+        assert prefill.chunks_are_equal(CPU, is_interpreted=True)
+        with interpreted():
+            assert transfer.pages_arrive(transfer.Scene.made(5, 1024, CPU))
+        assert e2e.tokens_are_equal(CPU, None, is_interpreted=True)
+
+
+def test_flops_of_a_prompt_can_be_counted_by_hand() -> None:
+    weights = 64 * (4 + 2 + 2 + 4) * 16 + 3 * 64 * 160
+    assert prefill.flops_of(TINY, 3, 2) == 3 * (2 * 2 * weights * 2 + 4 * 16 * 4 * 2 * 3 + 2 * 64 * 512)
+    assert 130e12 < prefill.flops_of(EIGHT_B, 1, 8192) < 135e12
+
+
+@pytest.mark.parametrize("way", interference.WAYS)
+def test_every_way_of_sharing_a_gpu_runs_on_a_cpu(way: str) -> None:
+    with torch.inference_mode():
+        found = interference.measured(way, SMALL, CPU, is_small=True)
+    figures = [value for value in found.values() if isinstance(value, float)]
+    assert len(figures) == len(found)
+    assert not any(isnan(value) for value in figures)
+
+
+def test_a_bare_checkout_with_torch_triton_and_numpy_runs_them() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    made = subprocess.run(
+        [sys.executable, "-c", BARE],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert '"tokens_are_equal": "not compared"' in made.stdout
