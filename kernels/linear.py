@@ -3,8 +3,10 @@
 Bound by bytes of the weight up to some tens of rows, by FLOPs above.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -46,6 +48,21 @@ def prepare(weight_OC: Tensor, bias_O: Tensor | None = None, *, gate: Gate | Non
     if library is not None and weight_OC.dtype in native_linear.TYPES and gate in native_linear.GATES:
         return LinearWeight(layout=native_linear.pack(library, weight_OC, bias_O, gate), gate=gate)
     return LinearWeight(layout=_prepare_torch(weight_OC, bias_O), gate=gate)
+
+
+def stacked(weights: Sequence[LinearWeight]) -> tuple[Tensor, tuple[LinearWeight, ...]] | None:
+    """Weights of one shape as weights_EOC, and themselves as views of it; None where they are laid out otherwise, have
+    biases, or kernels would not read them."""
+    layouts = [weight.layout for weight in weights]
+    plain = [layout for layout in layouts if isinstance(layout, TorchWeight) and not layout.is_packed]
+    if len(plain) < len(layouts) or any(layout.bias_O is not None for layout in plain):
+        return None
+    if backend(plain[0].weight) is not Backend.TRITON:
+        return None
+    weights_EOC = torch.stack([layout.weight for layout in plain])
+    views = (TorchWeight(weight=weight_OC, bias_O=None, is_packed=False) for weight_OC in weights_EOC)
+    own = tuple(LinearWeight(layout=view, gate=weight.gate) for view, weight in zip(views, weights, strict=True))
+    return weights_EOC, own
 
 
 def linear(x_TC: Tensor, weight: LinearWeight, *, residual_TO: Tensor | None = None, is_wide: bool = False) -> Tensor:

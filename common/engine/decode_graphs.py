@@ -64,8 +64,8 @@ class DecodeGraphs:
 
 
 def can_be_recorded(decoder: Decoder, kv_PL2KSD: Tensor) -> bool:
-    """Experts are chosen on the host, which a graph cannot wait for; and only kernels that take a fixed grid replay."""
-    return can_be_paged(kv_PL2KSD) and all(layer.experts is None for layer in decoder.spec.layers)
+    """Only kernels that take a fixed grid replay; experts must lie where such a kernel finds the chosen ones itself."""
+    return can_be_paged(kv_PL2KSD) and decoder.is_fixed_in_shape
 
 
 class _RecordedStep:

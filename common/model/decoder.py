@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.model.dense_stack import dense_stack
 from common.model.fused_layers import FusedStep, run_layers
-from common.model.layer_weights import LayerReader, LayerWeights, ReadTensor
+from common.model.layer_weights import ExpertWeights, LayerReader, LayerWeights, ReadTensor
 from common.model.layers import StepTensors, run_layer
 from common.model.ragged import RaggedTokens
 from common.model.rope import rotary_tables
@@ -51,6 +51,12 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         return self._embedding_VC.device
+
+    @property
+    def is_fixed_in_shape(self) -> bool:
+        """Whether a decode step's shapes depend on how many rows it has alone, and on no number that was computed."""
+        networks = [layer.network for layer in self._layers]
+        return all(not isinstance(each, ExpertWeights) or each.networks.are_stacked for each in networks)
 
     def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
         """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots.

@@ -15,7 +15,7 @@ from common.model.spec import ExpertsSpec, ModelSpec, QueryKeyNorm
 from common.model.tensor_names import expert_names, layer_prefix
 from kernels.gate import Gate
 from kernels.linear import LinearWeight, prepare
-from kernels.moe import FeedForward
+from kernels.moe import Experts, FeedForward, gathered
 
 
 class ReadTensor(Protocol):
@@ -29,7 +29,7 @@ class ExpertWeights:
     """A router, its networks, and one that computes every token, with the router of its share."""
 
     router: LinearWeight
-    networks: tuple[FeedForward, ...]
+    networks: Experts
     shared: FeedForward | None
     shared_router: LinearWeight | None
 
@@ -115,8 +115,8 @@ class LayerReader:
         has_shared = experts.shared_intermediate is not None
         return ExpertWeights(
             router=self._linear(prefix, (names.router,)),
-            networks=tuple(
-                self._network(prefix, *expert_names(names, expert)) for expert in range(experts.num_experts)
+            networks=gathered(
+                [self._network(prefix, *expert_names(names, expert)) for expert in range(experts.num_experts)]
             ),
             shared=self._network(prefix, names.shared_gate_up, names.shared_down) if has_shared else None,
             shared_router=self._linear(prefix, (names.shared_router,)) if has_shared else None,

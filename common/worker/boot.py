@@ -69,7 +69,7 @@ async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> No
     def report(detail: str) -> None:
         announce(Announcement(name=name, phase=Phase.LOADING, detail=detail))
 
-    engine = await asyncio.to_thread(build_engine, config, report)
+    engine = await asyncio.to_thread(build_engine, config, report, assembly.role)
     await serve_worker(config, name, assembly, engine=engine, outside=outside, farewell=Farewell().listen())
 
 

@@ -8,6 +8,7 @@ from common.core.errors import Reason, StartupError
 from common.core.ids import RequestId, SequenceId, TokenId
 from common.core.request import TokenSampling
 from common.core.step import Sample, Step, StepRow
+from common.core.worker import Role
 from common.engine.aside import AsideLauncher
 from common.engine.batch import Batch
 from common.engine.executor import Executor
@@ -40,12 +41,12 @@ class Engine:
     """Whether a step is launched before the one before it is collected."""
 
 
-def build_engine(config: Config, report: Report) -> Engine:
+def build_engine(config: Config, report: Report, role: Role) -> Engine:
     """Load the model and take the memory for its pages. Slow, and blocking: called on a thread.
 
     Raises StartupError with the folder's fault, or when memory is short.
     """
-    made = _sim(config) if config.engine.executor == "sim" else _torch(config, report)
+    made = _sim(config) if config.engine.executor == "sim" else _torch(config, report, role)
     executor, eos_ids, storage = made.executor, made.eos_ids, made.executor.storage
     cache = PageCache(PagePool(storage.num_pages), PrefixIndex(), page_size=storage.layout.page_size)
     prove(executor)
@@ -109,11 +110,11 @@ def _sim(config: Config) -> _Made:
     return _Made(executor=PacedExecutor(executor) if config.engine.sim_step_ms else executor)
 
 
-def _torch(config: Config, report: Report) -> _Made:
+def _torch(config: Config, report: Report, role: Role) -> _Made:
     from common.worker.compute import choose_kernels
     from common.worker.torch_engine import build_torch
 
     choose_kernels(config.engine, report)
-    executor, eos_ids = build_torch(config, Path(config.model.path), report)
+    executor, eos_ids = build_torch(config, Path(config.model.path), report, decodes=role is Role.DECODE)
     is_on_gpu = executor.storage.device.type != "cpu"
     return _Made(executor=executor, eos_ids=eos_ids, launcher=executor if is_on_gpu else None)

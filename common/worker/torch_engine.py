@@ -24,8 +24,13 @@ from common.worker.capacity import Report, count_pages
 from common.worker.compute import check_exact
 
 
-def build_torch(config: Config, folder: Path, report: Report) -> tuple[TorchExecutor, tuple[TokenId, ...]]:
-    """The executor and the tokens that end an answer. Raises StartupError with the folder's fault."""
+def build_torch(
+    config: Config, folder: Path, report: Report, *, decodes: bool
+) -> tuple[TorchExecutor, tuple[TokenId, ...]]:
+    """The executor and the tokens that end an answer. A worker that never `decodes` records no such steps.
+
+    Raises StartupError with the folder's fault.
+    """
     clock, device = SystemClock(), find_device(config.engine.device)
     use_device(device)
     began = clock.monotonic()
@@ -44,23 +49,24 @@ def build_torch(config: Config, folder: Path, report: Report) -> tuple[TorchExec
         dtype=model.dtype if config.engine.kv_dtype == "auto" else config.engine.kv_dtype,
         model_digest=model.digest,
     )
-    free_bytes = rehearse(config.engine, model.decoder, layout, clock, report) if is_on_gpu else None
+    free_bytes = rehearse(config.engine, model.decoder, layout, clock, report, decodes=decodes) if is_on_gpu else None
     num_pages = count_pages(config.engine, layout, free_bytes=free_bytes)
     report(
         f"{description.name}: {description.num_parameters / 1e6:.1f} M parameters in {model.dtype} on {device}, loaded "
         f"in {clock.monotonic() - began:.1f} s; {num_pages} pages of {layout.page_size} tokens"
     )
-    executor = make_executor(config.engine, model.decoder, layout, num_pages, clock)
+    executor = make_executor(config.engine, model.decoder, layout, num_pages, clock, decodes=decodes)
     return executor, description.generation.eos_ids
 
 
 def make_executor(
-    engine: EngineSection, decoder: Decoder, layout: PageLayout, num_pages: int, clock: Clock
+    engine: EngineSection, decoder: Decoder, layout: PageLayout, num_pages: int, clock: Clock, *, decodes: bool = True
 ) -> TorchExecutor:
-    """On the decoder's device, over pages of its own; on a GPU with decode steps recorded."""
+    """On the decoder's device, over pages of its own; on a GPU with decode steps recorded where it `decodes`."""
     storage = TorchStorage(layout, num_pages, decoder.device, has_scratch=decoder.device.type != "cpu")
     graphs = None
-    if storage.scratch is not None and engine.cuda_graphs and can_be_recorded(decoder, storage.kv_PL2HSD):
+    is_wanted = decodes and engine.cuda_graphs
+    if storage.scratch is not None and is_wanted and can_be_recorded(decoder, storage.kv_PL2HSD):
         graphs = DecodeGraphs(
             decoder,
             storage.kv_PL2HSD,
@@ -71,14 +77,22 @@ def make_executor(
     return TorchExecutor(decoder, storage, clock=clock, num_threads=engine.threads, graphs=graphs)
 
 
-def rehearse(engine: EngineSection, decoder: Decoder, layout: PageLayout, clock: Clock, report: Report) -> int:
+def rehearse(
+    engine: EngineSection,
+    decoder: Decoder,
+    layout: PageLayout,
+    clock: Clock,
+    report: Report,
+    *,
+    decodes: bool = True,
+) -> int:
     """Bytes of the GPU that are free while the largest steps run and all recorded steps lie in memory.
 
     What was taken for this is given back: the same is taken again beside the pages.
     """
     began = clock.monotonic()
     sizes = {"num_tokens": engine.max_batch_tokens, "max_context": decoder.max_context}
-    executor = make_executor(engine, decoder, layout, rehearsal_pages(layout, **sizes), clock)
+    executor = make_executor(engine, decoder, layout, rehearsal_pages(layout, **sizes), clock, decodes=decodes)
     for step in rehearsal_steps(layout, num_rows=engine.max_sequences, **sizes):
         executor.run(step)
     free_bytes = free_device_bytes(decoder.device)

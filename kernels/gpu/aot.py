@@ -29,6 +29,7 @@ OPERATORS = (
     "attention_specimens",
     "cut",
     "draw",
+    "expert_linear",
     "norm",
     "page_move",
     "rotary_store",

@@ -12,16 +12,21 @@ import torch
 from torch import Tensor
 
 from common.core.ids import PageId, RequestId, SequenceId, TokenId
-from common.core.step import Sample, StepRow
+from common.core.step import STAND_IN, Sample, StepRow
 from common.engine import decode_graphs
 from common.engine.buckets import Buckets, padded
 from common.engine.decode_graphs import DecodeGraphs
+from common.engine.following import Draws, following
 from common.engine.inputs import ragged_tokens
 from common.kv.torch_storage import TorchStorage
+from common.model.decoder import Decoder
+from common.model.spec import ExpertsSpec
 from kernels.dispatch import interpreted
 from kernels.gpu.launch import INTERPRETER
 from kernels.gpu.tuned import tiles
 from tests.engine.torch_rig import GREEDY, NAN_BYTE, small_model
+from tests.gpu.random_decoder import TINY, random_decoder
+from tests.kernels.read_back import NothingReadBack
 
 NUM_PAGES, PAGE_SIZE = 90, 16
 BUCKETS = Buckets(sizes=(1, 4))
@@ -45,8 +50,8 @@ def again(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 class Rig:
     """One model, pages with two contexts of their own for each way, and graphs over them."""
 
-    def __init__(self, kv_dtype: str = "float32") -> None:
-        self.decoder = small_model().decoder
+    def __init__(self, kv_dtype: str = "float32", decoder: Decoder | None = None) -> None:
+        self.decoder = decoder or small_model().decoder
         layout = self.decoder.spec.page_layout(page_size=PAGE_SIZE, dtype=kv_dtype, model_digest=b"")
         self.storage = TorchStorage(layout, NUM_PAGES, has_scratch=True)
         self.storage.kv_PL2HSD.view(torch.uint8).fill_(NAN_BYTE)
@@ -91,6 +96,40 @@ def test_a_padded_step_has_the_bits_of_the_same_step_computed_as_it_comes(kv_dty
         filled = [replace(row, samples=rows[0].samples) for row in padded(rows, size, rig.scratch)]
         assert torch.equal(found, rig.eager(*filled)[: len(rows)])
         torch.testing.assert_close(found, rig.eager(*rows), rtol=1e-4, atol=1e-4)
+
+
+def decoder_of_experts() -> Decoder:
+    """One layer of four experts, of which two compute a token."""
+    experts = ExpertsSpec(num_experts=4, num_chosen=2, intermediate=32, is_normalized=True)
+    spec = replace(TINY, layers=(replace(TINY.layers[0], experts=experts),))
+    return random_decoder(spec, dtype=torch.float32, device=torch.device("cpu"), max_context=256)
+
+
+def test_experts_are_computed_within_a_recorded_step() -> None:
+    """Which of them is known on the device alone: nothing is read back, and other tokens choose others."""
+    rig = Rig(decoder=decoder_of_experts())
+    graphs = rig.graphs()
+    for lengths in ([9, 4], [7, 12]):
+        rows = [rig.row("r", length) for length in lengths]
+        with NothingReadBack():
+            found = graphs.forward(rows)
+        assert found is not None
+        torch.testing.assert_close(found, rig.eager(*rows), rtol=1e-4, atol=1e-4)
+
+
+def test_a_recorded_step_takes_a_token_that_the_step_before_it_drew_from_where_it_was_drawn() -> None:
+    rig = Rig()
+    graphs = rig.graphs()
+    known = [rig.row("a", 9), rig.row("b", 20)]
+    behind = replace(known[1], tokens=(STAND_IN,), follows=1)
+    last = Draws(ids_S=torch.tensor([3, known[1].tokens[0]]), places=[0, 1])
+    expected = graphs.forward(known)
+    assert expected is not None
+    expected = expected.clone()
+    rows = [known[0], behind]
+    found = graphs.forward(rows, following(rows, last, vocab_size=512))
+    assert found is not None
+    assert torch.equal(found, expected)
 
 
 def test_a_padded_step_writes_its_own_slots_and_the_scratch_page_and_nothing_else() -> None:

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 from kernels import reference
+from kernels.dispatch import interpreted
 from kernels.gate import Gate
-from kernels.linear import linear, prepare
-from kernels.moe import FeedForward, route, routed_experts
+from kernels.linear import TorchWeight, linear, prepare
+from kernels.moe import FeedForward, gathered, route, routed_experts
+from tests.kernels.read_back import NothingReadBack
 
 NUM_EXPERTS, NUM_CHANNELS, NUM_INNER = 8, 80, 48
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
@@ -32,7 +34,7 @@ class Experts:
 
     def run(self, x_TC: Tensor, num_chosen: int, *, is_normalized: bool = True) -> Tensor:
         routing = route(linear(x_TC, self.router), num_chosen, is_normalized=is_normalized)
-        return routed_experts(x_TC, routing, self.networks)
+        return routed_experts(x_TC, routing, gathered(self.networks))
 
     def expected(self, x_TC: Tensor, num_chosen: int, *, is_normalized: bool = True) -> Tensor:
         logits_TE = linear(x_TC, self.router)
@@ -87,3 +89,33 @@ def test_a_token_has_the_same_bits_whatever_is_routed_beside_it(threads: int) ->
     assert torch.equal(experts.run(x_TC[order], 3), alone_TC[order])
     crowd_TC = torch.cat((x_TC[:1].expand(40, -1), x_TC[5:6]))
     assert torch.equal(experts.run(crowd_TC, 3)[-1], alone_TC[5])
+
+
+@pytest.mark.parametrize("num_tokens", [1, 5, 17])
+@pytest.mark.parametrize("gate", [Gate.SILU, Gate.GELU_TANH])
+def test_on_a_gpu_the_experts_of_few_tokens_are_computed_without_asking_which_they_are(
+    num_tokens: int, gate: Gate
+) -> None:
+    """In the interpreter: what a recorded decode step replays."""
+    with interpreted(), torch.inference_mode():
+        experts = Experts(gate=gate)
+        own = gathered(experts.networks)
+        assert own.are_stacked
+        x_TC = torch.randn((num_tokens, NUM_CHANNELS), generator=torch.Generator().manual_seed(num_tokens))
+        with NothingReadBack():
+            routing = route(linear(x_TC, experts.router), 3, is_normalized=True)
+            found = routed_experts(x_TC, routing, own)
+        expected = experts.expected(x_TC, 3)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        alone = routed_experts(x_TC[-1:], route(linear(x_TC, experts.router)[-1:], 3, is_normalized=True), own)
+        torch.testing.assert_close(alone, found[-1:], atol=1e-6, rtol=1e-5)
+
+
+def test_weights_that_were_gathered_are_views_of_one_tensor_and_of_a_cpu_they_stay_where_they_are() -> None:
+    with interpreted():
+        own = gathered(Experts().networks)
+        assert own.gate_up_EIC is not None
+        layout = own.networks[3].gate_up.layout
+        assert isinstance(layout, TorchWeight)
+        assert layout.weight.data_ptr() == own.gate_up_EIC[3].data_ptr()
+    assert not gathered(Experts().networks).are_stacked

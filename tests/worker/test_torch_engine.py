@@ -7,6 +7,8 @@ from common.config.sections.worker import EngineSection
 from common.core.clock import ManualClock
 from common.core.step import Step, StepResult
 from common.engine.torch_executor import TorchExecutor
+from common.kv.layout import PageLayout
+from common.kv.torch_storage import TorchStorage
 from common.worker import torch_engine
 from common.worker.torch_engine import make_executor, rehearse
 from tests.engine.torch_rig import small_model
@@ -48,3 +50,21 @@ def test_a_cpu_has_no_scratch_page_and_records_nothing() -> None:
     assert executor.storage.scratch is None
     assert len(executor.storage.kv_PL2HSD) == 8
     assert executor._graphs is None
+
+
+def test_a_worker_that_never_decodes_records_no_decode_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage with a scratch page stands for a GPU's."""
+    decoder = small_model().decoder
+    layout = decoder.spec.page_layout(page_size=16, dtype="float32", model_digest=b"")
+    recorded: list[object] = []
+
+    def with_scratch(layout: PageLayout, num_pages: int, device: torch.device, **_facts: object) -> TorchStorage:
+        return TorchStorage(layout, num_pages, device, has_scratch=True)
+
+    monkeypatch.setattr(torch_engine, "TorchStorage", with_scratch)
+    monkeypatch.setattr(torch_engine, "can_be_recorded", lambda *_given: True)
+    monkeypatch.setattr(torch_engine, "recorder", lambda device: device)
+    monkeypatch.setattr(torch_engine, "DecodeGraphs", lambda *_given, **facts: recorded.append(facts["buckets"]))
+    for decodes, count in ((False, 0), (True, 1)):
+        make_executor(EngineSection(), decoder, layout, 8, ManualClock(), decodes=decodes)
+        assert len(recorded) == count
