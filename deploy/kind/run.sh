@@ -55,6 +55,8 @@ kind load docker-image --name "$cluster" baton-router:kind baton-worker-cpu:kind
 "${kubectl[@]}" label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted
 "${helm[@]}" install "$release" deploy/helm/baton --values deploy/kind/values.yaml --wait --timeout 5m
 "${helm[@]}" test "$release"
+"${kubectl[@]}" rollout status "deployment/$release-toolbox" --timeout 1m
+"${kubectl[@]}" exec "deployment/$release-toolbox" -- baton doctor
 [ -z "${KEEP:-}" ] || exit 0
 
 "${kubectl[@]}" apply --filename - <<'POD'

@@ -84,9 +84,7 @@ def test_two_scalers_of_one_workload_are_refused():
     manifests = render("planner.enabled=true", wish)
     (role,) = (each for each in objects("Role", manifests).values())
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "patch", "create", "update"}
-    assert not any("pods" in rule["resources"] for rule in role["rules"]), (
-        "it would hold for every pod here"
-    )
+    assert not any("pods" in rule["resources"] for rule in role["rules"]), "it would hold for every pod here"
     assert "replicas" not in objects("Deployment", manifests)["demo-baton-decode"]["spec"]
 
 
