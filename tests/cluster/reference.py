@@ -53,8 +53,8 @@ def sim_reference(num_pages: int = 512) -> Reference:
     return Reference(SimExecutor(SimStorage(sim_layout(), num_pages)))
 
 
-def torch_reference(folder: Path, num_pages: int = 512) -> Reference:
-    """The demo model in fp32 on one thread."""
+def torch_reference(folder: Path, num_pages: int = 512, *, kv_dtype: str = "float32") -> Reference:
+    """The demo model in fp32 on one thread, over pages of `kv_dtype`."""
     from common.core.clock import SystemClock
     from common.engine.torch_executor import TorchExecutor
     from common.kv.torch_storage import TorchStorage
@@ -62,7 +62,7 @@ def torch_reference(folder: Path, num_pages: int = 512) -> Reference:
 
     model = load_model(folder)
     description = model.description
-    layout = description.spec.page_layout(page_size=16, dtype="float32", model_digest=description.digest)
+    layout = description.spec.page_layout(page_size=16, dtype=kv_dtype, model_digest=description.digest)
     executor = TorchExecutor(model.decoder, TorchStorage(layout, num_pages), clock=SystemClock(), num_threads=1)
     return Reference(executor, description.generation.eos_ids)
 
