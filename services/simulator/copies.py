@@ -11,6 +11,7 @@ from typing import Protocol
 from common.core.cost.model import CostModel
 from common.core.ids import WorkerId, WorkerRef
 from services.simulator.context import Context
+from services.simulator.job import Answer
 from services.simulator.pages import CountedPages
 from services.simulator.timeline import Timeline
 
@@ -96,9 +97,22 @@ class Copies:
 
         self._hop(lambda: holder.post(send))
 
-    def drop(self, kept: tuple[int, ...], holder: Machine) -> None:
-        """The prompt was not taken."""
-        holder.pages.release(kept, 0)
+    def queue(
+        self, context: Context, holder: Machine, reader: Machine, queue: Callable[[Answer], None], answer: Answer
+    ) -> None:
+        """Queues a prompt with its reader once the holder has kept its pages; `answer` hears whether it was taken."""
+
+        def kept(pages: tuple[int, ...]) -> None:
+            def answered(is_taken: bool) -> None:
+                if is_taken:
+                    self.fetch(context, pages, holder, reader)
+                else:
+                    holder.pages.release(pages, 0)
+                answer(is_taken)
+
+            self._hop(lambda: reader.post(lambda: queue(answered)))
+
+        self.keep(context, holder, kept)
 
     def _hop(self, then: Callable[[], None]) -> None:
         self._timeline.at(self._timeline.now + self._hop_s, then)

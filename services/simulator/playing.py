@@ -15,11 +15,10 @@ from services.router.admission.limits import AdmissionLimits
 from services.router.admission.line import Line
 from services.router.admission.ticket import Ticket, Usage
 from services.router.classify import Facts
-from services.router.policy import Route
 from services.simulator.capacity import SeenCapacity
 from services.simulator.cluster import ClusterShape
 from services.simulator.context import Context
-from services.simulator.copies import Copies, Machine
+from services.simulator.copies import Copies
 from services.simulator.fleet import SeenFleet
 from services.simulator.holders import Holders
 from services.simulator.job import Answer, Job, Told
@@ -211,30 +210,18 @@ class Play:
             self._decided(job, is_taken=is_taken)
 
         if route.prefill is None:
-            self._lent(context, route, writer, lambda answer: writer.start_local(context, job, answer), answered)
+            self._queue(job, context, lambda answer: writer.start_local(context, job, answer), answered)
         else:
             self._hop(lambda: writer.post(lambda: writer.reserve(context, job, answered)))
 
-    def _lent(
-        self, context: Context, route: Route, reader: Machine, queue: Callable[[Answer], None], answer: Answer
-    ) -> None:
-        """Queues a prompt, after its cached pages were kept where the route says that they are."""
-        if route.source is None:
+    def _queue(self, job: Job, context: Context, queue: Callable[[Answer], None], answer: Answer) -> None:
+        """With the reader, after its cached pages were kept where the route says that they are."""
+        assert job.route is not None
+        reader, source = self._machines[job.route.reader.worker], job.route.source
+        if source is None:
             self._hop(lambda: reader.post(lambda: queue(answer)))
-            return
-        holder = self._machines[route.source.worker]
-
-        def kept(pages: tuple[int, ...]) -> None:
-            def answered(is_taken: bool) -> None:
-                if is_taken:
-                    self._copies.fetch(context, pages, holder, reader)
-                else:
-                    self._copies.drop(pages, holder)
-                answer(is_taken)
-
-            self._hop(lambda: reader.post(lambda: queue(answered)))
-
-        self._copies.keep(context, holder, kept)
+        else:
+            self._copies.queue(context, self._machines[source.worker], reader, queue, answer)
 
     def _context(self, job: Job, *, is_export: bool = False) -> Context:
         return Context(
@@ -279,10 +266,10 @@ class Play:
             self._line.land(job.id, self._timeline.now)
 
         if (reader := self._readers.get(worker)) is not None:
-            self._lent(context, job.route, reader, lambda answer: reader.submit(context, answer), answered)
+            self._queue(job, context, lambda answer: reader.submit(context, answer), answered)
         else:
             dual = self._writers[worker]
-            self._lent(context, job.route, dual, lambda answer: dual.start_local(context, job, answer), answered)
+            self._queue(job, context, lambda answer: dual.start_local(context, job, answer), answered)
 
     # What machines tell
 
