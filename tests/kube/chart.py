@@ -33,8 +33,12 @@ class Helm:
 
     async def install(self, release: str, *flags: str) -> str:
         """`helm install`, or the next revision where there is one; returns when the objects are there."""
+        return await self(*self.installing(release, *flags))
+
+    def installing(self, release: str, *flags: str) -> tuple[str, ...]:
+        """The words for it."""
         own = ("--post-renderer", str(self._backport), "--set", "listenHost=$(POD_IP)")
-        return await self("upgrade", "--install", release, str(self.chart), *own, *flags)
+        return ("upgrade", "--install", release, str(self.chart), *own, *flags)
 
     async def __call__(self, *words: str) -> str:
         """What helm says. It fails the test when helm fails."""

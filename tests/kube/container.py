@@ -82,7 +82,7 @@ class Container:
             async with asyncio.timeout(grace_s):
                 before = self.spec.get("lifecycle", {}).get("preStop", {}).get("exec")
                 if before:
-                    await self._execute(before["command"])
+                    await self.execute(before["command"])
                 with suppress(ProcessLookupError):
                     self._process.send_signal(signal.SIGTERM)
                 await self._process.wait()
@@ -127,9 +127,10 @@ class Container:
     def _verdicts(self, name: str):
         probe = self.spec[name]
         ports = {each["name"]: each["containerPort"] for each in self.spec.get("ports", ()) if "name" in each}
-        return verdicts(probe, asker(probe, address=self._setting.address, ports=ports, run=self._execute))
+        return verdicts(probe, asker(probe, address=self._setting.address, ports=ports, run=self.execute))
 
-    async def _execute(self, command: list[str]) -> int:
+    async def execute(self, command: list[str]) -> int:
+        """Another process in the container: its exit status."""
         process = await self._start(f"{self._log}.exec", command)
         try:
             return await process.wait()  # bounded: by the probe's time or the grace period

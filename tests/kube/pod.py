@@ -52,6 +52,10 @@ class Pod:
         self._grace_s = grace_s
         self._ending.set()
 
+    async def execute(self, container: str, command: list[str]) -> int:
+        """As `kubectl exec`: the exit status. What is said goes to the container's log, `.exec` at its end."""
+        return await self._containers[container].execute(command)
+
     async def run(self) -> None:
         """Until all containers ended for good, or the pod was deleted and they have."""
         async with asyncio.TaskGroup() as group:

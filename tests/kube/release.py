@@ -20,7 +20,7 @@ from tests.kube.kubelet import Kubelet
 from tests.kube.plane import ControlPlane
 
 NAMESPACE = "inference"
-READY_S = 60.0
+READY_S = 90.0
 LOOK_S = 0.2
 MAX_TRIES = 8
 UNBEGUN = (Reason.DRAINING, Reason.CHANNEL_BROKEN)

@@ -28,7 +28,8 @@ async def trial(cluster, tmp_path_factory):
     plane, kubelet = cluster
     helm = Helm(plane, NAMESPACE, tmp_path_factory.mktemp("trial") / "helm")
     release = Release(name="trial", helm=helm, plane=plane, kubelet=kubelet)
-    began = await release.install("--values", str(helm.chart / "examples/cpu-trial.yaml"))
+    people = ("--set", "toolbox.enabled=true")
+    began = await release.install("--values", str(helm.chart / "examples/cpu-trial.yaml"), *people)
     told = None
     async with asyncio.timeout(FIRST_TOKEN_S), release.client() as client:
         while told is None or told.error is not None:
@@ -85,6 +86,18 @@ async def test_the_first_token_comes_within_a_minute_of_helm_install(trial):
 async def test_helm_test_asks_a_router_and_gets_an_answer(trial):
     release, _ = trial
     assert "Phase:          Succeeded" in await release.helm("test", release.name)
+
+
+async def test_people_look_at_every_part_from_the_toolbox(trial):
+    """With the operator's certificate, which is the pod's; nothing else is said to the commands."""
+    release, _ = trial
+    ((name,), pods) = await names(release, "toolbox"), release.kubelet.pods.values()
+    (toolbox,) = (pod for pod in pods if pod.name == name)
+    for command, word in ((("top", "--count", "1"), "decode"), (("doctor",), "1 of 1 carry pages")):
+        status = await toolbox.execute("toolbox", ["python", "-m", "services.local", *command])
+        said = release.plane.children.log(f"pod-{name}-toolbox.exec", last=60)
+        assert status == 0, said
+        assert word in said, said
 
 
 async def test_an_upgrade_and_a_rollback_lose_no_request_and_keep_what_was_minted(trial):

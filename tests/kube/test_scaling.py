@@ -6,14 +6,19 @@ second. Two requests a second come all the time; the step is 24 at once, and fou
 
 import asyncio
 import random
+import ssl
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import h11
 import pytest
 
 from tests.cluster.house import Ask
+from tests.kube.api import Api, ApiError
 from tests.kube.chart import Helm
+from tests.kube.network import reachable
 from tests.kube.plane import METRIC_PERIOD_S
 from tests.kube.release import NAMESPACE, Release, ask, check_whole
 
@@ -98,6 +103,7 @@ async def test_the_hpa_scales_both_roles_up_and_down_and_no_request_is_lost(clus
     await release.install("--values", str(VALUES))
     await release.wait_rolled_out()
     await release.until(lambda: is_active(release))
+    await check_api(release)
     decisions = Decisions(release)
 
     async def have(ready):
@@ -119,6 +125,35 @@ async def test_the_hpa_scales_both_roles_up_and_down_and_no_request_is_lost(clus
     check_whole(told, max_tokens=ANSWER_TOKENS)
     assert max(took_s.values()) <= MAX_DECISION_S, took_s
     await release.uninstall()
+
+
+async def check_api(release):
+    """It belongs to one release, tells its numbers to who may ask the API server for them, and to nobody directly."""
+    api, group = release.plane.api, "/apis/external.metrics.k8s.io/v1beta1"
+    path = f"{group}/namespaces/{NAMESPACE}/prefill-queued-tokens?labelSelector=release%3D{release.name}-baton"
+    (item,) = (await api.get(path))["items"]
+    assert item["metricName"] == "prefill-queued-tokens"
+    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{release.name}-baton-router/token"
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    token = (await api.call("POST", account, asked))["status"]["token"]
+    with pytest.raises(ApiError, match="403"):
+        await replace(api, token=token).get(path)
+    (planner,) = await release.pods("planner")
+    direct = Api(
+        address=(reachable(planner["status"]["podIP"]), 6443), server_name="x", tls=_careless(), token=api.token
+    )
+    with pytest.raises((OSError, h11.RemoteProtocolError)):  # without a certificate it is hung up on
+        await direct.get(path)
+    status, said = await release.helm.run(*release.helm.installing("second", "--set", "autoscaling.mode=builtin"))
+    assert status != 0
+    assert f"is served already, by {NAMESPACE}/{PLANNER}" in said
+
+
+def _careless():
+    """Trusts anybody, and shows no certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 async def without_numbers(release, decisions):
