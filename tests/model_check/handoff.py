@@ -7,6 +7,9 @@ One router, one prefill worker, one decode worker with a few pages; each request
               any -abort-> ABORTED          FILLING -lease ends-> PROMISED, next attempt
     page:     reader (a request or nobody), writer (an accepted offer that may still land), content
 
+A page may travel in groups of layers, an offer each, in order. Then its content is known per group, with the attempt
+that brought it, and decode takes a page once it is whole, told or not.
+
 Four ways to free a page whose request is aborted while its offer is open:
 
     FREE_ON_ABORT  at once
@@ -40,6 +43,14 @@ class Part(StrEnum):
     DECODE = "decode"
 
 
+class Haste(StrEnum):
+    """When decode takes a page for whole. All but the first are mistakes."""
+
+    NONE = "every group of this attempt has landed"
+    LAST_GROUP = "the last group has landed"
+    ANY_ATTEMPT = "every group of some attempt has landed"
+
+
 class Phase(IntEnum):
     """Where a request is."""
 
@@ -56,21 +67,33 @@ class Request(NamedTuple):
     phase: Phase = Phase.WAITING
     attempt: int = 1
     page: int = -1
+    offered: int = 0
+    """Groups that this attempt has offered."""
+
+
+class Piece(NamedTuple):
+    """What a group of layers of a page was written by."""
+
+    request: int
+    attempt: int
 
 
 class Page(NamedTuple):
-    """Reader, writer and content are request numbers, -1 for none."""
+    """Reader and writer are request numbers, -1 for none."""
 
     reader: int = -1
     writer: int = -1
-    content: int = -1
+    content: frozenset[tuple[int, Piece]] = frozenset()
+    """By group of layers; what is nowhere here was never written."""
 
 
 class Flight(NamedTuple):
-    """Data on the wire: of which request, for which page, and whether its channel still stands."""
+    """Data on the wire: of which request and attempt, for which page and group, and whether its channel stands."""
 
     request: int
     page: int
+    attempt: int = 1
+    group: int = 0
     is_open: bool = True
 
 
@@ -103,6 +126,8 @@ class Model:
     max_crashes: int = 0
     mortals: frozenset[Part] = frozenset(Part)
     max_attempts: int = 2
+    num_groups: int = 1
+    haste: Haste = Haste.NONE
 
     @property
     def has_lease(self) -> bool:
@@ -117,7 +142,8 @@ class Model:
 
     def is_wrong(self, state: Handoff) -> bool:
         return state.has_overwritten or any(
-            request.phase is Phase.RUNNING and state.pages[request.page].content != number
+            request.phase is Phase.RUNNING
+            and not self._is_whole(state.pages[request.page], self._piece(number, request.attempt), Haste.NONE)
             for number, request in enumerate(state.requests)
         )
 
@@ -126,6 +152,21 @@ class Model:
         return all(request.phase >= Phase.DONE for request in state.requests) and all(
             page.reader == page.writer == -1 for page in state.pages
         )
+
+    def _piece(self, number: int, attempt: int) -> Piece:
+        """Where a page travels in one piece, attempts cannot mix in it: fewer states."""
+        return Piece(number, attempt if self.num_groups > 1 else 0)
+
+    def _is_whole(self, page: Page, wanted: Piece, haste: Haste) -> bool:
+        pieces = dict(page.content)
+        match haste:
+            case Haste.NONE:
+                return all(pieces.get(group) == wanted for group in range(self.num_groups))
+            case Haste.LAST_GROUP:
+                return pieces.get(self.num_groups - 1) == wanted
+            case Haste.ANY_ATTEMPT:
+                written = [pieces.get(group) for group in range(self.num_groups)]
+                return all(piece is not None and piece.request == wanted.request for piece in written)
 
     def successors(self, state: Handoff) -> Iterator[Step]:
         for number, request in enumerate(state.requests):
@@ -144,13 +185,17 @@ class Model:
             page = _held(state.pages).index(FREE)
             moved = _set_page(state, page, Page(reader=number))
             yield f"reserve {number}", _set_request(moved, number, request._replace(phase=Phase.PROMISED, page=page))
-        if phase is Phase.PROMISED and state.is_prefill_up and state.is_router_up and state.pages[page].writer < 0:
-            moved = _set_page(state, page, state.pages[page]._replace(writer=number))
-            flights = state.flights | {Flight(number, page)}
-            moved = moved._replace(flights=flights, sending=state.sending | {number})
-            yield f"offer {number}", _set_request(moved, number, request._replace(phase=Phase.FILLING))
-        if number in state.sending and not any(flight.request == number for flight in state.flights):
+        may_begin = phase is Phase.PROMISED and state.pages[page].writer < 0
+        may_go_on = phase is Phase.FILLING and number in state.sending and request.offered < self.num_groups
+        if (may_begin or may_go_on) and state.is_prefill_up and state.is_router_up:
+            yield f"offer {number}", self._offer(state, number)
+        has_offered = phase is not Phase.FILLING or request.offered == self.num_groups
+        is_quiet = not any(flight.request == number for flight in state.flights)
+        if number in state.sending and has_offered and is_quiet:
             yield f"notify {number}", self._notify(state, number)
+        may_take = phase is Phase.FILLING and self.num_groups > 1
+        if may_take and self._is_whole(state.pages[page], self._piece(number, request.attempt), self.haste):
+            yield f"take {number}", _set_request(state, number, request._replace(phase=Phase.READY))
         if phase is Phase.READY:
             yield f"run {number}", _set_request(state, number, request._replace(phase=Phase.RUNNING))
         if phase is Phase.RUNNING:
@@ -160,6 +205,15 @@ class Model:
         if phase < Phase.DONE and not state.is_router_up and (self.has_lease or phase not in OPEN):
             yield f"reservation {number} ends", self._leave(state, number, Phase.ABORTED)
 
+    def _offer(self, state: Handoff, number: int) -> Handoff:
+        """The next group of layers is on its way; from the first one on the page has a writer."""
+        request = state.requests[number]
+        attempt = self._piece(number, request.attempt).attempt
+        flight = Flight(number, request.page, attempt=attempt, group=request.offered)
+        moved = _set_page(state, request.page, state.pages[request.page]._replace(writer=number))
+        moved = moved._replace(flights=state.flights | {flight}, sending=state.sending | {number})
+        return _set_request(moved, number, request._replace(phase=Phase.FILLING, offered=request.offered + 1))
+
     def _land(self, state: Handoff, flight: Flight) -> Handoff:
         """Data arrives. Of a closed channel nothing arrives; under the other policies nothing ever closes."""
         state = state._replace(flights=state.flights - {flight})
@@ -168,7 +222,8 @@ class Model:
             return state
         if page.reader not in (-1, flight.request):
             return state._replace(has_overwritten=True)
-        return _set_page(state, flight.page, page._replace(content=flight.request))
+        pieces = {**dict(page.content), flight.group: self._piece(flight.request, flight.attempt)}
+        return _set_page(state, flight.page, page._replace(content=frozenset(pieces.items())))
 
     def _notify(self, state: Handoff, number: int) -> Handoff:
         """The sender tells the end of its offer: the writer is gone, and who waits for the page may go on."""
@@ -177,7 +232,8 @@ class Model:
             if held.writer == number:
                 state = _set_page(state, page, held._replace(writer=-1))
         request = state.requests[number]
-        if request.phase is Phase.FILLING and state.pages[request.page].content == number:
+        wanted = self._piece(number, request.attempt)
+        if request.phase is Phase.FILLING and self._is_whole(state.pages[request.page], wanted, self.haste):
             state = _set_request(state, number, request._replace(phase=Phase.READY))
         return state
 
@@ -199,7 +255,7 @@ class Model:
             if request.phase is not Phase.FILLING:
                 continue
             if request.attempt < self.max_attempts:
-                again = request._replace(phase=Phase.PROMISED, attempt=request.attempt + 1)
+                again = request._replace(phase=Phase.PROMISED, attempt=request.attempt + 1, offered=0)
                 state = _set_request(state, number, again)
             else:
                 state = self._leave(state, number, Phase.ABORTED)
@@ -231,7 +287,7 @@ class Model:
 
 def _held(pages: tuple[Page, ...]) -> tuple[Page, ...]:
     """Pages without their content: what the pool knows."""
-    return tuple(page._replace(content=-1) for page in pages)
+    return tuple(page._replace(content=frozenset()) for page in pages)
 
 
 def _set_page(state: Handoff, number: int, page: Page) -> Handoff:

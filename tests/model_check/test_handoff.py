@@ -3,7 +3,7 @@
 Method: breadth-first search over tests/model_check/handoff.py, so that every path printed is a shortest one.
 """
 
-from tests.model_check.handoff import Handoff, Model, Part, Policy
+from tests.model_check.handoff import Handoff, Haste, Model, Part, Policy
 from tests.model_check.search import Verdict, explore
 
 
@@ -54,3 +54,40 @@ def test_a_third_request_in_line_for_one_page_is_served_or_ended_too() -> None:
     verdict = check(Model(policy=Policy.DRAIN_LEASE, num_requests=3, num_pages=1, max_crashes=1))
     assert verdict.wrong is None
     assert verdict.stuck is None
+
+
+def test_pages_that_travel_in_two_groups_of_layers_are_never_taken_for_whole_too_early() -> None:
+    verdict = check(
+        Model(policy=Policy.DRAIN_LEASE, num_requests=2, num_pages=1, max_crashes=2, max_attempts=2, num_groups=2)
+    )
+    assert verdict.wrong is None
+    assert verdict.stuck is None
+
+
+def test_whoever_counts_only_the_last_layers_runs_on_half_a_page() -> None:
+    """Groups of one transfer may land in any order, or the first may be lost."""
+    verdict = check(
+        Model(
+            policy=Policy.DRAIN_LEASE,
+            num_requests=1,
+            num_pages=1,
+            max_crashes=1,
+            num_groups=2,
+            haste=Haste.LAST_GROUP,
+        )
+    )
+    assert verdict.wrong is not None
+
+
+def test_whoever_keeps_layers_of_an_older_attempt_mixes_two_computations() -> None:
+    verdict = check(
+        Model(
+            policy=Policy.DRAIN_LEASE,
+            num_requests=1,
+            num_pages=1,
+            max_crashes=2,
+            num_groups=2,
+            haste=Haste.ANY_ATTEMPT,
+        )
+    )
+    assert verdict.wrong is not None

@@ -243,7 +243,7 @@ def _swap_layers(rig: Rig, claimed: PageRun) -> None:
     async def offer(given: Offer) -> None:
         await original(replace(given, run=claimed))
 
-    inner.offer = offer  # type: ignore[method-assign]  # put back with the rig
+    inner.offer = offer  # type: ignore[method-assign, assignment]
 
 
 async def test_a_receiver_that_takes_whole_pages_is_sent_no_layers(monkeypatch: pytest.MonkeyPatch) -> None:
