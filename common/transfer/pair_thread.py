@@ -46,6 +46,7 @@ class PairThread(Generic[Group]):
         self.group: Group | None = None
         """Once `opened`, until the thread ends: for what another thread may do to it, which is little."""
         self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.opened.add_done_callback(_retrieve)  # whoever waited may have left: shielded, it would be logged as lost
         self.ended: asyncio.Future[None] = self._loop.create_future()
         # Daemon: a process that is told to exit does not wait for a peer's deadline.
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -135,6 +136,11 @@ def run_aside(work: Callable[[], None], name: str) -> "asyncio.Future[None]":
 def first_line(error: BaseException) -> str:
     """What an outside library says, without its stack."""
     return str(error).partition("\n")[0][:200]
+
+
+def _retrieve(future: "asyncio.Future[None]") -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:
