@@ -1,4 +1,4 @@
-"""Where work that would hold up the event loop is done: page digests."""
+"""Where work that would hold up the event loop is done: page digests, and copies of what lands."""
 
 import asyncio
 from collections.abc import Callable
