@@ -5,17 +5,17 @@ reading: seconds that one worker would read at what arrived since the last look,
 writing: workers' worth of decode, the largest of: sequences over those of a step below itl_s, sequences over places,
          pages over pages; and, while a place is waited for too long, one more than there are.
 
-Each slot knows the level, the mean of the last ten minutes, at which it came. A past of bursts so says what bursts are
+Each slot knows the level at which it came: a mean of minutes (level.py). A past of bursts so says what bursts are
 like, and the present level how much of them: what was seen at noon is not held against the night.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.core.cost.model import DEFAULT, CostModel
 from common.core.queue import Cause
 from services.planner.lending import Answers, Uptake, answers_of
+from services.planner.level import Level
 from services.planner.load import Load, Reading, Writing
 from services.planner.settings import PlannerSettings
 
@@ -24,9 +24,6 @@ USUAL_PROMPT = 512.0
 
 LEARNING = 0.2
 """Chosen: weight of the newest look in the mean length of a prompt."""
-
-LEVEL_S = 600.0
-"""Chosen: time constant of levels; longer than a burst and the gaps between bursts, shorter than a tide."""
 
 CHUNK_TOKENS = 2048
 """Chosen: of a prefill step; only the share of a step's fixed cost depends on it."""
@@ -71,9 +68,8 @@ class Gauge:
     backlog_s: float = 0.0
     debt_s: float = 0.0
     tokens_each: float = USUAL_PROMPT
-    seen_s: float = 0.0
-    reading_level: float = 0.0
-    writing_level: float = 0.0
+    reading_level: Level = field(default_factory=Level)
+    writing_level: Level = field(default_factory=Level)
     uptake: Uptake = field(default_factory=Uptake)
     reading_cost: CostModel = DEFAULT
     writing_cost: CostModel = DEFAULT
@@ -103,13 +99,10 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
     else:
         net_s = backlog_s - gauge.backlog_s + reading.all_read_tokens_s * second_s * seconds + gauge.debt_s
         arrived_s, debt_s = max(0.0, net_s), _bounded_debt(net_s, reading, seconds)
-    seen_s = gauge.seen_s + seconds
-    share = max(seconds / seen_s, 1.0 - math.exp(-seconds / LEVEL_S)) if seconds > 0 else 0.0
     remembered = Gauge(
         at=at,
-        seen_s=seen_s,
-        reading_level=gauge.reading_level + share * (arrived_s / max(seconds, 1e-9) - gauge.reading_level),
-        writing_level=gauge.writing_level + share * (writers - gauge.writing_level),
+        reading_level=gauge.reading_level.after(arrived_s / seconds, seconds) if seconds > 0 else gauge.reading_level,
+        writing_level=gauge.writing_level.after(writers, seconds) if seconds > 0 else gauge.writing_level,
         backlog_s=backlog_s,
         debt_s=debt_s,
         tokens_each=tokens_each,
@@ -124,8 +117,8 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
         reading_s=arrived_s,
         writers=writers,
         answers=answers,
-        reading_level=remembered.reading_level,
-        writing_level=remembered.writing_level,
+        reading_level=remembered.reading_level.now,
+        writing_level=remembered.writing_level.now,
     )
     return slot, remembered
 
@@ -136,8 +129,8 @@ def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int) -> Past:
     return _past(
         (
             slot.seconds,
-            slot.reading_s * _levelled(gauge.reading_level, slot.reading_level),
-            share * slot.answers.spare(writers, scale=_levelled(gauge.writing_level, slot.writing_level)),
+            slot.reading_s * _levelled(gauge.reading_level.now, slot.reading_level),
+            share * slot.answers.spare(writers, scale=_levelled(gauge.writing_level.now, slot.writing_level)),
         )
         for slot in slots
     )
@@ -146,7 +139,7 @@ def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int) -> Past:
 def past_writing(slots: Sequence[Slot], gauge: Gauge) -> Past:
     """Workers' worth of decode, likewise."""
     return _past(
-        (slot.seconds, slot.seconds * slot.writers * _levelled(gauge.writing_level, slot.writing_level), 0.0)
+        (slot.seconds, slot.seconds * slot.writers * _levelled(gauge.writing_level.now, slot.writing_level), 0.0)
         for slot in slots
     )
 
