@@ -19,7 +19,7 @@ from kernels.bench.case import Case, Planned, Run, relative_error
 from kernels.gpu.attention import attend
 from kernels.gpu.tuned import Chooser, tiles
 from kernels.paged_rows import FEW_TOKENS, PagedRows, paged_rows
-from kernels.quantized_pages import SCALE_BYTES, parts
+from kernels.quantized_pages import LARGEST, SCALE_BYTES, parts
 
 PAGE_SIZE = 16
 CHECKED_TOKENS = 32
@@ -52,7 +52,7 @@ class Shape:
     def vector_bytes(self) -> int:
         """Of a key or a value in its page."""
         stored = self.kv_dtype or self.dtype
-        return self.dim + SCALE_BYTES if stored is torch.int8 else self.dim * stored.itemsize
+        return self.dim * stored.itemsize + (SCALE_BYTES if stored in LARGEST else 0)
 
     def keys_read(self) -> int:
         """Of all rows, each once."""
@@ -109,10 +109,10 @@ class Scene:
 
     def _pages(self, leading: tuple[int, ...], device: torch.device) -> Tensor:
         dtype = self.shape.kv_dtype or self.shape.dtype
-        if dtype is not torch.int8:
+        if dtype not in LARGEST:
             return _normal((*leading, self.shape.dim), dtype, device)
         shape = (*leading, self.shape.vector_bytes)
-        pages = torch.randint(-127, 128, shape, dtype=torch.int8, device=device)
+        pages = _normal(shape, torch.float32, device).mul_(30).clamp_(-127, 127).to(dtype)
         _, scales_XS = parts(pages.view(-1, PAGE_SIZE * self.shape.vector_bytes), PAGE_SIZE)
         scales_XS.copy_(torch.rand(scales_XS.shape, device=device) / 64)
         return pages
@@ -183,6 +183,7 @@ SHAPES = {
     "attention_decode 64 x 4k": decode([4096] * 64),
     "attention_decode 64 x 4k exact": replace(decode([4096] * 64), is_exact=True),
     "attention_decode 64 x 4k int8": replace(decode([4096] * 64), kv_dtype=torch.int8),
+    "attention_decode 64 x 4k fp8": replace(decode([4096] * 64), kv_dtype=torch.float8_e4m3fn),
     "attention_decode 64 x 4k 40 over 8 of 80": replace(decode([4096] * 64), query_heads=40, dim=80),
     "attention_decode 64 x 1k": decode([1024] * 64),
     "attention_decode 1 x 128k": decode([131_072]),
@@ -198,6 +199,7 @@ SHAPES = {
     "attention_extend 8k window 1k": Shape(rows=((0, 8192),), window=1024),
     "attention_extend 2k after 30k": Shape(rows=((30_720, 2048),)),
     "attention_extend 8k int8": Shape(rows=((0, 8192),), kv_dtype=torch.int8),
+    "attention_extend 8k fp8": Shape(rows=((0, 8192),), kv_dtype=torch.float8_e4m3fn),
     "attention_extend 8 x 1k ragged": Shape(
         rows=tuple((0, count) for count in (1, 100, 700, 900, 1024, 1500, 1800, 2167))
     ),

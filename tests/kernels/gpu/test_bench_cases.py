@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kernels.bench import layer_cases, page_cases, sampling_cases
+from kernels.bench.__main__ import main
 from kernels.bench.case import Planned
 from kernels.bench.run import CASES
 
@@ -23,3 +24,9 @@ def test_a_run_measures_them_and_names_each_once() -> None:
     names = [planned.name for planned in CASES]
     assert len(set(names)) == len(names)
     assert set(OWN) <= set(CASES)
+
+
+def test_a_miniature_checks_and_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    if not torch.cuda.is_available():
+        assert main(["--miniature", "--only", "gate 64"]) == 0
+        assert capsys.readouterr().out.split() == ["gate", "64", "right,", "not", "timed"]
