@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels import dispatch
 from kernels.attention_decode import DecodeGroup, attention_decode, decode_groups
 from kernels.attention_extend import ExtendRow, attention_extend, extend_row
 from kernels.attention_form import AttentionForm
@@ -41,16 +42,18 @@ def attention_rows(
     counts: Sequence[int],
     kv_PL2KSD: Tensor,
     *,
-    is_exact: bool = False,
+    is_exact: bool | None = None,
 ) -> AttentionRows:
     """Rows of `counts` new tokens from position `starts` on. Those of one token come first; sorted by length they are
-    fastest. A table may be longer than its context. `is_exact` asks a GPU for what a CPU promises anyway, below.
+    fastest. A table may be longer than its context. `is_exact` asks a GPU for what a CPU promises anyway, below;
+    None: as the process was told.
 
     Raises IndexError for a page that does not exist, or a table too short for its context.
     """
     where = backend(kv_PL2KSD)
     if where is Backend.TRITON and can_be_paged(kv_PL2KSD):
-        return paged_rows(tables, starts, counts, kv_PL2KSD, is_exact=is_exact)
+        wants_exact = dispatch.is_exact() if is_exact is None else is_exact
+        return paged_rows(tables, starts, counts, kv_PL2KSD, is_exact=wants_exact)
     library = native() if where is Backend.CPU else None
     if library is not None and native_attention.can_attend(kv_PL2KSD):
         return native_attention.native_rows(library, tables, starts, counts, kv_PL2KSD)

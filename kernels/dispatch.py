@@ -33,6 +33,7 @@ class NoNativeOperators(RuntimeError):
 
 _chosen = Kernels.AUTO
 _is_interpreted = False
+_is_exact = False
 
 
 def backend(tensor: Tensor) -> Backend:
@@ -48,14 +49,23 @@ def has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-def choose(kernels: Kernels) -> str:
-    """Decide for this process, before a model is loaded. What was found, in words. Raises NoNativeOperators."""
-    global _chosen  # noqa: PLW0603  # the loaded library is one per process, and so is the choice
+def choose(kernels: Kernels, *, is_exact: bool = False) -> str:
+    """Decide for this process, before a model is loaded. What was found, in words. Raises NoNativeOperators.
+
+    `is_exact`: on a GPU, too, a token's result may not depend on the tokens beside it or on how its context was cut.
+    """
+    global _chosen, _is_exact  # noqa: PLW0603  # the loaded library is one per process, and so is the choice
+    _is_exact = is_exact
     loaded = None if kernels is Kernels.TORCH else load()
     if kernels is Kernels.NATIVE and loaded is not None and loaded.native is None:
         raise NoNativeOperators(loaded.reason)
     _chosen = kernels
     return "torch operators, as configured" if loaded is None else loaded.reason
+
+
+def is_exact() -> bool:
+    """Whether a GPU's operators must be those whose rows do not know of each other. A CPU's are in any case."""
+    return _is_exact
 
 
 def native() -> Native | None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kernels.dispatch import is_exact
 from kernels.paged_rows import Cut, PagedRows, SplitArrays, SplitPlan, split_arrays
 from kernels.ragged_tables import ragged_tables
 
@@ -34,7 +35,7 @@ class FixedRows:
             num_tokens=num_rows,
             rows_R4=np.stack((firsts_R, nothing_R + 1, nothing_R, firsts_R), axis=1),
             tables_X=torch.zeros(max_entries, dtype=torch.int32, device=kv_PL2KSD.device),
-            is_exact=False,
+            is_exact=is_exact(),
             max_spans=max_spans,
         )
 

@@ -14,7 +14,7 @@ from kernels import reference
 from kernels.activation import gate_and_multiply
 from kernels.cpu import native_linear, packed_linear
 from kernels.cpu.native_linear import PackedWeight
-from kernels.dispatch import Backend, backend, native
+from kernels.dispatch import Backend, backend, is_exact, native
 from kernels.gate import Gate
 
 
@@ -69,7 +69,7 @@ def linear(x_TC: Tensor, weight: LinearWeight, *, residual_TO: Tensor | None = N
     """residual + gate(x W^T + b), (T, O) in x's type, or in fp32 if `is_wide`.
 
     On the CPU a row's result does not depend on T, bit for bit: in every type with native operators, in fp32 without
-    them.
+    them. On a GPU where the process was told to be exact (kernels/dispatch).
     """
     layout = weight.layout
     if isinstance(layout, PackedWeight) and layout.gate is weight.gate:
@@ -94,6 +94,10 @@ def _prepare_torch(weight_OC: Tensor, bias_O: Tensor | None) -> TorchWeight:
 def _multiply_torch(x_TC: Tensor, layout: TorchWeight) -> Tensor:
     if layout.is_packed:
         return packed_linear.linear(x_TC, layout.weight, layout.bias_O)
+    if backend(x_TC) is Backend.TRITON and is_exact():
+        from kernels.gpu.exact_linear import exact_linear
+
+        return exact_linear(x_TC, layout.weight, layout.bias_O)
     if backend(x_TC) is Backend.TRITON:
         return functional.linear(x_TC, layout.weight, layout.bias_O)
     if backend(x_TC) is Backend.CPU:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kernels.activation import gate_and_multiply
-from kernels.dispatch import Backend, backend
+from kernels.dispatch import Backend, backend, is_exact
 from kernels.linear import LinearWeight, linear, stacked
 
 MAX_PAIRED_TOKENS = 256
@@ -81,7 +81,8 @@ def route(logits_TE: Tensor, num_chosen: int, *, is_normalized: bool) -> Routing
 
 def routed_experts(x_TC: Tensor, routing: Routing, experts: Experts) -> Tensor:
     """(T, C) in the type of x. Experts that nobody chose cost nothing."""
-    if experts.are_stacked and len(x_TC) <= MAX_PAIRED_TOKENS and backend(x_TC) is Backend.TRITON:
+    is_paired = len(x_TC) <= MAX_PAIRED_TOKENS or is_exact()  # one order of sums for prompts and decode steps
+    if experts.are_stacked and is_paired and backend(x_TC) is Backend.TRITON:
         return _by_pairs(x_TC, routing, experts)
     out_TC = torch.zeros_like(x_TC, dtype=torch.float32)
     for number in torch.unique(routing.experts_TN).tolist():
@@ -104,4 +105,7 @@ def _by_pairs(x_TC: Tensor, routing: Routing, experts: Experts) -> Tensor:
     experts_P = experts_TN.flatten()
     inner_PJ = gate_and_multiply(expert_linear(x_TC.contiguous(), experts.gate_up_EIC, experts_P), gate)
     y_TNC = expert_linear(inner_PJ, experts.down_ECJ, experts_P).view(*experts_TN.shape, -1)
-    return (y_TNC * shares_TN[:, :, None]).sum(dim=1).to(x_TC.dtype)
+    out_TC = y_TNC[:, 0] * shares_TN[:, :1]
+    for place in range(1, y_TNC.shape[1]):  # not by a reduction, whose order may depend on how many tokens there are
+        out_TC += y_TNC[:, place] * shares_TN[:, place : place + 1]
+    return out_TC.to(x_TC.dtype)

@@ -25,7 +25,7 @@ def choose_kernels(engine: EngineSection, report: Report) -> None:
     if engine.cpus:
         stay_on(parse_cpus(engine.cpus))
     try:
-        found = dispatch.choose(dispatch.Kernels(engine.kernels))
+        found = dispatch.choose(dispatch.Kernels(engine.kernels), is_exact=engine.exact == "always")
     except dispatch.NoNativeOperators as error:
         raise StartupError(message=f"engine.kernels is native: {error}") from error
     report(found)
@@ -34,11 +34,13 @@ def choose_kernels(engine: EngineSection, report: Report) -> None:
 
 def check_exact(engine: EngineSection, dtype: str, *, is_on_gpu: bool = False) -> None:
     """Refuse a device or a type where rows would depend on their batch, where none may. Raises StartupError."""
-    if engine.exact == "always" and is_on_gpu:
+    if engine.exact == "always" and is_on_gpu and not dispatch.has_triton():
         raise StartupError(
-            message="engine.exact is always, but on a GPU matrix products depend on how many rows they have: "
-            "set engine.device=cpu, or engine.exact=auto"
+            message="engine.exact is always, but without triton a GPU's matrix products depend on how many rows they "
+            "have: install triton, or set engine.device=cpu or engine.exact=auto"
         )
+    if is_on_gpu:
+        return
     if engine.exact == "always" and dtype != "float32" and dispatch.native() is None:
         raise StartupError(
             message=f"engine.exact is always, but torch's operators are exact in float32 only, not in {dtype}: "

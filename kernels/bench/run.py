@@ -9,12 +9,13 @@ from kernels.bench.attention_cases import CASES as ATTENTION
 from kernels.bench.case import Case, Planned
 from kernels.bench.ceilings import Ceilings, measured_ceilings
 from kernels.bench.layer_cases import CASES as LAYERS
+from kernels.bench.linear_cases import CASES as LINEARS
 from kernels.bench.page_cases import CASES as PAGES
 from kernels.bench.report import Conditions, Figure
 from kernels.bench.sampling_cases import CASES as SAMPLING
 from kernels.bench.stopwatch import Timing, measure
 
-CASES: tuple[Planned, ...] = (*ATTENTION, *LAYERS, *PAGES, *SAMPLING)
+CASES: tuple[Planned, ...] = (*ATTENTION, *LAYERS, *LINEARS, *PAGES, *SAMPLING)
 """Of every group of operators."""
 
 

@@ -29,6 +29,7 @@ OPERATORS = (
     "attention_specimens",
     "cut",
     "draw",
+    "exact_linear",
     "expert_linear",
     "norm",
     "page_move",

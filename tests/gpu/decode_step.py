@@ -3,8 +3,9 @@
 NOT RUN YET on a GPU; `--miniature` runs everything but the captures and the times in Triton's interpreter, as CI does.
 From a bare checkout: torch, triton and numpy. Checks: a small model's logits and pages against the CPU's; decode steps
 recorded as graphs against the same padded steps as they come, bit for bit; pages gathered and scattered with the
-digests of common/kv/digest. Times, where every check passed: decode steps of the 8B shape in bf16, recorded and not,
-beside their bound, weights and keys and values over the copy bandwidth measured in the same run.
+digests of common/kv/digest; tokens that go from one step to the next on the device. Times, where every check passed:
+decode steps of the 8B shape in bf16, recorded and not, beside their bound, weights and keys and values over the copy
+bandwidth measured in the same run.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -21,10 +23,11 @@ from torch import Tensor
 
 from common.core.ids import PageId, RequestId, SequenceId, TokenId
 from common.core.request import TokenSampling
-from common.core.step import Sample, StepRow
+from common.core.step import STAND_IN, Sample, StepRow
 from common.engine.buckets import Buckets, padded
 from common.engine.decode_graphs import DecodeGraphs, Record
 from common.engine.device_graph import recorder
+from common.engine.following import Draws, following
 from common.engine.inputs import ragged_tokens
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
@@ -104,6 +107,30 @@ def graphs_are_equal(device: torch.device, record: Record) -> bool:
             if not torch.equal(found, expected):
                 return False
     return True
+
+
+def ahead_is_equal(device: torch.device, record: Record) -> bool:
+    """A recorded step that takes tokens from where the step before drew them: the bits of one that was told them."""
+    decoder = random_decoder(TINY, dtype=torch.float32, device=device, max_context=256)
+    storage = storage_for(TINY, "float32", 8, device)
+    kv, scratch = storage.kv_PL2HSD, storage.scratch
+    assert scratch is not None
+    graphs = DecodeGraphs(decoder, kv, scratch=scratch, buckets=Buckets(sizes=(2,)), record=record)
+    tables = contexts([20, 9])
+    ends = (16, 5)
+    _eager(decoder, storage, [step_row(place, 0, end, tables[place]) for place, end in enumerate(ends)])
+    rows = [step_row(place, end, 1, tables[place]) for place, end in enumerate(ends)]
+    first = graphs.forward(rows)
+    assert first is not None
+    last = Draws(ids_S=first.argmax(dim=1), places=[0, 1])
+    rows = [step_row(place, end + 1, 1, tables[place]) for place, end in enumerate(ends)]
+    behind = [replace(row, tokens=(STAND_IN,), follows=place) for place, row in enumerate(rows)]
+    ahead = graphs.forward(behind, following(behind, last, vocab_size=TINY.vocab_size))
+    assert ahead is not None
+    ahead, drawn = ahead.clone(), last.ids_S.tolist()
+    known = graphs.forward([replace(row, tokens=(TokenId(token),)) for row, token in zip(rows, drawn, strict=True)])
+    assert known is not None
+    return torch.equal(ahead, known)
 
 
 def pages_are_equal(device: torch.device) -> bool:
@@ -196,11 +223,13 @@ def checks(device: torch.device, record: Record, *, is_interpreted: bool) -> dic
         with interpreted() if is_interpreted else nullcontext():
             are_equal = graphs_are_equal(device, record)
             are_moved = pages_are_equal(device)
+            are_ahead = ahead_is_equal(device, record)
     return {
         "forward_error": error,
         "recorded_steps_are_equal": are_equal,
         "pages_and_digests_are_equal": are_moved,
-        "all_passed": error < 1e-3 and are_equal and are_moved,  # logits are of the order of one, fp32
+        "steps_ahead_are_equal": are_ahead,
+        "all_passed": error < 1e-3 and are_equal and are_moved and are_ahead,  # logits are of the order of one, fp32
     }
 
 

@@ -15,6 +15,7 @@ from kernels.cpu.library import Loaded
 def own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test chooses ends with it."""
     monkeypatch.setattr(dispatch, "_chosen", dispatch.Kernels.AUTO)
+    monkeypatch.setattr(dispatch, "_is_exact", False)
 
 
 def test_the_knobs_reach_the_operators():
@@ -32,6 +33,19 @@ def test_a_type_in_which_torch_is_not_exact_is_refused_where_exactness_is_a_must
     check_exact(EngineSection(kernels="torch"), dtype)
     with pytest.raises(StartupError, match=dtype):
         check_exact(engine, dtype)
+
+
+def test_a_gpu_is_exact_where_it_must_be_unless_its_exact_products_are_missing(monkeypatch: pytest.MonkeyPatch):
+    engine = EngineSection(kernels="torch", exact="always")
+    choose_kernels(engine, lambda line: None)
+    assert dispatch.is_exact()
+    monkeypatch.setattr(dispatch, "has_triton", lambda: True)
+    check_exact(engine, "bfloat16", is_on_gpu=True)
+    monkeypatch.setattr(dispatch, "has_triton", lambda: False)
+    with pytest.raises(StartupError, match="triton"):
+        check_exact(engine, "bfloat16", is_on_gpu=True)
+    choose_kernels(EngineSection(kernels="torch"), lambda line: None)
+    assert not dispatch.is_exact()
 
 
 def test_native_operators_that_cannot_be_had_end_the_start_with_the_reason(monkeypatch: pytest.MonkeyPatch):

@@ -134,7 +134,8 @@ class EngineSection:
     exact: str = knob(
         "auto",
         owner="kernels/dispatch",
-        reason="auto: native operators are exact in every type, torch's in fp32; always: others are refused at start",
+        reason="auto: native operators are exact in every type, torch's in fp32, a GPU's not; always: a GPU takes "
+        "slower products and attention whose rows do not know of each other; what cannot be exact is refused at start",
         choices=("auto", "always"),
     )
     max_batch_tokens: int = knob(
