@@ -47,7 +47,7 @@ def test_between_threads_the_end_is_told_exactly_once(seed: int) -> None:
     print(f"seed {seed}")
     draw = random.Random(seed)
     for _ in range(200):
-        permit, told = make_permit(), []
+        permit, told = make_permit(), list[str]()
 
         def write(permit: Permit = permit, told: list[str] = told) -> None:
             while permit.enter():

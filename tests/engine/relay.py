@@ -11,6 +11,7 @@ from common.core.step import Draw
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from common.transfer.messages import PageRun
+from common.worker.prefix_desk import PrefixClosed, PrefixRun
 from common.worker.retention import PagesDropped, PagesKept
 from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
@@ -140,7 +141,9 @@ class Relay:
                 case RunReady():
                     self.land(event)
                     carried = True
-                case ExportDropped() | PagesKept() | PagesDropped() | Stepped() | Owned():
+                case ExportDropped() | PagesKept() | PagesDropped() | PrefixRun() | PrefixClosed():
+                    pass
+                case Stepped() | Owned():
                     pass
         return carried
 
@@ -161,7 +164,9 @@ class Relay:
             match event:
                 case Outgoing():
                     self.heard.append(event.event)
-                case ReservationClosed() | Departed() | PagesDropped() | Stepped() | Owned():
+                case ReservationClosed() | Departed() | PagesDropped() | PrefixRun() | PrefixClosed():
+                    pass
+                case Stepped() | Owned():
                     pass
 
     def output(self, request: str, choice: int = 0) -> list[TokenId]:

@@ -167,11 +167,11 @@ def a_cancel_waits_for_a_broken_stream(patch: pytest.MonkeyPatch) -> None:
     """Found in a storm: what was not heard in a short blackout was never said again."""
     original = Fleet._hear
 
-    def hear(self: Fleet, standing: Any, message: Any) -> None:
+    async def hear(self: Fleet, standing: Any, message: Any) -> None:
         with pytest.MonkeyPatch.context() as inner:
             if standing.is_connected:
                 inner.setattr(Cancellations, "send_again", lambda self, worker: None)
-            original(self, standing, message)
+            await original(self, standing, message)
 
     patch.setattr(Fleet, "_hear", hear)
 
