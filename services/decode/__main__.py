@@ -1,11 +1,10 @@
 """`python -m services.decode --name NAME [--config FILE] [--set section.key=value]...`"""
 
-import sys
 from functools import partial
 
-from common.observe.entry import run_service
+from common.observe.entry import leave, run_service
 from common.worker.boot import run_worker
 from services.decode.app import ASSEMBLY
 
 if __name__ == "__main__":
-    sys.exit(run_service("decode", partial(run_worker, assembly=ASSEMBLY)))
+    leave(run_service("decode", partial(run_worker, assembly=ASSEMBLY)))

@@ -1,9 +1,7 @@
 """`python -m services.gateway --name NAME [--config FILE] [--set section.key=value]...`"""
 
-import sys
-
-from common.observe.entry import run_service
+from common.observe.entry import leave, run_service
 from services.gateway.app import run_gateway
 
 if __name__ == "__main__":
-    sys.exit(run_service("gateway", run_gateway))
+    leave(run_service("gateway", run_gateway))

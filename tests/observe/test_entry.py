@@ -1,0 +1,21 @@
+"""How a process ends."""
+
+import subprocess
+import sys
+
+from common.observe.entry import EXIT_FAILED
+
+ENDING = """
+import atexit, sys
+from common.observe.entry import leave
+atexit.register(print, "taken apart")
+sys.stdout.write("last words")
+leave({status})
+"""
+
+
+def test_a_process_leaves_with_its_status_and_its_last_words_and_is_not_taken_apart() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING.format(status=EXIT_FAILED)], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (EXIT_FAILED, "last words"), ended.stderr
