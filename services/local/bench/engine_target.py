@@ -10,6 +10,7 @@ from common.core.clock import Clock
 from common.core.errors import InternalError
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TokenId
 from common.core.request import Choice, TokenSampling, Work
+from common.core.worker import Role
 from common.engine.loop import StepThread, Turns
 from common.worker.engine import build_engine
 from services.local.bench.engine_core import EngineCore, Written
@@ -83,7 +84,7 @@ class EngineTarget:
 @asynccontextmanager
 async def engine_target(config: Config, clock: Clock) -> AsyncIterator[EngineTarget]:
     """Loaded and stepping inside the block. Raises StartupError with the model's fault."""
-    engine = await asyncio.to_thread(build_engine, config, lambda _line: None)
+    engine = await asyncio.to_thread(build_engine, config, lambda _line: None, Role.DECODE)
     core = EngineCore(batch=engine.batch, cache=engine.cache, chunk_tokens=config.engine.chunk_tokens, clock=clock)
     target = EngineTarget(core, vocab_size=engine.executor.vocab_size, max_context=engine.executor.max_context)
     thread = StepThread(target.turns, on_failure=target.fail, name="bench-steps")
