@@ -46,6 +46,7 @@ FEW_PLACES = ("engine.num_pages=96",)
 MAY_BE_EMPTY = {
     "Replicas of the HPAs": "kube-state-metrics tells them, and here is no Kubernetes",
     "Certificates": "these processes speak without TLS",
+    "What Redis holds B": "its limit, and the server of a local cluster has none",
     "What a move costs": "nobody drains while this load runs",
     "Failures and refusals C": "by reason, and nothing need have failed: A shows that",
     "Failures and refusals D": "by reason, and nothing need have been refused: B shows that",
