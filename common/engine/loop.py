@@ -125,6 +125,11 @@ class Turns(Generic[Event]):
             self._commands.popleft().run()
         return self._core.advance()
 
+    def hasten(self) -> None:
+        """What has happened so far becomes known now, amid a step. For the core, on its own thread."""
+        if events := self._core.take_events():
+            self._deliver(events)
+
     def tell(self) -> None:
         """The second half: what the step led to becomes known."""
         events = self._core.take_events()

@@ -15,7 +15,9 @@ from hashlib import blake2b
 from common.core.ids import PageId, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
 from common.core.step import Sample, Step, StepResult, StepRow
+from common.engine.layer_news import LayerNews
 from common.kv.sim_storage import SLOT_BYTES, SimStorage
+from common.model.stops import Stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,14 @@ class SimExecutor:
         max_context: int = 4096,
         speed: SimSpeed | None = None,
         poison: Collection[TokenId] = (),
+        news: LayerNews | None = None,
     ) -> None:
         self.storage = storage
         self.vocab_size = vocab_size
         self.max_context = max_context
         self._speed = speed or SimSpeed()
         self._poison = frozenset(poison)
+        self.news = news
 
     def run(self, step: Step) -> StepResult:
         for copy in step.copies:
@@ -65,6 +69,8 @@ class SimExecutor:
             drawn.append(() if is_poison else self._draw(row))
             logprobs.append(() if is_poison else self._judge(row, drawn[-1]))
             scores.append(() if is_poison else self._score(row))
+        if self.news is not None and (stops := self.news.stops(step)) is not None:
+            self._tell_layers(step, stops)
         return StepResult(
             drawn=tuple(drawn),
             seconds=self._speed.step_seconds(step),
@@ -83,6 +89,19 @@ class SimExecutor:
             facts = previous + position.to_bytes(8, "little") + token.to_bytes(8, "little")
             previous = blake2b(facts, digest_size=SLOT_BYTES).digest()
             self._slot(row.pages, position)[:] = previous
+
+    def _tell_layers(self, step: Step, stops: Stops) -> None:
+        """What was written comes to light group by group: whoever copies a layer before its word copies zeros."""
+        layout = self.storage.layout
+        pages = {page for row in step.rows for page in row.pages[row.start // layout.page_size :]}
+        whole = {page: bytes(self.storage.page(page)) for page in pages}
+        for page in pages:
+            self.storage.zero(page)
+        size = layout.page_bytes // layout.num_layers * stops.num_layers
+        for number, first in enumerate(range(0, layout.page_bytes, size), start=1):
+            for page, content in whole.items():
+                self.storage.page(page)[first : first + size] = content[first : first + size]
+            stops.say(number * stops.num_layers)
 
     def _draw(self, row: StepRow) -> tuple[TokenId, ...]:
         if not row.samples:

@@ -16,9 +16,12 @@ from common.engine.decode_graphs import DecodeGraphs
 from common.engine.device import finish_on, use_device
 from common.engine.following import Draws, Following, following
 from common.engine.inputs import in_forward_order, ragged_tokens
+from common.engine.layer_news import LayerNews
 from common.engine.reading import SILENCE, Reading, RowTold
+from common.kv.page_streams import Mark
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
+from common.model.stops import Stops
 from common.observe.logging import get_log
 from kernels.quantized_pages import is_quantized
 from kernels.threads import use_threads
@@ -40,7 +43,7 @@ class _Part:
 class TorchExecutor:
     """Executor over a decoder and the tensor that holds its pages. Writer of both: the step loop's thread.
 
-    `graphs` replay the decode steps that they can; on a GPU alone.
+    `graphs` replay the decode steps that they can; on a GPU alone. `news` is told of layers on a CPU alone.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class TorchExecutor:
         clock: Clock,
         num_threads: int | None = None,
         graphs: DecodeGraphs | None = None,
+        news: LayerNews | None = None,
     ) -> None:
         assert storage.kv_PL2HSD.dtype is decoder.dtype or is_quantized(storage.kv_PL2HSD), (
             f"pages of {storage.layout.dtype} for a {decoder.dtype} model"
@@ -61,6 +65,7 @@ class TorchExecutor:
         self._decoder = decoder
         self._clock = clock
         self._graphs = graphs
+        self.news = news
         self._last: Draws | None = None
         self._finished = 0.0
         use_threads(num_threads)
@@ -76,12 +81,15 @@ class TorchExecutor:
         """
         began = self._clock.monotonic()
         use_device(self.storage.device)
+        streams = self.storage.streams
+        streams.begin_step()
         with torch.inference_mode():
             for copy in step.copies:
                 self.storage.copy(copy.source, copy.destination)
-            parts = self._read_together(list(range(len(step.rows))), step.rows) if step.rows else []
+            stops = None if self.news is None else self.news.stops(step)
+            parts = self._read_together(list(range(len(step.rows))), step.rows, stops) if step.rows else []
             self._last = _draws(parts, len(step.rows), self.storage.device)
-        return TorchFlight(self, step=step, parts=parts, began=began)
+        return TorchFlight(self, step=step, parts=parts, began=began, end=streams.end_step())
 
     def finish(self, began: float) -> float:
         """Seconds of a step that was launched at `began` and is done now: those that it had the device for itself."""
@@ -89,12 +97,16 @@ class TorchExecutor:
         self._finished = now
         return now - since
 
-    def _read_together(self, places: Sequence[int], rows: Sequence[StepRow]) -> list[_Part]:
-        """What is read of the rows at `places`, by one forward or by several. A row that fails is in no part."""
+    def _read_together(self, places: Sequence[int], rows: Sequence[StepRow], stops: Stops | None = None) -> list[_Part]:
+        """What is read of the rows at `places`, by one forward or by several. A row that fails is in no part.
+
+        Only the first forward keeps its `stops`: the others know of single rows alone, and layers are told of once.
+        """
         own = [rows[place] for place in places]
         try:
             order = in_forward_order(own)
-            return [_Part(places=[places[index] for index in order], reading=self._read([own[i] for i in order]))]
+            reading = self._read([own[index] for index in order], stops)
+            return [_Part(places=[places[index] for index in order], reading=reading)]
         except ROW_ERRORS as error:
             finish_on(self.storage.device)  # Where the GPU itself failed no row is to blame, and this raises.
             if len(own) == 1:
@@ -103,18 +115,18 @@ class TorchExecutor:
             _log.warning("forward_failed", rows=len(own), error=str(error))
         return [part for place in places for part in self._read_together([place], rows)]
 
-    def _read(self, rows: Sequence[StepRow]) -> Reading:
+    def _read(self, rows: Sequence[StepRow], stops: Stops | None) -> Reading:
         """One forward over rows in its order. Raises one of ROW_ERRORS when some row cannot be computed."""
         follow = following(rows, self._last, vocab_size=self.vocab_size)
-        return Reading(self._forward(rows, follow), rows)
+        return Reading(self._forward(rows, follow, stops), rows)
 
-    def _forward(self, rows: Sequence[StepRow], follow: Following | None) -> Tensor:
+    def _forward(self, rows: Sequence[StepRow], follow: Following | None, stops: Stops | None) -> Tensor:
         """logits_RV of rows in forward order."""
         logits_RV = None if self._graphs is None else self._graphs.forward(rows, follow)
         if logits_RV is not None:
             return logits_RV
         kv_PL2KSD = self.storage.kv_PL2HSD
-        return self._decoder.forward(ragged_tokens(rows, kv_PL2KSD, follow), kv_PL2KSD)
+        return self._decoder.forward(ragged_tokens(rows, kv_PL2KSD, follow), kv_PL2KSD, stops)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +137,7 @@ class TorchFlight:
     step: Step
     parts: Sequence[_Part]
     began: float
+    end: Mark
 
     def collect(self) -> StepResult:
         """Wait for this step alone. Raises RuntimeError where the GPU itself failed: it computes nothing more."""
@@ -135,6 +148,7 @@ class TorchFlight:
                 if own is None:
                     sequence = str(self.step.rows[place].sequence)
                     _log.error("row_failed", sequence=sequence, error="logits are not finite")
+        self.executor.storage.streams.settle(self.end)
         failed = tuple(row.sequence for row, own in zip(self.step.rows, told, strict=True) if own is None)
         said = [own or SILENCE for own in told]
         return StepResult(

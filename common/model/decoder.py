@@ -15,6 +15,7 @@ from common.model.ragged import RaggedTokens
 from common.model.rope import rotary_tables
 from common.model.rope_form import Rope
 from common.model.spec import ModelSpec
+from common.model.stops import Stops
 from common.model.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from kernels.cpu.gather import Workspace
 from kernels.cpu.native_attention import NativeRows
@@ -58,9 +59,10 @@ class Decoder:
         networks = [layer.network for layer in self._layers]
         return all(not isinstance(each, ExpertWeights) or each.networks.are_stacked for each in networks)
 
-    def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
+    def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor, stops: Stops | None = None) -> Tensor:
         """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots.
 
+        Kernels of a GPU know no `stops`: the host is long past a layer when the device comes to it.
         Raises IndexError for a token outside the vocabulary or a position outside the context.
         """
         self.check(tokens.num_positions, tokens.ids)
@@ -69,9 +71,12 @@ class Decoder:
             return self._forward_fused(x_TC, tokens, kv_PL2KSD)
         stack = self._stack
         if stack is not None and isinstance(tokens.rows, NativeRows) and stack.can_run(kv_PL2KSD):
-            stack.run_(x_TC, kv_PL2KSD, tokens.rows)
+            for layers in self._groups(stops):
+                stack.run_(x_TC, kv_PL2KSD, tokens.rows, layers)
+                if stops is not None:
+                    stops.say(layers.stop)
             return self._bend(stack.logits(x_TC, tokens.wanted_R))
-        x_TC = self._run_layers(x_TC, tokens, kv_PL2KSD)
+        x_TC = self._run_layers(x_TC, tokens, kv_PL2KSD, stops)
         wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
         normal_RC = rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon)
         return self._bend(linear(normal_RC, self._head, is_wide=True))
@@ -104,7 +109,12 @@ class Decoder:
             for cos_PE, sin_PE in self._rotations
         )
 
-    def _run_layers(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
+    def _groups(self, stops: Stops | None) -> list[range]:
+        """The layers between one stop and the next: all of them where there is none."""
+        num_layers, each = len(self._layers), len(self._layers) if stops is None else stops.num_layers
+        return [range(first, first + each) for first in range(0, num_layers, each)]
+
+    def _run_layers(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor, stops: Stops | None) -> Tensor:
         """The residual stream after all layers."""
         step = StepTensors(
             tokens=tokens,
@@ -115,6 +125,8 @@ class Decoder:
         )
         for layer, weights in enumerate(self._layers):
             x_TC = run_layer(self.spec, layer, weights, x_TC, step)
+            if stops is not None and (layer + 1) % stops.num_layers == 0:
+                stops.say(layer + 1)
         return x_TC
 
     def _rotation(self, rope: Rope) -> tuple[Tensor, Tensor]:

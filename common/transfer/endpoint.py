@@ -178,6 +178,10 @@ class KvEndpoint:
         )
         return self._start(ref, destination)
 
+    def takes_layers(self, destination: WorkerRef) -> bool:
+        """Whether runs of some layers may be shipped there. False until a transfer has opened a link to it."""
+        return self._links.takes_layers(destination)
+
     def keep(self, source: PageSource) -> None:
         """Pages of `source` can be fetched from now on. Once, before the endpoint serves."""
         self._fetches.serve(source)

@@ -71,6 +71,11 @@ class LinkTable:
         link.used_at = self._clock.monotonic()
         return link
 
+    def takes_layers(self, peer: WorkerRef) -> bool:
+        """Whether this incarnation is known to take runs of some layers: it said so when a link to it was opened."""
+        link = self._links.get(peer.worker)
+        return link is not None and link.pair.receiver.epoch == peer.epoch and link.takes_layers
+
     def let_go(self, link: Link) -> None:
         """Gives a held link back. It stays open for the next transfer."""
         assert link.users > 0, f"{link.pair} given back twice"

@@ -13,6 +13,7 @@ from common.engine.aside import AsideLauncher
 from common.engine.batch import Batch
 from common.engine.executor import Executor
 from common.engine.flight import Launcher
+from common.engine.layer_news import LayerNews
 from common.engine.paced import PacedExecutor
 from common.engine.sim import SimExecutor, SimSpeed
 from common.kv.cache import PageCache
@@ -39,6 +40,8 @@ class Engine:
     rules: Rules = field(default_factory=NoRules)
     is_ahead: bool = False
     """Whether a step is launched before the one before it is collected."""
+    news: LayerNews | None = None
+    """Where the executor tells of layers amid a step; None where it does not."""
 
 
 def build_engine(config: Config, report: Report, role: Role) -> Engine:
@@ -61,6 +64,7 @@ def build_engine(config: Config, report: Report, role: Role) -> Engine:
         batch=batch,
         rules=rules,
         is_ahead=launcher is not None,
+        news=made.news,
     )
 
 
@@ -91,6 +95,7 @@ class _Made:
     executor: Executor
     eos_ids: tuple[TokenId, ...] = ()
     launcher: Launcher | None = None
+    news: LayerNews | None = None
 
 
 def _launcher(async_steps: str, made: _Made) -> Launcher | None:
@@ -106,8 +111,9 @@ def _sim(config: Config) -> _Made:
     layout = sim_layout(page_size=config.engine.page_size)
     storage = SimStorage(layout, config.engine.num_pages or SIM_PAGES)
     speed = SimSpeed(step_s=config.engine.sim_step_ms / 1000)
-    executor = SimExecutor(storage, max_context=config.model.max_context or 4096, speed=speed)
-    return _Made(executor=PacedExecutor(executor) if config.engine.sim_step_ms else executor)
+    news = LayerNews(layout.num_layers, config.transfer.layer_groups)
+    executor = SimExecutor(storage, max_context=config.model.max_context or 4096, speed=speed, news=news)
+    return _Made(executor=PacedExecutor(executor) if config.engine.sim_step_ms else executor, news=news)
 
 
 def _torch(config: Config, report: Report, role: Role) -> _Made:
@@ -117,4 +123,4 @@ def _torch(config: Config, report: Report, role: Role) -> _Made:
     choose_kernels(config.engine, report)
     executor, eos_ids = build_torch(config, Path(config.model.path), report, decodes=role is Role.DECODE)
     is_on_gpu = executor.storage.device.type != "cpu"
-    return _Made(executor=executor, eos_ids=eos_ids, launcher=executor if is_on_gpu else None)
+    return _Made(executor=executor, eos_ids=eos_ids, launcher=executor if is_on_gpu else None, news=executor.news)

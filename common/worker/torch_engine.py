@@ -14,6 +14,7 @@ from common.engine.buckets import buckets_up_to
 from common.engine.decode_graphs import DecodeGraphs, can_be_recorded
 from common.engine.device import find_device, free_device_bytes, release_device_memory, use_device
 from common.engine.device_graph import recorder
+from common.engine.layer_news import LayerNews
 from common.engine.rehearsal import rehearsal_pages, rehearsal_steps
 from common.engine.torch_executor import TorchExecutor
 from common.kv.layout import PageLayout
@@ -56,6 +57,7 @@ def build_torch(
         f"in {clock.monotonic() - began:.1f} s; {num_pages} pages of {layout.page_size} tokens"
     )
     executor = make_executor(config.engine, model.decoder, layout, num_pages, clock, decodes=decodes)
+    executor.news = LayerNews(layout.num_layers, config.transfer.layer_groups)
     return executor, description.generation.eos_ids
 
 

@@ -75,8 +75,13 @@ class DenseLayers:
     _table: "np.ndarray[tuple[int, int], np.dtype[np.int64]]" = field(repr=False)
     _end: "np.ndarray[tuple[int], np.dtype[np.int64]]" = field(repr=False)
 
-    def run_(self, x_TC: Tensor, kv_PL2KSD: Tensor, rows: NativeRows) -> None:
-        """The residual stream after these layers, in place; writes the KV of all tokens into their slots."""
+    def run_(self, x_TC: Tensor, kv_PL2KSD: Tensor, rows: NativeRows, layers: range | None = None) -> None:
+        """The residual stream after these layers, in place; writes the KV of all tokens into their slots.
+
+        `layers` are some of them, one after the other, on the stream that those before them left.
+        """
+        layers = range(len(self.layers)) if layers is None else layers
+        assert 0 <= layers.start < layers.stop <= len(self.layers), f"{layers} of {len(self.layers)} layers"
         assert x_TC.dtype is self.sizes.dtype
         assert x_TC.is_contiguous()
         assert x_TC.shape == (rows.num_tokens, self.sizes.hidden)
@@ -86,7 +91,7 @@ class DenseLayers:
             [
                 rows.num_tokens,
                 x_TC.data_ptr(),
-                kv_PL2KSD.data_ptr(),
+                kv_PL2KSD[:, layers.start :].data_ptr(),
                 kv_PL2KSD.shape[1],
                 kv_PL2KSD.shape[4],
                 len(rows.rows_R4),
@@ -97,7 +102,8 @@ class DenseLayers:
             dtype=np.int64,
         )
         run = _functions(self.native).layers
-        refused = run(self._model.ctypes.data, self._table.ctypes.data, len(self.layers), step.ctypes.data)
+        table = self._table[layers.start :]
+        refused = run(self._model.ctypes.data, table.ctypes.data, len(layers), step.ctypes.data)
         assert refused == 0, f"attention refuses {self.sizes}"
 
     def logits(self, x_TC: Tensor, wanted_R: Tensor) -> Tensor:

@@ -51,12 +51,18 @@ def compose(
     """The core from its parts, with every number given. `kept` None: whatever fits."""
     counters, teller = PrefillCounters(), Teller[Exporting](Role.PREFILL, clock)
     all_pages = RetentionLimits(max_requests=max_waiting, max_pages=engine.storage.num_pages)
-    return PrefillCore(
+    core = PrefillCore(
         batch=engine.batch,
         stepper=Stepper(engine.batch, is_ahead=engine.is_ahead),
         cache=engine.cache,
         layout=engine.layout,
-        gatherer=Gatherer(storage=engine.storage, staging=staging, teller=teller, counters=counters),
+        gatherer=Gatherer(
+            storage=engine.storage,
+            staging=staging,
+            teller=teller,
+            counters=counters,
+            num_groups=1 if engine.news is None else engine.news.num_groups,
+        ),
         retention=Retention(
             cache=engine.cache, storage=engine.storage, limits=kept or all_pages, tell=teller.say, counters=counters
         ),
@@ -69,6 +75,9 @@ def compose(
         counters=counters,
         clock=clock,
     )
+    if engine.news is not None and not engine.is_ahead:  # ahead, the word would come from beside the step loop
+        engine.news.listener = core.early.done
+    return core
 
 
 def make_side(

@@ -1,6 +1,7 @@
 """The prefill worker's heart: one object, driven by the step loop alone.
 
 Each turn: expire -> gather what is ready and finds staging -> admit -> one step -> emit first tokens, plan exports.
+Where layers are shipped in groups, what a step has done of them is gathered while it goes on (early.py).
 A prompt's pages become cache as soon as its last run is gathered, whatever the decode worker does meanwhile.
 """
 
@@ -28,6 +29,7 @@ from common.transfer.messages import Finale, FirstToken, PageRun
 from common.worker.lending import keep_prefix
 from common.worker.prefix_desk import PrefixDesk, PrefixPromise
 from common.worker.retention import PagesKept, Retention
+from services.prefill.early import EarlyExports
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent
 from services.prefill.prompt import PrefillCounters, Prompt
@@ -64,6 +66,7 @@ class PrefillCore:
         self._max_waiting = max_waiting
         self._clock = clock
         self._prompts: dict[SequenceId, Prompt] = {}
+        self.early = EarlyExports(self._prompts, batch=batch, gatherer=gatherer, counters=counters)
         self._tombstones = Tombstones()
         self._rate = Rate()
         self._teller = teller

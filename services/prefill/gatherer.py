@@ -7,7 +7,7 @@ from common.engine.telling import Teller
 from common.kv.staging import Staging, StagingPool
 from common.kv.storage import PageStorage
 from common.transfer.messages import PageRun
-from common.transfer.plan import max_run_pages, plan_runs
+from common.transfer.plan import max_run_pages, plan_runs, split_layers
 from services.prefill.messages import Exporting, RunReady
 from services.prefill.prompt import PrefillCounters, Prompt
 
@@ -16,14 +16,22 @@ class Gatherer:
     """Plans and fills runs. Owner: the prefill core. Whoever ships a run gives its staging back."""
 
     def __init__(
-        self, *, storage: PageStorage, staging: StagingPool, teller: Teller[Exporting], counters: PrefillCounters
+        self,
+        *,
+        storage: PageStorage,
+        staging: StagingPool,
+        teller: Teller[Exporting],
+        counters: PrefillCounters,
+        num_groups: int = 1,
     ) -> None:
+        """`num_groups` of layers are what a page is cut into, where its layers leave as they are done."""
         self._storage = storage
         self._layout = storage.layout
         self._staging = staging
         self._teller = teller
         self._counters = counters
         self._max_run_pages = max_run_pages(staging.num_bytes, storage.layout.page_bytes)
+        self._num_groups = num_groups
 
     @property
     def num_lent(self) -> int:
@@ -33,8 +41,33 @@ class Gatherer:
     def plan(self, prompt: Prompt, *, computed: int) -> None:
         """Queue the runs that became whole since the last call; with the finale, everything that is left.
 
+        Called when a step is over: every layer that was still to come is there.
         A finale that comes after its last page was sent, or to a worker that holds every page, travels alone.
         """
+        assert prompt.destination is not None, f"{prompt.sequence} has no destination"
+        prompt.ready.extend(prompt.coming)
+        prompt.coming.clear()
+        prompt.ready.extend(self._runs(prompt, computed, self._max_run_pages))
+        if prompt.is_drained:
+            assert prompt.finale is not None
+            nothing = PageRun(first_page=prompt.finale.total_pages, num_pages=0)
+            self._teller.say(self._run_ready(prompt, nothing, None))
+
+    def plan_layers(self, prompt: Prompt, *, computed: int, num_layers: int) -> None:
+        """Amid the step that computes up to `computed`: queue what its first `num_layers` layers add.
+
+        All pages' first group comes before any page's second. The page at the end that is not full goes whole, with
+        the finale. A buffer holds as many bytes of some layers as of whole pages.
+        """
+        if prompt.planned_tokens < computed:
+            runs = self._runs(prompt, computed, self._max_run_pages * self._num_groups)
+            cut = [split_layers(run, num_layers=self._layout.num_layers, num_groups=self._num_groups) for run in runs]
+            prompt.coming.extend(part for group in zip(*cut, strict=True) for part in group)
+        while prompt.coming and _last_layer(prompt.coming[0]) <= num_layers:
+            prompt.ready.append(prompt.coming.popleft())
+
+    def _runs(self, prompt: Prompt, computed: int, most_pages: int) -> tuple[PageRun, ...]:
+        """The full pages between what was planned and `computed`, which is planned now."""
         assert prompt.destination is not None, f"{prompt.sequence} has no destination"
         runs = plan_runs(
             held_pages=prompt.destination.held_pages,
@@ -42,14 +75,10 @@ class Gatherer:
             tokens_after=computed,
             is_last=prompt.finale is not None,
             page_size=self._layout.page_size,
-            max_run_pages=self._max_run_pages,
+            max_run_pages=most_pages,
         )
         prompt.planned_tokens = computed
-        prompt.ready.extend(runs)
-        if prompt.is_drained:
-            assert prompt.finale is not None
-            nothing = PageRun(first_page=prompt.finale.total_pages, num_pages=0)
-            self._teller.say(self._run_ready(prompt, nothing, None))
+        return runs
 
     def gather(self, prompt: Prompt, pages: Sequence[PageRef]) -> bool:
         """Fill staging with ready runs while there is some. Never waits: what finds none stays queued.
@@ -67,8 +96,9 @@ class Gatherer:
                 self._counters.staging_waits += 1
                 return gathered
             run = prompt.ready.popleft()
-            num_bytes = run.num_pages * self._layout.page_bytes
-            self._storage.gather([ref.page for ref in pages[run.first_page : run.end]], staging.view[:num_bytes])
+            num_bytes = run.num_pages * self._layout.part_bytes(run.layers)
+            own = [ref.page for ref in pages[run.first_page : run.end]]
+            self._storage.gather(own, staging.view[:num_bytes], run.layers)
             self._counters.gathered_bytes += num_bytes
             self._teller.say(self._run_ready(prompt, run, staging))
             gathered = True
@@ -82,7 +112,13 @@ class Gatherer:
             attempt=prompt.work.attempt,
             destination=prompt.destination,
             run=run,
-            num_bytes=run.num_pages * self._layout.page_bytes,
+            num_bytes=run.num_pages * self._layout.part_bytes(run.layers),
             staging=staging,
-            finale=prompt.finale if not prompt.ready else None,
+            finale=prompt.finale if prompt.is_drained else None,
         )
+
+
+def _last_layer(run: PageRun) -> int:
+    """Behind the highest layer of a run of some."""
+    assert run.layers is not None, f"{run} is of whole pages"
+    return run.layers.end

@@ -17,6 +17,8 @@ class Destination:
     worker: WorkerRef
     reservation: ReservationId
     held_pages: int
+    takes_layers: bool = False
+    """Whether runs of some layers may be sent there: it was asked before, and said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

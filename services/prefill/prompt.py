@@ -17,6 +17,8 @@ class PrefillCounters:
     cached_tokens: int = 0
     computed_tokens: int = 0
     gathered_bytes: int = 0
+    early_runs: int = 0
+    """Runs of some layers that left while the step that made them went on."""
     first_tokens: int = 0
     staging_waits: int = 0
     failed_rows: int = 0
@@ -38,7 +40,8 @@ class PrefillCounters:
 
 @dataclass(slots=True)
 class Prompt:
-    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order.
+    """One prompt being read and exported. Writer: the core. `ready` runs wait for staging, in order; `coming` are those
+    behind them whose layers the step in progress has not done yet: none between two steps.
 
     Without a destination its pages are kept when it is read, for whoever fetches them.
     """
@@ -48,10 +51,11 @@ class Prompt:
     sequence: SequenceId
     planned_tokens: int = 0
     ready: deque[PageRun] = field(default_factory=deque)
+    coming: deque[PageRun] = field(default_factory=deque)
     finale: Finale | None = None
     has_begun: bool = False
 
     @property
     def is_drained(self) -> bool:
         """Everything was drawn and gathered: nothing of the prompt is needed here any more."""
-        return self.finale is not None and not self.ready
+        return self.finale is not None and not self.ready and not self.coming

@@ -46,8 +46,15 @@ class PrefillRole:
         self._core = core
         self._rules = rules
         self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=layout)
+        core.early.hasten = node.turns.hasten
         self._servicer = PrefillServicer(
-            presence=node.presence, core=core, turns=node.turns, fetches=self._fetches, rules=rules, clock=clock
+            presence=node.presence,
+            core=core,
+            turns=node.turns,
+            fetches=self._fetches,
+            rules=rules,
+            takes_layers=node.endpoint.takes_layers,
+            clock=clock,
         )
         self._shipping = Shipping(
             node.endpoint,

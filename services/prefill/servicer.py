@@ -1,10 +1,12 @@
 """PrefillService on the wire: translates and queues the prompt with the core."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from common.core.clock import Clock
 from common.core.errors import FieldViolation, InvalidRequest
-from common.core.ids import ReservationId
+from common.core.ids import ReservationId, WorkerRef
 from common.core.request import Work
 from common.core.ticket import PrefixTicket
 from common.engine.loop import Turns
@@ -37,6 +39,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         turns: Turns[PrefillEvent],
         fetches: PrefixFetches,
         rules: Rules,
+        takes_layers: Callable[[WorkerRef], bool],
         clock: Clock,
     ) -> None:
         self._presence = presence
@@ -44,12 +47,15 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         self._turns = turns
         self._fetches = fetches
         self._rules = rules
+        self._takes_layers = takes_layers
         self._clock = clock
 
     async def Prefill(self, request: prefill_pb2.PrefillRequest, context: "Context") -> prefill_pb2.PrefillResponse:
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         destination = _destination(request)
+        if destination is not None:
+            destination = replace(destination, takes_layers=self._takes_layers(destination.worker))
         rule = await self._rules.prepare(work)
         if not request.HasField("prefix"):
             ahead = await self._turns.call(lambda: self._core.submit(work, destination, rule))

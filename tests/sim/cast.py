@@ -11,6 +11,7 @@ from common.core.ids import TokenId, WorkerId, WorkerRef
 from common.core.worker import Role
 from common.directory.memory_store import MemoryServer, MemoryStore
 from common.engine.batch import Batch
+from common.engine.layer_news import LayerNews
 from common.engine.loop import StepCore, Turns
 from common.engine.sim import SimExecutor, SimSpeed
 from common.kv.cache import PageCache
@@ -231,8 +232,13 @@ def make_engine(stage: Stage) -> Engine:
     """Simulated executor and storage under the production cache and batch."""
     section = stage.config.engine
     storage = SimStorage(sim_layout(page_size=section.page_size), section.num_pages or 64)
+    news = LayerNews(storage.layout.num_layers, stage.config.transfer.layer_groups)
     inner = SimExecutor(
-        storage, vocab_size=VOCAB_SIZE, max_context=stage.config.model.max_context or 4096, speed=stage.speed
+        storage,
+        vocab_size=VOCAB_SIZE,
+        max_context=stage.config.model.max_context or 4096,
+        speed=stage.speed,
+        news=news,
     )
     executor = TimedExecutor(inner)
     cache_ = PageCache(PagePool(storage.num_pages), PrefixIndex(), page_size=section.page_size)
@@ -245,5 +251,11 @@ def make_engine(stage: Stage) -> Engine:
         launcher=LateLauncher(executor) if is_ahead else None,
     )
     return Engine(
-        layout=storage.layout, storage=storage, executor=executor, cache=cache_, batch=batch, is_ahead=is_ahead
+        layout=storage.layout,
+        storage=storage,
+        executor=executor,
+        cache=cache_,
+        batch=batch,
+        is_ahead=is_ahead,
+        news=news,
     )

@@ -48,9 +48,10 @@ def weather(seed: int) -> Weather:
     )
 
 
-def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = False) -> Trace:
+def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = False, layer_groups: int = 1) -> Trace:
     """Plays one seed. `only` picks faults by their number in the schedule: to find the one that matters. `is_ahead`:
-    steps are launched before the ones before them are collected, on a device that runs them as late as it can."""
+    steps are launched before the ones before them are collected, on a device that runs them as late as it can.
+    `layer_groups`: pages leave in so many parts, the first while the step goes on."""
     sky = weather(seed)
     kin_share = 0.95 if sky.is_kindred else KIN_SHARE
 
@@ -64,6 +65,7 @@ def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = Fa
     config = replace(
         CONFIG,
         engine=replace(CONFIG.engine, num_pages=sky.num_pages, async_steps="on" if is_ahead else "off"),
+        transfer=replace(CONFIG.transfer, layer_groups=layer_groups),
         liveness=replace(CONFIG.liveness, drain_s=sky.drain_s),
     )
     with pytest.MonkeyPatch.context() as patch:

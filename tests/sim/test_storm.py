@@ -14,6 +14,7 @@ from tests.sim.storm import storm
 
 FIXED = range(120)
 AHEAD = range(30)
+LAYERS = range(40)
 LONG = range(120, 720)
 
 
@@ -26,6 +27,17 @@ def test_storm(seed: int) -> None:
 @pytest.mark.parametrize("seed", AHEAD)
 def test_storm_with_steps_ahead(seed: int) -> None:
     storm(seed, is_ahead=True)
+
+
+@pytest.mark.parametrize("seed", LAYERS)
+def test_storm_that_ships_layer_by_layer(seed: int) -> None:
+    storm(seed, layer_groups=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", LONG)
+def test_long_storm_that_ships_layer_by_layer(seed: int) -> None:
+    storm(seed, layer_groups=2)
 
 
 @pytest.mark.slow

@@ -230,6 +230,16 @@ class TransferSection:
         minimum=4096,
         maximum=1024 * MIB,
     )
+    layer_groups: int = knob(
+        1,
+        owner="services/prefill",
+        unit="groups of layers per page, at most",
+        reason="1: whole pages when a step is done; more: equal groups of layers leave while the step goes on, each "
+        "with frames of its own, to save some of the last step's copying; on a CPU, which copies with the cores "
+        "that compute, that is a few ms of a hand-over at most; without effect where steps are launched ahead (GPUs)",
+        minimum=1,
+        maximum=1024,
+    )
     max_communicators: int = knob(
         16,
         owner="common/transfer",
