@@ -1,15 +1,17 @@
-"""Page bytes as one tensor: what attention reads and writes. The only file of this room that sees torch.
+"""Page bytes as one tensor: what attention reads and writes.
 
 Legend: P pages, L layers, 2 key and value, H key-value heads, S slots per page, D head dim, B bytes of a page.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 
 from common.core.ids import PageId
+from common.kv.cuda_stream import page_streams
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.page_streams import PageStreams
 from common.kv.storage import check_buffer, part_numbers
 from kernels.cpu.huge_pages import huge_tensor
 from kernels.cpu.library import loaded_native
@@ -32,12 +34,19 @@ class TorchStorage:
     The last axis of eight-bit pages is D + 4 long: kernels/quantized_pages says what lies where. `has_scratch`: behind
     the pages that a pool gives out lies one more, where rows that pad a step write.
 
-    On a GPU a run of pages is gathered into one buffer on the device and copied from there in one piece, which the
-    caller waits for; pinned staging makes that copy as fast as the bus. That way was not run on a GPU yet.
+    On a GPU a run of pages is gathered into one buffer on the device and copied from there in one piece, on a stream
+    that is not the steps' (page_streams); the caller waits for its own buffer alone, and pinned staging makes that copy
+    as fast as the bus. That way was not run on a GPU yet.
     """
 
     def __init__(
-        self, layout: PageLayout, num_pages: int, device: str | torch.device = "cpu", *, has_scratch: bool = False
+        self,
+        layout: PageLayout,
+        num_pages: int,
+        device: str | torch.device = "cpu",
+        *,
+        has_scratch: bool = False,
+        streams: PageStreams | None = None,
     ) -> None:
         assert layout.tensor_parallel == 1, f"{layout.tensor_parallel} ranks hold this layout, not one tensor"
         self.layout = layout
@@ -49,6 +58,9 @@ class TorchStorage:
         shape = (num_places, layout.num_layers, 2, layout.num_kv_heads, layout.page_size, width)
         self._bytes_PB = _zero_bytes(num_places, layout.page_bytes, torch.device(device))
         self.kv_PL2HSD = self._bytes_PB.view(dtype).view(shape)
+        self.streams = streams or page_streams(self.device)
+        """Whoever launches steps says there where each begins and ends."""
+        self._settle()
         self._native = loaded_native()
 
     def layer_view(self, layer: int) -> torch.Tensor:
@@ -60,12 +72,8 @@ class TorchStorage:
         self._check(pages)
         parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
         if not self._is_on_host():
-            if not pages:
-                return
-            with self._device():
-                staged_NB = torch.empty((len(pages), parts_UB.shape[1]), dtype=torch.uint8, device=self.device)
-                gather_pages(parts_UB, self._listed(numbers), staged_NB)
-                _rows(out, parts_UB).copy_(staged_NB)
+            if pages:
+                self.streams.take(partial(self._gather_from_device, parts_UB, numbers, out))
             return
         if self._copied(parts_UB, numbers, out, is_scatter=False):
             return
@@ -83,18 +91,18 @@ class TorchStorage:
             return
         buffer = memoryview(bytearray(data)) if data.readonly else data
         if not self._is_on_host():
-            with self._device():
-                staged_NB = _rows(buffer, parts_UB).to(self.device, copy=True)
-                scatter_pages(staged_NB, parts_UB, self._listed(numbers))
+            self._scatter_to_device(parts_UB, numbers, buffer)
             return
         for start, run_NB in _runs(parts_UB, numbers):
             run_NB.copy_(_rows(buffer, parts_UB)[start : start + len(run_NB)])
 
     def copy(self, source: PageId, destination: PageId) -> None:
+        """Within a step."""
         self._page(destination).copy_(self._page(source))
 
     def zero(self, page: PageId) -> None:
         self._page(page).zero_()
+        self._settle()
 
     @property
     def device(self) -> torch.device:
@@ -103,9 +111,26 @@ class TorchStorage:
     def _is_on_host(self) -> bool:
         return backend(self._bytes_PB) is Backend.CPU
 
-    def _device(self) -> AbstractContextManager[object]:
-        """Kernels go to the calling thread's own device, which is the first until it says otherwise."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+    def _settle(self) -> None:
+        """What was written here, beside a step, comes before moves that begin from now on."""
+        self.streams.settle(self.streams.end_step())
+
+    def _gather_from_device(self, parts_UB: torch.Tensor, numbers: Sequence[int], out: memoryview) -> None:
+        """Launched, not awaited."""
+        staged_NB = torch.empty((len(numbers), parts_UB.shape[1]), dtype=torch.uint8, device=self.device)
+        gather_pages(parts_UB, self._listed(numbers), staged_NB)
+        _rows(out, parts_UB).copy_(staged_NB, non_blocking=True)
+
+    def _scatter_to_device(self, parts_UB: torch.Tensor, numbers: Sequence[int], buffer: memoryview) -> None:
+        staged_NB: torch.Tensor
+        listed_N: torch.Tensor
+
+        def bring() -> None:
+            nonlocal staged_NB, listed_N
+            listed_N = self._listed(numbers)
+            staged_NB = _rows(buffer, parts_UB).to(self.device, non_blocking=True, copy=True)
+
+        self.streams.put(bring, lambda: scatter_pages(staged_NB, parts_UB, listed_N))
 
     def _parts(self, layers: LayerSpan | None) -> torch.Tensor:
         """parts_UB: the same bytes cut into parts of pages, in order."""

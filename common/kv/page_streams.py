@@ -1,0 +1,116 @@
+"""Moves of pages beside the steps that write and read them: two streams of a device, and who waits for whom.
+
+    steps   step k ....●k  step k+1 ............●k+1  waits ●landed, step k+2 reads what landed
+    moves            waits ●k, gather ●out    bring ●brought, waits ●k, scatter ●landed
+    host                   waits ●out               waits ●brought
+
+A gather comes behind the last step that was collected, not behind the one in flight: that one writes other slots. So
+does a scatter: no page is promised that a step in flight may still touch (common/engine/flight). The next launch comes
+behind every scatter so far, on the device; the host waits for nothing but its own buffers.
+
+On a host there is one order, that of the calls: HostStream has nothing to do. Free of torch.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+Work = Callable[[], object]
+
+
+class Mark(Protocol):
+    """A place in a stream: it is reached when all that was launched there before it is done."""
+
+    def finish(self) -> None:
+        """The host waits until it is reached. Raises RuntimeError where the device failed."""
+        ...
+
+
+class Stream(Protocol):
+    """Work of one device in the order of its launches. Any thread may call."""
+
+    def run(self, work: Work) -> None:
+        """Launch `work` here; it may be done later."""
+        ...
+
+    def mark(self) -> Mark: ...
+
+    def follow(self, mark: Mark) -> None:
+        """What is launched here from now on waits, on the device, until `mark` of another stream is reached."""
+        ...
+
+
+class HostMark:
+    """Reached when it is made."""
+
+    def finish(self) -> None:
+        return
+
+
+class HostStream:
+    """Work is done when it is launched."""
+
+    def run(self, work: Work) -> None:
+        work()
+
+    def mark(self) -> HostMark:
+        return HostMark()
+
+    def follow(self, mark: Mark) -> None:
+        return
+
+
+class PageStreams:
+    """Writers: the thread that launches steps (`begin_step`, `end_step`, `settle`), any thread (`take`, `put`)."""
+
+    def __init__(self, *, steps: Stream, moves: Stream) -> None:
+        self._steps = steps
+        self._moves = moves
+        self._settled: Mark | None = None
+        self._landed: Mark | None = None
+        # An order to wait and the work that it is for go into the stream together.
+        self._lock = threading.Lock()
+
+    def begin_step(self) -> None:
+        """Before a step is launched: it may read whatever was put until now."""
+        landed = self._landed
+        if landed is not None:
+            self._steps.follow(landed)
+
+    def end_step(self) -> Mark:
+        """Behind all that the step launched."""
+        return self._steps.mark()
+
+    def settle(self, mark: Mark) -> None:
+        """What was written before `mark` may be taken, and pages that nobody touches behind it may be put."""
+        self._settled = mark
+
+    def take(self, gather: Work) -> None:
+        """Run `gather`, which copies settled pages to the host, and wait until it is done."""
+        with self._lock:
+            self._follow_settled()
+            self._moves.run(gather)
+            out = self._moves.mark()
+        out.finish()
+
+    def put(self, bring: Work, place: Work) -> None:
+        """Run `bring`, which copies the host's buffer to the device, and `place`, which copies from there into pages.
+
+        Returns when the buffer is no longer read; steps that begin from now on find the pages filled.
+        """
+        with self._lock:
+            self._moves.run(bring)
+            brought = self._moves.mark()
+            self._follow_settled()
+            self._moves.run(place)
+            self._landed = self._moves.mark()
+        brought.finish()
+
+    def _follow_settled(self) -> None:
+        if self._settled is not None:
+            self._moves.follow(self._settled)
+
+
+def host_streams() -> PageStreams:
+    """For pages in the host's memory."""
+    return PageStreams(steps=HostStream(), moves=HostStream())
