@@ -26,6 +26,9 @@ LAND_S = 1e-3
 PIECE_BYTES = 256 * 1024
 """Chosen: between two looks at the clock."""
 
+MAX_PATIENCE_S = 10.0
+"""Chosen: whatever a router says, no prompt waits longer before it is read."""
+
 
 class FetchCounters(Protocol):
     """What a core counts of fetched prefixes: pages, and how each fetch ended."""
@@ -77,6 +80,8 @@ class _Coming:
     promise: PrefixPromise
     hashes: Sequence[PrefixHash]
     pages: tuple[PageRef, ...]
+    until: float
+    """When they are given up here, should nobody say so: a caller may hang up before anybody watches over its fetch."""
     landed: set[int] = field(default_factory=set)
     runs: deque[_Run] = field(default_factory=deque)
     is_told: bool = False
@@ -132,7 +137,8 @@ class PrefixDesk:
             self._cache.release(held)
             return None
         promise = PrefixPromise(reservation=reservation, total_pages=num_pages, held_pages=len(held))
-        coming = _Coming(work=work, promise=promise, hashes=chain.hashes, pages=(*held, *missing))
+        until = min(self._clock.monotonic() + MAX_PATIENCE_S, work.deadline)
+        coming = _Coming(work=work, promise=promise, hashes=chain.hashes, pages=(*held, *missing), until=until)
         self._coming[reservation] = coming
         return promise
 
@@ -161,11 +167,16 @@ class PrefixDesk:
                 self._close(coming)
 
     def advance(self) -> bool:
-        """Copy for a moment; close what is whole. False when nothing waited."""
+        """Copy for a moment; close what is whole, or late. False when nothing waited."""
         if not self._coming:
             return False
-        moved, until = False, self._clock.monotonic() + LAND_S
+        moved, now = False, self._clock.monotonic()
+        until = now + LAND_S
         for coming in tuple(self._coming.values()):
+            if now >= coming.until:
+                self._close(coming)
+                moved = True
+                continue
             while coming.runs and not (moved and self._clock.monotonic() >= until):
                 self._land_piece(coming)
                 moved = True

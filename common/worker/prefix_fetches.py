@@ -15,10 +15,14 @@ from common.observe.logging import get_log
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
 from common.transfer.messages import Finale, Outcome
-from common.worker.prefix_desk import PrefixClosed, PrefixDesk, PrefixEvent, PrefixPromise, PrefixRun
-
-MAX_PATIENCE_S = 10.0
-"""Chosen: whatever a router says, no prompt waits longer before it is read."""
+from common.worker.prefix_desk import (
+    MAX_PATIENCE_S,
+    PrefixClosed,
+    PrefixDesk,
+    PrefixEvent,
+    PrefixPromise,
+    PrefixRun,
+)
 
 _LOG = get_log("worker")
 

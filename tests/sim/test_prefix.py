@@ -219,3 +219,22 @@ def test_a_prompt_whose_pages_do_not_fit_is_read_as_it_is() -> None:
         assert placer.counters(DECODE)["fetched_pages"] == 0
 
     act(deed)
+
+
+@pytest.mark.parametrize("after_s", [0.0005, 0.001, 0.002, 0.004, 0.008])
+def test_a_caller_that_hangs_up_amid_the_placement_leaves_no_prompt_waiting(after_s: float) -> None:
+    """No cancel follows, and decode is amid a step: the work begins, though nobody is left to fetch its pages."""
+
+    async def deed(placer: Placer) -> None:
+        await cached_on(placer, PREFILL)
+        busy = placer.work(replace(FIRST, name="busy", prompt=tuple(range(100, 150)), max_tokens=60))
+        await placer.start_local(busy, None)
+        await asyncio.sleep(0.01)
+        work = placer.work(NEXT)
+        placing = asyncio.create_task(placer.start_local(work, await borrowed(placer, PREFILL, work)))
+        await asyncio.sleep(after_s)
+        placing.cancel()
+        await asyncio.gather(placing, return_exceptions=True)
+        await placer.until(lambda: placer.num_held(PREFILL) == placer.num_held(DECODE) == 0, within_s=20.0)
+
+    act(deed)
