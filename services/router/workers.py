@@ -168,7 +168,7 @@ class Workers:
             yield message
 
     def _patience_s(self, work: Work, most_s: float = PLACE_S) -> float:
-        return min(most_s, work.deadline - self._clock.monotonic())
+        return max(0.0, min(most_s, work.deadline - self._clock.monotonic()))
 
     def _fetch_s(self, work: Work, prefix: PrefixTicket | None) -> float:
         """Where pages are fetched, the worker hears from their holder before it answers."""

@@ -9,6 +9,8 @@ from common.core.errors import BatonError, DeadlineExceeded, Refused, Unavailabl
 from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TokenId, WorkerId, WorkerRef
 from common.core.request import Choice, TokenSampling, Work
 from common.core.ticket import PrefixTicket, Ticket
+from common.rpc.client import Dialer
+from protos.baton.v1 import worker_pb2
 from services.router.borrowing import MAX_PATIENCE_S, Borrowing
 from services.router.classify import Facts
 from services.router.policy import Candidate, Route
@@ -107,3 +109,31 @@ async def test_patience_is_bounded() -> None:
     for fetch_s in (0.0, 100.0):
         await asked.prefix(fetch_s=fetch_s)
     assert asked.patience_s == [0.25, MAX_PATIENCE_S]
+
+
+class Wire:
+    """A channel, and the dialer of it: every call is heard, and answered with nothing."""
+
+    def __init__(self) -> None:
+        self.heard: list[worker_pb2.KeepPrefixRequest] = []
+
+    async def channel(self, peer: WorkerRef) -> "Wire":
+        return self
+
+    def unary_unary(self, path: str, **_: object) -> object:
+        return self._answer
+
+    unary_stream = unary_unary
+
+    async def _answer(self, asked: worker_pb2.KeepPrefixRequest, **_: object) -> worker_pb2.KeepPrefixResponse:
+        self.heard.append(asked)
+        return worker_pb2.KeepPrefixResponse()
+
+
+async def test_a_prompt_whose_time_is_over_asks_for_no_time() -> None:
+    """The journey is told of its deadline a moment later; until then it is a question like any other."""
+    wire, clock = Wire(), ManualClock()
+    clock.advance(1000.5)
+    workers = Workers(dialer=cast(Dialer, wire), router=work().router, clock=clock)
+    assert await workers.keep_prefix(HOLDER, work(), patience_s=0.25) is None
+    assert [asked.lease_ms for asked in wire.heard] == [0]
