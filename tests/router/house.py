@@ -61,7 +61,15 @@ class Answer:
 class House:
     """Built inside the loop; `live` runs it."""
 
-    def __init__(self, loop: TimeLoop, *, max_queue: int = 100, max_active: int = 100, grace_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        loop: TimeLoop,
+        *,
+        max_queue: int = 100,
+        max_active: int = 100,
+        grace_s: float = 10.0,
+        can_fetch: bool = True,
+    ) -> None:
         self.loop = loop
         self.clock = LoopClock(loop)
         self.network = Network(loop)
@@ -77,7 +85,7 @@ class House:
             switchboard=switchboard,
             cancellations=self.cancellations,
             clock=self.clock,
-            settings=FleetSettings(suspect_s=SUSPECT_S),
+            settings=FleetSettings(suspect_s=SUSPECT_S, can_fetch=can_fetch),
         )
         self.track = Track(
             fleet=self.fleet,
