@@ -8,6 +8,7 @@ from common.core.events import TokensEmitted, WorkEvent
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, WorkerRef
 from common.core.request import Work
 from common.core.step import Draw
+from common.engine.layer_news import LayerNews
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from common.transfer.messages import PageRun
@@ -39,7 +40,7 @@ class DecodeSide:
         """As the lander does it. False: not wanted any more."""
         if not permit.enter():
             return False
-        self.rig.storage.scatter(permit.pages_of(run), data)
+        self.rig.storage.scatter(permit.pages_of(run), data, run.layers)
         assert permit.leave(), "nothing happens meanwhile"
         self.core.landed(PagesLanded(reservation=permit.reservation, attempt=permit.attempt, pages=run, whole_run=run))
         return True
@@ -49,6 +50,7 @@ class DecodeSide:
 class PrefillSide:
     rig: Rig
     core: PrefillCore
+    staging: StagingPool
 
 
 def make_decode(
@@ -81,17 +83,24 @@ def make_decode(
 
 
 def make_prefill(
-    clock: ManualClock, *, num_pages: int = 64, num_staging: int = 2, device: str | None = None
+    clock: ManualClock,
+    *,
+    num_pages: int = 64,
+    num_staging: int = 2,
+    device: str | None = None,
+    layer_groups: int = 1,
+    **executor: object,
 ) -> PrefillSide:
-    rig = make_rig(num_pages, device)
+    rig = make_rig(num_pages, device, news=LayerNews(LAYOUT.num_layers, layer_groups), **executor)
+    staging = StagingPool(num_staging, 3 * LAYOUT.page_bytes)
     core = compose_prefill(
         rig.engine(),
-        staging=StagingPool(num_staging, 3 * LAYOUT.page_bytes),
+        staging=staging,
         limits=PrefillLimits(page_size=PAGE_SIZE, step_tokens=12, chunk_tokens=8, max_prompts=4),
         max_waiting=16,
         clock=clock,
     )
-    return PrefillSide(rig=rig, core=core)
+    return PrefillSide(rig=rig, core=core, staging=staging)
 
 
 @dataclass
@@ -104,9 +113,22 @@ class Relay:
     permits: dict[tuple[ReservationId, int], Permit] = field(default_factory=dict)
     device: str | None = None
     """What steps run on while both sides are ahead of them; None: they are not."""
+    num_staging: int = 2
+    layer_groups: int = 1
+    takes_layers: bool = True
+    poison: tuple[TokenId, ...] = ()
+    layered_pages: int = 0
+    """Pages of which some layers landed, once for each group of them."""
+    dropped: list[RequestId] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.prefill = make_prefill(self.clock, device=self.device)
+        self.prefill = make_prefill(
+            self.clock,
+            num_staging=self.num_staging,
+            device=self.device,
+            layer_groups=self.layer_groups,
+            poison=self.poison,
+        )
         self.decode = make_decode(self.clock, device=self.device)
 
     def send(self, work: Work) -> Promise:
@@ -116,7 +138,12 @@ class Relay:
 
     def forward(self, work: Work, promise: Promise) -> None:
         self.permits[(promise.reservation, work.attempt)] = promise.permit
-        destination = Destination(worker=DECODE, reservation=promise.reservation, held_pages=promise.held_pages)
+        destination = Destination(
+            worker=DECODE,
+            reservation=promise.reservation,
+            held_pages=promise.held_pages,
+            takes_layers=self.takes_layers,
+        )
         self.prefill.core.submit(work, destination)
 
     def run(self, max_turns: int = 1000) -> None:
@@ -141,7 +168,9 @@ class Relay:
                 case RunReady():
                     self.land(event)
                     carried = True
-                case ExportDropped() | PagesKept() | PagesDropped() | PrefixRun() | PrefixClosed():
+                case ExportDropped():
+                    self.dropped.append(event.request)
+                case PagesKept() | PagesDropped() | PrefixRun() | PrefixClosed():
                     pass
                 case Stepped() | Owned():
                     pass
@@ -154,6 +183,7 @@ class Relay:
             ready.staging.release()
             if self.decode.land(self.permits[(reservation, attempt)], ready.run, data):
                 self.landed_pages += ready.run.num_pages
+                self.layered_pages += ready.run.num_pages if ready.run.layers else 0
         if ready.finale is not None:
             first = {each.choice: Draw(token=each.token, logprobs=each.logprobs) for each in ready.finale.first_tokens}
             opening = Opening(first_tokens=first, prompt_logprobs=ready.finale.prompt_logprobs)

@@ -14,19 +14,16 @@ from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan, Extend
 from common.engine.sim import SimExecutor
 from common.kv.cache import PageCache
-from common.kv.layout import PageLayout
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SLOT_BYTES, SimStorage
+from common.kv.sim_storage import SimStorage, sim_layout
 from common.worker.engine import Engine
 from tests.engine.late import LateLauncher
 
 PAGE_SIZE = 4
 SCOPE = bytes(range(32))
 ROUTER = RouterRef(RouterId("router-0"), Epoch(1))
-LAYOUT = PageLayout(
-    num_layers=1, num_kv_heads=1, head_dim=SLOT_BYTES // 2, page_size=PAGE_SIZE, dtype="sim", model_digest=b"sim"
-)
+LAYOUT = sim_layout(page_size=PAGE_SIZE)
 EOS = TokenId(511)
 
 
@@ -76,6 +73,7 @@ class Rig:
             cache=self.cache,
             batch=self.batch,
             is_ahead=self.is_ahead,
+            news=self.executor.news,
         )
 
 
