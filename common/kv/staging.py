@@ -9,9 +9,11 @@ from typing import Self
 
 from common.core.errors import Reason, Refused
 
+MakeBuffer = Callable[[int], memoryview]
+
 
 def host_memory(num_bytes: int) -> memoryview:
-    """Plain memory. A GPU build gives the pool pinned memory instead."""
+    """Plain memory. Beside a GPU pools are made of pinned memory instead."""
     return memoryview(bytearray(num_bytes))
 
 
@@ -65,7 +67,7 @@ class StagingPool:
         count: int,
         num_bytes: int,
         *,
-        make_buffer: Callable[[int], memoryview] = host_memory,
+        make_buffer: MakeBuffer = host_memory,
         max_waiters: int = 1024,
     ) -> None:
         assert count > 0, f"{count} staging buffers"

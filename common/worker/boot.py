@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -85,6 +85,7 @@ async def serve_worker(
     readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
     readiness.meet(Condition.MODEL_LOADED)
     readiness.meet(Condition.TOKEN_GENERATED)
+    outside = replace(outside, make_buffer=engine.make_buffer)
     core = assembly.make_core(config, engine, outside.clock, outside.entropy)
     # The address is part of who we are, so the port must be known before we listen.
     port = config.listen.port or free_port(config.listen.host)

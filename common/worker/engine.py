@@ -1,6 +1,6 @@
 """Builds what a worker computes with: layout, storage, executor, cache, batch. Proven with a real token."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.config.config import Config
@@ -21,6 +21,7 @@ from common.kv.layout import PageLayout
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.staging import MakeBuffer, host_memory
 from common.kv.storage import PageStorage
 from common.worker.capacity import Report
 from common.worker.rules import GrammarRules, NoRules, Rules
@@ -42,6 +43,8 @@ class Engine:
     """Whether a step is launched before the one before it is collected."""
     news: LayerNews | None = None
     """Where the executor tells of layers amid a step; None where it does not."""
+    make_buffer: MakeBuffer = host_memory
+    """Memory for staging that the executor's device copies from and to fastest."""
 
 
 def build_engine(config: Config, report: Report, role: Role) -> Engine:
@@ -65,6 +68,7 @@ def build_engine(config: Config, report: Report, role: Role) -> Engine:
         rules=rules,
         is_ahead=launcher is not None,
         news=made.news,
+        make_buffer=made.make_buffer,
     )
 
 
@@ -96,6 +100,7 @@ class _Made:
     eos_ids: tuple[TokenId, ...] = ()
     launcher: Launcher | None = None
     news: LayerNews | None = None
+    make_buffer: MakeBuffer = host_memory
 
 
 def _launcher(async_steps: str, made: _Made) -> Launcher | None:
@@ -117,10 +122,12 @@ def _sim(config: Config) -> _Made:
 
 
 def _torch(config: Config, report: Report, role: Role) -> _Made:
+    from common.engine.device import pinned_memory
     from common.worker.compute import choose_kernels
     from common.worker.torch_engine import build_torch
 
     choose_kernels(config.engine, report)
     executor, eos_ids = build_torch(config, Path(config.model.path), report, decodes=role is Role.DECODE)
+    made = _Made(executor=executor, eos_ids=eos_ids, news=executor.news)
     is_on_gpu = executor.storage.device.type != "cpu"
-    return _Made(executor=executor, eos_ids=eos_ids, launcher=executor if is_on_gpu else None, news=executor.news)
+    return replace(made, launcher=executor, make_buffer=pinned_memory) if is_on_gpu else made

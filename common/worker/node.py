@@ -118,7 +118,7 @@ class WorkerNode(Generic[Event]):
         self._driver = outside.drive(self.turns, self._fail, f"steps {me.worker}")
         self.dialer = Dialer(outside.connect)
         transfer = config.transfer
-        self.staging = StagingPool(transfer.staging_count, transfer.staging_bytes)
+        self.staging = StagingPool(transfer.staging_count, transfer.staging_bytes, make_buffer=outside.make_buffer)
         self.endpoint = KvEndpoint(
             me,
             layout=layout,

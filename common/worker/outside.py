@@ -9,6 +9,7 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.directory.store import Store
 from common.engine.loop import StepThread, Turns
+from common.kv.staging import MakeBuffer, host_memory
 from common.rpc.client import Connect
 from common.rpc.server import MakeServer
 from common.transfer.menu import ChannelMenu
@@ -45,6 +46,8 @@ class Outside:
     channels: ChannelMenu
     offload: Offload
     drive: Drive = drive_on_thread
+    make_buffer: MakeBuffer = host_memory
+    """What staging is made of: memory that the worker's device copies from and to fastest."""
 
 
 def die(status: int) -> None:

@@ -32,9 +32,10 @@ def make_core(config: Config, engine: Engine, clock: Clock, _entropy: Entropy) -
         chunk_tokens=section.chunk_tokens,
         max_prompts=section.max_sequences,
     )
-    staging = StagingPool(config.transfer.staging_count, config.transfer.staging_bytes)
+    transfer = config.transfer
+    staging = StagingPool(transfer.staging_count, transfer.staging_bytes, make_buffer=engine.make_buffer)
     kept = RetentionLimits(
-        max_requests=config.transfer.max_kept, max_pages=int(engine.storage.num_pages * config.transfer.kept_share)
+        max_requests=transfer.max_kept, max_pages=int(engine.storage.num_pages * transfer.kept_share)
     )
     return compose(engine, staging=staging, limits=limits, kept=kept, max_waiting=section.max_waiting, clock=clock)
 

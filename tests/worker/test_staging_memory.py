@@ -1,0 +1,82 @@
+"""Staging of a worker on a GPU is made of memory that the GPU copies from and to by itself; the GPU is stood in for."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from common.config.config import Config
+from common.config.sections.worker import EngineSection, TransferSection
+from common.core.clock import ManualClock
+from common.core.entropy import SeededEntropy
+from common.core.ids import Epoch, WorkerId, WorkerRef
+from common.core.worker import Role
+from common.engine.device import pinned_memory
+from common.kv.staging import host_memory
+from common.observe.metric import ProcessRole
+from common.observe.registry import Metrics
+from common.transfer.loopback import LoopbackNetwork
+from common.transfer.menu import ChannelMenu
+from common.transfer.offload import InlineOffload
+from common.worker import compute, engine, torch_engine
+from common.worker.node import WorkerNode
+from common.worker.outside import Outside
+from services.prefill.app import make_core
+
+CONFIG = Config(engine=EngineSection(executor="sim"), transfer=TransferSection(staging_count=3, staging_bytes=4096))
+
+
+@pytest.mark.parametrize(("device", "memory"), [("cuda", pinned_memory), ("cpu", host_memory)])
+def test_memory_is_pinned_where_pages_are_on_a_gpu(
+    device: str, memory: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = SimpleNamespace(storage=SimpleNamespace(device=SimpleNamespace(type=device)), news=None)
+    monkeypatch.setattr(compute, "choose_kernels", lambda *_given: None)
+    monkeypatch.setattr(torch_engine, "build_torch", lambda *_given, **_facts: (executor, ()))
+    made = engine._torch(CONFIG, print, Role.PREFILL)
+    assert made.make_buffer is memory
+
+
+def test_a_prefill_workers_staging_is_made_of_the_engines_memory() -> None:
+    taken: list[int] = []
+
+    def told(num_bytes: int) -> memoryview:
+        taken.append(num_bytes)
+        return host_memory(num_bytes)
+
+    made = engine.build_engine(CONFIG, print, Role.PREFILL)
+    assert made.make_buffer is host_memory
+    make_core(CONFIG, replace(made, make_buffer=told), ManualClock(), SeededEntropy(1))
+    assert taken == [4096] * 3
+
+
+async def test_so_is_what_a_worker_receives_into() -> None:
+    taken: list[int] = []
+
+    def told(num_bytes: int) -> memoryview:
+        taken.append(num_bytes)
+        return host_memory(num_bytes)
+
+    made = engine.build_engine(CONFIG, print, Role.PREFILL)
+    clock, entropy, unused = ManualClock(), SeededEntropy(1), cast("Any", None)
+    outside = Outside(
+        clock=clock,
+        entropy=entropy,
+        connect=unused,
+        make_server=unused,
+        store=unused,
+        channels=ChannelMenu(LoopbackNetwork(entropy)),
+        offload=InlineOffload(),
+        make_buffer=told,
+    )
+    WorkerNode(
+        WorkerRef(WorkerId("p"), Epoch(1), "nowhere:1"),
+        role=Role.PREFILL,
+        config=CONFIG,
+        layout=made.layout,
+        core=make_core(CONFIG, made, clock, entropy),
+        outside=outside,
+        metrics=Metrics(ProcessRole.PREFILL),
+    )
+    assert taken == [4096] * 3
