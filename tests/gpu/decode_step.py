@@ -34,6 +34,7 @@ from common.model.decoder import Decoder
 from common.model.spec import ModelSpec
 from kernels.dispatch import interpreted
 from kernels.page_move import MoveKeys, gather_pages, page_digests, scatter_pages
+from tests.gpu.page_moves import moves_keep_their_order
 from tests.gpu.random_decoder import EIGHT_B, TINY, num_weight_bytes, random_decoder
 
 PAGE_SIZE = 16
@@ -223,13 +224,16 @@ def checks(device: torch.device, record: Record, *, is_interpreted: bool) -> dic
         with interpreted() if is_interpreted else nullcontext():
             are_equal = graphs_are_equal(device, record)
             are_moved = pages_are_equal(device)
+            are_ordered = moves_keep_their_order(storage_for(TINY, "bfloat16", 3, device))
             are_ahead = ahead_is_equal(device, record)
     return {
         "forward_error": error,
         "recorded_steps_are_equal": are_equal,
         "pages_and_digests_are_equal": are_moved,
+        "moves_keep_their_order": are_ordered,
         "steps_ahead_are_equal": are_ahead,
-        "all_passed": error < 1e-3 and are_equal and are_moved and are_ahead,  # logits are of the order of one, fp32
+        # Logits are of the order of one, in fp32.
+        "all_passed": error < 1e-3 and are_equal and are_moved and are_ordered and are_ahead,
     }
 
 
