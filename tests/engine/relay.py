@@ -9,6 +9,7 @@ from common.core.ids import Epoch, RequestId, ReservationId, TokenId, WorkerId, 
 from common.core.request import Work
 from common.core.step import Draw
 from common.engine.layer_news import LayerNews
+from common.engine.rule import TokenRule
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from common.transfer.messages import PageRun
@@ -136,7 +137,7 @@ class Relay:
         self.forward(work, promise)
         return promise
 
-    def forward(self, work: Work, promise: Promise) -> None:
+    def forward(self, work: Work, promise: Promise, rule: TokenRule | None = None) -> None:
         self.permits[(promise.reservation, work.attempt)] = promise.permit
         destination = Destination(
             worker=DECODE,
@@ -144,7 +145,7 @@ class Relay:
             held_pages=promise.held_pages,
             takes_layers=self.takes_layers,
         )
-        self.prefill.core.submit(work, destination)
+        self.prefill.core.submit(work, destination, rule)
 
     def run(self, max_turns: int = 1000) -> None:
         """Turn both sides until neither has anything to do."""

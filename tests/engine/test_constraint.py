@@ -14,8 +14,7 @@ from common.engine.plan import BatchPlan, Extend
 from common.engine.rule import leaves_any
 from common.engine.shaper import shape_logits
 from services.decode.reservations import Promise
-from services.prefill.messages import Destination
-from tests.engine.relay import DECODE, Relay
+from tests.engine.relay import Relay
 from tests.engine.rig import EOS, Rig, make_rig, work
 
 WIDTH, LENGTH = 6, 5
@@ -58,12 +57,8 @@ def ruled(name: str, **fields: object) -> Work:
 
 def send(relay: Relay, given: Work) -> Promise:
     promise = relay.decode.core.reserve(given, StairRule())
-    relay.prefill.core.submit(given, _destination(promise), StairRule())
+    relay.forward(given, promise, StairRule())
     return promise
-
-
-def _destination(promise: Promise) -> Destination:
-    return Destination(worker=DECODE, reservation=promise.reservation, held_pages=promise.held_pages)
 
 
 def alone(given: Work) -> dict[int, list[TokenId]]:

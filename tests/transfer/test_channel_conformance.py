@@ -32,7 +32,11 @@ NOTICED_S = 2.0
 
 @pytest.fixture(params=["gloo", "same_host", "nccl", "loopback"])
 def factory(request: pytest.FixtureRequest) -> ChannelFactory:
-    match request.param:
+    return make_factory(request.param)
+
+
+def make_factory(channel: str) -> ChannelFactory:
+    match channel:
         case "gloo":
             return GlooFactory()
         case "same_host":
