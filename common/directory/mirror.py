@@ -81,10 +81,11 @@ class DirectoryMirror:
         """Workers by id, as last seen."""
         return tuple(self._peers[worker].member for worker in sorted(self._peers))
 
-    def held_runs(self, hashes: Sequence[PrefixHash]) -> dict[WorkerId, int]:
+    def held_runs(self, hashes: Sequence[PrefixHash], *, is_told: bool = False) -> dict[WorkerId, int]:
         """Leading pages of a prompt that each worker holds, or will soon hold because a prompt of the same beginning
-        was sent there; workers that hold none are left out."""
-        runs = self._table.runs(keys_of(hashes), *self._predictions.tables(self._clock.monotonic()))
+        was sent there, unless only what `is_told` counts; workers that hold none are left out."""
+        predicted = () if is_told else self._predictions.tables(self._clock.monotonic())
+        runs = self._table.runs(keys_of(hashes), *predicted)
         return {worker: runs[peer.owned.slot] for worker, peer in self._peers.items() if peer.owned.slot in runs}
 
     def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:

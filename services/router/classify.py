@@ -11,7 +11,8 @@ from common.core.request import Priority, Work
 class Facts:
     """One placement's needs. `hits`: leading context tokens in each worker's prefix cache, as far as hints tell.
 
-    `avoid` failed this request before: taken only where nobody else is left.
+    `avoid` failed this request before: taken only where nobody else is left. `awaited`: workers some of whose hits are
+    prompts that were just sent there: they will have them, and have nothing to lend yet.
     """
 
     context_tokens: int
@@ -19,6 +20,7 @@ class Facts:
     page_size: int
     hits: Mapping[WorkerId, int] = field(default_factory=dict)
     avoid: frozenset[WorkerRef] = frozenset()
+    awaited: frozenset[WorkerId] = frozenset()
     priority: Priority = Priority.STANDARD
     max_tokens: int = 0
     """Tokens that the answer may still get; 0: not told."""
@@ -42,6 +44,7 @@ def classify(
     page_size: int,
     hits: Mapping[WorkerId, int],
     avoid: frozenset[WorkerRef] = frozenset(),
+    awaited: frozenset[WorkerId] = frozenset(),
 ) -> Facts:
     """The facts of one attempt: tokens that an earlier attempt emitted are context to be read again."""
     return Facts(
@@ -50,6 +53,7 @@ def classify(
         page_size=page_size,
         hits=hits,
         avoid=avoid,
+        awaited=awaited,
         priority=work.priority,
         max_tokens=max(1, work.sampling.max_tokens - len(work.emitted)),
     )

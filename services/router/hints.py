@@ -33,6 +33,14 @@ class PrefixHints:
             return {}
         return {worker: pages * self.page_size for worker, pages in self._mirror.held_runs(hashes).items()}
 
+    def awaited(self, context: Sequence[TokenId], scope: bytes) -> frozenset[WorkerId]:
+        """Workers thought to hold more of it than they told: a prompt of this beginning was just sent there."""
+        hashes = self._hashes(context, scope)
+        if not hashes or self._mirror.is_stale:
+            return frozenset()
+        thought, told = self._mirror.held_runs(hashes), self._mirror.held_runs(hashes, is_told=True)
+        return frozenset(worker for worker, pages in thought.items() if pages > told.get(worker, 0))
+
     def note_routed(self, context: Sequence[TokenId], scope: bytes, *workers: WorkerId) -> None:
         """These workers are to read or receive the context: siblings should find it there before they tell."""
         if hashes := self._hashes(context, scope):

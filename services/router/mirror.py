@@ -22,8 +22,9 @@ class Mirror(Protocol):
         """Grows with every change."""
         ...
 
-    def held_runs(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
-        """Leading pages of the chain that each worker holds."""
+    def held_runs(self, hashes: Sequence[PrefixHash], *, is_told: bool = False) -> Mapping[WorkerId, int]:
+        """Leading pages of the chain that each worker holds, or is thought to hold soon unless only what `is_told`
+        counts."""
         ...
 
     def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:

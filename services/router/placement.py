@@ -160,7 +160,8 @@ class Placement:
             # It read this very prompt for an attempt that broke later; the directory may not know yet.
             hits[warm.worker] = max(hits.get(warm.worker, 0), len(self.work.prompt))
         avoid = frozenset(self._trouble.avoid)
-        return classify(self.work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid)
+        awaited = self._track.hints.awaited(self.work.context, self.work.cache_scope)
+        return classify(self.work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid, awaited=awaited)
 
     def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
         sequences = len(self.work.choices)

@@ -72,7 +72,7 @@ class Mirror:
     def members(self) -> Sequence[Member]:
         return tuple(self.listed.values())
 
-    def held_runs(self, hashes: Sequence[PrefixHash]) -> Mapping[WorkerId, int]:
+    def held_runs(self, hashes: Sequence[PrefixHash], *, is_told: bool = False) -> Mapping[WorkerId, int]:
         return {}
 
     def predict(self, worker: WorkerId, hashes: Sequence[PrefixHash]) -> None:

@@ -14,11 +14,14 @@ SCOPE, FINGERPRINT = bytes(32), bytes(range(32))
 W = WorkerId("decode-0")
 
 
-class Counting(Mirror):
-    """Holds as many pages of every prompt as it is told."""
+SIBLING = WorkerId("decode-1")
 
-    def held_runs(self, hashes: Any) -> dict[WorkerId, int]:
-        return {W: min(2, len(hashes))}
+
+class Counting(Mirror):
+    """W holds two pages of every prompt. SIBLING told of one and was just sent three more."""
+
+    def held_runs(self, hashes: Any, *, is_told: bool = False) -> dict[WorkerId, int]:
+        return {W: min(2, len(hashes))} | ({SIBLING: 1 if is_told else 4} if len(hashes) > 5 else {})
 
 
 def hints_over(mirror: Mirror) -> PrefixHints:
@@ -47,6 +50,13 @@ def test_a_prompt_that_is_asked_about_again_is_not_hashed_again(monkeypatch: pyt
     assert (len(hashed), mirror.predicted) == (1, [(W, 5)])
     hints.hits(asked, bytes([1]) * 32)
     assert len(hashed) == 2, "another tenant's prompt is another prompt"
+
+
+def test_who_has_yet_to_read_what_it_is_thought_to_hold_is_awaited() -> None:
+    hints = hints_over(Counting())
+    assert hints.hits(prompt(40), SCOPE) == {W: 8, SIBLING: 16}
+    assert hints.awaited(prompt(40), SCOPE) == {SIBLING}
+    assert not hints.awaited(prompt(20), SCOPE)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

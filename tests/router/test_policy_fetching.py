@@ -40,6 +40,19 @@ def test_nothing_is_fetched_from_a_worker_that_is_not_heard() -> None:
     assert str(route(*two(is_eligible=False, is_heard=False)).route) == "local:d1"
 
 
+def test_nothing_is_fetched_from_a_worker_that_has_yet_to_read_it() -> None:
+    """Of a burst of one new prompt the second is drawn to where the first was sent, and fetches nothing."""
+    held = facts(2000, hits=HELD, awaited=frozenset(HELD))
+    decision = decide(held, *two(pending_tokens=2000), can_fetch=True, page_bytes=4096)
+    assert str(decision.route) == "local:d0"
+
+
+def test_nothing_is_fetched_from_a_worker_that_failed_the_request() -> None:
+    holder, idle = two(pending_tokens=60_000)
+    held = facts(2000, hits=HELD, avoid=frozenset({holder.worker}))
+    assert str(decide(held, holder, idle, can_fetch=True, page_bytes=4096).route) == "local:d1"
+
+
 def test_nothing_is_fetched_that_is_read_sooner() -> None:
     busy, idle = two(pending_tokens=60_000)
     assert str(route(busy, replace(idle, load=replace(idle.load, cost=FAR))).route) == "local:d1"

@@ -94,7 +94,7 @@ class EngineSection:
     kv_dtype: str = knob(
         "auto",
         owner="common/kv",
-        reason="auto: the type the model runs in; int8 and fp8 nearly halve bf16 pages and their way to another worker, "
+        reason="auto: the type the model runs in; int8 and fp8 nearly halve bf16 pages and their way to another one, "
         "and round keys and values to eight bits: int8 is finer near a vector's largest channel, fp8 (e4m3) far below "
         "it; all workers of a cluster choose the same",
         choices=("auto", "int8", "fp8"),

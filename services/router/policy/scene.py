@@ -126,6 +126,12 @@ def _most_held(facts: Facts, workers: Sequence[WorkerView]) -> int:
 
 
 def _holder(facts: Facts, view: FleetView) -> WorkerView | None:
-    """Who holds most of the prompt: one that drains lends as well. Ties to the lower id."""
-    heard = [worker for worker in view.workers if worker.is_heard and facts.cached_tokens(worker.worker.worker)]
+    """Who holds most of the prompt: one that drains lends as well, one that has yet to read it or failed the request
+    does not. Ties to the lower id."""
+    able = [worker for worker in view.workers if worker.is_heard and worker.worker not in facts.avoid]
+    heard = [worker for worker in able if _lent_tokens(worker, facts)]
     return max(heard, key=lambda worker: facts.cached_tokens(worker.worker.worker), default=None)
+
+
+def _lent_tokens(worker: WorkerView, facts: Facts) -> int:
+    return 0 if worker.worker.worker in facts.awaited else facts.cached_tokens(worker.worker.worker)
