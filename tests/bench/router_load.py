@@ -90,7 +90,7 @@ async def load(cluster: House, arguments: argparse.Namespace) -> None:
         window = Window(watched, began=CLOCK.monotonic())
         await asyncio.sleep(arguments.seconds)
         window.end(CLOCK.monotonic())
-    errors = [reader.error for reader in readers if reader.error]
+        errors = [reader.error for reader in readers if reader.error]  # before they are sent away
     print(f"{arguments.streams} streams began within {start_s:.1f} s, {len(errors)} errors {errors[:1] or ''}")
     print(window.line(readers, step_s=1 / arguments.rate))
 
