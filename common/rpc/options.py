@@ -74,6 +74,12 @@ LIMITS = {
 }
 
 
+MAX_UNBEGUN_CALLS = 16_384
+"""Calls that came and have no handler yet. From a thousand on grpc cancels a share of them by itself, without a word
+that a client could act upon: of 2,000 that came at once it cancelled 200. Whom to refuse is admission's to say; this is
+eight times the streams of a connection, and a few kilobytes each."""
+
+
 def server_options(surface: Surface, pings: Pings | None = None, max_message_bytes: int | None = None) -> Options:
     """Options of a listener on `surface`; `pings` and `max_message_bytes` in place of the surface's own."""
     limits = _limits(surface, pings)
@@ -82,6 +88,8 @@ def server_options(surface: Surface, pings: Pings | None = None, max_message_byt
         ("grpc.max_receive_message_length", max_message_bytes or limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_reply_bytes),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        ("grpc.server.max_pending_requests", MAX_UNBEGUN_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_UNBEGUN_CALLS),
         ("grpc.http2.min_ping_interval_without_data_ms", limits.min_ping_interval_ms),
         # Two processes on one port would split the traffic of one worker id between two incarnations.
         ("grpc.so_reuseport", 0),
