@@ -8,14 +8,11 @@ decode steps of the 8B shape in bf16, recorded and not, beside their bound, weig
 bandwidth measured in the same run.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -35,6 +32,7 @@ from common.model.spec import ModelSpec
 from kernels.dispatch import interpreted
 from kernels.page_move import MoveKeys, gather_pages, page_digests, scatter_pages
 from tests.gpu.page_moves import moves_keep_their_order
+from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 from tests.gpu.random_decoder import EIGHT_B, TINY, num_weight_bytes, random_decoder
 
 PAGE_SIZE = 16
@@ -239,27 +237,20 @@ def checks(device: torch.device, record: Record, *, is_interpreted: bool) -> dic
 
 def main() -> int:
     """0 when every check passed, 1 when one did not, 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--miniature", action="store_true")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    if not given.miniature and not torch.cuda.is_available():
-        sys.stderr.write("no GPU here, so nothing was run\n")
-        return 2
+    given = part_parser(__doc__).parse_args()
+    device = part_device(is_small=given.miniature)
+    if device is None:
+        return NO_GPU
     if given.miniature:
-        found = checks(torch.device("cpu"), lambda run: run, is_interpreted=True)
+        found = checks(device, lambda run: run, is_interpreted=True)
     else:
-        device = torch.device("cuda", 0)
         torch.backends.cuda.matmul.allow_tf32 = False
-        found = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+        found = conditions(device)
         found |= checks(device, recorder(device), is_interpreted=False)
         if found["all_passed"]:
             with torch.inference_mode():
                 found["steps"] = timed_steps(device)
-    text = json.dumps(found, indent=1)
-    sys.stdout.write(text + "\n")
-    if given.out is not None:
-        given.out.write_text(text + "\n")
+    tell(found, given.out)
     return 0 if found["all_passed"] else 1
 
 

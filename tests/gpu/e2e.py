@@ -7,15 +7,12 @@ tokens in both. Without transformers only Baton's side is timed, and the file sa
 pages, recorded steps and draw in one process, without the wire. From a bare checkout but for transformers.
 """
 
-import argparse
 import gc
-import json
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +25,7 @@ from common.model.spec import ModelSpec
 from kernels.dispatch import interpreted
 from tests.gpu.decode_step import step_row
 from tests.gpu.engine import Engine, Span, finish
+from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 from tests.gpu.random_decoder import EIGHT_B, TINY, random_decoder
 
 PROMPT_TOKENS_PER_STEP = 8192
@@ -173,25 +171,18 @@ def tokens_per_s(run: Callable[[], list[list[int]]], device: torch.device) -> fl
 
 def main() -> int:
     """0 when tokens agree, 1 when not, 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--miniature", action="store_true")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    if not given.miniature and not torch.cuda.is_available():
-        sys.stderr.write("no GPU here, so nothing was run\n")
-        return 2
-    device = torch.device("cpu") if given.miniature else torch.device("cuda", 0)
+    given = part_parser(__doc__).parse_args()
+    device = part_device(is_small=given.miniature)
+    if device is None:
+        return NO_GPU
     torch.backends.cuda.matmul.allow_tf32 = False
     with torch.inference_mode():
         record = None if given.miniature else recorder(device)
         are_equal = tokens_are_equal(device, record, is_interpreted=given.miniature)
         found: dict[str, object] = {"tokens_are_equal": "not compared" if are_equal is None else are_equal}
         if are_equal is not False and not given.miniature:
-            found |= {"device": torch.cuda.get_device_name(device), "torch": torch.__version__, **timed(device)}
-    text = json.dumps(found, indent=1)
-    sys.stdout.write(text + "\n")
-    if given.out is not None:
-        given.out.write_text(text + "\n")
+            found |= conditions(device) | timed(device)
+    tell(found, given.out)
     return 1 if are_equal is False else 0
 
 

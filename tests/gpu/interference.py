@@ -13,7 +13,6 @@ Each in a process of its own, which ends by its deadline. Undisturbed steps are 
 Threads of one process share its interpreter lock: their times hold what that costs. From a bare checkout.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import Any
 import torch
 
 from tests.gpu.engine import Span, finish
+from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 from tests.gpu.roles import FULL, SMALL, Prompts, Scale, Streams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,18 +187,15 @@ def apart(way: str, limit_s: float) -> dict[str, object]:
 
 def main() -> int:
     """0 when every way was measured, 1 when not, 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--miniature", action="store_true")
+    parser = part_parser(__doc__)
     parser.add_argument("--way", choices=WAYS, help="this one alone, in this process")
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--limit-s", type=float, default=45.0, help="of each way")
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     is_small: bool = given.miniature
-    if not is_small and not torch.cuda.is_available():
-        sys.stderr.write("no GPU here, so nothing was run\n")
-        return 2
-    scale, device = (SMALL, torch.device("cpu")) if is_small else (FULL, torch.device("cuda", 0))
+    scale, device = SMALL if is_small else FULL, part_device(is_small=is_small)
+    if device is None:
+        return NO_GPU
     with torch.inference_mode():
         if given.child:
             read_prompts_as_child(scale, device)
@@ -209,13 +206,9 @@ def main() -> int:
             finish(device)
             sys.stdout.write(json.dumps(found[given.way] if given.way else found, indent=1) + "\n")
             return 0
-    found = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
-    found["ways"] = {way: apart(way, given.limit_s) for way in WAYS}
-    text = json.dumps(found, indent=1)
-    sys.stdout.write(text + "\n")
-    if given.out is not None:
-        given.out.write_text(text + "\n")
-    return 1 if any("failed" in each for each in found["ways"].values()) else 0
+    found = {way: apart(way, given.limit_s) for way in WAYS}
+    tell(conditions(device) | {"ways": found}, given.out)
+    return 1 if any("failed" in each for each in found.values()) else 0
 
 
 if __name__ == "__main__":

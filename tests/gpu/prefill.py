@@ -5,11 +5,8 @@ in chunks ends in the token that it ends in whole. Times are of whole steps of t
 beside their bound: operations over the rate of a large matrix product of the same run. From a bare checkout.
 """
 
-import argparse
-import json
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 
@@ -18,6 +15,7 @@ from kernels.bench.ceilings import measured_ceilings
 from kernels.dispatch import interpreted
 from tests.gpu.decode_step import seconds_of
 from tests.gpu.engine import Engine, Span
+from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 from tests.gpu.random_decoder import EIGHT_B, TINY, random_decoder
 
 CASES = ((1, 8192), (8, 1024), (1, 1024))
@@ -70,24 +68,17 @@ def timed_prompts(device: torch.device) -> list[dict[str, object]]:
 
 def main() -> int:
     """0 when the check passed, 1 when not, 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--miniature", action="store_true")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    if not given.miniature and not torch.cuda.is_available():
-        sys.stderr.write("no GPU here, so nothing was run\n")
-        return 2
-    device = torch.device("cpu") if given.miniature else torch.device("cuda", 0)
+    given = part_parser(__doc__).parse_args()
+    device = part_device(is_small=given.miniature)
+    if device is None:
+        return NO_GPU
     with torch.inference_mode():
         is_right = chunks_are_equal(device, is_interpreted=given.miniature)
         found: dict[str, object] = {"chunks_are_equal": is_right}
         if is_right and not given.miniature:
-            found |= {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+            found |= conditions(device)
             found["prompts"] = timed_prompts(device)
-    text = json.dumps(found, indent=1)
-    sys.stdout.write(text + "\n")
-    if given.out is not None:
-        given.out.write_text(text + "\n")
+    tell(found, given.out)
     return 0 if is_right else 1
 
 

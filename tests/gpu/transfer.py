@@ -7,12 +7,9 @@ the same run; in all, the share of a single copy. A corrupt page must be found b
 checkout.
 """
 
-import argparse
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +18,7 @@ from kernels.bench.ceilings import measured_ceilings
 from kernels.bench.stopwatch import measure
 from kernels.dispatch import interpreted
 from kernels.page_move import MoveKeys, gather_pages, scatter_pages
+from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 
 TOKENS, PAGE_SIZE = 32_768, 16
 EIGHT_B_TOKEN_BYTES = 32 * 2 * 8 * 128 * 2
@@ -99,14 +97,10 @@ def timed(scene: Scene, device: torch.device) -> dict[str, object]:
 
 def main() -> int:
     """0 when every page arrived, 1 when not, 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--miniature", action="store_true")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    if not given.miniature and not torch.cuda.is_available():
-        sys.stderr.write("no GPU here, so nothing was run\n")
-        return 2
-    device = torch.device("cpu") if given.miniature else torch.device("cuda", 0)
+    given = part_parser(__doc__).parse_args()
+    device = part_device(is_small=given.miniature)
+    if device is None:
+        return NO_GPU
     page_bytes = 1024 if given.miniature else PAGE_SIZE * EIGHT_B_TOKEN_BYTES
     num_pages = 5 if given.miniature else TOKENS // PAGE_SIZE
     with torch.inference_mode(), interpreted() if given.miniature else nullcontext():
@@ -114,11 +108,8 @@ def main() -> int:
         is_right = pages_arrive(scene)
         found: dict[str, object] = {"pages_arrive": is_right}
         if is_right and not given.miniature:
-            found |= {"device": torch.cuda.get_device_name(device), "torch": torch.__version__, **timed(scene, device)}
-    text = json.dumps(found, indent=1)
-    sys.stdout.write(text + "\n")
-    if given.out is not None:
-        given.out.write_text(text + "\n")
+            found |= conditions(device) | timed(scene, device)
+    tell(found, given.out)
     return 0 if is_right else 1
 
 
