@@ -1,9 +1,12 @@
 """A text file of bounded size in two halves: `name.jsonl`, and once that is full `name.1.jsonl`, the older half."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from common.core.errors import StartupError
+from common.core.errors import InvalidRequest, StartupError
+
+Line = TypeVar("Line")
 
 
 class Rotation:
@@ -38,6 +41,31 @@ class Rotation:
 def older(file: Path) -> Path:
     """Where a full file goes."""
     return file.with_suffix(f".1{file.suffix}")
+
+
+def read_halves(file: Path, read: Callable[[str], Line]) -> Iterator[Line]:
+    """What `read` makes of every line, the older half first, if there is one.
+
+    Raises InvalidRequest with the line's number where `read` does, and for a file that cannot be read.
+    """
+    for path in (older(file), file):
+        if path != file and not path.exists():
+            continue
+        try:
+            with path.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, start=1):
+                    yield _at(path, number, line, read)
+        except OSError as error:
+            raise InvalidRequest(message=f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(message=f"{path} cannot be read: it is no text ({error.reason})") from error
+
+
+def _at(path: Path, number: int, line: str, read: Callable[[str], Line]) -> Line:
+    try:
+        return read(line)
+    except InvalidRequest as error:
+        raise InvalidRequest(message=f"{path}:{number}: {error.message}") from error
 
 
 def made_folder(path: str, *, knob: str) -> Path | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.core.errors import InvalidRequest
-from common.observe.rotation import older
+from common.observe.rotation import read_halves
 from services.planner.decide import State, Verdict, decide
 from services.planner.record import DECIDER, Beginning, Look, read_line
 
@@ -43,15 +43,7 @@ def is_planner_log(file: Path) -> bool:
 
 def read_looks(file: Path) -> Iterator[Look | Beginning]:
     """The older half first, if there is one. Raises InvalidRequest with the line's number."""
-    for path in (older(file), file):
-        if path != file and not path.exists():
-            continue
-        try:
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
-                    yield _read(path, number, line)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(message=f"{path} cannot be read: {error}") from error
+    return read_halves(file, read_line)
 
 
 def review(lines: Iterable[Look | Beginning]) -> Reviewed:
@@ -77,10 +69,3 @@ def review(lines: Iterable[Look | Beginning]) -> Reviewed:
 
 def _desired(verdict: Verdict | None) -> int | None:
     return None if verdict is None else verdict.desired
-
-
-def _read(path: Path, number: int, line: str) -> Look | Beginning:
-    try:
-        return read_line(line)
-    except InvalidRequest as error:
-        raise InvalidRequest(message=f"{path}, line {number}: {error.message}") from error

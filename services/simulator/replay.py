@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.core.errors import InvalidRequest
 from common.core.plain import from_plain
-from common.observe.rotation import older
+from common.observe.rotation import read_halves
 from services.router.decisions.entry import Entry, Header, Question, read_line
 from services.router.policy import POLICY_VERSION, PolicySettings, choose, choose_prefill, choose_writer
 
@@ -39,15 +39,7 @@ class Replayed:
 
 def read_log(file: Path) -> Iterator[Entry | Header]:
     """The older half first, if there is one. Raises InvalidRequest with the line's number."""
-    for path in (older(file), file):
-        if path != file and not path.exists():
-            continue
-        try:
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
-                    yield _read(path, number, line)
-        except OSError as error:
-            raise InvalidRequest(message=f"{path} cannot be read: {error.strerror}") from error
+    return read_halves(file, read_line)
 
 
 def replay(lines: Iterable[Entry | Header], change: Choice | None = None) -> Replayed:
@@ -114,10 +106,3 @@ def _kind(answer: str) -> str:
     if answer == "wait":
         return answer
     return "local" if answer.startswith("local:") else "remote"
-
-
-def _read(path: Path, number: int, line: str) -> Entry | Header:
-    try:
-        return read_line(line)
-    except InvalidRequest as error:
-        raise InvalidRequest(message=f"{path}:{number}: {error.message}") from error

@@ -113,5 +113,5 @@ def test_a_broken_line_is_told_with_its_number(tmp_path: Path, line: str) -> Non
     played(journal(tmp_path, Metrics(ProcessRole.PLANNER)), loads(8, 3))
     file = tmp_path / "planner-0.jsonl"
     file.write_text(file.read_text() + line + "\n")
-    with pytest.raises(InvalidRequest, match="line 5"):
+    with pytest.raises(InvalidRequest, match=r"planner-0\.jsonl:5: "):
         review(read_looks(file))
