@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from common.core.errors import Reason, TransferFailed
+from common.kv.span import DeviceSpan
 from common.transfer.channel import Channel, Side
-from common.transfer.device import DeviceSpan
 from common.transfer.messages import HostFacts, Pair
 from common.transfer.pair_thread import PairThread, first_line, run_aside
 from common.transfer.rendezvous import LOST, RendezvousStore

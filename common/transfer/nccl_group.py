@@ -16,7 +16,7 @@ import torch.distributed
 
 from common.config.environment import set_defaults
 from common.core.errors import StartupError
-from common.transfer.device import DeviceSpan
+from common.kv.span import DeviceSpan
 from common.transfer.gloo_store import StoreBridge
 from common.transfer.nccl import ENVIRONMENT, Communicator, Frame
 from common.transfer.rendezvous import RendezvousStore

@@ -78,7 +78,7 @@ async def open_end(store: PipeStore, *, is_sender: bool, device: int) -> tuple[A
 
 
 def span(tensor: Any) -> Any:
-    from common.transfer.device import DeviceSpan
+    from common.kv.span import DeviceSpan
 
     return DeviceSpan(address=tensor.data_ptr(), num_bytes=tensor.numel(), device=tensor.device.index)
 

@@ -9,8 +9,8 @@ import pytest
 
 from common.core.entropy import SystemEntropy
 from common.core.errors import Reason, TransferFailed
+from common.kv.span import DeviceSpan
 from common.transfer.channel import Side
-from common.transfer.device import DeviceSpan
 from common.transfer.host import read_host
 from common.transfer.rendezvous import PairStore
 from common.transfer.same_host.cudart import IPC_HANDLE_BYTES, CudaRuntime

@@ -10,8 +10,8 @@ import pytest
 
 from common.core.errors import Reason, Refused, TransferFailed
 from common.core.ids import WorkerId
+from common.kv.span import DeviceSpan
 from common.transfer.channel import Channel, Side
-from common.transfer.device import DeviceSpan
 from common.transfer.menu import ChannelMenu
 from common.transfer.messages import HostFacts, OutcomeState, Pair
 from common.transfer.nccl import STUCK_STATUS

@@ -11,7 +11,7 @@ receiver that ends a pair before its sender has let go keeps the slots until its
 import asyncio
 
 from common.core.errors import Reason, TransferFailed
-from common.transfer.device import DeviceSpan
+from common.kv.span import DeviceSpan
 from common.transfer.messages import DeviceMemory, SameHostInvitation
 from common.transfer.same_host.cudart import DeviceRuntime
 from common.transfer.same_host.receiving import ReceivingEnd
