@@ -1,10 +1,9 @@
-"""SIGTERM and SIGINT as an orchestrator means them: once to drain, twice to be done with it."""
+"""SIGTERM and SIGINT as an orchestrator means them: once to drain, twice to be done with it. Before: early.py."""
 
 import asyncio
-import signal
 from collections.abc import Callable
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from common.observe.early import SIGNALS
 
 
 class Farewell:

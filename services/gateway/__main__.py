@@ -1,7 +1,10 @@
 """`python -m services.gateway --name NAME [--config FILE] [--set section.key=value]...`"""
 
-from common.observe.entry import leave, run_service
-from services.gateway.app import run_gateway
+from common.observe.early import leave_while_early
 
 if __name__ == "__main__":
+    leave_while_early()  # what follows takes seconds to import
+    from common.observe.entry import leave, run_service
+    from services.gateway.app import run_gateway
+
     leave(run_service("gateway", run_gateway))

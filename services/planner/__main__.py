@@ -1,7 +1,10 @@
 """`python -m services.planner --name NAME [--config FILE] [--set section.key=value]...`"""
 
-from common.observe.entry import leave, run_service
-from services.planner.app import run_planner
+from common.observe.early import leave_while_early
 
 if __name__ == "__main__":
+    leave_while_early()  # what follows takes seconds to import
+    from common.observe.entry import leave, run_service
+    from services.planner.app import run_planner
+
     leave(run_service("planner", run_planner))

@@ -1,10 +1,13 @@
 """`python -m services.prefill --name NAME [--config FILE] [--set section.key=value]...`"""
 
-from functools import partial
-
-from common.observe.entry import leave, run_service
-from common.worker.boot import run_worker
-from services.prefill.app import ASSEMBLY
+from common.observe.early import leave_while_early
 
 if __name__ == "__main__":
+    leave_while_early()  # what follows takes seconds to import
+    from functools import partial
+
+    from common.observe.entry import leave, run_service
+    from common.worker.boot import run_worker
+    from services.prefill.app import ASSEMBLY
+
     leave(run_service("prefill", partial(run_worker, assembly=ASSEMBLY)))

@@ -1,7 +1,10 @@
 """`python -m services.router --name NAME [--config FILE] [--set section.key=value]...`"""
 
-from common.observe.entry import leave, run_service
-from services.router.app import run_router
+from common.observe.early import leave_while_early
 
 if __name__ == "__main__":
+    leave_while_early()  # what follows takes seconds to import
+    from common.observe.entry import leave, run_service
+    from services.router.app import run_router
+
     leave(run_service("router", run_router))

@@ -16,11 +16,14 @@ import pytest
 from tests.architecture.source import ROOT
 from tests.deploy.test_images import lineage
 
+ENTRY = ("common.observe.early", "common.observe.entry")
+"""A service's `__main__` imports the rest when it is run."""
+
 PROCESSES = {
-    "router": ("services.router.__main__", "services.gateway.__main__", "services.local.__main__"),
-    "planner": ("services.planner.__main__", "services.planner.actuate_kubernetes"),
-    "worker-cpu": ("services.prefill.__main__", "services.decode.__main__"),
-    "worker-cuda": ("services.prefill.__main__", "services.decode.__main__"),
+    "router": (*ENTRY, "services.router.app", "services.gateway.app", "services.local.__main__"),
+    "planner": (*ENTRY, "services.planner.app", "services.planner.actuate_kubernetes"),
+    "worker-cpu": (*ENTRY, "common.worker.boot", "services.prefill.app", "services.decode.app"),
+    "worker-cuda": (*ENTRY, "common.worker.boot", "services.prefill.app", "services.decode.app"),
 }
 LOCKS = {
     "packages": "runtime",

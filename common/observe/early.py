@@ -1,0 +1,26 @@
+"""Signals before a process serves. Imports nothing heavy: it is the first thing that a process imports.
+
+    started -> EARLY: a signal ends it at once, exit 0 -> farewell.py listens: a signal drains it
+
+Importing, loading a model and looking for others take seconds to minutes, and nothing is promised to anybody meanwhile.
+The kernel would end the process as well, with a status that reads like a crash; and the first process of a container,
+which has no default for signals, would not hear of them at all and be killed when its grace is over.
+"""
+
+import os
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""How orchestrators and people ask a process to leave."""
+
+
+def leave_while_early() -> None:
+    """Until somebody else listens to the signals. For the main thread."""
+    for number in SIGNALS:
+        signal.signal(number, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """Threads that load are not waited for: what they made is in nobody's hands."""
+    os._exit(0)

@@ -1,0 +1,74 @@
+"""A process that is asked to leave before it serves leaves at once, with the status of one that was asked."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from common.observe.announce import Phase, read_announcement
+from tests.architecture.source import ROOT
+
+SERVICES = ("router", "gateway", "planner", "prefill", "decode")
+SOON_S = 10.0
+"""The machine may be busy; loading would take longer than a second in any case, and nobody to find takes for ever."""
+
+LOADING = """
+import asyncio, time
+from common.observe.early import leave_while_early
+leave_while_early()
+print("loads", flush=True)
+asyncio.run(asyncio.to_thread(time.sleep, 60))
+"""
+LIGHT = """
+import sys
+for name in sys.argv[1:]:
+    __import__(f"services.{name}.__main__")
+print(*sorted({"asyncio", "grpc", "torch", "google"} & set(sys.modules)))
+"""
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_thread_that_loads_is_not_waited_for(number: signal.Signals) -> None:
+    with started("-c", LOADING) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loads\n"
+        process.send_signal(number)
+        assert process.wait(SOON_S) == 0
+
+
+def test_nothing_is_imported_before_signals_are_heard() -> None:
+    """Imports take seconds, and the first process of a container does not hear of a signal that it did not ask for."""
+    with started("-c", LIGHT, *SERVICES) as process:
+        assert process.communicate(timeout=60)[0].split() == []
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_leaves_while_it_loads_or_looks_for_others(service: str) -> None:
+    """A port where nobody listens stands for Redis, and for routers: none of them is there when it starts."""
+    settings = ("cluster.redis_url=redis://127.0.0.1:9/0", "gateway.routers=127.0.0.1:9", "listen.metrics_port=0")
+    options = [option for each in settings for option in ("--set", each)]
+    with started("-m", f"services.{service}", *options) as process:
+        assert process.stdout is not None
+        said = read_announcement(process.stdout.readline())
+        assert said is not None, process.stderr and process.stderr.read()
+        assert said.phase is Phase.LOADING
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON_S) == 0, process.stderr and process.stderr.read()
