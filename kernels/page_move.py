@@ -80,6 +80,15 @@ def scatter_pages(
     return None if found_N is None or digests_N is None else found_N != digests_N
 
 
+def digest_pages(pages_NB: Tensor, keys: MoveKeys, first_index: int) -> Tensor:
+    """digests_N, int64 bit patterns, of pages that lie one behind the other; nothing moves."""
+    if backend(pages_NB) is Backend.TRITON:
+        from kernels.gpu.page_digest import digest
+
+        return digest(pages_NB, keys, first_index)
+    return page_digests(pages_NB, keys, first_index)
+
+
 def page_digests(pages_NB: Tensor, keys: MoveKeys, first_index: int) -> Tensor:
     """digests_N of contiguous pages by torch: products and sums of int64 wrap as those modulo 2^64 do."""
     words_NW = pages_NB.view(torch.int32).long() & 0xFFFFFFFF

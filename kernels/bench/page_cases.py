@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.bench.case import Case, Planned
+from kernels.gpu.page_digest import digest
 from kernels.gpu.page_move import move, reshape
 from kernels.page_move import MoveKeys, PageSpan, page_digests
 
@@ -49,6 +50,22 @@ def moved(name: str, has_digest: bool, is_gather: bool, device: torch.device, *,
     return Case(name=name, num_bytes=2 * staging_NB.nbytes, flops=0, tolerance=0.0, error=error, run=run)
 
 
+def digested(name: str, device: torch.device, *, is_small: bool) -> Case:
+    """In staging: what verification reads."""
+    kv, pages_N = _pages(device, is_small=is_small)
+    staging_NB = kv.view(len(kv), -1).view(torch.uint8)[pages_N]
+    keys = MoveKeys(position=3, words_W=torch.randint(-(2**62), 2**62, (staging_NB.shape[1] // 4,), device=device))
+
+    def run(_: int = 0) -> Tensor:
+        return digest(staging_NB, keys, 0)
+
+    def error() -> float:
+        """0 or 1: digests are exact."""
+        return float(not torch.equal(run()[:CHECKED], page_digests(staging_NB[:CHECKED], keys, 0)))
+
+    return Case(name=name, num_bytes=staging_NB.nbytes, flops=0, tolerance=0.0, error=error, run=run)
+
+
 def resharded(name: str, device: torch.device, *, is_small: bool) -> Case:
     """Half of the heads into pages of their own: from one rank's pages to one of two."""
     kv, pages_N = _pages(device, is_small=is_small)
@@ -76,5 +93,6 @@ CASES = (
             ("pages scattered with digest", True, False),
         )
     ),
+    Planned(name="pages digested in staging", make=partial(digested, "pages digested in staging")),
     Planned(name="pages, half of their heads", make=partial(resharded, "pages, half of their heads")),
 )

@@ -32,6 +32,7 @@ OPERATORS = (
     "exact_linear",
     "expert_linear",
     "norm",
+    "page_digest",
     "page_move",
     "rotary_store",
     "score",

@@ -6,11 +6,20 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from common.kv.digest import DigestKey, digest_pages
+from common.kv import digest
+from common.kv.digest import DigestKey
 from kernels import reference
 from kernels.dispatch import interpreted
 from kernels.gpu.page_move import PAGES, TILE
-from kernels.page_move import WORD_BYTES, MoveKeys, PageSpan, gather_pages, reshape_pages, scatter_pages
+from kernels.page_move import (
+    WORD_BYTES,
+    MoveKeys,
+    PageSpan,
+    digest_pages,
+    gather_pages,
+    reshape_pages,
+    scatter_pages,
+)
 from kernels.quantized_pages import LARGEST, SCALE_BYTES
 
 KEY = DigestKey(bytes(range(32)))
@@ -47,8 +56,22 @@ def test_gathered_pages_have_the_digests_that_the_cpu_computes(
     assert words == [reference.page_digest(pages_PB[page], stream, 3 + n) for n, page in enumerate(pages_N.tolist())]
     if count:
         view = memoryview(pages_PB[pages_N].numpy().tobytes())
-        expected = digest_pages(view, page_bytes, KEY, first_index=3)
+        expected = digest.digest_pages(view, page_bytes, KEY, first_index=3)
         assert [word.to_bytes(8, "little") for word in words] == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("page_bytes", "count"), [(8, 1), (24, PAGES), (8 * 63, PAGES + 1), (TILE * WORD_BYTES + 8, 3), (8, 0)]
+)
+def test_pages_in_a_row_have_the_digests_that_the_cpu_computes(
+    page_bytes: int, count: int, device: torch.device
+) -> None:
+    torch.manual_seed(page_bytes)
+    pages_NB = torch.randint(0, 256, (count, page_bytes), dtype=torch.uint8)
+    digests_N = digest_pages(pages_NB.to(device), move_keys(page_bytes, device), 5)
+    found = [(word % 2**64).to_bytes(8, "little") for word in digests_N.tolist()]
+    view = memoryview(bytearray(pages_NB.numpy().tobytes()))
+    assert found == list(digest.digest_pages(view, page_bytes, KEY, first_index=5))
 
 
 def test_a_changed_bit_is_found_and_whole_pages_arrive(device: torch.device) -> None:
