@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from common.core.errors import Reason
 from common.transfer.messages import Outcome, OutcomeState
+from common.transfer.setbacks import SetbackCause
 
 MAX_RECENT = 1024
 """Chosen: a histogram that is scraped every 15 s misses nothing below 68 runs a second."""
@@ -37,6 +38,8 @@ class TransferTotals:
 
     channels: dict[str, ChannelTotals]
     incidents: dict[str, int]
+    passed_over: dict[tuple[str, SetbackCause], int] = field(default_factory=dict)
+    """Links that were opened without this better channel, by what stood in its way."""
 
     @property
     def started(self) -> int:
@@ -128,11 +131,12 @@ class TransferCounters:
     """One direction. Writer: the event loop. `incidents` are counted under the fixed names used in this room:
 
     fenced, duplicate_offer, refused_offer, digest_mismatch, dropped_run, offer_retry, link_opened, link_failed,
-    link_evicted, link_superseded, link_reopened, channel_passed_over, bug.
+    link_evicted, link_superseded, link_reopened, link_improved, channel_crashed, bug.
     """
 
     incidents: Counter[str] = field(default_factory=Counter)
     channels: dict[str, ChannelCounters] = field(default_factory=dict)
+    passed_over: Counter[tuple[str, SetbackCause]] = field(default_factory=Counter)
 
     def of(self, channel: str) -> ChannelCounters:
         """The counters of one kind of channel: those of the menu, and so few."""
@@ -140,4 +144,4 @@ class TransferCounters:
 
     def snapshot(self) -> TransferTotals:
         channels = {name: counters.snapshot() for name, counters in self.channels.items()}
-        return TransferTotals(channels=channels, incidents=dict(self.incidents))
+        return TransferTotals(channels=channels, incidents=dict(self.incidents), passed_over=dict(self.passed_over))

@@ -8,10 +8,14 @@ from collections import OrderedDict
 
 from common.core.errors import BatonError, Reason, TransferFailed
 from common.kv.digest import DigestKey
+from common.observe.logging import get_log
 from common.transfer.channel import Channel, ChannelFactory, Side
 from common.transfer.messages import Met, Offer, Pair
+from common.transfer.pair_thread import first_line
 from common.transfer.rendezvous import PairStore
 from common.transfer.scope import TaskScope
+
+_LOG = get_log("transfer")
 
 MAX_REMEMBERED_FRAMES = 64
 """Chosen: a sender has one frame in the air per pair, so a duplicate older than this is no retry."""
@@ -37,8 +41,7 @@ class Inlet:
 
     def open(self, *, timeout_s: float) -> None:
         """Begins to open the channel; the sender does the same after it has met us."""
-        work = self._factory.open(self.pair, Side.RECEIVER, self.store, timeout_s=timeout_s)
-        self._opening = self._scope.start(work, name=f"accept {self.pair}")
+        self._opening = self._scope.start(self._open(timeout_s), name=f"accept {self.pair}")
 
     async def channel(self) -> Channel:
         """The open channel. Raises TransferFailed when it did not open or is closed."""
@@ -92,6 +95,16 @@ class Inlet:
         await asyncio.wait({self._opening})  # bounded: cancelled just above
         if not self._opening.cancelled() and self._opening.exception() is None:
             await self._opening.result().close()
+
+    async def _open(self, timeout_s: float) -> Channel:
+        try:
+            return await self._factory.open(self.pair, Side.RECEIVER, self.store, timeout_s=timeout_s)
+        except Exception as error:
+            # The sender waits in the store: it hears of it now, not at its deadline, and takes another channel.
+            why = f"{self.pair}: channel {self.pair.channel} did not open at the receiver: {first_line(error)}"
+            _LOG.warning("channel_not_opened", pair=str(self.pair), channel=self.pair.channel, why=why)
+            await self.store.close(why)
+            raise
 
     def _gone(self) -> TransferFailed:
         return TransferFailed(message=f"{self.pair} is not open here", reason=Reason.CHANNEL_BROKEN)

@@ -71,15 +71,18 @@ class InletTable:
         if current is not None and current.pair == pair and not current.is_closed:
             return current.met
         self._check_sender(pair)
-        victim = self._evicted(factory) if current is None else self._superseded_by(pair, current)
+        victim = self._evicted(factory, replaced=current)
+        if current is not None:
+            self._supersede(pair, current)
         _put(self._last_nonces, (pair.sender.worker, pair.sender.epoch), pair.nonce)
         met = Met(digest_key=self._mint_key(), max_run_bytes=self._max_run_bytes, takes_layers=True)
         now = self._clock.monotonic()
         inlet = Inlet(pair, met, factory=factory, scope=self._scope, used_at=now)
         self._inlets[pair.sender.worker] = inlet
         inlet.open(timeout_s=self._limits.open_timeout_s)
-        if victim is not None:
-            await self._end(victim, f"gave way to {pair}")
+        for gone in (victim, current):
+            if gone is not None:
+                await self._end(gone, f"gave way to {pair}")
         self._counters.incidents["link_opened"] += 1
         return met
 
@@ -136,15 +139,15 @@ class InletTable:
             self._counters.incidents["fenced"] += 1
             raise Fenced(message=f"{pair} is over: {pair.sender.worker} has met this worker since")
 
-    def _superseded_by(self, pair: Pair, current: Inlet) -> Inlet:
+    def _supersede(self, pair: Pair, current: Inlet) -> None:
         self._counters.incidents["link_superseded"] += 1
         if current.pair.sender.epoch != pair.sender.epoch:
             _put(self._superseded, (pair.sender.worker, current.pair.sender.epoch), True)
-        return current
 
-    def _evicted(self, factory: ChannelFactory) -> Inlet | None:
-        """Room for one more: nobody, or the least recently used inlet that no transfer needs."""
-        inlets, most = list(self._inlets.values()), self._limits.max_links
+    def _evicted(self, factory: ChannelFactory, *, replaced: Inlet | None) -> Inlet | None:
+        """Room for one more: nobody, or the least recently used inlet that no transfer needs. `replaced` goes anyway,
+        and need not have been of this channel."""
+        inlets, most = [inlet for inlet in self._inlets.values() if inlet is not replaced], self._limits.max_links
         same = [inlet for inlet in inlets if inlet.pair.channel == factory.name]
         if factory.max_pairs is not None and len(same) >= factory.max_pairs:
             inlets, most = same, factory.max_pairs

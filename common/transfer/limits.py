@@ -8,7 +8,9 @@ class TransferLimits:
     """Seconds and counts. The defaults suit one machine; what each one protects is said beside it."""
 
     open_timeout_s: float = 5.0
-    """Meeting and opening a channel: a gloo pair takes 30 ms."""
+    """Meeting and opening a channel, over all that are tried: a gloo pair takes 30 ms."""
+    channel_retry_s: float = 30.0
+    """How long a better channel rests that did not open. Twice as long each time in a row."""
     control_timeout_s: float = 1.0
     """One control message and its answer."""
     control_tries: int = 2

@@ -41,7 +41,6 @@ class Link:
         digest_key: DigestKey,
         max_run_bytes: int,
         takes_layers: bool,
-        passed_over: str,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
@@ -52,8 +51,8 @@ class Link:
         self.max_run_bytes = max_run_bytes
         self.takes_layers = takes_layers
         """Whether the receiver understands runs of some layers."""
-        self.passed_over = passed_over
-        """Why no better channel is used, readable."""
+        self.passed_over = ""
+        """Why no better channel is used, readable. Set by whoever opened it."""
         self.users = 0
         self.used_at = clock.monotonic()
         self.is_live = True

@@ -2,24 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
 
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from common.core.errors import BatonError, DeadlineExceeded, Mismatch, Reason, Refused, TransferFailed
+from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed
 from common.core.ids import WorkerId, WorkerRef
-from common.kv.digest import DigestKey
 from common.observe.logging import get_log
-from common.transfer.channel import ChannelFactory, Side
+from common.transfer.channel import ChannelFactory
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
 from common.transfer.menu import ChannelMenu
-from common.transfer.messages import Meet, Pair
-from common.transfer.peer import Peers, RemoteStore
+from common.transfer.messages import Meet
+from common.transfer.opening import Opener
+from common.transfer.peer import Peers
 from common.transfer.scope import TaskScope
-
-NONCE_RANDOM_BITS: Final = 32
 
 _LOG = get_log("transfer")
 
@@ -40,18 +37,23 @@ class LinkTable:
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._me = me
-        self._meet = meet
-        self._peers = peers
-        self._channels = channels
         self._limits = limits
         self._counters = counters
         self._scope = scope
         self._clock = clock
-        self._entropy = entropy
+        self._opener = Opener(
+            me,
+            meet=meet,
+            peers=peers,
+            channels=channels,
+            limits=limits,
+            counters=counters,
+            scope=scope,
+            clock=clock,
+            entropy=entropy,
+        )
         self._links: dict[WorkerId, Link] = {}
         self._opening: dict[WorkerId, tuple[WorkerRef, asyncio.Task[Link]]] = {}
-        self._last_nonce = 0
 
     def __len__(self) -> int:
         return len(self._links)
@@ -77,9 +79,13 @@ class LinkTable:
         return link is not None and link.pair.receiver.epoch == peer.epoch and link.takes_layers
 
     def let_go(self, link: Link) -> None:
-        """Gives a held link back. It stays open for the next transfer."""
+        """Gives a held link back. It stays open for the next transfer, unless a better channel is worth a try now."""
         assert link.users > 0, f"{link.pair} given back twice"
         link.users -= 1
+        if link.users == 0 and self._is_lesser(link) and not self._scope.is_closed:
+            # At once: nobody may hold it any more.
+            del self._links[link.pair.receiver.worker]
+            self._scope.spawn(self._improve(link), name=f"improve {link.pair}")
 
     async def drop_peer(self, worker: WorkerId, reason: str) -> None:
         """Ends the link to `worker`, if any: it left, or the directory knows a newer incarnation."""
@@ -108,7 +114,7 @@ class LinkTable:
         await self._make_room()
         try:
             async with asyncio.timeout(self._limits.open_timeout_s):
-                link = await self._connect_best(peer)
+                link = await self._opener.open(peer, self._make_room_for)
         except (TimeoutError, DeadlineExceeded):
             # A control call's deadline is not the request's: above this room it would end the request.
             self._counters.incidents["link_failed"] += 1
@@ -125,64 +131,39 @@ class LinkTable:
         _LOG.info("link_opened", peer=peer.worker, channel=link.pair.channel, passed_over=link.passed_over)
         return link
 
-    async def _connect_best(self, peer: WorkerRef) -> Link:
-        """Over the best channel that both ends can open. What the last candidate raises is the answer."""
-        *better, last = self._channels.candidates(peer)
-        for factory in better:
-            try:
-                return await self._connect(peer, factory)
-            except (Mismatch, TransferFailed) as error:
-                if error.reason is Reason.TRANSFER_TIMEOUT:  # silent, not unfit
-                    raise
-                self._channels.pass_over(peer, factory.name, error.message)
-                self._counters.incidents["channel_passed_over"] += 1
-        return await self._connect(peer, last)
+    def _is_lesser(self, link: Link) -> bool:
+        """Whether a channel that was passed over may open by now."""
+        is_known = self._links.get(link.pair.receiver.worker) is link and link.is_live
+        return is_known and self._opener.plan(link.pair.receiver)[0][0].name != link.pair.channel
 
-    async def _connect(self, receiver: WorkerRef, factory: ChannelFactory) -> Link:
-        await self._make_room_for(factory)
-        pair = Pair(sender=self._me, receiver=receiver, nonce=self._next_nonce(), channel=factory.name)
-        peer = self._peers.at(pair.receiver)
-        met = None
-        for tries_left in reversed(range(self._limits.control_tries)):
-            try:
-                met = await peer.meet(pair, self._meet, timeout_s=self._limits.control_timeout_s)
-                break
-            except DeadlineExceeded:
-                if tries_left == 0:
-                    raise
-        assert met is not None
-        store = RemoteStore(peer, pair, control_timeout_s=self._limits.control_timeout_s)
-        channel = await factory.open(pair, Side.SENDER, store, timeout_s=self._limits.open_timeout_s)
-        return Link(
-            pair,
-            peer=peer,
-            channel=channel,
-            digest_key=DigestKey(met.digest_key),
-            max_run_bytes=met.max_run_bytes,
-            takes_layers=met.takes_layers,
-            passed_over=self._channels.passed_over(receiver),
-            limits=self._limits,
-            counters=self._counters,
-            scope=self._scope,
-            clock=self._clock,
-        )
+    async def _improve(self, link: Link) -> None:
+        """Between two hand-overs, so that none waits for the try; one that comes amid waits for this opening."""
+        await link.kill("a better channel is worth a try")
+        try:
+            better = await self._open_once(link.pair.receiver)
+        except BatonError:
+            # Counted where it failed; the next hand-over asks for itself.
+            return
+        if better.pair.channel != link.pair.channel:
+            self._counters.incidents["link_improved"] += 1
 
     async def _make_room(self) -> None:
-        await self._evict_beyond(self._limits.max_links, list(self._links.values()))
+        await self._evict_beyond(self._limits.max_links, list(self._links.values()), "links")
 
     async def _make_room_for(self, factory: ChannelFactory) -> None:
-        """Some channels cost more than others."""
+        """Some channels cost more than others, and openings under way cost as much."""
         if factory.max_pairs is not None:
             same = [link for link in self._links.values() if link.pair.channel == factory.name]
-            await self._evict_beyond(factory.max_pairs, same)
+            num_others = self._opener.under_way[factory.name] - 1  # one of them is the caller's
+            await self._evict_beyond(factory.max_pairs, same, f"{factory.name} links", num_others)
 
-    async def _evict_beyond(self, most: int, links: Sequence[Link]) -> None:
+    async def _evict_beyond(self, most: int, links: Sequence[Link], what: str, num_coming: int = 0) -> None:
         """Room for one more: the least recently used idle link goes. Raises Refused when all are in use."""
-        if len(links) < most:
+        if len(links) + num_coming < most:
             return
         idle = [link for link in links if link.users == 0]
         if not idle:
-            raise Refused(message=f"all {most} links are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0)
+            raise Refused(message=f"all {most} {what} are in use", reason=Reason.LOAD_SHED, retry_after_s=1.0)
         self._counters.incidents["link_evicted"] += 1
         await self._drop(min(idle, key=lambda link: link.used_at), "least recently used")
 
@@ -190,9 +171,3 @@ class LinkTable:
         if self._links.get(link.pair.receiver.worker) is link:
             del self._links[link.pair.receiver.worker]
         await link.kill(reason)
-
-    def _next_nonce(self) -> int:
-        """Grows within an epoch, so that a late word of an older pair is recognised; random in its low half."""
-        sequence = (self._last_nonce >> NONCE_RANDOM_BITS) + 1
-        self._last_nonce = (sequence << NONCE_RANDOM_BITS) | self._entropy.bits(NONCE_RANDOM_BITS)
-        return self._last_nonce

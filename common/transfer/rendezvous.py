@@ -33,6 +33,7 @@ class PairStore:
         self._values: dict[str, bytes] = {}
         self._changed = asyncio.Condition()
         self._closed = False
+        self._why = ""
 
     async def put(self, key: str, value: bytes) -> None:
         if len(key.encode()) > MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES:
@@ -56,9 +57,10 @@ class PairStore:
         self._check_open()
         return self._values[key]
 
-    async def close(self) -> None:
-        """Wakes every waiter with an error. Idempotent."""
+    async def close(self, why: str = "the pair is closed") -> None:
+        """Wakes every waiter with an error. Idempotent: the first reason stays."""
         async with self._changed:
+            self._why = self._why or why
             self._closed = True
             self._values.clear()
             self._changed.notify_all()
@@ -71,4 +73,4 @@ class PairStore:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise TransferFailed(message="the pair is closed", reason=Reason.CHANNEL_BROKEN)
+            raise TransferFailed(message=self._why, reason=Reason.CHANNEL_BROKEN)

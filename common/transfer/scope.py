@@ -25,6 +25,11 @@ class TaskScope:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more may be started."""
+        return self._closed
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -179,12 +179,12 @@ class Rig:
         self.ends[me.worker] = end
         return await end.__aenter__()
 
-    async def restart(self, name: str) -> KvEndpoint:
+    async def restart(self, name: str, *, channels: ChannelMenu | None = None) -> KvEndpoint:
         """The process dies without a word; another starts at its address."""
         old = self.ends.pop(WorkerId(name))
         self.network.kill(old.me.worker)
         self.retired.append(old)
-        return await self.add(name)
+        return await self.add(name, channels=channels)
 
     def at_address(self, worker: WorkerRef) -> KvEndpoint:
         for end in self.ends.values():

@@ -267,7 +267,7 @@ async def test_a_late_word_about_an_older_pair_ends_nothing(rig: Rig, loop: Time
     await deliver(rig, "p", "d", attempt=2)
     await decode.leave(old_pair, "late")
     with pytest.raises(Fenced):
-        await decode.meet(old_pair, prefill._links._meet)
+        await decode.meet(old_pair, prefill._links._opener._meet)
     assert (await deliver(rig, "p", "d", attempt=3)).state is OutcomeState.DONE
     assert prefill.snapshot().sent.incidents["link_opened"] == 2
 
@@ -318,7 +318,7 @@ async def test_a_finale_without_pages_whose_answer_is_lost_is_taken_once(rig: Ri
 @in_virtual_time
 async def test_a_scheme_of_another_version_is_refused(rig: Rig, loop: TimeLoop) -> None:
     prefill, decode = await rig.add("p"), await rig.add("d")
-    prefill._links._meet = type(prefill._links._meet)(layout=prefill._layout, scheme=b"another")
+    prefill._links._opener._meet = type(prefill._links._opener._meet)(layout=prefill._layout, scheme=b"another")
     _, promised = expect(decode, 2)
     with pytest.raises(Mismatch, match="scheme"):
         await prefill.start(promised, REQUEST, decode.me).open()

@@ -123,7 +123,7 @@ async def test_communicators_in_use_are_not_taken_away() -> None:
         held = rig.ends[WorkerId("p")]
         _, promised = expect(rig.ends[WorkerId("d1")], 2)
         await held.start(promised, REQUEST, rig.ends[WorkerId("d1")].me).open()
-        with pytest.raises(Refused, match="all 1 links are in use"):
+        with pytest.raises(Refused, match="all 1 nccl links are in use"):
             await deliver(rig, "p", "d2", "res-2")
 
 
