@@ -95,6 +95,7 @@ class Runner:
     def add(self, work: Work, *, arrived: float, rule: TokenRule | None = None) -> None:
         """A local prompt: it begins when its pages fit."""
         self._waiting[self._batch.add(work, arrived=arrived, rule=rule)] = None
+        self._teller.station(work, Station.PREFILL_QUEUED, tokens=len(work.context))
 
     def adopt(self, kept: Reservation) -> None:
         """Pages and first tokens of a kept promise become running sequences. A first token that the work's constraint
@@ -149,7 +150,9 @@ class Runner:
                 self._teller.tell(scored.work, event)
         for draw in outcome.drawn:
             if draw.index == draw.work.first_index and draw.choice == draw.work.choices[0]:
-                self._teller.tell(draw.work, prefill_done(draw.work, self._batch[draw.source].num_cached))
+                source = self._batch[draw.source]
+                self._teller.station(draw.work, Station.CHUNK_COMPUTED, tokens=source.num_computed)
+                self._teller.tell(draw.work, prefill_done(draw.work, source.num_cached))
         self._emit(outcome.drawn)
 
     def _admit(self) -> None:
@@ -162,6 +165,9 @@ class Runner:
             del self._waiting[sequence]
             self._batch.begin(sequence)
             self._active[sequence] = None
+            begun = self._batch[sequence]
+            if not begun.num_preemptions:
+                self._teller.station(begun.work, Station.PREFILL_STARTED, cached_tokens=begun.num_cached)
 
     def _note(self, outcome: BatchOutcome) -> None:
         """Count what the step did, and learn what it cost."""

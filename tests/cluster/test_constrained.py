@@ -100,7 +100,7 @@ async def test_a_hundred_of_a_hundred_answers_satisfy_the_schema(cluster: House)
         for choice in range(ask.n):
             assert answer.answer.choices[choice].finish == "stop", ask.request_id
             check_card(answer.answer.choices[choice].text)
-    is_relayed = [any(station.name == "prefill_started" for station in each.answer.stations) for each in told]
+    is_relayed = [any(station.name == "reserved" for station in each.answer.stations) for each in told]
     assert any(is_relayed)
     assert not all(is_relayed)
 

@@ -78,4 +78,4 @@ async def test_two_hundred_mixed_requests_get_the_tokens_of_a_single_process() -
 
 
 def _is_local(told: Told) -> bool:
-    return not any(station.name == "prefill_started" for station in told.answer.stations)
+    return not any(station.name == "reserved" for station in told.answer.stations)
