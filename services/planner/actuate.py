@@ -5,6 +5,7 @@ Only with `planner.actuate=kubernetes`. An HPA on the same workload would set it
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,10 @@ class Scales(Protocol):
 
     def hold(self, step: Step, *, me: str, version: str) -> bool:
         """Writes the Lease. False: somebody else was faster."""
+        ...
+
+    def let_go(self, *, version: str) -> bool:
+        """Writes the Lease without a holder. False: somebody else was faster."""
         ...
 
     def replicas(self, role: Role) -> int: ...
@@ -73,21 +78,47 @@ class Actuator:
         self._watched = Watched()
         self._held_until = 0.0
         self._costs: dict[str, int] = {}
+        self._is_leaving = False
 
-    async def run(self) -> None:
-        """A round every PERIOD_S until cancelled. An API that does not answer costs a round, nothing else."""
-        while True:
+    async def run(self, stop: asyncio.Event) -> None:
+        """A round every PERIOD_S until `stop`; then the Lease is let go, so that nobody waits for its end. An API that
+        does not answer costs a round, nothing else."""
+        while not stop.is_set():
             try:
                 await asyncio.to_thread(self.round)
             except BatonError as error:
                 self._metrics.add(catalogue.PLANNER_PATCHES, outcome="failed")
                 _LOG.warning("scale_not_set", error=error.message)
             self._metrics.set(catalogue.PLANNER_LEADS, float(self.is_leader))
-            await asyncio.sleep(PERIOD_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await stop.wait()
+        try:
+            await asyncio.to_thread(self.let_go)
+        except BatonError as error:
+            _LOG.warning("lease_not_let_go", error=error.message)
+
+    def hurry(self) -> None:
+        """A round that is under way writes nothing more. From any thread."""
+        self._is_leaving = True
+
+    def let_go(self) -> None:
+        """Whoever asks next has the Lease. Raises Unavailable."""
+        if not self.is_leader:
+            return
+        self._held_until = 0.0
+        lease = self._scales.lease()
+        if lease is not None and lease.holder == self._me:
+            self._scales.let_go(version=lease.version)
+            _LOG.info("lease_let_go", planner=self._me)
 
     @property
     def is_leader(self) -> bool:
         return self._clock.monotonic() < self._held_until
+
+    @property
+    def _may_write(self) -> bool:
+        return self.is_leader and not self._is_leaving
 
     def round(self) -> None:
         """The Lease first; then, with it, scales and costs. Raises Unavailable."""
@@ -99,11 +130,12 @@ class Actuator:
             is_held = self._scales.hold(step, me=self._me, version=version)
             # From before the write: others count from when they see it.
             self._held_until = now + DURATION_S * 2 / 3 if is_held else 0.0
-        if not self.is_leader:
+        if not self._may_write:
             return
         wish = self._read()
         for role in Role:
-            self._scale(role, wish.recommendation)
+            if self._may_write:
+                self._scale(role, wish.recommendation)
         if self._marks_pods:
             self._mark(wish.members)
 
@@ -112,7 +144,7 @@ class Actuator:
         if verdict is None:
             return
         before = self._scales.replicas(role)
-        if before != verdict.desired and self.is_leader:
+        if before != verdict.desired and self._may_write:
             self._scales.scale(role, verdict.desired)
             self._metrics.add(catalogue.PLANNER_PATCHES, outcome="done")
             _LOG.info("scale_set", role=role, before=before, replicas=verdict.desired, why=verdict.why)
@@ -123,6 +155,8 @@ class Actuator:
         changed = [pod for pod, cost in costs.items() if self._costs.get(pod) != cost][:MAX_COSTS]
         self._costs = {pod: self._costs[pod] for pod in costs if pod in self._costs}
         for pod in changed:
+            if not self._may_write:
+                return
             try:
                 self._scales.set_deletion_cost(pod, costs[pod])
             except Unavailable as error:

@@ -101,13 +101,19 @@ class KubernetesScales:
         return LeaseView(holder=found.spec.holder_identity or "", version=found.metadata.resource_version or "")
 
     def hold(self, step: Step, *, me: str, version: str) -> bool:
+        return self._write(step, holder=me, version=version)
+
+    def let_go(self, *, version: str) -> bool:
+        return self._write(Step.RENEW, holder=None, version=version)
+
+    def _write(self, step: Step, *, holder: str | None, version: str) -> bool:
         from kubernetes.client.exceptions import ApiException
 
         client = self._client
         renewed = datetime.fromtimestamp(self._clock.wall(), UTC)
+        spec = client.V1LeaseSpec(holder_identity=holder, lease_duration_seconds=round(DURATION_S), renew_time=renewed)
         body = client.V1Lease(
-            metadata=client.V1ObjectMeta(name=self._lease, resource_version=version or None),
-            spec=client.V1LeaseSpec(holder_identity=me, lease_duration_seconds=round(DURATION_S), renew_time=renewed),
+            metadata=client.V1ObjectMeta(name=self._lease, resource_version=version or None), spec=spec
         )
         with _translated("Lease"):
             try:

@@ -92,13 +92,17 @@ async def run_planner(config: Config, name: str) -> None:
                 group.create_task(planner.run(), name="planner"),
                 group.create_task(journal.run(), name="journal"),
             ]
+            stop = asyncio.Event()
             if actuator is not None:
-                servants.append(group.create_task(actuator.run(), name="actuator"))
+                group.create_task(actuator.run(stop), name="actuator")
             decided = group.create_task(_wait_decided(outlook, readiness), name="first decision")
             decided.add_done_callback(
                 lambda task: None if task.cancelled() else _welcome(name, address, health.address)
             )
             await farewell.asked.wait()  # bounded: by a signal
+            stop.set()  # the actuator ends by itself: each of its calls is bounded
+            if actuator is not None:
+                actuator.hurry()
             for task in (decided, *servants):
                 task.cancel()
     _LOG.info("planner_stopped", planner=name)

@@ -35,6 +35,10 @@ async def test_a_lease_is_held_by_one_scales_are_set_and_pods_are_marked(cluster
         assert seen.holder == "one"
         assert scales.hold(Step.RENEW, me="one", version=seen.version)
         assert not scales.hold(Step.TAKE, me="two", version=seen.version)
+        assert not scales.let_go(version=seen.version)
+        assert scales.let_go(version=scales.lease().version)
+        assert scales.lease().holder == ""
+        assert scales.hold(Step.TAKE, me="two", version=scales.lease().version)
         scales.scale(Role.DECODE, 3)
         assert (scales.replicas(Role.PREFILL), scales.replicas(Role.DECODE)) == (0, 3)
         scales.scale(Role.DECODE, 0)

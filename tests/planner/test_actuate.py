@@ -1,5 +1,6 @@
 """Goal: one planner sets scales, only with the Lease; the emptiest pod goes first. Method: an API kept in memory."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 from common.core.clock import ManualClock
@@ -34,6 +35,9 @@ class Api:
             return False
         self.lease_now = LeaseView(holder=me, version=str(int(version or 0) + 1))
         return True
+
+    def let_go(self, *, version: str) -> bool:
+        return self.hold(Step.RENEW, me="", version=version)
 
     def replicas(self, role: Role) -> int:
         return self.scales[role]
@@ -86,6 +90,40 @@ def test_the_leader_sets_scales_and_the_other_waits_until_it_is_silent() -> None
     two.round()
     assert two.is_leader
     assert api.scales == {Role.PREFILL: 9, Role.DECODE: 9}
+
+
+async def test_a_leader_that_leaves_gives_the_lease_back_and_the_next_one_starts_at_once() -> None:
+    api, clock, stop = Api(), ManualClock(100.0), asyncio.Event()
+    one = actuator(api, clock, "planner-0", Wish(recommendation=recommendation(3, 2), members=()))
+    two = actuator(api, clock, "planner-1", Wish(recommendation=recommendation(9, 9), members=()))
+    one.round()
+    stop.set()
+    one.hurry()
+    await asyncio.wait_for(one.run(stop), 5.0)
+    assert api.lease_now is not None
+    assert (api.lease_now.holder, one.is_leader) == ("", False)
+    two.round()
+    assert two.is_leader
+
+
+async def test_who_does_not_lead_takes_nobodys_lease_away() -> None:
+    api, clock, stop = Api(), ManualClock(100.0), asyncio.Event()
+    actuator(api, clock, "planner-0", Wish(recommendation=None, members=())).round()
+    stop.set()
+    await asyncio.wait_for(actuator(api, clock, "planner-1", Wish(recommendation=None, members=())).run(stop), 5.0)
+    assert api.lease_now is not None
+    assert api.lease_now.holder == "planner-0"
+
+
+def test_a_round_that_is_under_way_when_the_planner_leaves_writes_nothing_more() -> None:
+    """The Lease goes back behind it: what it wrote then would be written beside another leader."""
+    api = Api()
+    wish = Wish(recommendation=recommendation(3, 2), members=(member("b", 3),))
+    leaving = actuator(api, ManualClock(1.0), "a", wish)
+    leaving._read = lambda: (leaving.hurry(), wish)[1]
+    leaving.round()
+    assert api.scales == {Role.PREFILL: 1, Role.DECODE: 1}
+    assert api.costs == {}
 
 
 def test_a_leader_that_renews_keeps_the_lease() -> None:
