@@ -1,12 +1,15 @@
 """Moves of pages beside the steps that write and read them: two streams of a device, and who waits for whom.
 
-    steps   step k ....●k  step k+1 ............●k+1  waits ●landed, step k+2 reads what landed
-    moves            waits ●k, gather ●out    bring ●brought, waits ●k, scatter ●landed
+    steps   step k ....●k  step k+1 ............●k+1  waits ●moved, step k+2 reads what landed
+    moves            waits ●k, gather ●out    bring ●brought, waits ●k, scatter ●moved
     host                   waits ●out               waits ●brought
 
 A gather comes behind the last step that was collected, not behind the one in flight: that one writes other slots. So
 does a scatter: no page is promised that a step in flight may still touch (common/engine/flight). The next launch comes
 behind every scatter so far, on the device; the host waits for nothing but its own buffers.
+
+Where staging lies on the device as well, nobody waits for a gather: what is done with its bytes comes behind it in the
+same stream, and so does the next step, which may write the pages that were given back meanwhile.
 
 On a host there is one order, that of the calls: HostStream has nothing to do. Free of torch.
 """
@@ -67,15 +70,15 @@ class PageStreams:
         self._steps = steps
         self._moves = moves
         self._settled: Mark | None = None
-        self._landed: Mark | None = None
+        self._moved: Mark | None = None
         # An order to wait and the work that it is for go into the stream together.
         self._lock = threading.Lock()
 
     def begin_step(self) -> None:
-        """Before a step is launched: it may read whatever was put until now."""
-        landed = self._landed
-        if landed is not None:
-            self._steps.follow(landed)
+        """Before a step is launched: it may read whatever was put until now, and write over whatever was lifted."""
+        moved = self._moved
+        if moved is not None:
+            self._steps.follow(moved)
 
     def end_step(self) -> Mark:
         """Behind all that the step launched."""
@@ -86,7 +89,7 @@ class PageStreams:
         self._settled = mark
 
     def take(self, gather: Work) -> None:
-        """Run `gather`, which copies settled pages to the host, and wait until it is done."""
+        """Run `gather`, which copies settled pages, or what was lifted, to the host, and wait until it is done."""
         with self._lock:
             self._follow_settled()
             self._moves.run(gather)
@@ -103,8 +106,23 @@ class PageStreams:
             brought = self._moves.mark()
             self._follow_settled()
             self._moves.run(place)
-            self._landed = self._moves.mark()
+            self._moved = self._moves.mark()
         brought.finish()
+
+    def lift(self, gather: Work) -> None:
+        """Launch `gather`, which copies settled pages to other memory of the device. Waits for nothing."""
+        with self._lock:
+            self._follow_settled()
+            self._moves.run(gather)
+            self._moved = self._moves.mark()
+
+    def lower(self, place: Work) -> None:
+        """Run `place`, which copies from other memory of the device into pages: as `put`, for what is there already."""
+        with self._lock:
+            self._follow_settled()
+            self._moves.run(place)
+            self._moved = placed = self._moves.mark()
+        placed.finish()
 
     def _follow_settled(self) -> None:
         if self._settled is not None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from common.core.ids import PageId
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.span import Span
 from common.kv.storage import check_buffer, part_numbers
 
 SLOT_BYTES = 16
@@ -37,14 +38,16 @@ class SimStorage:
         assert 0 <= page < self.num_pages, f"page {page} of {self.num_pages}"
         return self._bytes[page * self.layout.page_bytes : (page + 1) * self.layout.page_bytes]
 
-    def gather(self, pages: Sequence[PageId], out: memoryview, layers: LayerSpan | None = None) -> None:
+    def gather(self, pages: Sequence[PageId], out: Span, layers: LayerSpan | None = None) -> None:
+        assert isinstance(out, memoryview), "simulated pages lie in the host's memory"
         check_buffer(self.layout, pages, out, layers)
         self._check(pages)
         size = self.layout.part_bytes(layers)
         for index, part in enumerate(part_numbers(self.layout, pages, layers)):
             out[index * size : (index + 1) * size] = self._bytes[part * size : (part + 1) * size]
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview, layers: LayerSpan | None = None) -> None:
+    def scatter(self, pages: Sequence[PageId], data: Span, layers: LayerSpan | None = None) -> None:
+        assert isinstance(data, memoryview), "simulated pages lie in the host's memory"
         check_buffer(self.layout, pages, data, layers)
         self._check(pages)
         size = self.layout.part_bytes(layers)

@@ -14,6 +14,10 @@ class DeviceSpan:
     def __len__(self) -> int:
         return self.num_bytes
 
+    @property
+    def nbytes(self) -> int:
+        return self.num_bytes
+
     def __getitem__(self, part: slice) -> "DeviceSpan":
         """A part of it, as of a memoryview."""
         start, end, step = part.indices(self.num_bytes)

@@ -1,4 +1,5 @@
-"""Host buffers that pages pass through on their way in and out. Bounded: the ceiling on bytes in flight."""
+"""Buffers that pages pass through on their way in and out, in one kind of memory. Bounded: the ceiling on bytes in
+flight."""
 
 import asyncio
 import threading
@@ -8,8 +9,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from common.core.errors import Reason, Refused
+from common.kv.span import Span
 
-MakeBuffer = Callable[[int], memoryview]
+MakeBuffer = Callable[[int], Span]
 
 
 def host_memory(num_bytes: int) -> memoryview:
@@ -22,13 +24,13 @@ class Staging:
 
     __slots__ = ("_buffer", "_holder", "_pool")
 
-    def __init__(self, pool: "StagingPool", buffer: memoryview, holder: str = "") -> None:
+    def __init__(self, pool: "StagingPool", buffer: Span, holder: str = "") -> None:
         self._pool = pool
         self._holder = holder
-        self._buffer: memoryview | None = buffer
+        self._buffer: Span | None = buffer
 
     @property
-    def view(self) -> memoryview:
+    def view(self) -> Span:
         """The whole buffer, writable. Slice it to what travels."""
         assert self._buffer is not None, "a staging buffer is used after it was given back"
         return self._buffer
@@ -124,7 +126,7 @@ class StagingPool:
         if waiter.future.done() and not waiter.future.cancelled():
             waiter.future.result().release()
 
-    def _give_back(self, buffer: memoryview, holder: str) -> None:
+    def _give_back(self, buffer: Span, holder: str) -> None:
         """Hand the buffer to whoever waited longest, or put it with the free ones."""
         with self._lock:
             if holder:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from common.core.ids import PageId
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.span import Span
 
 
 class PageStorage(Protocol):
@@ -12,7 +13,8 @@ class PageStorage(Protocol):
     in pages that the pool counts a writer of.
 
     A buffer of n pages is n x layout.page_bytes bytes, contiguous, in the order of `pages`; of n pages' `layers`,
-    n x layout.part_bytes(layers). Layers are an equal part of a page's (LayerSpan.is_part_of).
+    n x layout.part_bytes(layers). Layers are an equal part of a page's (LayerSpan.is_part_of). It lies in the host's
+    memory, or, where the pages do, in the GPU's.
     """
 
     @property
@@ -21,12 +23,17 @@ class PageStorage(Protocol):
     @property
     def num_pages(self) -> int: ...
 
-    def gather(self, pages: Sequence[PageId], out: memoryview, layers: LayerSpan | None = None) -> None:
-        """Copy pages, or these layers of them, into `out`, which has exactly their size."""
+    def gather(self, pages: Sequence[PageId], out: Span, layers: LayerSpan | None = None) -> None:
+        """Copy pages, or these layers of them, into `out`, which has exactly their size.
+
+        Into a GPU's memory it is only launched: the pages may be given back at once, and `out` has the bytes for
+        whoever asks a PageDevice for something of them.
+        """
         ...
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview, layers: LayerSpan | None = None) -> None:
-        """Copy `data`, which has exactly their size, into pages, or into these layers of them."""
+    def scatter(self, pages: Sequence[PageId], data: Span, layers: LayerSpan | None = None) -> None:
+        """Copy `data`, which has exactly their size, into pages, or into these layers of them. Then it is not read any
+        more."""
         ...
 
     def copy(self, source: PageId, destination: PageId) -> None:
@@ -38,9 +45,7 @@ class PageStorage(Protocol):
         ...
 
 
-def check_buffer(
-    layout: PageLayout, pages: Sequence[PageId], buffer: memoryview, layers: LayerSpan | None = None
-) -> None:
+def check_buffer(layout: PageLayout, pages: Sequence[PageId], buffer: Span, layers: LayerSpan | None = None) -> None:
     """Assert that `buffer` has exactly the bytes of `pages`: sizes are agreed before, so a difference is a bug."""
     assert layers is None or layers.is_part_of(layout.num_layers), f"{layers} are no part of {layout.num_layers}"
     expected = len(pages) * layout.part_bytes(layers)

@@ -12,7 +12,9 @@ from common.core.ids import PageId
 from common.kv.cuda_stream import page_streams
 from common.kv.layout import LayerSpan, PageLayout
 from common.kv.page_streams import PageStreams
+from common.kv.span import DeviceSpan, Span
 from common.kv.storage import check_buffer, part_numbers
+from common.kv.torch_device import tensor_of
 from kernels.cpu.huge_pages import huge_tensor
 from kernels.cpu.library import loaded_native
 from kernels.cpu.native_pages import copy_pages
@@ -36,7 +38,7 @@ class TorchStorage:
 
     On a GPU a run of pages is gathered into one buffer on the device and copied from there in one piece, on a stream
     that is not the steps' (page_streams); the caller waits for its own buffer alone, and pinned staging makes that copy
-    as fast as the bus. That way was not run on a GPU yet.
+    as fast as the bus. To and from the GPU's own memory it is one kernel. None of this was run on a GPU yet.
     """
 
     def __init__(
@@ -67,27 +69,34 @@ class TorchStorage:
         """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""
         return self.kv_PL2HSD[:, layer]
 
-    def gather(self, pages: Sequence[PageId], out: memoryview, layers: LayerSpan | None = None) -> None:
+    def gather(self, pages: Sequence[PageId], out: Span, layers: LayerSpan | None = None) -> None:
         check_buffer(self.layout, pages, out, layers)
         self._check(pages)
         parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
+        if not pages:
+            return
+        if isinstance(out, DeviceSpan):
+            self.streams.lift(partial(self._gather_within, parts_UB, numbers, out))
+            return
         if not self._is_on_host():
-            if pages:
-                self.streams.take(partial(self._gather_from_device, parts_UB, numbers, out))
+            self.streams.take(partial(self._gather_from_device, parts_UB, numbers, out))
             return
         if self._copied(parts_UB, numbers, out, is_scatter=False):
             return
         for start, run_NB in _runs(parts_UB, numbers):
             _rows(out, parts_UB)[start : start + len(run_NB)].copy_(run_NB)
 
-    def scatter(self, pages: Sequence[PageId], data: memoryview, layers: LayerSpan | None = None) -> None:
+    def scatter(self, pages: Sequence[PageId], data: Span, layers: LayerSpan | None = None) -> None:
         """Without native code a read-only `data` is copied once more on the way: torch views writable memory only."""
         check_buffer(self.layout, pages, data, layers)
         self._check(pages)
         parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
-        if self._is_on_host() and self._copied(parts_UB, numbers, data, is_scatter=True):
-            return
         if not pages:
+            return
+        if isinstance(data, DeviceSpan):
+            self.streams.lower(partial(self._scatter_within, parts_UB, numbers, data))
+            return
+        if self._is_on_host() and self._copied(parts_UB, numbers, data, is_scatter=True):
             return
         buffer = memoryview(bytearray(data)) if data.readonly else data
         if not self._is_on_host():
@@ -132,18 +141,28 @@ class TorchStorage:
 
         self.streams.put(bring, lambda: scatter_pages(staged_NB, parts_UB, listed_N))
 
+    def _gather_within(self, parts_UB: torch.Tensor, numbers: Sequence[int], out: DeviceSpan) -> None:
+        """Launched, not awaited."""
+        staged_NB = tensor_of(out, self.device).view(len(numbers), -1)
+        gather_pages(parts_UB, self._listed(numbers), staged_NB)
+
+    def _scatter_within(self, parts_UB: torch.Tensor, numbers: Sequence[int], data: DeviceSpan) -> None:
+        staged_NB = tensor_of(data, self.device).view(len(numbers), -1)
+        scatter_pages(staged_NB, parts_UB, self._listed(numbers))
+
     def _parts(self, layers: LayerSpan | None) -> torch.Tensor:
         """parts_UB: the same bytes cut into parts of pages, in order."""
         return self._bytes_PB.view(-1, self.layout.part_bytes(layers))
 
     def _listed(self, numbers: Sequence[int]) -> torch.Tensor:
-        """numbers_N on the device."""
-        return torch.tensor(numbers, dtype=torch.int64).to(self.device)
+        """numbers_N on the device, without waiting for it: from memory that it reads by itself."""
+        listed_N = torch.tensor(numbers, dtype=torch.int64)
+        return listed_N.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else listed_N
 
     def _copied(self, parts_UB: torch.Tensor, numbers: Sequence[int], buffer: memoryview, *, is_scatter: bool) -> bool:
         """Parts of a host's pages in one native call. False where this process has no native operators."""
-        if self._native is None or not numbers:
-            return not numbers
+        if self._native is None:
+            return False
         copy_pages(self._native, parts_UB.data_ptr(), parts_UB.shape[1], numbers, buffer, is_scatter=is_scatter)
         return True
 

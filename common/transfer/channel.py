@@ -7,6 +7,7 @@ deadline included, kills the channel for good: later calls raise at once, and th
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from common.kv.span import Span
 from common.transfer.messages import HostFacts, Pair
 from common.transfer.rendezvous import RendezvousStore
 
@@ -38,7 +39,7 @@ class Lent(Protocol):
     """Bytes in somebody's buffer, to be given back once: a staging buffer of ours, or memory that the sender wrote."""
 
     @property
-    def view(self) -> memoryview:
+    def view(self) -> Span:
         """The whole buffer, writable. Slice it to what travels."""
         ...
 

@@ -26,6 +26,8 @@ from common.kv.layout import PageLayout
 from common.kv.scheme import scheme_fingerprint
 from common.kv.staging import StagingPool
 from common.transfer.counters import TransferCounters, TransferTotals
+from common.transfer.digester import Digester
+from common.transfer.dock import Dock
 from common.transfer.fetch import FetchDesk, PageSource
 from common.transfer.inbound import InboundTransfers
 from common.transfer.inlets import InletTable
@@ -82,8 +84,10 @@ class KvEndpoint:
         entropy: Entropy,
         limits: TransferLimits | None = None,
         source: PageSource | None = None,
+        dock: Dock | None = None,
     ) -> None:
-        """`staging` is for what comes in and for pushes that answer a Fetch; hand-offs bring their own buffers.
+        """`staging` is for what comes in and for pushes that answer a Fetch; hand-offs bring their own buffers. Where
+        pages lie on a GPU, `dock` is for as much of that as can stay there, and its buffers have the same size.
 
         `source` is None where no pages are retained, or where `keep` names it later.
         """
@@ -92,9 +96,11 @@ class KvEndpoint:
         self._layout = layout
         self._channels = channels
         self._peers = peers
-        self._offload = offload
+        self._digester = digester = Digester(offload, dock)
         self._clock = clock
         self._staging = staging
+        leaving = staging if dock is None else dock.leaving
+        assert dock is None or dock.incoming.num_bytes == leaving.num_bytes == staging.num_bytes
         self._sent = sent = TransferCounters()
         self._received = received = TransferCounters()
         self._scope = scope = TaskScope(received)
@@ -112,6 +118,7 @@ class KvEndpoint:
             scope=scope,
             clock=clock,
             entropy=entropy,
+            dock=dock,
         )
         self._inlets = InletTable(
             me,
@@ -130,7 +137,8 @@ class KvEndpoint:
             inlets=self._inlets,
             inbound=inbound,
             staging=staging,
-            offload=offload,
+            dock=dock,
+            digester=digester,
             limits=limits,
             counters=received,
             scope=scope,
@@ -142,7 +150,7 @@ class KvEndpoint:
             page_bytes=layout.page_bytes,
             source=source,
             tickets=self._tickets,
-            staging=staging,
+            staging=leaving,
             start=self._start,
             limits=limits,
             counters=sent,
@@ -153,8 +161,8 @@ class KvEndpoint:
             meet=meet,
             links=self._links,
             peers=peers,
-            staging=staging,
-            offload=offload,
+            staging=leaving,
+            digester=digester,
             limits=limits,
             clock=clock,
         )
@@ -265,7 +273,7 @@ class KvEndpoint:
             layout=self._layout,
             links=self._links,
             peers=self._peers,
-            offload=self._offload,
+            digester=self._digester,
             limits=self.limits,
             counters=self._sent,
             scope=self._scope,

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from common.core.ids import RequestId, TransferId
+from common.kv.span import Span
 from common.transfer.channel import Lent
 from common.transfer.claims import LayerClaims
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, Pair
@@ -49,8 +50,8 @@ class Arrival:
     num_bytes: int
 
     @property
-    def data(self) -> memoryview:
-        """The run's bytes, page after page."""
+    def data(self) -> Span:
+        """The run's bytes, page after page, wherever they lie."""
         return self.staging.view[: self.num_bytes]
 
 

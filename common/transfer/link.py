@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed, Unavailable
 from common.kv.digest import DigestKey
+from common.kv.span import Span
 from common.transfer.channel import Channel
 from common.transfer.counters import TransferCounters
+from common.transfer.dock import Dock
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Finale, Offer, PageRun, Pair, TransferRef
+from common.transfer.outlet import Outlet
 from common.transfer.peer import Peer
 from common.transfer.scope import TaskScope, outlast
 
@@ -45,6 +48,7 @@ class Link:
         counters: TransferCounters,
         scope: TaskScope,
         clock: Clock,
+        dock: Dock | None = None,
     ) -> None:
         self.pair = pair
         self.digest_key = digest_key
@@ -58,6 +62,7 @@ class Link:
         self.is_live = True
         self._peer = peer
         self._channel = channel
+        self._outlet = Outlet(channel, dock)
         self._limits = limits
         self._counters = counters
         self._scope = scope
@@ -74,7 +79,7 @@ class Link:
         self,
         transfer: TransferRef | None,
         run: PageRun,
-        data: memoryview,
+        data: Span,
         *,
         digests: bytes,
         finale: Finale | None = None,
@@ -96,7 +101,7 @@ class Link:
         await self._channel.close()
 
     async def _carry(
-        self, transfer: TransferRef | None, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None
+        self, transfer: TransferRef | None, run: PageRun, data: Span, digests: bytes, finale: Finale | None
     ) -> float:
         async with self._turn:
             self._check_live()
@@ -120,9 +125,9 @@ class Link:
                     await self.kill(error.message)
                 raise
 
-    async def _send(self, offer: Offer, data: memoryview) -> float:
+    async def _send(self, offer: Offer, data: Span) -> float:
         started = self._clock.monotonic()
-        await self._channel.send(offer.frame, data, timeout_s=self._limits.frame_s(offer.num_bytes))
+        await self._outlet.send(offer.frame, data, timeout_s=self._limits.frame_s(offer.num_bytes))
         self.used_at = self._clock.monotonic()
         seconds = self.used_at - started
         self._counters.of(self.pair.channel).moved(offer.run.num_pages, offer.num_bytes, seconds)

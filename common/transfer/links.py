@@ -10,6 +10,7 @@ from common.core.ids import WorkerId, WorkerRef
 from common.observe.logging import get_log
 from common.transfer.channel import ChannelFactory
 from common.transfer.counters import TransferCounters
+from common.transfer.dock import Dock
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
 from common.transfer.menu import ChannelMenu
@@ -36,6 +37,7 @@ class LinkTable:
         scope: TaskScope,
         clock: Clock,
         entropy: Entropy,
+        dock: Dock | None = None,
     ) -> None:
         self._limits = limits
         self._counters = counters
@@ -51,6 +53,7 @@ class LinkTable:
             scope=scope,
             clock=clock,
             entropy=entropy,
+            dock=dock,
         )
         self._links: dict[WorkerId, Link] = {}
         self._opening: dict[WorkerId, tuple[WorkerRef, asyncio.Task[Link]]] = {}

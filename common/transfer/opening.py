@@ -23,6 +23,7 @@ from common.kv.digest import DigestKey
 from common.observe.logging import get_log
 from common.transfer.channel import Channel, ChannelFactory, Side
 from common.transfer.counters import TransferCounters
+from common.transfer.dock import Dock
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
 from common.transfer.menu import ChannelMenu
@@ -60,6 +61,7 @@ class Opener:
         scope: TaskScope,
         clock: Clock,
         entropy: Entropy,
+        dock: Dock | None = None,
     ) -> None:
         self.under_way: Counter[str] = Counter()
         """Openings by channel: they take room before there is a link."""
@@ -72,6 +74,7 @@ class Opener:
         self._scope = scope
         self._clock = clock
         self._entropy = entropy
+        self._dock = dock
         self._setbacks = Setbacks(limits.channel_retry_s)
         self._last_nonce = 0
 
@@ -165,6 +168,7 @@ class Opener:
             counters=self._counters,
             scope=self._scope,
             clock=self._clock,
+            dock=self._dock,
         )
 
     async def _met(self, peer: Peer, pair: Pair) -> Met:

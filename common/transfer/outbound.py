@@ -21,14 +21,15 @@ from typing import Any, TypeVar
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, TransferFailed, Unavailable
 from common.core.ids import WorkerRef
-from common.kv.digest import DIGEST_BYTES, digest_pages
+from common.kv.digest import DIGEST_BYTES
 from common.kv.layout import PageLayout
+from common.kv.span import Span
 from common.transfer.counters import TransferCounters
+from common.transfer.digester import Digester
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link, LinkGone
 from common.transfer.links import LinkTable
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, TransferRef
-from common.transfer.offload import Offload
 from common.transfer.peer import Peers
 from common.transfer.plan import digest_index, max_run_pages, split
 from common.transfer.scope import TaskScope, outlast
@@ -61,7 +62,7 @@ class OutboundTransfer:
         layout: PageLayout,
         links: LinkTable,
         peers: Peers,
-        offload: Offload,
+        digester: Digester,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
@@ -74,7 +75,7 @@ class OutboundTransfer:
         self._layout = layout
         self._links = links
         self._peers = peers
-        self._offload = offload
+        self._digester = digester
         self._limits = limits
         self._counters = counters
         self._scope = scope
@@ -102,14 +103,15 @@ class OutboundTransfer:
         if self._link is None:
             await self._guarded(self._hold_link())
 
-    async def ship(self, run: PageRun, data: memoryview) -> None:
-        """Digests, offers and sends one run: `data` is exactly its pages' bytes. Calls are served in order.
+    async def ship(self, run: PageRun, data: Span) -> None:
+        """Digests, offers and sends one run: `data` is exactly its pages' bytes, wherever they lie. Calls are served in
+        order.
 
         Returns or raises only when `data` is no longer read. Raises the transfer's failure.
         """
         await self._ship(run, data, None)
 
-    async def finish(self, finale: Finale, run: PageRun | None = None, data: memoryview | None = None) -> None:
+    async def finish(self, finale: Finale, run: PageRun | None = None, data: Span | None = None) -> None:
         """The last word: the finale, with the last run if there is one left."""
         run = run or PageRun(first_page=finale.total_pages, num_pages=0)
         await self._ship(run, data or memoryview(b""), finale)
@@ -133,7 +135,7 @@ class OutboundTransfer:
         if self._end(Outcome(state=OutcomeState.FAILED, reason=reason, message=message or f"{self.ref} aborted")):
             self._tell(reason)
 
-    async def _ship(self, run: PageRun, data: memoryview, finale: Finale | None) -> None:
+    async def _ship(self, run: PageRun, data: Span, finale: Finale | None) -> None:
         expected = run.num_pages * self._layout.part_bytes(run.layers)
         assert len(data) == expected, f"{self.ref} {run}: {len(data)} bytes, not {expected}"
         async with self._places:
@@ -141,7 +143,7 @@ class OutboundTransfer:
             await self._guarded(self._ship_in_turn(run, data, finale))
         self._check_running()
 
-    async def _ship_in_turn(self, run: PageRun, data: memoryview, finale: Finale | None) -> None:
+    async def _ship_in_turn(self, run: PageRun, data: Span, finale: Finale | None) -> None:
         """The digests are made while earlier runs travel; offers keep the order of the calls."""
         assert self._link is not None
         link = self._link
@@ -162,7 +164,7 @@ class OutboundTransfer:
             if not digesting.done():
                 await outlast(digesting)
 
-    async def _carry(self, link: Link, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None) -> None:
+    async def _carry(self, link: Link, run: PageRun, data: Span, digests: bytes, finale: Finale | None) -> None:
         """In as many pieces as the receiver's staging buffers ask for; the finale goes with the last."""
         size = self._layout.part_bytes(run.layers)
         if run.layers is not None and not link.takes_layers:
@@ -174,9 +176,7 @@ class OutboundTransfer:
             part = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
             await self._carry_piece(link, piece, data[first * size : end * size], part, last)
 
-    async def _carry_piece(
-        self, link: Link, run: PageRun, data: memoryview, digests: bytes, finale: Finale | None
-    ) -> None:
+    async def _carry_piece(self, link: Link, run: PageRun, data: Span, digests: bytes, finale: Finale | None) -> None:
         try:
             await link.carry(self.ref, run, data, digests=digests, finale=finale)
         except TransferFailed as error:
@@ -186,12 +186,9 @@ class OutboundTransfer:
             raise
         self._start()
 
-    async def _digest(self, run: PageRun, data: memoryview, link: Link) -> bytes:
-        if not data:
-            return b""
-        size, key, first = self._layout.part_bytes(run.layers), link.digest_key, digest_index(run)
-        digests = await self._offload.run(lambda: digest_pages(data, size, key, first_index=first))
-        return b"".join(digests)
+    async def _digest(self, run: PageRun, data: Span, link: Link) -> bytes:
+        size = self._layout.part_bytes(run.layers)
+        return await self._digester.digest(data, size, link.digest_key, first_index=digest_index(run))
 
     async def _reopen(self) -> Link:
         self._check_running()  # aborted meanwhile, it has let go of the link

@@ -3,13 +3,12 @@
 from common.core.clock import Clock
 from common.core.errors import InvalidRequest
 from common.core.ids import WorkerRef
-from common.kv.digest import digest_pages
 from common.kv.staging import StagingPool
+from common.transfer.digester import Digester
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
 from common.transfer.links import LinkTable
 from common.transfer.messages import Meet, PageRun, ProbeReport
-from common.transfer.offload import Offload
 from common.transfer.peer import Peers
 from common.transfer.plan import max_run_pages, pages_of, run_bytes, split
 
@@ -25,7 +24,7 @@ class Prober:
         links: LinkTable,
         peers: Peers,
         staging: StagingPool,
-        offload: Offload,
+        digester: Digester,
         limits: TransferLimits,
         clock: Clock,
     ) -> None:
@@ -34,7 +33,7 @@ class Prober:
         self._links = links
         self._peers = peers
         self._staging = staging
-        self._offload = offload
+        self._digester = digester
         self._limits = limits
         self._clock = clock
 
@@ -74,13 +73,10 @@ class Prober:
         try:
             for run in split(pages, max_run_pages(most, self._page_bytes)):
                 data = staging.view[: run_bytes(run, self._page_bytes)]
-                digests = await self._digest(run, data, link)
+                digests = await self._digester.digest(
+                    data, self._page_bytes, link.digest_key, first_index=run.first_page
+                )
                 seconds += await link.carry(None, run, data, digests=digests)
         finally:
             staging.release()
         return seconds
-
-    async def _digest(self, run: PageRun, data: memoryview, link: Link) -> bytes:
-        page_bytes, key = self._page_bytes, link.digest_key
-        digests = await self._offload.run(lambda: digest_pages(data, page_bytes, key, first_index=run.first_page))
-        return b"".join(digests)

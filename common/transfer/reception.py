@@ -5,19 +5,20 @@ import hmac
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, Reason, TransferFailed, Unavailable
-from common.kv.digest import digest_pages
 from common.kv.layout import PageLayout
+from common.kv.span import Span
 from common.kv.staging import StagingPool
 from common.transfer.berth import find_berth
 from common.transfer.channel import Berth
 from common.transfer.counters import TransferCounters
+from common.transfer.digester import Digester
+from common.transfer.dock import Dock
 from common.transfer.expectation import InboundTransfer
 from common.transfer.inbound import InboundTransfers
 from common.transfer.inlet import Inlet
 from common.transfer.inlets import InletTable
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Offer
-from common.transfer.offload import Offload
 from common.transfer.plan import digest_index
 from common.transfer.scope import TaskScope
 from common.transfer.scrutiny import check_probe
@@ -36,7 +37,8 @@ class Reception:
         inlets: InletTable,
         inbound: InboundTransfers,
         staging: StagingPool,
-        offload: Offload,
+        dock: Dock | None,
+        digester: Digester,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
@@ -46,7 +48,8 @@ class Reception:
         self._inlets = inlets
         self._inbound = inbound
         self._staging = staging
-        self._offload = offload
+        self._dock = dock
+        self._digester = digester
         self._limits = limits
         self._counters = counters
         self._scope = scope
@@ -98,7 +101,7 @@ class Reception:
 
     async def _accept(self, offer: Offer, inlet: Inlet, transfer: InboundTransfer | None) -> None:
         channel = await inlet.channel()
-        berth = await find_berth(channel, self._staging, timeout_s=self._limits.staging_timeout_s)
+        berth = await find_berth(channel, self._staging, self._dock, timeout_s=self._limits.staging_timeout_s)
         try:
             self._check_still_wanted(inlet, transfer)
             work = self._receive(offer, inlet, transfer, berth)
@@ -148,11 +151,11 @@ class Reception:
             if not is_lent:
                 berth.release()
 
-    async def _verify(self, offer: Offer, data: memoryview, inlet: Inlet) -> bool:
+    async def _verify(self, offer: Offer, data: Span, inlet: Inlet) -> bool:
         """Every page's digest is the one offered: the bytes are those that left, each under its own index."""
-        size, key, first = self._layout.part_bytes(offer.run.layers), inlet.digest_key, digest_index(offer.run)
-        digests = await self._offload.run(lambda: digest_pages(data, size, key, first_index=first))
-        is_whole = hmac.compare_digest(b"".join(digests), offer.digests)
+        size = self._layout.part_bytes(offer.run.layers)
+        digests = await self._digester.digest(data, size, inlet.digest_key, first_index=digest_index(offer.run))
+        is_whole = hmac.compare_digest(digests, offer.digests)
         if not is_whole:
             self._counters.incidents["digest_mismatch"] += 1
         return is_whole

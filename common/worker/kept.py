@@ -10,6 +10,7 @@ from common.core.request import Work
 from common.core.ticket import Ticket
 from common.engine.loop import Turns
 from common.kv.hashing import context_digest
+from common.kv.span import Span
 from common.kv.staging import Staging
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
@@ -22,7 +23,7 @@ from common.worker.retention import PagesDropped, PagesKept
 class KeepingCore(Protocol):
     """What a core with a Retention offers, on its step loop."""
 
-    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
         """Copy kept pages out. Raises Fenced when they are gone."""
         ...
 

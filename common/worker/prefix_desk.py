@@ -17,6 +17,7 @@ from common.core.ids import PageRef, PrefixHash, RequestId, ReservationId
 from common.core.request import Work
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
+from common.kv.span import Span
 from common.kv.storage import PageStorage
 from common.transfer.messages import PageRun
 
@@ -70,7 +71,7 @@ PrefixEvent = PrefixRun | PrefixClosed
 @dataclass(slots=True)
 class _Run:
     run: PageRun
-    data: memoryview
+    data: Span
     done: int = 0
 
 
@@ -142,7 +143,7 @@ class PrefixDesk:
         self._coming[reservation] = coming
         return promise
 
-    def land(self, reservation: ReservationId, run: PageRun, data: memoryview) -> None:
+    def land(self, reservation: ReservationId, run: PageRun, data: Span) -> None:
         """Verified bytes have arrived. They are copied a little per turn."""
         coming = self._coming.get(reservation)
         if coming is None:

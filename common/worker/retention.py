@@ -15,6 +15,7 @@ from common.core.errors import Fenced, Reason, Refused
 from common.core.ids import PageRef, RequestId, TokenId
 from common.core.request import Work
 from common.kv.cache import PageCache
+from common.kv.span import Span
 from common.kv.storage import PageStorage
 from common.transfer.messages import Finale, PageRun
 
@@ -110,7 +111,7 @@ class Retention:
         self._kept[kept.name] = _Kept(work=kept.work, pages=pages)
         self._counters.kept += 1
 
-    def gather(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+    def gather(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
         """Copies a run to the front of `view`. Raises Fenced when its pages are not kept any more."""
         kept = self._kept.get(name)
         if kept is None or kept.work.attempt != attempt or run.end > len(kept.pages):

@@ -75,6 +75,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "torch": (
         "kernels/",
         "common/kv/torch_storage.py",
+        "common/kv/torch_device.py",
         "common/kv/cuda_stream.py",
         "common/model/",
         "common/engine/",

@@ -1,0 +1,27 @@
+"""A GPU that pages lie on, as those see it who carry them. Free of torch."""
+
+from typing import Protocol
+
+from common.kv.digest import DigestKey
+from common.kv.span import DeviceSpan
+
+
+class PageDevice(Protocol):
+    """Any thread may call. What is asked of bytes that were gathered comes behind the gather.
+
+    `digests` and `copy_out` block until they are done, and raise RuntimeError where the device failed: it computes
+    nothing more for this process.
+    """
+
+    def make_buffer(self, num_bytes: int) -> DeviceSpan:
+        """Memory of the GPU, for as long as the process lives. Raises StartupError when there is not enough."""
+        ...
+
+    def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
+        """One of DIGEST_BYTES for each page in `data`, which holds pages `first_index`, `first_index` + 1, ...: what
+        digest.digest_pages says of the same bytes in the host's memory."""
+        ...
+
+    def copy_out(self, data: DeviceSpan, out: memoryview) -> None:
+        """To as many bytes of the host's."""
+        ...

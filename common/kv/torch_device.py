@@ -1,0 +1,86 @@
+"""Staging in the memory of the GPU that holds the pages, through torch. NOT RUN ON A GPU YET.
+
+Where kernels are interpreted, memory of the device is memory of the host at the same address: that is how all but the
+GPU itself is tested.
+
+Legend: N pages, B bytes of a page, W words of 4 bytes.
+"""
+
+import threading
+from collections import OrderedDict
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from common.core.errors import Reason, StartupError
+from common.kv.digest import DigestKey
+from common.kv.page_streams import PageStreams
+from common.kv.span import DeviceSpan
+from kernels.page_move import WORD_BYTES, MoveKeys, digest_pages
+
+MAX_KEYS = 32
+"""Chosen: keys take twice the bytes of a page, one set per live pair and size of run. Beyond, the set used longest ago
+is made again when it is wanted, in some ms."""
+
+
+class TorchPageDevice:
+    """PageDevice on the streams of a storage's pages. Everything here is launched where gathers are: behind them."""
+
+    def __init__(self, device: torch.device, streams: PageStreams) -> None:
+        self._device = device
+        self._streams = streams
+        self._buffers: list[torch.Tensor] = []
+        self._keys: OrderedDict[tuple[DigestKey, int], MoveKeys] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def make_buffer(self, num_bytes: int) -> DeviceSpan:
+        try:
+            buffer_B = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
+        except torch.OutOfMemoryError:
+            raise StartupError(
+                message=f"{num_bytes} bytes of {self._device} are not free for staging: lower engine.memory_fraction, "
+                "transfer.staging_count or transfer.staging_bytes",
+                reason=Reason.MEMORY_PRESSURE,
+            ) from None
+        self._buffers.append(buffer_B)
+        return DeviceSpan(address=buffer_B.data_ptr(), num_bytes=num_bytes, device=self._device.index or 0)
+
+    def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
+        assert len(data) % page_bytes == 0, f"{len(data)} bytes are not whole pages of {page_bytes}"
+        pages_NB = tensor_of(data, self._device).view(-1, page_bytes)
+        told_N = torch.empty(len(pages_NB), dtype=torch.int64, pin_memory=self._device.type == "cuda")
+        keys = self._keys_for(key, page_bytes)
+
+        def tell() -> None:
+            told_N.copy_(digest_pages(pages_NB, keys, first_index), non_blocking=True)
+
+        self._streams.take(tell)
+        return told_N.numpy().astype("<i8").tobytes()
+
+    def copy_out(self, data: DeviceSpan, out: memoryview) -> None:
+        assert len(data) == len(out), f"{len(data)} bytes into {len(out)}"
+        data_B, out_B = tensor_of(data, self._device), torch.frombuffer(out, dtype=torch.uint8)
+        self._streams.take(lambda: out_B.copy_(data_B, non_blocking=True))
+
+    def _keys_for(self, key: DigestKey, page_bytes: int) -> MoveKeys:
+        """Made before their use is launched: that takes ms, and steps want the streams meanwhile. Whoever uses a set
+        holds it until the device is done with it."""
+        with self._lock:
+            keys = self._keys.get((key, page_bytes))
+            if keys is None:
+                stream = key.stream(page_bytes // WORD_BYTES + 1).view("<i8")
+                words_W = torch.from_numpy(stream[1:].copy()).to(self._device)
+                keys = self._keys[key, page_bytes] = MoveKeys(position=int(stream[0]), words_W=words_W)
+            self._keys.move_to_end((key, page_bytes))
+            if len(self._keys) > MAX_KEYS:
+                self._keys.popitem(last=False)
+            return keys
+
+
+def tensor_of(span: DeviceSpan, device: torch.device) -> torch.Tensor:
+    """bytes_B of the span where they lie, without a copy; valid as long as the memory is."""
+    if device.type == "cuda":
+        return torch.as_tensor(span, device=device)
+    # numpy knows the same description by another name.
+    return torch.from_numpy(np.asarray(SimpleNamespace(__array_interface__=span.__cuda_array_interface__)))

@@ -1,0 +1,209 @@
+"""Staging in the memory of the GPU that holds the pages: bytes, digests and their order beside steps, over a device
+that is as late as it may be and whose memory is the host's. Not a word about streams, events or speed of a GPU.
+"""
+
+import ctypes
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from common.core.ids import PageId
+from common.kv.digest import DigestKey, digest_pages
+from common.kv.layout import LayerSpan, PageLayout
+from common.kv.span import DeviceSpan
+from common.kv.torch_device import MAX_KEYS, TorchPageDevice
+from common.kv.torch_storage import TorchStorage
+from kernels.dispatch import interpreted
+from tests.kv.lazy_streams import LazyDevice
+
+LAYOUT = PageLayout(num_layers=2, num_kv_heads=2, head_dim=8, page_size=4, dtype="bfloat16")
+SIZE, NUM_PAGES = LAYOUT.page_bytes, 4
+KEY = DigestKey(bytes(range(32)))
+ORDER = [PageId(2), PageId(0)]
+
+
+@pytest.fixture(autouse=True)
+def on_a_device() -> Iterator[None]:
+    torch.set_num_threads(1)
+    with interpreted():
+        yield
+
+
+class Rig:
+    """Pages of random bytes on a late device, and buffers beside them."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.late = LazyDevice()
+        self.storage = TorchStorage(LAYOUT, NUM_PAGES, has_scratch=True, streams=self.late.streams())
+        self.device = TorchPageDevice(self.storage.device, self.storage.streams)
+        self.bytes_PB = self.storage.kv_PL2HSD.view(torch.uint8).view(-1, SIZE)
+        self.contents = [random.Random(seed + page).randbytes(SIZE) for page in range(NUM_PAGES)]
+        for page, content in enumerate(self.contents):
+            self.bytes_PB[page] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+    def write(self, page: PageId, value: int) -> None:
+        """A step's kernel."""
+        self.late.steps.run(lambda: self.bytes_PB[page].fill_(value))
+
+    def copied(self, span: DeviceSpan) -> bytes:
+        out = bytearray(len(span))
+        self.device.copy_out(span, memoryview(out))
+        return bytes(out)
+
+
+def raw(span: DeviceSpan) -> bytes:
+    """What lies there now, whatever was launched."""
+    return ctypes.string_at(span.address, span.num_bytes)
+
+
+def fill(span: DeviceSpan, data: bytes) -> None:
+    """As another process does that maps this memory."""
+    ctypes.memmove(span.address, data, len(data))
+
+
+def test_a_gather_is_launched_and_not_waited_for() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(2 * SIZE)
+    fill(span, bytes(2 * SIZE))
+    rig.storage.gather(ORDER, span)
+    assert raw(span) == bytes(2 * SIZE), "somebody waited"
+    assert rig.copied(span) == rig.contents[2] + rig.contents[0]
+
+
+@pytest.mark.parametrize("num_pages", [1, 2, 3])
+def test_digests_are_those_that_the_cpu_computes(num_pages: int) -> None:
+    rig = Rig()
+    pages = [PageId(3), PageId(1), PageId(0)][:num_pages]
+    span = rig.device.make_buffer(3 * SIZE)[: num_pages * SIZE]
+    rig.storage.gather(pages, span)
+    found = rig.device.digests(span, SIZE, KEY, first_index=7)
+    expected = digest_pages(memoryview(b"".join(rig.contents[page] for page in pages)), SIZE, KEY, first_index=7)
+    assert found == b"".join(expected)
+
+
+def test_parts_of_pages_have_digests_of_their_own_size() -> None:
+    rig, layers = Rig(), LayerSpan(first=1, num=1)
+    half = SIZE // 2
+    span = rig.device.make_buffer(2 * half)
+    rig.storage.gather(ORDER, span, layers)
+    data = rig.contents[2][half:] + rig.contents[0][half:]
+    assert rig.copied(span) == data
+    expected = digest_pages(memoryview(data), half, KEY, first_index=1)
+    assert rig.device.digests(span, half, KEY, first_index=1) == b"".join(expected)
+
+
+def test_keys_of_every_pair_are_told_apart_and_few_are_kept() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    rig.storage.gather([PageId(1)], span)
+    pairs = [DigestKey(bytes([number]) * 32) for number in range(MAX_KEYS + 2)]
+    for key in (*pairs, *pairs):
+        expected = digest_pages(memoryview(rig.contents[1]), SIZE, key)
+        assert rig.device.digests(span, SIZE, key, first_index=0) == b"".join(expected)
+    assert len(rig.device._keys) == MAX_KEYS
+
+
+def test_a_lifted_page_may_be_given_back_at_once_the_next_step_writes_it_later() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    rig.storage.gather([PageId(1)], span)
+    rig.storage.streams.begin_step()
+    rig.write(PageId(1), 9)
+    rig.storage.streams.end_step().finish()
+    assert rig.copied(span) == rig.contents[1]
+
+
+def test_a_gather_comes_behind_the_step_that_was_settled_and_not_behind_the_one_in_flight() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    rig.write(PageId(1), 7)
+    rig.storage.streams.settle(rig.storage.streams.end_step())
+    rig.storage.streams.begin_step()
+    rig.write(PageId(2), 8)
+    rig.storage.streams.end_step()
+    rig.storage.gather([PageId(1)], span)
+    assert rig.copied(span) == bytes([7]) * SIZE
+    assert raw_page(rig, PageId(2)) == rig.contents[2], "the step in flight was waited for"
+
+
+def raw_page(rig: Rig, page: PageId) -> bytes:
+    return bytes(rig.bytes_PB[page].tolist())
+
+
+def test_what_lies_on_the_device_lands_and_is_free_when_the_scatter_returns() -> None:
+    rig = Rig()
+    span, data = rig.device.make_buffer(2 * SIZE), random.Random(9).randbytes(2 * SIZE)
+    fill(span, data)
+    rig.storage.scatter(ORDER, span)
+    fill(span, bytes(2 * SIZE))
+    rig.storage.streams.begin_step()
+    read: list[bytes] = []
+    rig.late.steps.run(lambda: read.extend(raw_page(rig, page) for page in ORDER))
+    rig.storage.streams.end_step().finish()
+    assert read == [data[:SIZE], data[SIZE:]]
+    assert raw_page(rig, PageId(3)) == rig.contents[3]
+
+
+def test_a_landing_comes_behind_the_steps_that_were_collected() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    fill(span, bytes([3]) * SIZE)
+    rig.write(PageId(1), 7)
+    rig.storage.streams.settle(rig.storage.streams.end_step())
+    rig.storage.scatter([PageId(1)], span)
+    rig.storage.streams.begin_step()
+    rig.storage.streams.end_step().finish()
+    assert raw_page(rig, PageId(1)) == bytes([3]) * SIZE
+
+
+def test_no_pages_are_no_work() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    rig.storage.gather([], span[:0])
+    rig.storage.scatter([], span[:0])
+    assert not rig.late.moves.queue
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_any_order_everything_is_as_if_it_had_been_done_one_by_one(seed: int) -> None:
+    """Steps, one in flight at most, with gathers into buffers, digests, copies and landings; pages that were gathered
+    are written by the next step. The reference is a list of bytes."""
+    rig, chance = Rig(), random.Random(seed)
+    model, buffers = [*rig.contents], [rig.device.make_buffer(SIZE) for _ in range(2)]
+    held: list[bytes | None] = [None, None]
+    flight = None
+    for turn in range(40):
+        free = [PageId(p) for p in range(NUM_PAGES) if flight is None or p != flight[0]]
+        page, place = chance.choice(free), chance.randrange(2)
+        span = buffers[place]
+        match chance.randrange(5):
+            case 0:
+                if flight is not None:
+                    rig.storage.streams.settle(flight[1])
+                value = chance.randrange(256)
+                rig.storage.streams.begin_step()
+                rig.write(page, value)
+                flight = page, rig.storage.streams.end_step()
+                model[page] = bytes([value]) * SIZE
+            case 1:
+                rig.storage.gather([page], span)
+                held[place] = model[page]
+            case 2 if (known := held[place]) is not None:
+                expected = b"".join(digest_pages(memoryview(known), SIZE, KEY, first_index=turn))
+                found = rig.device.digests(span, SIZE, KEY, first_index=turn)
+                assert found == expected, f"seed {seed}, turn {turn}"
+            case 3 if (known := held[place]) is not None:
+                assert rig.copied(span) == known, f"seed {seed}, turn {turn}"
+            case _ if (known := held[place]) is not None:
+                rig.storage.scatter([page], span)
+                model[page] = known
+
+
+def test_a_span_is_sliced_as_a_buffer_is() -> None:
+    span = DeviceSpan(address=1000, num_bytes=10, device=1)
+    assert span[2:5] == DeviceSpan(address=1002, num_bytes=3, device=1)
+    assert (len(span[:]), len(span[8:20]), len(span[5:2]), span.nbytes) == (10, 2, 0, 10)
+    with pytest.raises(AssertionError, match="every 2th"):
+        span[::2]
