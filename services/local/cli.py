@@ -235,7 +235,7 @@ def doctor(router: Router = DEFAULT_ROUTER, config: ConfigFile = None, set_: Set
 
 @app.command(epilog=f"\b\n{EXAMPLES['simulate']}")
 def simulate(
-    trace: Annotated[Path, typer.Option(help="Mooncake .jsonl or Azure .csv.")],
+    trace: Annotated[Path, typer.Option(help="Mooncake or Qwen .jsonl, Azure or BurstGPT .csv.")],
     workers: Annotated[int, typer.Option(min=0, help="Workers that read and write.")] = 8,
     prefill: Annotated[int, typer.Option(min=0, help="Workers that read for others.")] = 0,
     decode: Annotated[int, typer.Option(min=0, help="Workers that write.")] = 0,

@@ -90,7 +90,7 @@ def _table(summaries: tuple[ScalingSummary, ...]) -> Table:
 
 
 def plan_command(
-    trace: Annotated[Path, typer.Option(help="Mooncake .jsonl or Azure .csv.")],
+    trace: Annotated[Path, typer.Option(help="Mooncake or Qwen .jsonl, Azure or BurstGPT .csv.")],
     day: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Arrivals of a day, swing 10, squeezed into so much.")
     ] = None,

@@ -1,37 +1,87 @@
-"""Reads traces in Mooncake's format: one JSON object per line, prompts described by chained hashes of 512-token blocks.
+"""Reads traces of one JSON object per line, whose prompts are described by chained hashes of blocks.
 
     {"timestamp": 27000, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1, 2, ...]}
 
-Timestamps are milliseconds. The last block of a prompt is usually partly filled: only full ones can be found again.
+Mooncake's: milliseconds, blocks of 512 tokens. Qwen-Bailian's name a `chat_id` as well: seconds, blocks of 16. The last
+block of a prompt is usually partly filled: only full ones can be found again. Without `hash_ids` nothing is shared.
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+from services.simulator.figures import moment, tokens
+from services.simulator.lines import lines_of
 from services.simulator.trace import Trace, TraceRequest, in_order, unreadable
 
-BLOCK_TOKENS = 512
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What a line's figures mean."""
+
+    per_s: float
+    block_tokens: int
+
+
+MOONCAKE = Dialect(per_s=1000.0, block_tokens=512)
+QWEN = Dialect(per_s=1.0, block_tokens=16)
+
+SLACK_BLOCKS = 1
+"""By how much the number of names may be off. More means that blocks have another size: prefixes would be made up."""
 
 
 def read_mooncake(path: Path) -> Trace:
     """Raises InvalidRequest with the line that cannot be read."""
-    requests = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                requests.append(_request(path, number, line))
-    return in_order(path.name, BLOCK_TOKENS, requests)
+    dialect, unnamed = MOONCAKE, count(-1, -1)
+    requests: list[TraceRequest] = []
+    for line in lines_of(path):
+        if not line.text.strip():
+            continue
+        try:
+            record = _record(line.text)
+            if not requests:
+                dialect = QWEN if "chat_id" in record else MOONCAKE
+            requests.append(_request(record, dialect, unnamed))
+        except ValueError as error:
+            raise unreadable(path, line.number, str(error)) from error
+    return in_order(path.name, dialect.block_tokens, requests)
 
 
-def _request(path: Path, number: int, line: str) -> TraceRequest:
+def _record(text: str) -> dict[str, object]:
     try:
-        record = json.loads(line)
-        prompt, output = int(record["input_length"]), int(record["output_length"])
-        pages = tuple(map(int, record["hash_ids"][: prompt // BLOCK_TOKENS]))
-        arrived_s = float(record["timestamp"]) / 1000.0
-    except (ValueError, KeyError, TypeError) as error:
-        raise unreadable(path, number, f"not a request: {type(error).__name__}: {error}") from error
-    if prompt < 1 or output < 0:
-        raise unreadable(path, number, f"{prompt} prompt and {output} output tokens")
-    # A worker draws at least the first token.
-    return TraceRequest(arrived_s=arrived_s, prompt_tokens=prompt, output_tokens=max(output, 1), pages=pages)
+        record = json.loads(text)
+    except RecursionError:
+        record = None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON object: {error.msg} at column {error.colno}") from error
+    if not isinstance(record, dict):
+        raise ValueError("no JSON object: a trace has one per line")  # noqa: TRY004 - one error for all that a line may be
+    lacking = [name for name in ("timestamp", "input_length", "output_length") if name not in record]
+    if lacking:
+        raise ValueError(f"{', '.join(lacking)} missing: a trace tells when a request came and how many tokens it had")
+    return record
+
+
+def _request(record: dict[str, object], dialect: Dialect, unnamed: Iterator[int]) -> TraceRequest:
+    prompt = tokens(record["input_length"], "input_length", least=1)
+    return TraceRequest(
+        arrived_s=moment(record["timestamp"], "timestamp") / dialect.per_s,
+        prompt_tokens=prompt,
+        # A worker draws at least the first token.
+        output_tokens=max(tokens(record["output_length"], "output_length", least=0), 1),
+        pages=_pages(record.get("hash_ids"), prompt, dialect.block_tokens, unnamed),
+    )
+
+
+def _pages(named: object, prompt: int, block: int, unnamed: Iterator[int]) -> tuple[int, ...]:
+    """Names of the full blocks; those that are not told get one that nobody shares."""
+    names = [] if named is None else named
+    if not isinstance(names, list) or not all(type(name) is int for name in names):
+        raise ValueError("hash_ids is no list of whole numbers")
+    full = prompt // block
+    if names and not full - SLACK_BLOCKS <= len(names) <= -(-prompt // block) + SLACK_BLOCKS:
+        raise ValueError(f"{len(names)} hash_ids for {prompt} prompt tokens: blocks of {block} tokens would be {full}")
+    told = tuple(names[:full])
+    return told + tuple(next(unnamed) for _ in range(full - len(told)))

@@ -1,7 +1,8 @@
 """A recorded workload: who asked when for how much, and which prompts begin alike."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import floor
 from pathlib import Path
 
 from common.core.errors import FieldViolation, InvalidRequest
@@ -15,6 +16,10 @@ class TraceRequest:
     prompt_tokens: int
     output_tokens: int
     pages: tuple[int, ...]
+
+
+MAX_SPAN_S = 400 * 86_400.0
+"""Chosen: over a year of requests. Longer ones come from timestamps in another unit than their format's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +39,19 @@ class Trace:
     def prompt_tokens(self) -> int:
         return sum(request.prompt_tokens for request in self.requests)
 
+    def from_zero(self) -> "Trace":
+        """Moved by whole seconds, to begin in the first one. Raises InvalidRequest for a trace of over a year."""
+        if self.span_s > MAX_SPAN_S:
+            days, most = self.span_s / 86_400, MAX_SPAN_S / 86_400
+            why = f"it spans {days:.0f} days, at most {most:.0f}: its times have another unit"
+            raise unreadable(Path(self.name), 0, why)
+        early = floor(self.requests[0].arrived_s)
+        moved = (replace(each, arrived_s=each.arrived_s - early) for each in self.requests)
+        return replace(self, requests=tuple(moved)) if early else self
+
 
 def in_order(name: str, page_size: int, requests: Iterable[TraceRequest]) -> Trace:
-    """A trace whose first request arrives at 0."""
+    """Sorted by arrival. Raises InvalidRequest where there is none."""
     ordered = sorted(requests, key=lambda request: request.arrived_s)
     if not ordered:
         raise unreadable(Path(name), 0, "it holds no request")
@@ -45,5 +60,5 @@ def in_order(name: str, page_size: int, requests: Iterable[TraceRequest]) -> Tra
 
 def unreadable(path: Path, line: int, why: str) -> InvalidRequest:
     """The one error of a reader, with the line to look at."""
-    message = f"{path}, line {line}: {why}"
+    message = f"{path}, line {line}: {why}" if line else f"{path}: {why}"
     return InvalidRequest(message=message, violations=(FieldViolation(field="trace", description=message),))

@@ -40,7 +40,7 @@ def test_a_csv_counts_from_its_first_line_and_shares_nothing(tmp_path: Path) -> 
         ("a.jsonl", '{"timestamp": 0}\n', "line 1"),
         ("a.jsonl", '{"timestamp": 0, "input_length": 0, "output_length": 1, "hash_ids": []}\n', "line 1"),
         ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,1\n", "line 2"),
-        ("a.csv", "time,tokens\n1,1\n", "line 2"),
+        ("a.csv", "time,tokens\n1,1\n", "line 1: the first line names no known columns"),
         ("a.txt", "", "ends in"),
         ("a.jsonl", "", "no request"),
     ],
