@@ -85,7 +85,7 @@ async def serve_worker(
     readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
     readiness.meet(Condition.MODEL_LOADED)
     readiness.meet(Condition.TOKEN_GENERATED)
-    outside = replace(outside, make_buffer=engine.make_buffer)
+    outside = replace(outside, make_buffer=engine.make_buffer, page_device=engine.page_device)
     core = assembly.make_core(config, engine, outside.clock, outside.entropy)
     # The address is part of who we are, so the port must be known before we listen.
     port = config.listen.port or free_port(config.listen.host)

@@ -18,6 +18,7 @@ from common.engine.paced import PacedExecutor
 from common.engine.sim import SimExecutor, SimSpeed
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
+from common.kv.page_device import PageDevice
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
 from common.kv.sim_storage import SimStorage, sim_layout
@@ -44,7 +45,9 @@ class Engine:
     news: LayerNews | None = None
     """Where the executor tells of layers amid a step; None where it does not."""
     make_buffer: MakeBuffer = host_memory
-    """Memory for staging that the executor's device copies from and to fastest."""
+    """The host's memory for staging that the executor's device copies from and to fastest."""
+    page_device: PageDevice | None = None
+    """The GPU that the pages lie on: what leaves is staged there. None where they lie in the host's memory."""
 
 
 def build_engine(config: Config, report: Report, role: Role) -> Engine:
@@ -69,6 +72,7 @@ def build_engine(config: Config, report: Report, role: Role) -> Engine:
         is_ahead=launcher is not None,
         news=made.news,
         make_buffer=made.make_buffer,
+        page_device=made.page_device,
     )
 
 
@@ -101,6 +105,7 @@ class _Made:
     launcher: Launcher | None = None
     news: LayerNews | None = None
     make_buffer: MakeBuffer = host_memory
+    page_device: PageDevice | None = None
 
 
 def _launcher(async_steps: str, made: _Made) -> Launcher | None:
@@ -123,11 +128,15 @@ def _sim(config: Config) -> _Made:
 
 def _torch(config: Config, report: Report, role: Role) -> _Made:
     from common.engine.device import pinned_memory
+    from common.kv.torch_device import TorchPageDevice
     from common.worker.compute import choose_kernels
     from common.worker.torch_engine import build_torch
 
     choose_kernels(config.engine, report)
     executor, eos_ids = build_torch(config, Path(config.model.path), report, decodes=role is Role.DECODE)
     made = _Made(executor=executor, eos_ids=eos_ids, news=executor.news)
-    is_on_gpu = executor.storage.device.type != "cpu"
-    return replace(made, launcher=executor, make_buffer=pinned_memory) if is_on_gpu else made
+    storage = executor.storage
+    if storage.device.type == "cpu":
+        return made
+    page_device = TorchPageDevice(storage.device, storage.streams)
+    return replace(made, launcher=executor, make_buffer=pinned_memory, page_device=page_device)

@@ -40,6 +40,7 @@ from common.transfer.remote import GrpcPeers
 from common.transfer.servicer import SERVICE_NAME, KvServicer
 from common.worker.bridge import EventBridge
 from common.worker.costs import WorkerCosts
+from common.worker.docking import build_dock
 from common.worker.drain import Drain, Leaver
 from common.worker.gauges import WorkerGauges
 from common.worker.outside import Outside
@@ -131,6 +132,7 @@ class WorkerNode(Generic[Event]):
             limits=TransferLimits(
                 open_timeout_s=transfer.deadline_s, frame_timeout_s=transfer.deadline_s, max_links=transfer.max_links
             ),
+            dock=build_dock(outside.page_device, transfer, outside.make_buffer),
         )
         self.presence = Presence(
             me, role=role, layout=layout, load=self._beat_load, metrics_address=metrics_address, pool=config.engine.pool

@@ -9,6 +9,7 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.directory.store import Store
 from common.engine.loop import StepThread, Turns
+from common.kv.page_device import PageDevice
 from common.kv.staging import MakeBuffer, host_memory
 from common.rpc.client import Connect
 from common.rpc.server import MakeServer
@@ -47,7 +48,9 @@ class Outside:
     offload: Offload
     drive: Drive = drive_on_thread
     make_buffer: MakeBuffer = host_memory
-    """What staging is made of: memory that the worker's device copies from and to fastest."""
+    """What staging is made of: the host's memory that the worker's device copies from and to fastest."""
+    page_device: PageDevice | None = None
+    """The GPU that the worker's pages lie on."""
 
 
 def die(status: int) -> None:

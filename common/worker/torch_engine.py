@@ -23,6 +23,7 @@ from common.model.decoder import Decoder
 from common.model.load import load_model
 from common.worker.capacity import Report, count_pages
 from common.worker.compute import check_exact
+from common.worker.docking import staged_bytes
 
 
 def build_torch(
@@ -50,7 +51,10 @@ def build_torch(
         dtype=model.dtype if config.engine.kv_dtype == "auto" else config.engine.kv_dtype,
         model_digest=model.digest,
     )
-    free_bytes = rehearse(config.engine, model.decoder, layout, clock, report, decodes=decodes) if is_on_gpu else None
+    free_bytes = None
+    if is_on_gpu:
+        measured = rehearse(config.engine, model.decoder, layout, clock, report, decodes=decodes)
+        free_bytes = max(0, measured - staged_bytes(config.transfer, exports=not decodes))
     num_pages = count_pages(config.engine, layout, free_bytes=free_bytes)
     report(
         f"{description.name}: {description.num_parameters / 1e6:.1f} M parameters in {model.dtype} on {device}, loaded "

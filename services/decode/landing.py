@@ -3,6 +3,9 @@
 A run is copied in pieces on the offload thread, under the permit of its promise. Steps neither wait for a copy nor make
 one: the core only hears which pages have landed. Runs land one at a time and in order of arrival, so bytes of an older
 attempt are never written after those of a newer one.
+
+A run that lies in the memory of the GPU is landed in one piece and without a rest: its copy takes no core of the steps,
+and shares the memory's bandwidth with them for as long as one more read of those bytes would.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ from functools import partial
 
 from common.core.clock import Clock
 from common.engine.loop import Turns
+from common.kv.span import DeviceSpan
 from common.kv.storage import PageStorage
 from common.transfer.expectation import Arrival
 from common.transfer.inbound import InboundTransfers
@@ -70,8 +74,7 @@ class Lander:
         """The arrival goes back once, whatever happens, and only when nobody reads it any more."""
         has_landed = False
         try:
-            size = self._storage.layout.part_bytes(arrival.run.layers)
-            for piece in split(arrival.run, max(1, self._piece_bytes // size)):
+            for piece in self._pieces(arrival):
                 has_landed = await self._land_piece(arrival, piece, permit)
                 if not has_landed:
                     return
@@ -80,6 +83,12 @@ class Lander:
                 self._inbound.landed(arrival)
             else:
                 self._inbound.dropped(arrival)
+
+    def _pieces(self, arrival: Arrival) -> tuple[PageRun, ...]:
+        if isinstance(arrival.data, DeviceSpan):
+            return (arrival.run,)
+        size = self._storage.layout.part_bytes(arrival.run.layers)
+        return split(arrival.run, max(1, self._piece_bytes // size))
 
     async def _land_piece(self, arrival: Arrival, piece: PageRun, permit: Permit) -> bool:
         """False, and nothing is copied or counted, when the promise has ended or moved on to a newer attempt."""
@@ -92,8 +101,8 @@ class Lander:
             is_wanted = permit.leave()
             if not is_wanted:
                 self._turns.post(partial(self._core.left, permit))
-        is_stepping = self._turns.look.load.running_sequences > 0
-        self._rested_at = self._clock.monotonic() + plan_rest_s(copy_s=copy_s, is_stepping=is_stepping)
+        is_shared = self._turns.look.load.running_sequences > 0 and isinstance(arrival.data, memoryview)
+        self._rested_at = self._clock.monotonic() + plan_rest_s(copy_s=copy_s, is_stepping=is_shared)
         if is_wanted:
             landed = PagesLanded(
                 reservation=permit.reservation,

@@ -33,7 +33,8 @@ def make_core(config: Config, engine: Engine, clock: Clock, _entropy: Entropy) -
         max_prompts=section.max_sequences,
     )
     transfer = config.transfer
-    staging = StagingPool(transfer.staging_count, transfer.staging_bytes, make_buffer=engine.make_buffer)
+    make_buffer = engine.make_buffer if engine.page_device is None else engine.page_device.make_buffer
+    staging = StagingPool(transfer.staging_count, transfer.staging_bytes, make_buffer=make_buffer)
     kept = RetentionLimits(
         max_requests=transfer.max_kept, max_pages=int(engine.storage.num_pages * transfer.kept_share)
     )

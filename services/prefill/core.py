@@ -24,6 +24,7 @@ from common.engine.telling import Owned, Stepped, Teller, prefill_done, prompt_s
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
+from common.kv.span import Span
 from common.observe.lifetime import Station
 from common.transfer.messages import Finale, FirstToken, PageRun
 from common.worker.lending import keep_prefix
@@ -126,7 +127,7 @@ class PrefillCore:
         """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
         return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
 
-    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: memoryview) -> None:
+    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
         """Copy kept pages out. Raises Fenced when they are gone."""
         self._retention.gather(name, attempt, run, view)
 

@@ -1,4 +1,4 @@
-"""Copies finished pages into host staging, run by run, so that shipping never touches the worker's own pages."""
+"""Copies finished pages into staging, run by run, so that shipping never touches the worker's own pages."""
 
 from collections.abc import Sequence
 

@@ -14,15 +14,18 @@ from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.core.worker import Role
 from common.engine.device import pinned_memory
 from common.kv.staging import host_memory
+from common.kv.torch_device import TorchPageDevice
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.transfer.loopback import LoopbackNetwork
 from common.transfer.menu import ChannelMenu
 from common.transfer.offload import InlineOffload
 from common.worker import compute, engine, torch_engine
+from common.worker.docking import build_dock, staged_bytes
 from common.worker.node import WorkerNode
 from common.worker.outside import Outside
 from services.prefill.app import make_core
+from tests.kv.host_page_device import HostPageDevice
 
 CONFIG = Config(engine=EngineSection(executor="sim"), transfer=TransferSection(staging_count=3, staging_bytes=4096))
 
@@ -31,11 +34,13 @@ CONFIG = Config(engine=EngineSection(executor="sim"), transfer=TransferSection(s
 def test_memory_is_pinned_where_pages_are_on_a_gpu(
     device: str, memory: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor = SimpleNamespace(storage=SimpleNamespace(device=SimpleNamespace(type=device)), news=None)
+    storage = SimpleNamespace(device=SimpleNamespace(type=device), streams=None)
+    executor = SimpleNamespace(storage=storage, news=None)
     monkeypatch.setattr(compute, "choose_kernels", lambda *_given: None)
     monkeypatch.setattr(torch_engine, "build_torch", lambda *_given, **_facts: (executor, ()))
     made = engine._torch(CONFIG, print, Role.PREFILL)
     assert made.make_buffer is memory
+    assert isinstance(made.page_device, TorchPageDevice) == (device == "cuda")
 
 
 def test_a_prefill_workers_staging_is_made_of_the_engines_memory() -> None:
@@ -49,6 +54,23 @@ def test_a_prefill_workers_staging_is_made_of_the_engines_memory() -> None:
     assert made.make_buffer is host_memory
     make_core(CONFIG, replace(made, make_buffer=told), ManualClock(), SeededEntropy(1))
     assert taken == [4096] * 3
+
+
+def test_where_pages_lie_on_a_gpu_what_leaves_is_staged_there() -> None:
+    device = HostPageDevice()
+    made = replace(engine.build_engine(CONFIG, print, Role.PREFILL), page_device=device)
+    make_core(CONFIG, made, ManualClock(), SeededEntropy(1))
+    assert len(device._buffers) == 3
+
+
+def test_a_dock_takes_what_was_set_aside_for_it() -> None:
+    device = HostPageDevice()
+    dock = build_dock(device, CONFIG.transfer, host_memory)
+    assert dock is not None
+    assert (dock.incoming.count, dock.leaving.count) == (2, 1)
+    assert sum(len(buffer) for buffer in device._buffers) == staged_bytes(CONFIG.transfer, exports=False) == 3 * 4096
+    assert staged_bytes(CONFIG.transfer, exports=True) == 6 * 4096
+    assert build_dock(None, CONFIG.transfer, host_memory) is None
 
 
 async def test_so_is_what_a_worker_receives_into() -> None:
