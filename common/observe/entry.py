@@ -13,6 +13,7 @@ from common.config.environment import environment
 from common.config.loader import load
 from common.core.errors import BatonError, StartupError
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.event_loop import EventLoop
 
 EXIT_OK = 0
 EXIT_FAILED = 70
@@ -29,7 +30,9 @@ def run_service(service: str, serve: Callable[[Config, str], Awaitable[None]]) -
         await serve(config, arguments.name)
 
     try:
-        asyncio.run(run(load(arguments.config, environment(), arguments.set)))
+        config = load(arguments.config, environment(), arguments.set)
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(run(config))
     except StartupError as error:
         return _say(arguments.name, error, EXIT_CANNOT_START)
     except BatonError as error:
