@@ -1,5 +1,10 @@
-"""`baton calibrate`: load on a live cluster, its own fitted timings, and how far the simulator is off with them."""
+"""`baton calibrate`: load on a live cluster, its own fitted timings, and how far the simulator is off with them.
 
+A few requests one after the other, for what passes between processes; then mixed load. The workers are asked for their
+timings while that load still runs: what they learn of the quiet after it would be of another machine.
+"""
+
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +20,15 @@ from common.core.errors import NotFound
 from common.rpc.convert.worker import load_from_wire
 from protos.baton.v1 import types_pb2, worker_pb2
 from services.local.client import RouterClient
-from services.local.exercise import Ask, Heard, exercise, mixture
+from services.local.exercise import Ask, Heard, exercise, mixture, one_by_one
 from services.local.workers import ask_workers
 from services.simulator.calibration import Calibration, write_calibration
-from services.simulator.fidelity import Error, Lived, compare, fit_overheads, replay, settings_of
+from services.simulator.fidelity import Error, compare
+from services.simulator.lived import Lived, replay, settings_of
+from services.simulator.overheads import fit_overheads
+
+NUM_ALONE = 8
+"""Chosen: a median of these is a hop within a tenth, and they take a few seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,30 +40,52 @@ class Effort:
     check: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Errors by stage: of the replay whose policy decided for itself, and of the one on the routes that were taken."""
+
+    free: tuple[Error, ...] = ()
+    as_routed: tuple[Error, ...] = ()
+
+
 async def calibrate(
     client: RouterClient, effort: Effort, out: Path, *, config: Config, console: Console, clock: Clock, entropy: Entropy
-) -> tuple[Error, ...]:
+) -> Checked:
     """Writes the file. Raises NotFound where no worker has fitted its timings."""
     model = await client.model()
 
-    async def press(asks: Sequence[Ask]) -> list[Heard]:
-        return await exercise(client, asks, vocab_size=model.vocab_size, clock=clock, entropy=entropy)
+    async def press(asks: Sequence[Ask]) -> list[Lived]:
+        heard = await exercise(client, asks, vocab_size=model.vocab_size, clock=clock, entropy=entropy)
+        return [_lived(one) for one in heard]
 
     def load() -> list[Ask]:
         return mixture(entropy, seconds=effort.seconds, per_s=effort.per_s, max_context=model.context_length)
 
     console.print(f"{effort.seconds:.0f} s of mixed load, {effort.per_s:g} requests a second", highlight=False)
     settings = settings_of(config)
-    taught = [_lived(one) for one in await press(load())]
-    calibration = fit_overheads(taught, await _read(client, config), settings)
+    alone = [lived for ask in one_by_one(NUM_ALONE, max_context=model.context_length) for lived in await press([ask])]
+    async with asyncio.TaskGroup() as group:
+        read = group.create_task(_read_at_the_end(client, config, effort.seconds))
+        taught = await press(load())
+    calibration = fit_overheads(alone, taught, read.result(), settings)
     write_calibration(calibration, out)
     console.print(f"{out}: {_words(calibration)}", highlight=False)
     if not effort.check:
-        return ()
-    lived = [_lived(one) for one in await press(load())]
-    errors = compare(lived, replay(lived, calibration, settings))
-    console.print(_table(errors))
-    return errors
+        return Checked()
+    lived = await press(load())
+    checked = Checked(
+        free=compare(lived, replay(lived, calibration, settings)),
+        as_routed=compare(lived, replay(lived, calibration, settings, as_routed=True)),
+    )
+    console.print(_table(checked.free, "simulator against the cluster, medians"))
+    console.print(_table(checked.as_routed, "the same on the routes that were taken"))
+    return checked
+
+
+async def _read_at_the_end(client: RouterClient, config: Config, seconds: float) -> Calibration:
+    """When no more requests come, and the last are being served."""
+    await asyncio.sleep(seconds)
+    return await _read(client, config)
 
 
 async def _read(client: RouterClient, config: Config) -> Calibration:
@@ -79,6 +111,7 @@ async def _read(client: RouterClient, config: Config) -> Calibration:
         itl_budget_s=engine.itl_budget_ms / 1000,
         hop_s=0.0,
         turn_s=0.0,
+        land_s=0.0,
     )
 
 
@@ -92,7 +125,7 @@ def _cost(statuses: Sequence[worker_pb2.GetStatusResponse], role: str) -> CostMo
 
 def _lived(one: Heard) -> Lived:
     first = one.token_s[0] - one.sent_s
-    remote = one.at("prefill_queued") is not None
+    remote = one.at("reserved") is not None
     count = len(one.token_s)
     queued, started = one.at("prefill_queued"), one.at("prefill_started")
     return Lived(
@@ -121,12 +154,12 @@ def _words(calibration: Calibration) -> str:
         f"decode step {decode.step_s * 1e3:.2f} ms + {decode.decode_row_s * 1e6:.0f} us a row, "
         f"prefill {prefill.extend_token_s * 1e6:.0f} us a token, hop {calibration.hop_s * 1e3:.2f} ms, "
         f"turn {calibration.turn_s * 1e3:.2f} ms, "
-        f"hand-over {decode.transfer_s * 1e3:.2f} ms; {decode.num_steps + prefill.num_steps} steps"
+        f"landing {calibration.land_s * 1e3:.2f} ms; {decode.num_steps + prefill.num_steps} steps"
     )
 
 
-def _table(errors: Sequence[Error]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", title="simulator against the cluster, medians")
+def _table(errors: Sequence[Error], title: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", title=title)
     for head in ("stage", "requests", "live ms", "simulated ms", "error"):
         table.add_column(head, justify="left" if head == "stage" else "right")
     for each in errors:

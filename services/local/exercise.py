@@ -59,6 +59,12 @@ def mixture(entropy: Entropy, *, seconds: float, per_s: float, max_context: int)
         )
 
 
+def one_by_one(count: int, *, max_context: int) -> list[Ask]:
+    """Requests to send each after the end of the one before: short prompts and longer ones in turn."""
+    long = max(48, min(400, max_context - 128))
+    return [Ask(at_s=0.0, prompt_tokens=long if index % 2 else 32, output_tokens=8) for index in range(count)]
+
+
 async def exercise(
     client: RouterClient, asks: Sequence[Ask], *, vocab_size: int, clock: Clock, entropy: Entropy
 ) -> list[Heard]:

@@ -9,7 +9,7 @@ from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.errors import FieldViolation, InvalidRequest
 from services.simulator.cluster import ClusterShape
 
-FORMAT = "baton.calibration.1"
+FORMAT = "baton.calibration.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Calibration:
     """Costs per role in seconds, the limits that workers ran under, and what passes between processes.
 
     `hop_s`: from one process's decision to the next one's acting on it. `turn_s`: between two steps of one worker.
+    `land_s`: from the arrival of a prompt's last page until its answer may go on, beyond what transfers cost.
     """
 
     decode: CostModel
@@ -33,6 +34,7 @@ class Calibration:
     itl_budget_s: float
     hop_s: float
     turn_s: float
+    land_s: float
 
     def shape(self, *, prefill: int | None = None, decode: int | None = None, dual: int = 0) -> ClusterShape:
         """The measured cluster, or another number of workers of its kind."""
@@ -51,6 +53,7 @@ class Calibration:
             max_sequences=self.max_sequences,
             hop_s=self.hop_s,
             turn_s=self.turn_s,
+            land_s=self.land_s,
         )
 
 

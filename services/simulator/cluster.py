@@ -29,8 +29,9 @@ class ClusterShape:
 
     A prefill step computes at most `step_tokens`, of one prompt `chunk_tokens`; local prompts join decode steps with at
     most `extend_tokens`, as far as `itl_budget_s` allows. Clients ask for at most `answer_limit` tokens, or as many as
-    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, and
-    a worker takes `turn_s` between two steps. `prefill_cost` None: prefill machines are as fast as the others.
+    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, a
+    worker takes `turn_s` between two steps, and pages of another machine may be adopted `land_s` after their transfer.
+    `prefill_cost` None: prefill machines are as fast as the others.
     """
 
     prefill: int = 0
@@ -49,6 +50,7 @@ class ClusterShape:
     can_fetch: bool = True
     hop_s: float = 5e-4
     turn_s: float = 0.0
+    land_s: float = 0.0
 
     @property
     def reading_cost(self) -> CostModel:

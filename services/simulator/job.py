@@ -13,13 +13,18 @@ from services.simulator.trace import TraceRequest
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Job:
-    """Writer: the replay, and the machines that work on it. `worst_pages`: of an answer to its last allowed token."""
+    """Writer: the replay, and the machines that work on it.
+
+    `max_tokens`: what the client allowed, where router and workers were told; else they count with `limit_tokens`.
+    """
 
     index: int
     id: RequestId
     request: TraceRequest
     served: Served
-    worst_pages: int
+    limit_tokens: int
+    page_size: int
+    max_tokens: int | None = None
     priority: Priority = Priority.STANDARD
     route: Route | None = None
     sent_tokens: int = 0
@@ -32,6 +37,16 @@ class Job:
     num_attempts: int = 0
     on_decode: Context | None = None
     on_prefill: Context | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """Of an answer to its last allowed token."""
+        return self.max_tokens or self.limit_tokens
+
+    @property
+    def worst_pages(self) -> int:
+        """Of prompt and answer, by then."""
+        return -(-(self.request.prompt_tokens + self.most_tokens) // self.page_size)
 
 
 Answer = Callable[[bool], None]

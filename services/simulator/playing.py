@@ -5,12 +5,11 @@ arrives -> waits in the line -> placed: reserve on D, read on P, ship, adopt    
                 '-- refused by D --'
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from common.core.entropy import SeededEntropy
 from common.core.errors import Refused
 from common.core.ids import RequestId, SequenceId, WorkerId
-from common.core.worker import Role
 from services.router.admission.limits import AdmissionLimits
 from services.router.admission.line import Line
 from services.router.admission.ticket import Ticket, Usage
@@ -22,20 +21,20 @@ from services.simulator.copies import Copies
 from services.simulator.fleet import SeenFleet
 from services.simulator.holders import Holders
 from services.simulator.job import Answer, Job, Told
+from services.simulator.machines import make_machines
 from services.simulator.outcome import Outcome, Served
-from services.simulator.pages import CountedPages
 from services.simulator.policies import Policy
-from services.simulator.reader import SteppedReader
+from services.simulator.recorded import Recorded
+from services.simulator.shipments import Shipments
 from services.simulator.timeline import Timeline
 from services.simulator.trace import Trace
-from services.simulator.writer import SteppedWriter
 
 PATIENCE_S = 600.0
 """As `router.default_deadline_s`: who waits longer is gone."""
 
 
 class Play:
-    """One policy on one trace. Writer of everything in it."""
+    """One policy on one trace. Writer of everything in it. `recorded`: of each request, where they were served live."""
 
     def __init__(
         self,
@@ -48,70 +47,45 @@ class Play:
         seed: int = 0,
         hint_delay_s: float = 0.0,
         patience_s: float = PATIENCE_S,
+        recorded: Sequence[Recorded] = (),
     ) -> None:
         self.outcome = Outcome(policy=name)
         self._policy = policy
         self._patience_s = patience_s
         self._trace = trace
         self._shape = shape
+        self._recorded = recorded
         self._timeline = Timeline()
         self._holders = Holders(self._timeline, delay_s=hint_delay_s)
         self._chance = SeededEntropy(seed)
-        self._readers: dict[WorkerId, SteppedReader] = {}
-        self._writers: dict[WorkerId, SteppedWriter] = {}
-        self._build()
-        self._links: dict[WorkerId, float] = dict.fromkeys(self._machines, 0.0)
-        duals = [ref.worker for ref, _role, is_dual in shape.roles() if is_dual]
+        size, page_bytes, told = trace.page_size, self._page_bytes, self._told()
+        machines = make_machines(
+            shape, page_size=size, holders=self._holders, timeline=self._timeline, told=told, gaps=self.outcome.gaps
+        )
+        self._readers, self._writers, self._machines = machines.readers, machines.writers, machines.by_name
+        self.outcome.machines = [machine.tally for machine in self._machines.values()]
+        links: dict[WorkerId, float] = dict.fromkeys(self._machines, 0.0)
         self._fleet = SeenFleet(
             tuple(self._machines.values()),
             self._holders,
-            duals=duals,
-            page_bytes=self._page_bytes,
+            duals=[ref.worker for ref, _role, is_dual in shape.roles() if is_dual],
+            page_bytes=page_bytes,
             can_fetch=shape.can_fetch,
         )
         self._copies = Copies(
-            self._timeline,
-            links=self._links,
-            page_size=trace.page_size,
-            page_bytes=self._page_bytes,
-            cost=shape.cost,
-            hop_s=shape.hop_s,
+            self._timeline, links=links, page_size=size, page_bytes=page_bytes, cost=shape.cost, hop_s=shape.hop_s
         )
+        self._shipments = Shipments(self._timeline, links=links, page_size=size, page_bytes=page_bytes, shape=shape)
         self._capacity = SeenCapacity(lambda: self._fleet.view(self._timeline.now))
         self._line = Line(limits)
         self._jobs: dict[RequestId, Job] = {}
 
     @property
-    def _machines(self) -> Mapping[WorkerId, SteppedReader | SteppedWriter]:
-        return {**self._readers, **self._writers}
-
-    @property
     def _page_bytes(self) -> int:
         return self._shape.token_bytes * self._trace.page_size
 
-    def _build(self) -> None:
-        told = Told(read=self._read, shipped=self._shipped, written=self._written)
-        for ref, role, _is_dual in self._shape.roles():
-            slot = self._holders.open()
-            total = self._shape.cache_tokens // self._trace.page_size
-            pages = CountedPages(total=total, slot=slot, holders=self._holders)
-            size, shape, timeline = self._trace.page_size, self._shape, self._timeline
-            if role is Role.PREFILL:
-                self._readers[ref.worker] = SteppedReader(
-                    ref, slot=slot, pages=pages, page_size=size, shape=shape, timeline=timeline, told=told
-                )
-            else:
-                self._writers[ref.worker] = SteppedWriter(
-                    ref,
-                    slot=slot,
-                    pages=pages,
-                    page_size=size,
-                    shape=shape,
-                    timeline=timeline,
-                    told=told,
-                    gaps=self.outcome.gaps,
-                )
-        self.outcome.machines = [machine.tally for machine in self._machines.values()]
+    def _told(self) -> Told:
+        return Told(read=self._read, shipped=self._shipped, written=self._written)
 
     def run(self) -> Outcome:
         """Plays the whole trace, and waits for its last answer."""
@@ -130,13 +104,14 @@ class Play:
         request, now = self._trace.requests[index], self._timeline.now
         served = Served(arrived=now, prompt_tokens=request.prompt_tokens, output_tokens=request.output_tokens)
         self.outcome.served.append(served)
-        worst = request.prompt_tokens + max(request.output_tokens, self._shape.answer_limit)
         job = Job(
             index=index,
             id=RequestId(str(index)),
             request=request,
             served=served,
-            worst_pages=-(-worst // self._trace.page_size),
+            max_tokens=self._recorded[index].max_tokens if self._recorded else None,
+            limit_tokens=max(request.output_tokens, self._shape.answer_limit),
+            page_size=self._trace.page_size,
         )
         try:
             self._line.offer(self._ticket(job), now, chance=self._chance.bits(32) / 2**32)
@@ -158,7 +133,7 @@ class Play:
             num_pages=facts.num_pages,
             num_tokens=request.prompt_tokens,
             uncached_tokens=request.prompt_tokens - min(best, request.prompt_tokens - 1),
-            max_new_tokens=max(request.output_tokens, self._shape.answer_limit),
+            max_new_tokens=job.most_tokens,
             has_run=job.num_attempts > 0,
         )
 
@@ -186,12 +161,17 @@ class Play:
             page_size=self._trace.page_size,
             hits=hits,
             priority=job.priority,
+            max_tokens=job.max_tokens or 0,
         )
+
+    def _policy_for(self, job: Job) -> Policy:
+        recorded = self._recorded[job.index].policy if self._recorded else None
+        return recorded or self._policy
 
     def _place(self, job: Job) -> None:
         now = self._timeline.now
         facts = self._facts(job)
-        route = job.route = self._policy(facts, self._fleet.view(now))
+        route = job.route = self._policy_for(job)(facts, self._fleet.view(now))
         if route is None:
             self._timeline.at(now, lambda: self._again(job))
             return
@@ -283,18 +263,7 @@ class Play:
             self._fleet.release(job.route.reader)
 
     def _shipped(self, job: Job, num_pages: int, is_last: bool) -> None:
-        """Pages travel one after the other over the reader's link, while later chunks are read."""
-        assert job.route is not None
-        now, source = self._timeline.now, job.route.reader.worker
-        end = -(-job.request.prompt_tokens // self._trace.page_size) if is_last else num_pages
-        first = max(job.shipped_pages, job.held_pages)
-        job.shipped_pages = max(job.shipped_pages, end)
-        if end > first:
-            seconds = (end - first) * self._page_bytes * self._shape.cost.transfer_byte_s
-            job.shipped_at = self._links[source] = max(self._links[source], now) + seconds
-        if is_last:
-            landed = max(job.shipped_at, now) + self._shape.cost.transfer_s
-            self._timeline.at(landed, lambda: self._land(job))
+        self._shipments.ship(job, num_pages, is_last=is_last, land=lambda: self._land(job))
 
     def _land(self, job: Job) -> None:
         assert job.route is not None

@@ -72,6 +72,7 @@ class SteppedWriter:
         self._worst_pages = 0
         self._is_busy = False
         self._stepped_at = 0.0
+        self._context_tokens = 0
 
     # Commands
 
@@ -189,6 +190,7 @@ class SteppedWriter:
             return
         work = step_work(extended, decode_rows=len(decoded), decode_context=read)
         seconds = self._cost.step_seconds(work)
+        self._context_tokens = work.decode_context
         self.tally.steps += 1
         self.tally.decoded_tokens += len(decoded)
         self.tally.busy_s += seconds
@@ -274,7 +276,7 @@ class SteppedWriter:
             running_sequences=len(self._active),
             cost=self._cost,
             max_sequences=self._max_sequences,
-            context_tokens=sum(context.num_tokens for context in self._active.values()),
+            context_tokens=self._context_tokens if self._active else 0,
         )
 
     def _has_room(self, job: Job) -> bool:

@@ -1,5 +1,5 @@
 """How far the simulator is off, stage by stage: `python -m tests.bench.fidelity --model FOLDER [--seconds 150]
-[--per-s 2] [--out FILE]`.
+[--per-s 2] [--set NAME=VALUE]... [--out FILE]`.
 
 One prefill and one decode process. A first mixed load teaches the calibration, a second one of the same kind and length
 is compared with its own replay: twice seconds x per-s requests in all. Another process that computes beside it makes
@@ -18,17 +18,16 @@ from rich.console import Console
 
 from common.config.loader import load
 from common.core.entropy import SystemEntropy
-from services.local.calibrate import Effort, calibrate
-from services.simulator.fidelity import Error
+from services.local.calibrate import Checked, Effort, calibrate
 from tests.cluster.house import CLOCK, house
 
 BAR = 0.15
 """Median error of the time to the first token and of the time between tokens."""
 
 
-async def measure(model: str, effort: Effort) -> tuple[Error, ...]:
+async def measure(model: str, effort: Effort, others: tuple[str, ...]) -> Checked:
     """The errors of every stage."""
-    settings = (f"model.path={model}", "local.gateways=0", "engine.threads=1")
+    settings = (f"model.path={model}", "local.gateways=0", "engine.threads=1", *others)
     async with house(settings=settings, ci_tier=False) as cluster:
         with tempfile.TemporaryDirectory(prefix="baton-fidelity-") as folder:
             return await calibrate(
@@ -47,21 +46,25 @@ def main() -> None:
     arguments.add_argument("--model", required=True)
     arguments.add_argument("--seconds", type=float, default=150.0)
     arguments.add_argument("--per-s", type=float, default=2.0)
+    arguments.add_argument("--set", action="append", default=[], help="as `baton up` takes it")
     arguments.add_argument("--out", type=Path)
     asked = arguments.parse_args()
     load_before = os.getloadavg()[0]
-    errors = asyncio.run(measure(asked.model, Effort(seconds=asked.seconds, per_s=asked.per_s, check=True)))
-    headline = {each.stage: each.error for each in errors if each.stage in ("ttft", "itl")}
+    effort = Effort(seconds=asked.seconds, per_s=asked.per_s, check=True)
+    checked = asyncio.run(measure(asked.model, effort, tuple(asked.set)))
+    headline = {each.stage: each.error for each in checked.free if each.stage in ("ttft", "itl")}
     print(", ".join(f"{stage} {error:.1%}" for stage, error in headline.items()), f"(bar {BAR:.0%})")
     if asked.out is not None:
         told = {
             "model": Path(asked.model).name,
             "seconds": asked.seconds,
             "per_s": asked.per_s,
+            "settings": asked.set,
             "cores": os.cpu_count(),
             "load_before": load_before,
             "load_after": os.getloadavg()[0],
-            "stages": [asdict(each) for each in errors],
+            "stages": [asdict(each) for each in checked.free],
+            "stages_as_routed": [asdict(each) for each in checked.as_routed],
         }
         asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
