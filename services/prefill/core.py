@@ -1,7 +1,8 @@
 """The prefill worker's heart: one object, driven by the step loop alone.
 
 Each turn: expire -> gather what is ready and finds staging -> admit -> one step -> emit first tokens, plan exports.
-Where layers are shipped in groups, what a step has done of them is gathered while it goes on (early.py).
+Where layers are shipped in groups, what a step has done of them is gathered while it goes on (early.py). What leaves is
+in exports.py.
 A prompt's pages become cache as soon as its last run is gathered, whatever the decode worker does meanwhile.
 """
 
@@ -15,24 +16,25 @@ from common.core.request import Work
 from common.core.worker import LoadReport
 from common.engine.batch import Batch
 from common.engine.look import Look
-from common.engine.outcome import BatchOutcome, Drawn
-from common.engine.plan import RANK, BatchPlan
+from common.engine.outcome import BatchOutcome
+from common.engine.plan import BatchPlan
 from common.engine.rate import Rate
 from common.engine.rule import TokenRule
 from common.engine.stepper import Stepper
-from common.engine.telling import Owned, Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
+from common.engine.telling import Owned, Stepped, Teller, prompt_scored
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.kv.span import Span
 from common.observe.lifetime import Station
-from common.transfer.messages import Finale, FirstToken, PageRun
+from common.transfer.messages import PageRun
 from common.worker.lending import keep_prefix
 from common.worker.prefix_desk import PrefixDesk, PrefixPromise
 from common.worker.retention import PagesKept, Retention
 from services.prefill.early import EarlyExports
+from services.prefill.exports import Exports
 from services.prefill.gatherer import Gatherer
-from services.prefill.messages import Destination, ExportDropped, Exporting, PrefillEvent
+from services.prefill.messages import Destination, Exporting, PrefillEvent
 from services.prefill.prompt import PrefillCounters, Prompt
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 
@@ -60,13 +62,15 @@ class PrefillCore:
         self._stepper = stepper
         self._cache = cache
         self._layout = layout
-        self._gatherer = gatherer
         self._retention = retention
         self.prefixes = prefixes
         self._limits = limits
         self._max_waiting = max_waiting
         self._clock = clock
         self._prompts: dict[SequenceId, Prompt] = {}
+        self._exports = Exports(
+            self._prompts, batch=batch, gatherer=gatherer, retention=retention, teller=teller, counters=counters
+        )
         self.early = EarlyExports(self._prompts, batch=batch, gatherer=gatherer, counters=counters)
         self._tombstones = Tombstones()
         self._rate = Rate()
@@ -140,7 +144,7 @@ class PrefillCore:
         for prompt in tuple(self._prompts.values()):
             self.counters.cut += 1
             self._teller.fail(prompt.work, Reason.DRAINING, "the worker leaves", reservation_stands=True)
-            self._drop(prompt, "the worker leaves")
+            self._exports.drop(prompt, "the worker leaves")
         self.prefixes.give_up(lambda _work: True)
         self.counters.cut += self._retention.give_up(lambda _name, _work: True)
 
@@ -162,7 +166,7 @@ class PrefillCore:
         for prompt in tuple(self._prompts.values()):
             if is_meant(prompt.work):
                 self.counters.aborted += 1
-                self._drop(prompt, why)
+                self._exports.drop(prompt, why)
         self.prefixes.give_up(is_meant)
         self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
 
@@ -170,10 +174,10 @@ class PrefillCore:
 
     def advance(self) -> bool:
         self._expire(self._clock.monotonic())
-        gathered = self._gather_ready()
+        gathered = self._exports.gather_ready()
         gathered |= self.prefixes.advance()
         stepped = self._step()
-        return self._gather_ready() or gathered or stepped
+        return self._exports.gather_ready() or gathered or stepped
 
     def take_events(self) -> tuple[PrefillEvent, ...]:
         changes = self._cache.drain_changes()
@@ -188,7 +192,7 @@ class PrefillCore:
                 self._teller.fail(
                     prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time", reservation_stands=True
                 )
-                self._drop(prompt, "deadline")
+                self._exports.drop(prompt, "deadline")
         self.counters.expired += self._retention.give_up(lambda _name, work: now >= work.deadline)
 
     def _step(self) -> bool:
@@ -224,16 +228,16 @@ class PrefillCore:
             self.counters.failed_rows += 1
             prompt = self._prompts[sequence]
             self._teller.fail(prompt.work, Reason.INTERNAL, f"the step failed for {sequence}", reservation_stands=True)
-            self._drop(prompt, "step failed")
+            self._exports.drop(prompt, "step failed")
         for scored in outcome.scored:
             for event in prompt_scored(scored.work, scored.logprobs, first_position=scored.first_position):
                 self._teller.tell(scored.work, event)
-        self._emit(outcome.drawn)
+        self._exports.emit(outcome.drawn)
         for sequence in outcome.extended:
             if sequence in self._prompts:
                 computed = self._batch[sequence].num_computed
                 self._teller.station(self._prompts[sequence].work, Station.CHUNK_COMPUTED, tokens=computed)
-                self._plan_export(self._prompts[sequence])
+                self._exports.plan(self._prompts[sequence])
 
     def _admit(self) -> None:
         waiting = tuple(
@@ -253,77 +257,13 @@ class PrefillCore:
             self.counters.prompt_tokens += len(prompt.work.context)
             self.counters.cached_tokens += cached
             self._teller.station(prompt.work, Station.PREFILL_STARTED, cached_tokens=cached)
-            self._plan_export(prompt)
+            self._exports.plan(prompt)
 
     def _owed(self) -> int:
         """Pages that prompts being read will still allocate."""
         pages_for = self._layout.pages_for
         begun = [self._batch[prompt.sequence] for prompt in self._prompts.values() if prompt.has_begun]
         return sum(pages_for(len(sequence.work.context)) - len(sequence.pages) for sequence in begun)
-
-    # Exporting
-
-    def _emit(self, drawn: tuple[Drawn, ...]) -> None:
-        """First tokens go to the router at once. A prompt whose every choice ended has nothing to export."""
-        by_prompt: dict[SequenceId, list[Drawn]] = {}
-        for draw in drawn:
-            by_prompt.setdefault(draw.source, []).append(draw)
-            self.counters.first_tokens += 1
-            self._teller.tell(draw.work, tokens_emitted(draw))
-        for source, draws in by_prompt.items():
-            prompt = self._prompts[source]
-            work, sequence = prompt.work, self._batch[source]
-            self._teller.tell(work, prefill_done(work, sequence.num_cached))
-            if prompt.destination is not None and all(draw.finish is not None for draw in draws):
-                self.counters.finished += 1
-                self._drop(prompt, "finished at its first token")
-                continue
-            finale = Finale(
-                first_tokens=tuple(
-                    FirstToken(choice=draw.choice.index, token=draw.token, logprobs=draw.logprobs) for draw in draws
-                ),
-                total_pages=len(sequence.pages),
-                cached_tokens=sequence.num_cached,
-                prompt_logprobs=tuple(sequence.prompt_scores),
-            )
-            if prompt.destination is None:
-                # Whether the answer is over with its first token is for whoever fetches it to say.
-                kept = PagesKept(name=work.request, work=work, context=work.context, finale=finale)
-                self._retention.keep(kept, tuple(sequence.pages))
-                self._teller.say(kept)
-                self._finish(prompt)
-            else:
-                prompt.finale = finale
-
-    def _plan_export(self, prompt: Prompt) -> None:
-        if prompt.destination is None:
-            return
-        self._gatherer.plan(prompt, computed=self._batch[prompt.sequence].num_computed)
-        if prompt.is_drained:
-            self._finish(prompt)
-
-    def _gather_ready(self) -> bool:
-        """Copy ready runs into staging while there is some. Never waits: what finds none stays queued."""
-        gathered = False
-        for prompt in sorted(self._prompts.values(), key=lambda prompt: RANK[prompt.work.priority]):
-            gathered |= self._gatherer.gather(prompt, self._batch[prompt.sequence].pages)
-            if prompt.is_drained:
-                self._finish(prompt)
-        return gathered
-
-    # Leaving
-
-    def _finish(self, prompt: Prompt) -> None:
-        self.counters.finished += 1
-        self._forget(prompt)
-
-    def _drop(self, prompt: Prompt, why: str) -> None:
-        self._teller.say(ExportDropped(request=prompt.work.request, attempt=prompt.work.attempt, reason=why))
-        self._forget(prompt)
-
-    def _forget(self, prompt: Prompt) -> None:
-        del self._prompts[prompt.sequence]
-        self._batch.retire(prompt.sequence)
 
     # Looking
 
@@ -339,7 +279,7 @@ class PrefillCore:
             waiting_requests=len(waiting),
             waiting_tokens=sum(self._batch[sequence].num_pending for sequence in self._prompts),
             running_sequences=len(self._prompts) - len(waiting),
-            outstanding_exports=self._gatherer.num_lent,
+            outstanding_exports=self._exports.num_lent,
             step_seconds=self._last_step.seconds,
             step_batch=len(self._last_step.extended),
             tokens_per_second=self._rate.per_second(self._clock.monotonic()),
