@@ -50,6 +50,9 @@ from common.worker.subscriptions import SubscriptionLimits, Subscriptions
 from common.worker.vllm.door import VllmDoor, open_door
 from protos.baton.v1 import kv_pb2_grpc
 
+LAST_WORDS_S = 1.0
+"""Chosen: many turns of the event loop. What its transfers still do when they are aborted waits for no peer."""
+
 Event = TypeVar("Event")
 Event_contra = TypeVar("Event_contra", contravariant=True)
 
@@ -178,7 +181,7 @@ class WorkerNode(Generic[Event]):
     async def _live(self, role: RoleSide[Event], server: RpcServer, on_ready: Callable[[], None]) -> None:
         background = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(role.run(background), name="role")
+            acting = group.create_task(role.run(background), name="role")
             heart = group.create_task(self.registration.run(), name="registration")
             fence = group.create_task(self._stop_when_superseded(), name="fence")
             listening = None if self._vllm is None else group.create_task(self._vllm.listener.run(), name="vllm")
@@ -189,6 +192,7 @@ class WorkerNode(Generic[Event]):
             await self.registration.leave()
             await heart
             background.set()
+            await asyncio.wait({acting}, timeout=LAST_WORDS_S)  # exports that are cut are told
             if listening is not None:
                 listening.cancel()
             self.subscriptions.close()

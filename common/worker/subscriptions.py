@@ -106,16 +106,20 @@ class Subscriptions:
                 if link.has_turn or now() >= report_at or not load_may_be_absent:
                     load, report_at, link.has_turn = self._load(), now() + self._limits.report_s, False
                 yield EventMessage(worker=self._worker, sequence=sequence, events=events, load=load)
+                if self._is_closed and not link.queue:
+                    return
                 await link.wait_events(self._limits.heartbeat_s)
                 self._check(link, stream)
         finally:
             self._detach(link, stream)
 
     def close(self) -> None:
-        """No router is lost from here on: the process is about to end, and with it everything."""
+        """No router is lost from here on: the process is about to end, and with it everything. Streams end behind what
+        waits in them."""
         self._is_closed = True
         for link in self._links.values():
             link.stop_lease()
+            link.changed.set()
         self._links.clear()
 
     def _open(self, router: RouterRef) -> "_Link | None":

@@ -93,6 +93,8 @@ class TaskDriver:
                     await self._wait()
         except Exception as error:  # noqa: BLE001 - as the thread does: the process is told, once
             self._on_failure(error)
+        finally:  # stopped or killed: whoever waits for a turn is told, as by the thread
+            self._turns.end()
 
     async def _wait(self) -> None:
         try:
