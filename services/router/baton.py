@@ -13,6 +13,7 @@ from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.ticket import Ticket
 from services.router.inbox import Draining
+from services.router.moves import Slot
 
 STAY_SHARE = 0.25
 """Chosen: an answer that is over within a quarter of the time that is left may end where it is. The estimate may be
@@ -29,8 +30,21 @@ class Baton:
     ticket: Ticket
     destination: WorkerRef
     """Where room was found for it."""
+    slot: Slot | None = None
     is_settled: bool = False
     """It was adopted elsewhere, or let go: nothing is kept for it at the source any more."""
+
+    def arrive(self) -> None:
+        """It is written elsewhere."""
+        self.is_settled = True
+        if self.slot is not None:
+            self.slot.arrived()
+
+    def lay_down(self) -> None:
+        """It is let go."""
+        self.is_settled = True
+        if self.slot is not None:
+            self.slot.abandoned()
 
 
 @dataclass(kw_only=True)

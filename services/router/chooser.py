@@ -25,11 +25,13 @@ class Chooser:
         self._note(Question.ROUTE, work, facts, view, decision=decision)
         return decision
 
-    def reader(self, work: Work, facts: Facts) -> WorkerRef | None:
-        """Who else may read the prompt for a promise that stands. None: nobody that has not failed it."""
+    def reader(self, work: Work, facts: Facts, *, is_asked_again: bool = False) -> WorkerRef | None:
+        """Who else may read the prompt for a promise that stands. None: nobody that has not failed it; nothing is noted
+        then of what `is_asked_again`."""
         view = self._fleet.view()
         reader = choose_prefill(facts, view, self._settings)
-        self._note(Question.READER, work, facts, view, reader=reader)
+        if reader is not None or not is_asked_again:
+            self._note(Question.READER, work, facts, view, reader=reader)
         return reader
 
     def writer(self, work: Work, facts: Facts) -> WorkerRef | None:

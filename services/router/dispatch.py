@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from common.core.entropy import Entropy
 from common.core.errors import AlreadyExists, BatonError, NotFound, Reason, Refused, Unavailable
@@ -13,7 +13,7 @@ from common.observe.registry import Metrics
 from common.observe.tracing.tracer import Tracer
 from common.text.choice import ChoiceText
 from services.router.admission.admission import Admission
-from services.router.journey import Journey, JourneySettings
+from services.router.journey import RETRY_S, Journey, JourneySettings
 from services.router.record import RecentRecords, Record
 from services.router.replay import Replay
 from services.router.request import Request
@@ -21,8 +21,8 @@ from services.router.story import story_of
 from services.router.stream import RequestStream
 from services.router.track import Track
 
-RETRY_S = 1.0
-"""Chosen: another router serves at once; this one's successor after about as long."""
+TELL_S = 1.0
+"""Chosen: many turns of the event loop. A client that does not read is not waited for."""
 
 _LOG = get_log("router")
 
@@ -129,6 +129,9 @@ class Dispatcher:
             self._metrics.add(catalogue.DRAIN_CUTS, len(self._journeys))
             for journey in self._journeys.values():
                 journey.cut()
+            with suppress(TimeoutError):  # so that nobody ends them otherwise before they have ended so
+                async with asyncio.timeout(TELL_S):
+                    await self._is_empty.wait()
 
     def _objection(self, request: Request) -> BatonError | None:
         if self._is_draining:

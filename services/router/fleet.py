@@ -7,6 +7,7 @@ The directory says whom to call; the stream says who lives. With Redis away, a w
 """
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from common.observe.logging import get_log
 from common.rpc.errors import REPLACED_FACT
 from services.router.attendance import Attendance
 from services.router.cancellations import Cancellations
-from services.router.inbox import Draining, Switchboard
+from services.router.inbox import Switchboard
 from services.router.mirror import Mirror
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
@@ -213,7 +214,7 @@ class Fleet:
 
     def _drop(self, standing: Standing, reason: str) -> None:
         del self._standings[standing.worker]
-        self._switchboard.lose(standing.worker, reason)
+        self._switchboard.lose(standing.worker, reason, is_leaving=standing.is_leaving)
         _LOG.info("worker_gone", worker=standing.worker.worker, epoch=standing.worker.epoch)
 
     async def _follow(self, standing: Standing) -> None:
@@ -274,14 +275,21 @@ class Fleet:
             self.note_draining(standing.worker)
         if now - standing.warned_at >= WARN_EVERY_S:
             standing.warned_at = now
-            self._switchboard.warn(standing.worker, Draining(left_s=left_s, step_s=standing.load.step_seconds))
+            self._switchboard.warn(standing.worker, standing.warning(left_s))
+
+    def warn_again(self, worker: WorkerRef) -> None:
+        """Somebody has left it: the next one need not wait for its next report."""
+        standing = self._standings.get(worker)
+        if standing is not None and (left_s := standing.load.drain_left_s) is not None:
+            standing.warned_at = -math.inf
+            self._warn(standing, max(0.0, left_s - (self._clock.monotonic() - standing.heard_at)))
 
     def _lose(self, standing: Standing, reason: str) -> None:
         if standing.is_connected:
             standing.is_connected = False
             self._count_absence()
             _LOG.warning("worker_suspect", worker=standing.worker.worker, reason=reason)
-        self._switchboard.lose(standing.worker, reason)
+        self._switchboard.lose(standing.worker, reason, is_leaving=standing.is_leaving)
 
     def _count_absence(self) -> None:
         standings = self._standings.values()

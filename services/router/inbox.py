@@ -17,17 +17,22 @@ MAX_QUEUED = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """The stream from a worker broke or fell silent: nothing that it still holds for us counts."""
+    """The stream from a worker broke or fell silent: nothing that it still holds for us counts. `is_leaving`: it had
+    said that it leaves."""
 
     reason: str
+    is_leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draining:
-    """The worker leaves: in `left_s` it cuts what is not over. `step_s`: how long its last step took."""
+    """The worker leaves: in `left_s` of its `grace_s` it cuts what is not over. `step_s`: how long its last step took;
+    `num_sequences`: what it still writes, for whomever."""
 
     left_s: float
+    grace_s: float
     step_s: float
+    num_sequences: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,8 @@ class Inbox:
         self._waiting: asyncio.Future[None] | None = None
         self._take_at_once: TakeAtOnce | None = None
         self.watched: set[WorkerRef] = set()
+        self.num_left: Callable[[], int] = lambda: 0
+        """Tokens that the work may still get: set by its leg."""
 
     def put(self, worker: WorkerRef, event: WorkEvent) -> None:
         """An event of a watched worker. What goes wrong in the leg is the leg's: its wait raises it."""
@@ -144,15 +151,17 @@ class Switchboard:
             else:
                 inbox.put(worker, event)
 
-    def lose(self, worker: WorkerRef, reason: str) -> None:
+    def lose(self, worker: WorkerRef, reason: str, *, is_leaving: bool = False) -> None:
         """Tells every leg that counts on this worker."""
-        self._tell(worker, WorkerLost(reason=reason))
+        self._tell(worker, WorkerLost(reason=reason, is_leaving=is_leaving))
 
     def warn(self, worker: WorkerRef, draining: Draining) -> None:
-        """The same, while there is still time to move."""
-        self._tell(worker, draining)
+        """The same, while there is still time to move: in this order legs ask for their way out."""
+        self._tell(worker, draining, by=lambda inbox: -inbox.num_left())
 
-    def _tell(self, worker: WorkerRef, event: WorkerLost | Draining) -> None:
-        for inbox in self._inboxes.values():
-            if worker in inbox.watched:
-                inbox.queue(Arrival(worker=worker, event=event))
+    def _tell(
+        self, worker: WorkerRef, event: WorkerLost | Draining, *, by: Callable[[Inbox], int] | None = None
+    ) -> None:
+        meant = [inbox for inbox in self._inboxes.values() if worker in inbox.watched]
+        for inbox in meant if by is None else sorted(meant, key=by):
+            inbox.queue(Arrival(worker=worker, event=event))

@@ -43,6 +43,9 @@ from services.router.stream import RequestStream
 from services.router.track import Track
 from services.router.trouble import Trouble
 
+RETRY_S = 1.0
+"""Chosen: another router serves at once; this one's successor after about as long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JourneySettings:
@@ -124,8 +127,11 @@ class Journey:
 
     def cut(self) -> None:
         """The same for a request whose router leaves: whoever asks again is served elsewhere."""
-        message = f"{self.request.id}: its router left before the answer was over"
-        self._end_now(Unavailable(message=message, reason=Reason.DRAINING))
+        message = (
+            f"{self.request.id}: its router left before the answer was over, and takes what could be resumed along: "
+            "ask another router; with the same seed it is the same answer"
+        )
+        self._end_now(Unavailable(message=message, reason=Reason.DRAINING, retry_after_s=RETRY_S))
 
     def _end_now(self, error: BatonError) -> None:
         self._ended_by = self._ended_by or error
@@ -174,7 +180,7 @@ class Journey:
         self._trouble.note(broken, self.stream.num_delivered)
         self.record.note_setback(broken.cause)
         match broken.setback:
-            case Setback.REFUSED | Setback.LOST:
+            case Setback.REFUSED | Setback.LOST | Setback.LEFT:
                 return
             case Setback.FAILED | Setback.POISON:
                 await self._track.budget.take()

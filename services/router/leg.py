@@ -28,6 +28,7 @@ from services.router.baton import Baton, LegHandedOver
 from services.router.holdings import Holdings
 from services.router.inbox import Arrival, Draining, Inbox, Taking, WorkerLost
 from services.router.placement import Placement
+from services.router.progress import Progress
 from services.router.record import Record
 from services.router.setback import LegBroken, Setback, failure_of, lost
 from services.router.stream import RequestStream
@@ -65,6 +66,8 @@ class Leg:
         self._placement = Placement(
             work=work, track=track, place=place, holdings=self._holdings, record=record, trouble=trouble
         )
+        self._progress = Progress(num_tokens=len(work.context))
+        inbox.num_left = lambda: self._way_out.num_left(self._placement.work)
         self._has_begun = False
         self._ended_on_decode: set[int] = set()
 
@@ -143,7 +146,7 @@ class Leg:
     def _note_begun(self) -> None:
         """Decode writes: whatever filled its pages is not needed any more."""
         if self._baton is not None and not self._has_begun:
-            self._baton.is_settled = True
+            self._baton.arrive()
             self._record.note_moved(self._baton.choice, with_pages=self._placement.prefill is None)
         self._has_begun = True
 
@@ -159,22 +162,33 @@ class Leg:
 
     def _take_news(self, worker: WorkerRef, event: PrefillDone | StationReached) -> None:
         self._record.note_event(worker, event)
+        if worker == self._placement.prefill:
+            self._progress.note(event)
         if isinstance(event, PrefillDone):
             self._trouble.read_by = worker
             self._holdings.note_read(worker)
 
     async def _take_loss(self, worker: WorkerRef, event: WorkerLost) -> None:
-        """A lost decode worker ends the leg; a lost prefill worker matters until decode has begun."""
-        broken = lost(worker, event.reason)
+        """A lost decode worker ends the leg; a lost prefill worker matters until decode has begun. One that leaves in
+        order waits until its pages were taken; if it was killed meanwhile, decode misses them and says so."""
+        broken = lost(worker, event.reason, is_leaving=event.is_leaving)
         if worker == self._placement.decode:
             raise broken
+        if event.is_leaving and self._progress.is_read(self._placement.work.attempt):
+            return
         if worker == self._placement.prefill and not self._has_begun:
-            await self._placement.hand_to(await self._placement.renew(broken), self._placement.facts())
+            await self._placement.read_elsewhere(broken)
 
     async def _take_warning(self, worker: WorkerRef, draining: Draining) -> None:
-        """The worker leaves. A promise is filled first: what is adopted can move, what is on its way cannot."""
-        if worker == self._placement.decode and (self._has_begun or self._placement.promise is None):
-            await self._way_out.consider(worker, draining, self._placement.work, self._placement.facts())
+        """The worker leaves. A promise is filled first: what is adopted can move, what is on its way cannot. A prompt
+        that it will not have read is read elsewhere."""
+        placement = self._placement
+        if worker == placement.decode and (self._has_begun or placement.promise is None):
+            await self._way_out.consider(worker, draining, placement.work, placement.facts)
+        elif worker == placement.prefill and not (
+            self._has_begun or self._progress.stays(placement.work.attempt, draining)
+        ):
+            await placement.pass_on()
 
     def _take_handed(self, worker: WorkerRef, event: HandedOver) -> None:
         """The worker writes this work no more: the leg is over, and whoever carries on has its pages."""
@@ -183,7 +197,7 @@ class Leg:
             cause = Unavailable(
                 message=f"{worker.worker} gave {self._placement.work.request} away", reason=Reason.DRAINING
             )
-            raise LegBroken(setback=Setback.LOST, cause=cause)
+            raise LegBroken(setback=Setback.LEFT, cause=cause)
         self._holdings.release(worker)
         raise LegHandedOver(batons=batons)
 
@@ -193,11 +207,13 @@ class Leg:
             self._record.note_stale()
             return
         broken = failure_of(worker, event)
+        if broken.setback is Setback.LEFT:  # whatever it says besides, it is not asked again
+            self._track.fleet.note_draining(worker)
         stands = event.reservation_stands or event.role is Role.PREFILL
         if self._placement.promise is None or not stands:
             raise broken
         if not self._has_begun:
-            await self._placement.hand_to(await self._placement.renew_after(broken), self._placement.facts())
+            await self._placement.read_again(broken)
 
 
 def _slow_reader(work: Work) -> Refused:

@@ -45,6 +45,7 @@ from services.router.inbox import Switchboard
 from services.router.intake import Intake
 from services.router.journey import JourneySettings
 from services.router.language import Language
+from services.router.moves import Moves
 from services.router.operators import Operators, cluster_service
 from services.router.policy.configured import policy_settings, short_prompt_tokens
 from services.router.queues import Queues
@@ -130,6 +131,7 @@ class RouterNode:
             budget=RetryBudget(clock=outside.clock),
             borrowing=Borrowing(workers, outside.clock, min_patience_s=config.router.fetch_patience_ms / 1000),
             chooser=Chooser(fleet=self.fleet, settings=policy_settings(config), log=self._decisions),
+            moves=Moves(outside.clock, self.fleet.warn_again),
             clock=outside.clock,
         )
         self.recent = RecentRecords(config.router.recent_requests)

@@ -8,7 +8,7 @@ start -> reserve on D -> prefill on P           P refused, died, or its pages di
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from common.core.errors import BatonError
+from common.core.errors import BatonError, Reason
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from common.core.ticket import PrefixTicket
@@ -102,9 +102,35 @@ class Placement:
             decode = self._track.chooser.writer(self.work, facts)
         raise no_room(self.work.request)
 
-    async def hand_to(self, prefill: WorkerRef, facts: Facts) -> None:
-        """Gives the prompt to a prefill worker; to another one while they refuse."""
-        self._count_on(prefill, tokens=facts.uncached_tokens(prefill.worker), pages=0)
+    async def pass_on(self) -> None:
+        """The prompt to another prefill worker, because the one that has it leaves. It stays where nobody else can read
+        it, and where decode has its pages already. Raises LegBroken as `renew` does."""
+        leaving = self.prefill
+        assert leaving is not None, f"{self.work.request} is read by nobody"
+        prefill = self._track.chooser.reader(self.work, self.facts(), is_asked_again=True)
+        if prefill is not None and await self._promise_again():
+            self._holdings.drop(leaving, self.work)
+            self._record.note_passed_on()
+            await self._hand_to(prefill)
+
+    async def read_elsewhere(self, broken: LegBroken) -> None:
+        """By another prefill worker, for the promise that stands. Raises as `_renew`."""
+        if (prefill := await self._renew(broken)) is not None:
+            await self._hand_to(prefill)
+
+    async def read_again(self, broken: LegBroken) -> None:
+        """After a failed transfer. Where decode cannot be asked either, prefill's failure was the other end's, which
+        the router had not missed yet: who has read the prompt may read it again."""
+        was_avoided = self.prefill in self._trouble.avoid
+        try:
+            await self.read_elsewhere(broken)
+        except LegBroken as gone:
+            if gone.worker == self.decode and self.prefill is not None and not was_avoided:
+                self._trouble.avoid.discard(self.prefill)
+            raise
+
+    async def _hand_to(self, prefill: WorkerRef) -> None:
+        self._count_on(prefill, tokens=self.facts().uncached_tokens(prefill.worker), pages=0)
         await self._read_on(prefill, None)
 
     async def _read_on(self, prefill: WorkerRef, prefix: PrefixTicket | None) -> None:
@@ -117,15 +143,18 @@ class Placement:
                     await self._track.workers.prefill(prefill, self.work, self.promise, prefix)
                 return
             except LegBroken as broken:
-                prefill, prefix = await self.renew(broken), None
+                other, prefix = await self._renew(broken), None
+            if other is None:
+                return
+            prefill = other
             self._count_on(prefill, tokens=self.facts().uncached_tokens(prefill.worker), pages=0)
 
-    async def renew(self, broken: LegBroken) -> WorkerRef:
-        """Points the standing promise at the next attempt; answers which prefill worker is to fill it.
+    async def _renew(self, broken: LegBroken) -> WorkerRef | None:
+        """Points the standing promise at the next attempt; answers which prefill worker is to fill it. None: nobody
+        need, as in `_promise_again`.
 
         Raises `broken` when no other prefill worker is left, or the request itself seems to be the cause.
         """
-        assert self.promise is not None
         if broken.setback is Setback.POISON:
             raise broken
         if self.prefill is not None:  # else pages were to be fetched
@@ -133,26 +162,31 @@ class Placement:
                 self._trouble.avoid.add(self.prefill)
             self._holdings.drop(self.prefill, self.work)
         prefill = self._track.chooser.reader(self.work, self.facts())
+        if prefill is None and broken.setback is Setback.REFUSED:
+            raise broken
+        if prefill is not None and broken.setback is Setback.FAILED:
+            await self._track.budget.take()
+        if not await self._promise_again():
+            return None
         if prefill is None:
             raise broken
-        if broken.setback is Setback.FAILED:
-            await self._track.budget.take()
         self._record.note_setback(broken.cause)
-        self.work = replace(self.work, attempt=self._trouble.next_attempt())
-        with self._holdings.blaming(self.promise.worker):
-            self.promise = await self._track.workers.renew(self.promise, self.work)
         return prefill
 
-    async def renew_after(self, broken: LegBroken) -> WorkerRef:
-        """After a failed transfer. Where decode cannot be asked either, prefill's failure was the other end's, which
-        the router had not missed yet: who has read the prompt may read it again."""
-        was_avoided = self.prefill in self._trouble.avoid
+    async def _promise_again(self) -> bool:
+        """For the next attempt. False: decode has its pages already, whatever became of who sent them, or it says
+        itself what ended the promise. Raises LegBroken."""
+        assert self.promise is not None, f"{self.work.request} has no promise"
+        work = replace(self.work, attempt=self._trouble.next_attempt())
         try:
-            return await self.renew(broken)
-        except LegBroken as gone:
-            if gone.worker == self.decode and self.prefill is not None and not was_avoided:
-                self._trouble.avoid.discard(self.prefill)
+            with self._holdings.blaming(self.promise.worker):
+                self.promise = await self._track.workers.renew(self.promise, work)
+        except LegBroken as broken:
+            if broken.cause.reason is Reason.RESERVATION_NOT_FOUND:
+                return False
             raise
+        self.work = work
+        return True
 
     def facts(self) -> Facts:
         hits = dict(self._track.hints.hits(self.work.context, self.work.cache_scope))

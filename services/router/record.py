@@ -83,6 +83,11 @@ class Record:
         self._metrics.add(catalogue.CHOICES_MOVED, outcome=outcome)
         self.mark(Station.MOVED, choice=choice, with_pages=with_pages)
 
+    def note_passed_on(self) -> None:
+        """The prompt left a prefill worker that drains before it was read."""
+        self._metrics.add(catalogue.PROMPTS_PASSED_ON)
+        self.mark(Station.MOVED, prompt=1)
+
     def note_stale(self) -> None:
         """An event of an attempt or a worker that this request has given up."""
         self._metrics.add(catalogue.STALE_REFUSED, fence="attempt")

@@ -107,7 +107,7 @@ class Relay:
     def _lay_down(self, baton: Baton) -> None:
         """Nobody carries it any more. Unless it has arrived, its pages are still kept. Idempotent."""
         if not baton.is_settled:
-            baton.is_settled = True
+            baton.lay_down()
             self._track.cancellations.submit(baton.source, let_go_of(baton.work, (baton.choice,)))
 
 

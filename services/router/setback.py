@@ -24,6 +24,8 @@ class Setback(StrEnum):
     """No room: wait for a turn. Overload is not ill health, and costs no attempt."""
     LOST = "lost"
     """The worker is gone: move."""
+    LEFT = "left"
+    """The worker leaves in order, and gave the work back: move. Nobody failed, so nothing is counted."""
     FAILED = "failed"
     """The worker could not do it: another one, within the retry budget."""
     POISON = "poison"
@@ -47,8 +49,11 @@ def no_room(request: RequestId) -> LegBroken:
     return LegBroken(setback=Setback.REFUSED, cause=cause)
 
 
-def lost(worker: WorkerRef, why: str) -> LegBroken:
-    """The stream from a worker broke."""
+def lost(worker: WorkerRef, why: str, *, is_leaving: bool = False) -> LegBroken:
+    """The stream from a worker broke. Of one that was leaving that was to be expected."""
+    if is_leaving:
+        cause = Unavailable(message=f"worker {worker.worker} has left", reason=Reason.DRAINING)
+        return LegBroken(setback=Setback.LEFT, cause=cause, worker=worker)
     cause = Unavailable(message=f"worker {worker.worker} was lost: {why}", reason=Reason.CHANNEL_BROKEN)
     return LegBroken(setback=Setback.LOST, cause=cause, worker=worker)
 
@@ -80,7 +85,7 @@ _SETBACK = {
     Reason.NO_PAGES: Setback.REFUSED,
     Reason.QUEUE_FULL: Setback.REFUSED,
     Reason.MEMORY_PRESSURE: Setback.REFUSED,
-    Reason.DRAINING: Setback.LOST,
+    Reason.DRAINING: Setback.LEFT,
     Reason.CANCELLED: Setback.LOST,
 }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from common.core.ids import WorkerRef
 from common.core.worker import LoadReport, Member, Role, WorkerState
+from services.router.inbox import Draining
 from services.router.view import RECENT_S, WorkerView
 from services.router.window import Window
 
@@ -33,6 +34,8 @@ class Standing:
     is_draining: bool = False
     warned_at: float = -math.inf
     """When the legs there were last told that it drains."""
+    grace_s: float = 0.0
+    """The longest time that it said to stay, once it drains."""
     window: Window = field(default_factory=Window)
     sent_tokens: int = 0
     sent_pages: int = 0
@@ -53,6 +56,11 @@ class Standing:
     def is_eligible(self) -> bool:
         is_ready = self.member.state is WorkerState.READY and not self.is_draining
         return self.is_connected and is_ready
+
+    @property
+    def is_leaving(self) -> bool:
+        """It said so itself, or through the directory."""
+        return self.is_draining or self.member.state is WorkerState.DRAINING
 
     @property
     def state(self) -> WorkerState:
@@ -97,6 +105,16 @@ class Standing:
     def _note_recent(self, tokens: int, now: float) -> None:
         faded = self.recent_tokens * math.exp((self.recent_at - now) / RECENT_S)
         self.recent_tokens, self.recent_at = max(0.0, faded + tokens), now
+
+    def warning(self, left_s: float) -> Draining:
+        """It drains, and stays for so long."""
+        self.grace_s = max(self.grace_s, left_s)
+        return Draining(
+            left_s=left_s,
+            grace_s=self.grace_s,
+            step_s=self.load.step_seconds,
+            num_sequences=self.load.running_sequences,
+        )
 
     def view(self, now: float) -> WorkerView:
         return WorkerView(

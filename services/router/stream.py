@@ -113,6 +113,10 @@ class RequestStream:
         """Tokens of a choice that the client has or will have: what another attempt continues from."""
         return tuple(self._lines[choice].order.tokens)
 
+    def num_emitted(self, choice: int) -> int:
+        """How many they are."""
+        return len(self._lines[choice].order.tokens)
+
     def unfinished(self, choices: Sequence[Choice]) -> tuple[Choice, ...]:
         return tuple(choice for choice in choices if self._lines[choice.index].order.ending is None)
 

@@ -10,6 +10,7 @@ from services.router.chooser import Chooser
 from services.router.fleet import Fleet
 from services.router.hints import PrefixHints
 from services.router.inbox import Switchboard
+from services.router.moves import Moves
 from services.router.workers import Workers
 
 
@@ -25,4 +26,5 @@ class Track:
     budget: RetryBudget
     chooser: Chooser
     borrowing: Borrowing
+    moves: Moves
     clock: Clock

@@ -31,7 +31,7 @@ class Trouble:
 
     def note(self, broken: LegBroken, num_tokens: int) -> None:
         """Counts a broken leg; the client has `num_tokens` by now. Raises what ends the request, if anything does."""
-        if broken.setback in (Setback.REFUSED, Setback.PAUSED):
+        if broken.setback in (Setback.REFUSED, Setback.PAUSED, Setback.LEFT):
             return
         self._num_failures = 1 if num_tokens > self._num_tokens else self._num_failures + 1
         self._num_tokens = num_tokens

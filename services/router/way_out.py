@@ -1,5 +1,6 @@
 """A leg's way off a worker that drains: whether to move, room elsewhere, and what the worker gives away."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from services.router.stream import RequestStream
 from services.router.workers import Cancel
 
 if TYPE_CHECKING:
+    from services.router.moves import Slot
     from services.router.standing import Assignment
     from services.router.track import Track
 
@@ -27,19 +29,30 @@ class WayOut:
         self._stream = stream
         self._record = record
         self._room: Assignment | None = None
+        self._slots: tuple[Slot, ...] = ()
 
-    async def consider(self, worker: WorkerRef, draining: Draining, work: Work, facts: Facts) -> None:
-        """Work that will not be over in time is asked for, once there is room for it elsewhere. Without room it stays,
-        until the next warning. What the worker gives away arrives behind its last tokens."""
-        pending = self._stream.unfinished(work.choices)
-        lengths = [len(self._stream.emitted(choice.index)) for choice in pending]
-        if self._room is not None or is_over_in_time(draining, work.sampling.max_tokens - min(lengths)):
+    def num_left(self, work: Work) -> int:
+        """Tokens that the work's longest choice may still get."""
+        lengths = [self._stream.num_emitted(choice.index) for choice in self._stream.unfinished(work.choices)]
+        return work.sampling.max_tokens - min(lengths, default=work.sampling.max_tokens)
+
+    async def consider(
+        self, worker: WorkerRef, draining: Draining, work: Work, find_facts: Callable[[], Facts]
+    ) -> None:
+        """Work that will not be over in time is asked for, once it is its turn and there is room for it elsewhere.
+        Without, it stays until the next warning. What the worker gives away arrives behind its last tokens."""
+        if self._room is not None or is_over_in_time(draining, self.num_left(work)):
             return
-        facts = replace(facts, context_tokens=len(work.prompt) + max(lengths), num_choices=len(pending))
+        if not self._track.moves.may_begin(worker, draining):
+            return
+        pending = self._stream.unfinished(work.choices)
+        longest = max(self._stream.num_emitted(choice.index) for choice in pending)
+        facts = replace(find_facts(), context_tokens=len(work.prompt) + longest, num_choices=len(pending))
         destination = self._track.chooser.writer(work, facts)
         if destination is None:
             return
         self._room = self._track.fleet.assign(destination, tokens=0, pages=facts.num_pages, sequences=facts.num_choices)
+        self._slots = self._track.moves.begin(worker, len(pending))
         try:
             num_stopped = await self._track.workers.hand_over(worker, work)
         except BatonError as error:  # the worker may have heard nevertheless
@@ -51,21 +64,34 @@ class WayOut:
     def batons(self, worker: WorkerRef, event: HandedOver, work: Work, facts: Facts) -> tuple[Baton, ...]:
         """One for each choice whose pages are kept for us and that has not ended here. Other pages are let go."""
         destination = self._room.worker if self._room is not None else self._track.chooser.writer(work, facts)
-        self.close()
+        slots = iter(self._slots)
         pending = {choice.index for choice in self._stream.unfinished(work.choices)}
         found = []
         for each in event.choices:
-            has_all = each.choice in pending and each.num_tokens == len(self._stream.emitted(each.choice))
+            has_all = each.choice in pending and each.num_tokens == self._stream.num_emitted(each.choice)
             if has_all and destination is not None and each.ticket is not None:
-                made = Baton(source=worker, work=work, choice=each.choice, ticket=each.ticket, destination=destination)
-                found.append(made)
+                found.append(
+                    Baton(
+                        source=worker,
+                        work=work,
+                        choice=each.choice,
+                        ticket=each.ticket,
+                        destination=destination,
+                        slot=next(slots, None),
+                    )
+                )
+        self._slots = tuple(slots)
+        self.close()
         over = {each.choice for each in event.choices} - {baton.choice for baton in found}
         if over:
             self._track.cancellations.submit(worker, let_go_of(work, tuple(sorted(over))))
         return tuple(found)
 
     def close(self) -> None:
-        """No room is held any more. Idempotent."""
+        """No room is held any more, and nobody is on his way who is in no baton. Idempotent."""
+        for slot in self._slots:
+            slot.abandoned()
+        self._slots = ()
         if self._room is not None:
             self._track.fleet.release(self._room)
             self._room = None

@@ -24,6 +24,7 @@ from services.router.fleet import Fleet, FleetSettings
 from services.router.hints import PrefixHints
 from services.router.inbox import Switchboard
 from services.router.journey import Journey, JourneySettings
+from services.router.moves import Moves
 from services.router.policy import PolicySettings
 from services.router.record import RecentRecords
 from services.router.request import Request
@@ -96,6 +97,7 @@ class House:
             budget=RetryBudget(clock=self.clock),
             borrowing=Borrowing(workers, self.clock),
             chooser=Chooser(fleet=self.fleet, settings=PolicySettings(local_prompt_tokens=16)),
+            moves=Moves(self.clock, self.fleet.warn_again),
             clock=self.clock,
         )
         limits = AdmissionLimits(

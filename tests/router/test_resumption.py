@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.core.errors import BatonError, Cancelled, Fenced, InvalidRequest, NotFound, Reason
+from common.core.errors import BatonError, Cancelled, Fenced, InvalidRequest, NotFound, Reason, Unavailable
 from common.rpc.client import call, stream
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
 from services.router.delta import Delta
@@ -207,6 +207,26 @@ def test_cancelling_ends_a_request_that_waits_for_its_client() -> None:
         assert door.house.dispatcher.num_active == 0
         with pytest.raises(Cancelled):
             await rest_of(door, len(had))
+
+    at_the_door(act)
+
+
+@pytest.mark.parametrize("is_resumable", [True, False])
+def test_a_request_that_its_router_cannot_finish_is_told_to_be_asked_elsewhere(is_resumable: bool) -> None:
+    """Not that somebody cancelled it: what a client does next depends on the status."""
+
+    async def act(door: Door) -> None:
+        asking = asyncio.create_task(door.error_of(**{**_fields(wish(400)), "resumable": is_resumable}))
+        await asyncio.sleep(0.3)
+        await door.house.dispatcher.drain(0.1, hurry=asyncio.Event())
+        await door.resumption.close()
+        error = await asking
+        assert isinstance(error, Unavailable), repr(error)
+        assert error.reason is Reason.DRAINING
+        assert error.retry_after_s == 1.0
+        assert "ask another router" in error.message
+        late = await door.error_of(**{**_fields(wish(4)), "request_id": "late", "resumable": is_resumable})
+        assert (type(late), late.reason, late.retry_after_s) == (Unavailable, Reason.DRAINING, 1.0)
 
     at_the_door(act)
 

@@ -64,6 +64,11 @@ CHOICES_MOVED = counter(
     ROUTER,
     closed("outcome", ("pages", "recomputed")),
 )
+PROMPTS_PASSED_ON = counter(
+    "prompts_passed_on_total",
+    "Prompts that left a prefill worker that drains for another one, before they were read.",
+    ROUTER,
+)
 MOVE_GAP_SECONDS = histogram(
     "move_gap_seconds",
     "From a moved choice's last token on the worker it left to its first one elsewhere.",
