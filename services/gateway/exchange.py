@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from common.core.errors import BatonError, MalformedMessage, Reason, Refused
 from services.gateway.errors import IS_LATE, error_body, error_headers, error_object, status_of, too_large
 from services.gateway.events import DONE, HEADERS, event
+from services.gateway.leaving import CUT, Cut, cut_short
 from services.gateway.timed_protocol import LINGER_BYTES, LINGER_S
 
 JSON_TYPE = "application/json"
@@ -41,6 +42,8 @@ class Exchange:
         self._send = send
         self._max_body_bytes = max_body_bytes
         self._body_s = body_s
+        self._cut: Cut = scope.get(CUT) or Cut()
+        self._is_cut = False
 
     async def body(self) -> bytes:
         """All of it, once. Raises Refused when it is too large or does not come, MalformedMessage, ClientLeft."""
@@ -65,7 +68,8 @@ class Exchange:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Around the work, once the body was read: cancelled, as ClientLeft, when the client goes away."""
+        """Around the work, once the body was read: cancelled, as ClientLeft, when the client goes away, and as
+        Unavailable (DRAINING) when the gateway does."""
         task = asyncio.current_task()
         assert task is not None
         has_left = False
@@ -76,12 +80,18 @@ class Exchange:
             has_left = True
             task.cancel()
 
+        def cut() -> None:
+            self._is_cut = True
+            task.cancel()
+
         watcher = asyncio.create_task(watch(), name="client watch")
         try:
-            yield
+            with self._cut.heard(cut):
+                yield
         except asyncio.CancelledError:
             if has_left and task.uncancel() == 0:
                 raise ClientLeft from None
+            self._end_if_cut()
             raise
         finally:
             watcher.cancel()
@@ -104,18 +114,30 @@ class Exchange:
 
     async def stream(self, events: AsyncIterator[bytes]) -> None:
         """Events as they come. An error before the first leaves as itself and keeps its status; a later one becomes
-        the last event, and no [DONE] follows it."""
+        the last event, and no [DONE] follows it. So does the gateway's own end."""
         first = await anext(events, b"")
         await self._begin(200, HEADERS)
         ending = DONE
         try:
-            await self._more(first)
-            async for each in events:
-                await self._more(each)
+            try:
+                await self._more(first)
+                async for each in events:
+                    await self._more(each)
+            except asyncio.CancelledError:
+                self._end_if_cut()
+                raise
         except BatonError as error:
             self.failure = error
             ending = event(error_object(error, self.names))
         await self._send({"type": "http.response.body", "body": ending, "more_body": False})
+
+    def _end_if_cut(self) -> None:
+        """Raises Unavailable instead of a cancellation that was the gateway's way to say that it leaves."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._is_cut and task.uncancel() == 0:
+            self._is_cut = False
+            raise cut_short() from None
 
     async def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         await self._begin(status, {**headers, "content-length": str(len(body))} if status != 204 else headers)

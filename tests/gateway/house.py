@@ -1,10 +1,12 @@
 """A real gateway on a real socket before a scripted router: what the router says is the test's, all else is real."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+
+from starlette.types import ASGIApp
 
 from common.config.sections.gateway import GatewaySection
 from common.core.clock import SystemClock
@@ -87,8 +89,10 @@ async def gateway(
     *,
     door: Door | None = None,
     habits: Mapping[str, object] | None = None,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda site: site,
     **limits: object,
 ) -> AsyncIterator[Gateway]:
+    """`wrap`: what stands around the site."""
     section = replace(LIMITS, **limits)
     router = ScriptedRouter(script, habits or {})
     add = partial(generation_pb2_grpc.add_GenerationServiceServicer_to_server, router)
@@ -107,7 +111,7 @@ async def gateway(
     )
     site = make_site(api, door=door or OpenDoor(), limits=section, metrics=metrics, clock=clock)
     try:
-        async with http_server(site, host="127.0.0.1", port=0, limits=section, drain_s=1) as address:
+        async with http_server(wrap(site), host="127.0.0.1", port=0, limits=section, drain_s=1) as address:
             yield Gateway(router, address, metrics)
     finally:
         await routers.close()
