@@ -12,7 +12,9 @@ from common.core.entropy import SeededEntropy
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Unavailable
 from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId, WorkerId, WorkerRef
 from common.kv.layout import PageLayout
+from common.kv.span import Span
 from common.kv.staging import StagingPool
+from common.transfer.dock import Dock
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
 from common.transfer.fetch import PageSource
@@ -22,6 +24,7 @@ from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Fetch, Finale, FirstToken, Meet, Met, Offer, Outcome, PageRun, Pair, TransferRef
 from common.transfer.offload import InlineOffload, Offload
 from common.transfer.outbound import OutboundTransfer
+from tests.kv.host_page_device import read_span
 
 Answer = TypeVar("Answer")
 
@@ -162,6 +165,7 @@ class Rig:
         pages: int = 4,
         source: PageSource | None = None,
         channels: ChannelMenu | None = None,
+        dock: Dock | None = None,
     ) -> KvEndpoint:
         me = WorkerRef(worker=WorkerId(name), epoch=Epoch(self.entropy.bits(63) + 1), address=f"{name}:1")
         end = KvEndpoint(
@@ -175,6 +179,7 @@ class Rig:
             entropy=self.entropy,
             limits=self.limits,
             source=source,
+            dock=dock,
         )
         self.ends[me.worker] = end
         return await end.__aenter__()
@@ -232,6 +237,11 @@ async def rigged(**options: Any) -> AsyncIterator[Rig]:
         assert snapshot.free_staging == end._staging.count, snapshot
 
 
+def as_bytes(data: Span) -> bytes:
+    """What lies there, the host's or a pretended GPU's."""
+    return bytes(data) if isinstance(data, memoryview) else read_span(data)
+
+
 class Sink:
     """A decode worker's arrivals in small: pages land when the test says so, at once by default."""
 
@@ -251,7 +261,7 @@ class Sink:
 
     def land(self, arrival: Arrival) -> None:
         for offset, index in enumerate(range(arrival.run.first_page, arrival.run.end)):
-            self.pages[index] = bytes(arrival.data[offset * PAGE : (offset + 1) * PAGE])
+            self.pages[index] = as_bytes(arrival.data[offset * PAGE : (offset + 1) * PAGE])
         self.end.inbound.landed(arrival)
 
     def land_all(self) -> None:
