@@ -5,6 +5,7 @@ Method: helm renders; the words of both containers are run by a real shell, with
 
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -110,6 +111,17 @@ def test_a_fetch_that_fails_is_told_by_who_waits_and_the_next_one_ends_the_wait(
 def test_what_is_complete_is_not_fetched_again(claim):
     assert claim.run("fetch", program="true")[0] == 0
     assert claim.run("fetch", program="exit 3")[0] == 0
+
+
+@pytest.mark.parametrize("what", ["fetch", "wait"])
+def test_a_pod_that_is_deleted_meanwhile_leaves_at_once(claim, what):
+    """As the first process of its container it would not hear of a signal that it did not ask for."""
+    with claim.start(what, program="exec sleep 60") as process:
+        time.sleep(1.0)
+        process.terminate()
+        assert process.wait(5) == 143, "ended by the signal, not by its own word"
+    assert claim.run("fetch", program="true")[0] == 0
+    assert claim.run("wait") == (0, "")
 
 
 def test_who_waits_in_vain_says_so_in_the_end(tmp_path):

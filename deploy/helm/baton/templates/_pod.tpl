@@ -172,12 +172,14 @@ livenessProbe:
     - sh
     - -euc
     - |
+      # The first process of a container hears only of signals that it asks for: a pod that waits leaves at once.
+      trap 'exit 143' TERM INT
       model={{ include "baton.model.path" .root }}
       waited=0
       until test -e "$model/.complete"; do
         if test -e "$model/.failed"; then cat "$model/.failed" >&2; exit 1; fi
         if test "$waited" -ge {{ .root.Values.model.download.deadlineSeconds }}; then echo "no model after $waited s" >&2; exit 1; fi
-        sleep 2
+        sleep 2 & wait $!
         waited=$((waited + 2))
       done
   resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
