@@ -56,6 +56,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         rule = await self._rules.prepare(work)
+        self._presence.require_ready()  # a drain that began meanwhile does not wait for it
         promise = await self._turns.call(lambda: self._core.reserve(work, rule))
         if request.HasField("ticket"):
             await self._fetching.begin(work, promise, ticket_from_wire(request.ticket))
@@ -87,6 +88,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._presence.require_ready()
         work = work_from_wire(request.work, now=self._clock.monotonic())
         rule = await self._rules.prepare(work)
+        self._presence.require_ready()  # a drain that began meanwhile does not wait for it
         if request.HasField("prefix"):
             await self._start_and_fetch(work, rule, prefix_from_wire(request.prefix))
         else:

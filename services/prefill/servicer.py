@@ -57,6 +57,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         if destination is not None:
             destination = replace(destination, takes_layers=self._takes_layers(destination.worker))
         rule = await self._rules.prepare(work)
+        self._presence.require_ready()  # a drain that began meanwhile does not wait for it
         if not request.HasField("prefix"):
             ahead = await self._turns.call(lambda: self._core.submit(work, destination, rule))
         else:
