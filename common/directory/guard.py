@@ -72,7 +72,7 @@ class Guard:
             return answer
 
     def show(self) -> None:
-        """Bring the gauges up to date."""
+        """Bring the gauges up to date: after every attempt, and before a scrape, from whatever thread."""
         self._metrics.set(catalogue.DIRECTORY_STALE, float(self.is_stale))
         self._metrics.set(catalogue.DIRECTORY_STALENESS_SECONDS, max(0.0, self.staleness_s))
         self._metrics.set(catalogue.DIRECTORY_BREAKER, float(self._breaker.state))

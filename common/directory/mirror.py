@@ -12,6 +12,7 @@ from common.directory.codec import MemberRecord, decode_event, decode_member, de
 from common.directory.guard import Guard
 from common.directory.keys import Keys
 from common.directory.owners import OwnerTable, keys_of
+from common.directory.pace import Pace
 from common.directory.predictions import Predictions
 from common.directory.replica import OwnedPrefixes
 from common.directory.settings import DirectorySettings
@@ -55,6 +56,7 @@ class DirectoryMirror:
         self._clock = clock
         self._metrics = metrics
         self._keys = Keys(settings.cluster)
+        self._pace = Pace(settings, clock)
         self._peers: dict[WorkerId, _Peer] = {}
         self._table = OwnerTable()
         self._predictions = Predictions()
@@ -77,13 +79,17 @@ class DirectoryMirror:
         """Age of the newest answer from Redis."""
         return self._guard.staleness_s
 
+    def show_age(self) -> None:
+        """Before a scrape, from whatever thread: the gauges of staleness as of now, not of the last answer."""
+        self._guard.show()
+
     def members(self) -> tuple[Member, ...]:
-        """Workers by id, as last seen."""
         return tuple(self._peers[worker].member for worker in sorted(self._peers))
 
     def held_runs(self, hashes: Sequence[PrefixHash], *, is_told: bool = False) -> dict[WorkerId, int]:
         """Leading pages of a prompt that each worker holds, or will soon hold because a prompt of the same beginning
         was sent there, unless only what `is_told` counts; workers that hold none are left out."""
+        self._pace.note_question()
         predicted = () if is_told else self._predictions.tables(self._clock.monotonic())
         runs = self._table.runs(keys_of(hashes), *predicted)
         return {worker: runs[peer.owned.slot] for worker, peer in self._peers.items() if peer.owned.slot in runs}
@@ -112,7 +118,7 @@ class DirectoryMirror:
         """Follow the directory until cancelled. The one permitted poll: hardened Redis users may not block."""
         while True:
             await self.round()
-            await asyncio.sleep(self._settings.poll_s)
+            await self._pace.wait_turn()
 
     async def round(self) -> None:
         """One look: members when it is time, events always, snapshots where something is missing."""
@@ -199,7 +205,9 @@ class DirectoryMirror:
     async def _read_events(self) -> bool:
         """Follow the stream to its end. False when Redis did not answer or there is more."""
         for _ in range(READS_PER_ROUND):
-            entries = await self._guard.run(self._see_entries)
+            entries = await self._guard.run(
+                lambda store: store.entries(self._keys.events, self._position, ENTRIES_PER_READ)
+            )
             if entries is None:
                 return False
             for entry in entries:
@@ -211,12 +219,9 @@ class DirectoryMirror:
 
     def _note_age(self, entries: Sequence[Entry]) -> None:
         """How old the news is: by Redis's clock when it came there, by ours now."""
-        now = self._clock.wall()
         for entry in entries[-1:]:
-            self._metrics.observe(catalogue.OWNERSHIP_AGE_SECONDS, max(0.0, now - entry.id.milliseconds / 1000.0))
-
-    async def _see_entries(self, store: Store) -> tuple[Entry, ...]:
-        return await store.entries(self._keys.events, self._position, ENTRIES_PER_READ)
+            age_s = self._clock.wall() - entry.id.milliseconds / 1000.0
+            self._metrics.observe(catalogue.OWNERSHIP_AGE_SECONDS, max(0.0, age_s))
 
     def _take_event(self, entry: Entry) -> None:
         self._position = entry.id

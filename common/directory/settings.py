@@ -30,6 +30,11 @@ class DirectorySettings:
         )
 
     @property
+    def quiet_poll_s(self) -> float:
+        """Between two looks at the events while nobody asks. Four times in a heartbeat: an answer never looks old."""
+        return max(self.poll_s, self.heartbeat_s / 4)
+
+    @property
     def keep_s(self) -> float:
         """TTL of keys that are renewed with every heartbeat but are no leases: no key outlives it."""
         return 2 * self.lease_s

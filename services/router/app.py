@@ -102,6 +102,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
         gauges.refresh()
         certificates.refresh()
         lag.refresh()
+        node.mirror.show_age()
 
     pages = standard_pages(metrics, None, readiness, refresh=refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:

@@ -158,7 +158,8 @@ class LivenessSection:
         0.05,
         owner="common/directory",
         unit="seconds",
-        reason="the one permitted poll: one reader per router tails the event stream without blocking commands",
+        reason="the one permitted poll: one reader per router tails the event stream without blocking commands; four "
+        "times per heartbeat where no prompt came for 5 s",
         minimum=0.01,
         maximum=5,
     )
