@@ -3,17 +3,28 @@
 import os
 from pathlib import Path
 
-from common.transfer.messages import HostFacts
+from common.transfer.messages import GpuFacts, HostFacts
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-NETWORK = Path("/proc/self/ns/net")
+NAMESPACES = Path("/proc/self/ns")
 
 
-def read_host() -> HostFacts | None:
-    """None where the system does not say: channels that need a common host are not offered then."""
+def read_host(gpu: GpuFacts | None = None) -> HostFacts | None:
+    """`gpu`: where this process keeps its pages, if not in host memory. None where the system does not say: channels
+    that need a common host are not offered then."""
     try:
         return HostFacts(
-            boot_id=BOOT_ID.read_text().strip(), network_namespace=NETWORK.stat().st_ino, user=os.geteuid()
+            boot_id=BOOT_ID.read_text().strip(),
+            network_namespace=_namespace("net"),
+            user=os.geteuid(),
+            ipc_namespace=_namespace("ipc"),
+            pid_namespace=_namespace("pid"),
+            gpu=gpu,
         )
     except OSError:
         return None
+
+
+def _namespace(name: str) -> int:
+    """Its number: one per namespace, for as long as the machine runs."""
+    return (NAMESPACES / name).stat().st_ino

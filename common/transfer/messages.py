@@ -24,12 +24,31 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """The GPU that holds a worker's pages. Named by its UUID: numbers of GPUs are each process's own."""
+
+    uuid: str
+    """Empty: the driver does not say."""
+    peers: frozenset[str] = frozenset()
+    """UUIDs of other GPUs whose memory this one can reach by itself, of those that this process sees."""
+    nccl_version: str = ""
+    """Empty: there is no NCCL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What two processes must share to share memory. Equal facts are a hint, opening the memory is the proof."""
+    """What two processes must share to share memory. Equal facts are a hint, opening the memory is the proof.
+
+    Namespaces are 0 where a process does not tell them.
+    """
 
     boot_id: str
     network_namespace: int
     user: int
+    ipc_namespace: int = 0
+    pid_namespace: int = 0
+    gpu: GpuFacts | None = None
+    """None: pages are in host memory."""
 
     def difference(self, there: "HostFacts | None") -> str:
         """Why the other process is not on this host, readable; empty when it may be."""

@@ -13,6 +13,7 @@ A communicator takes 50 to 100 MB of device memory: at most `max_pairs` per dire
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from common.core.errors import Reason, TransferFailed
@@ -20,6 +21,7 @@ from common.kv.span import DeviceSpan
 from common.transfer.channel import Channel, Side
 from common.transfer.messages import HostFacts, Pair
 from common.transfer.pair_thread import PairThread, first_line, run_aside
+from common.transfer.reach import nccl_misfit
 from common.transfer.rendezvous import LOST, RendezvousStore
 from common.transfer.scope import outlast
 
@@ -27,24 +29,11 @@ ABORT_S = 5.0
 """Chosen: an abort takes a fraction of a second where it works at all."""
 STUCK_STATUS = 71
 """Exit status of a process whose communicator could not be aborted."""
+MAX_OPENING = 16
+"""Chosen: openings at a time. One that hangs in the library keeps its thread; beyond, another channel is taken."""
 TETHER = "nccl/receiver_left"
 TETHER_S = 10.0
 """One wait in the store; then the next. Below its ceiling for a single wait."""
-
-ENVIRONMENT = {
-    # No watchdog takes the process down: a lost peer is this file's business, and costs one pair.
-    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
-    "TORCH_NCCL_ENABLE_MONITORING": "0",
-    "TORCH_NCCL_RETHROW_CUDA_ERRORS": "0",
-    "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
-    "TORCH_NCCL_BLOCKING_WAIT": "0",
-    # Making a communicator can be given up, instead of waiting for ever for a peer that does not come.
-    "TORCH_NCCL_USE_COMM_NONBLOCKING": "1",
-    # One stream of large frames needs few channels, and each takes device memory.
-    "NCCL_MAX_NCHANNELS": "8",
-    "NCCL_CUMEM_ENABLE": "0",
-}
-"""Set in the process before the first communicator is made; what the operator has set stays."""
 
 Frame = memoryview | DeviceSpan
 
@@ -77,17 +66,26 @@ class NcclFactory:
 
     name = "nccl"
 
-    def __init__(self, make: CommunicatorMaker, *, max_pairs: int, die: Callable[[int], None]) -> None:
-        """`die` ends the process at once, with the status it is given."""
+    def __init__(
+        self,
+        make: CommunicatorMaker,
+        *,
+        max_pairs: int,
+        die: Callable[[int], None],
+        host: HostFacts | None = None,
+    ) -> None:
+        """`die` ends the process at once, with the status it is given. `host` is where this end runs."""
         self.max_pairs: int | None = max_pairs
         self.num_open = 0
         self.num_bytes = 0
         """Device memory of all open communicators."""
         self._make = make
         self._die = die
+        self._host = host
+        self._num_opening = 0
 
     def misfit(self, there: HostFacts | None) -> str:
-        return ""
+        return nccl_misfit(sender=there, receiver=self._host)
 
     async def open(self, pair: Pair, side: Side, store: RendezvousStore, *, timeout_s: float) -> Channel:
         loop = asyncio.get_running_loop()
@@ -96,7 +94,13 @@ class NcclFactory:
         def build() -> Communicator:
             return self._make(rank, store, loop, timeout_s=timeout_s)
 
-        thread = PairThread[Communicator](f"nccl {side} {pair}", pair, build)
+        # Made too late, it is aborted: to let go of it would wait for the other end, or leave its memory taken.
+        thread = PairThread[Communicator](f"nccl {side} {pair}", pair, build, discard=_abort)
+        if self._num_opening >= MAX_OPENING:
+            message = f"{pair}: {self._num_opening} openings have not ended, whether given up or not"
+            raise TransferFailed(message=message, reason=Reason.CHANNEL_BROKEN)
+        self._num_opening += 1
+        thread.opened.add_done_callback(self._opening_ended)  # by the thread, also long after it was given up
         await thread.open(timeout_s)
         channel = NcclChannel(pair, side, thread, store, self)
         channel.watch()
@@ -109,6 +113,9 @@ class NcclFactory:
     def closed(self, num_bytes: int) -> None:
         self.num_open -= 1
         self.num_bytes -= num_bytes
+
+    def _opening_ended(self, _: "asyncio.Future[None]") -> None:
+        self._num_opening -= 1
 
     def give_up(self) -> None:
         """An abort hangs: nothing in this process can be trusted to end any more."""
@@ -206,7 +213,7 @@ class NcclChannel:
         try:
             async with asyncio.timeout(ABORT_S):
                 # Also when nobody is in a call: to destroy a communicator in good order takes both ends.
-                await run_aside(self._communicator.abort, f"abort {self._pair}")
+                await run_aside(lambda: _abort(self._communicator), f"abort {self._pair}")
                 await asyncio.shield(self._thread.ended)
         except TimeoutError:
             self._factory.give_up()
@@ -240,3 +247,8 @@ class NcclChannel:
             self._begin_end(f"the pair is over: {error.message}")
         else:
             self._begin_end("the sender is gone")
+
+
+def _abort(communicator: Communicator) -> None:
+    with suppress(RuntimeError):  # an end like any other
+        communicator.abort()

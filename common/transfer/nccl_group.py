@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.distributed
 
-from common.config.environment import set_defaults
 from common.core.errors import StartupError
 from common.kv.span import DeviceSpan
 from common.transfer.gloo_store import StoreBridge
-from common.transfer.nccl import ENVIRONMENT, Communicator, Frame
+from common.transfer.nccl import Communicator, Frame
+from common.transfer.nccl_environment import prepare_environment
 from common.transfer.rendezvous import RendezvousStore
 
 NUM_RANKS = 2
@@ -27,16 +27,16 @@ NUM_RANKS = 2
 class NcclMaker:
     """Makes communicators for one device. Raises StartupError where torch or the machine has no NCCL."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, *, address: str = "127.0.0.1", timeout_s: float = 5.0) -> None:
+        """`address` is where this worker's data plane is; `timeout_s` the longest opening."""
         if not torch.cuda.is_available() or not hasattr(torch.distributed, "ProcessGroupNCCL"):
             raise StartupError(message="transfer.channel nccl needs a GPU and a torch that is built with NCCL")
         self._device = torch.device("cuda", device)
+        prepare_environment(address, timeout_s)
 
     def __call__(
         self, rank: int, store: RendezvousStore, loop: asyncio.AbstractEventLoop, *, timeout_s: float
     ) -> Communicator:
-        # How long torch waits for a communicator that is made without blocking; seconds, and whole ones.
-        set_defaults({**ENVIRONMENT, "TORCH_NCCL_NONBLOCKING_TIMEOUT": str(max(1, int(timeout_s)))})
         torch.cuda.set_device(self._device)
         bridge = StoreBridge(store, loop, prefix="nccl", timeout_s=timeout_s)
         # The driver's number for the whole device: other processes on it make it an estimate.

@@ -1,5 +1,5 @@
 """What every channel promises, checked on each of them: gloo with real sockets, shared memory,
-NCCL over faked communicators, loopback in memory.
+NCCL over faked communicators, CUDA IPC over a faked device, loopback in memory.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from common.transfer.loopback import LoopbackNetwork
 from common.transfer.messages import Pair
 from common.transfer.rendezvous import PairStore
 from common.transfer.same_host.factory import SameHostFactory
+from tests.transfer.fake_card import Card, card_factory
 from tests.transfer.fake_nccl import fake_factory
 
 torch.set_num_threads(1)
@@ -30,7 +31,7 @@ NOTICED_S = 2.0
 """A failure on either side reaches the other within this."""
 
 
-@pytest.fixture(params=["gloo", "same_host", "nccl", "loopback"])
+@pytest.fixture(params=["gloo", "same_host", "nccl", "cuda_ipc", "loopback"])
 def factory(request: pytest.FixtureRequest) -> ChannelFactory:
     return make_factory(request.param)
 
@@ -43,6 +44,8 @@ def make_factory(channel: str) -> ChannelFactory:
             return shared_memory()
         case "nccl":  # its bookkeeping: NCCL itself needs a GPU
             return fake_factory()
+        case "cuda_ipc":  # likewise: its runtime keeps device memory here
+            return card_factory(Card())
         case _:
             return LoopbackNetwork(SeededEntropy(1))
 

@@ -15,6 +15,7 @@ from common.transfer.messages import (
     Fetch,
     Finale,
     FirstToken,
+    GpuFacts,
     HostFacts,
     Meet,
     Met,
@@ -48,7 +49,17 @@ transfers = st.builds(
     sender_epoch=epochs,
     receiver_epoch=epochs,
 )
-hosts = st.builds(HostFacts, boot_id=names, network_namespace=st.integers(0, 2**64 - 1), user=small)
+inodes = st.integers(0, 2**64 - 1)
+gpus = st.builds(GpuFacts, uuid=names, peers=st.frozensets(names, max_size=4), nccl_version=names)
+hosts = st.builds(
+    HostFacts,
+    boot_id=names,
+    network_namespace=inodes,
+    user=small,
+    ipc_namespace=inodes,
+    pid_namespace=inodes,
+    gpu=st.none() | gpus,
+)
 invitations = st.builds(
     SameHostInvitation,
     socket_name=st.binary(min_size=1, max_size=100),
@@ -176,6 +187,12 @@ def test_a_meeting_says_where_the_sender_runs(host: HostFacts) -> None:
     meet = Meet(layout=LAYOUT, scheme=b"s" * 8, host=host)
     assert kv.meet_from_wire(kv.meet_to_wire(meet)) == meet
     assert kv.meet_from_wire(kv.meet_to_wire(replace(meet, host=None))).host is None
+
+
+def test_names_without_end_are_refused() -> None:
+    long = HostFacts(boot_id="b", network_namespace=1, user=1, gpu=GpuFacts(uuid="u" * 257))
+    with pytest.raises(InvalidRequest, match=r"meet\.host\.gpu"):
+        kv.meet_from_wire(kv.meet_to_wire(Meet(layout=LAYOUT, scheme=b"s" * 8, host=long)))
 
 
 @given(invitations)

@@ -8,79 +8,40 @@ from contextlib import asynccontextmanager
 import pytest
 
 from common.core.entropy import SystemEntropy
-from common.core.errors import Reason, TransferFailed
+from common.core.errors import TransferFailed
 from common.kv.span import DeviceSpan
 from common.transfer.channel import Side
+from common.transfer.device import DeviceChannel
 from common.transfer.host import read_host
 from common.transfer.rendezvous import PairStore
-from common.transfer.same_host.cudart import IPC_HANDLE_BYTES, CudaRuntime
+from common.transfer.same_host.cuda_ipc import CudaIpcFactory
+from common.transfer.same_host.cudart import CudaRuntime, loaded_library
 from common.transfer.same_host.device import DeviceReceivingEnd, DeviceSendingEnd
 from common.transfer.same_host.factory import SameHostFactory
-from tests.transfer.test_channel_conformance import make_pair
+from tests.transfer.fake_card import Card, FakeRuntime, card_factory
+from tests.transfer.test_channel_conformance import count_files, make_pair
 
 SLOTS, SLOT_BYTES = 2, 1000
+RING_BYTES = SLOTS * 1024
 
 
-class Card:
-    """One device's memory, as all processes see it, and who maps what."""
-
-    def __init__(self) -> None:
-        self.memory: dict[int, bytearray] = {}
-        self.mapped: dict[int, int] = {}
-
-    def find(self, address: int) -> tuple[bytearray, int]:
-        for start, memory in self.memory.items():
-            if start <= address < start + len(memory):
-                return memory, address - start
-        raise TransferFailed(message=f"no memory at {address}", reason=Reason.CHANNEL_BROKEN)
-
-
-class FakeRuntime:
-    """One process's view. Its rule is CUDA's: what is mapped elsewhere must not be freed."""
-
-    bus_id = b"0000:01:00.0"
-
-    def __init__(self, card: Card) -> None:
-        self._card = card
-
-    def allocate(self, num_bytes: int) -> int:
-        address = (len(self._card.memory) + 1) << 32
-        self._card.memory[address] = bytearray(num_bytes)
-        return address
-
-    def free(self, address: int) -> None:
-        assert not self._card.mapped.get(address), "freed while it is mapped"
-        del self._card.memory[address]
-
-    def export(self, address: int) -> bytes:
-        return address.to_bytes(IPC_HANDLE_BYTES, "little")
-
-    def open(self, handle: bytes) -> int:
-        address = int.from_bytes(handle, "little")
-        self._card.mapped[address] = self._card.mapped.get(address, 0) + 1
-        return address
-
-    def close(self, address: int) -> None:
-        self._card.mapped[address] -= 1
-
-    def copy(self, into: int, source: int, num_bytes: int) -> None:
-        (target, start), (data, begin) = self._card.find(into), self._card.find(source)
-        target[start : start + num_bytes] = data[begin : begin + num_bytes]
+def small(card: Card, max_pairs: int = 4) -> CudaIpcFactory:
+    return card_factory(card, num_slots=SLOTS, slot_bytes=SLOT_BYTES, max_pairs=max_pairs)
 
 
 @asynccontextmanager
-async def paired(card: Card) -> AsyncIterator[tuple[DeviceSendingEnd, DeviceReceivingEnd]]:
-    host = read_host()
-    assert host is not None
-    factory = SameHostFactory(host, num_slots=SLOTS, slot_bytes=SLOT_BYTES, entropy=SystemEntropy())
+async def paired(factory: CudaIpcFactory) -> AsyncIterator[tuple[DeviceSendingEnd, DeviceReceivingEnd]]:
     pair, store = make_pair(), PairStore()
     sender, receiver = await asyncio.gather(
-        factory.open_device(pair, Side.SENDER, store, FakeRuntime(card), timeout_s=3.0),
-        factory.open_device(pair, Side.RECEIVER, store, FakeRuntime(card), timeout_s=3.0),
+        factory.open(pair, Side.SENDER, store, timeout_s=3.0), factory.open(pair, Side.RECEIVER, store, timeout_s=3.0)
     )
     assert isinstance(sender, DeviceSendingEnd)
     assert isinstance(receiver, DeviceReceivingEnd)
-    yield sender, receiver
+    try:
+        yield sender, receiver
+    finally:
+        await sender.close()
+        await receiver.close()
 
 
 def filled(card: Card, data: bytes) -> DeviceSpan:
@@ -91,7 +52,9 @@ def filled(card: Card, data: bytes) -> DeviceSpan:
 
 async def test_frames_pass_from_device_memory_to_device_memory() -> None:
     card = Card()
-    async with paired(card) as (sender, receiver):
+    async with paired(small(card)) as (sender, receiver):
+        assert isinstance(sender, DeviceChannel)
+        assert isinstance(receiver, DeviceChannel)
         for frame in range(2 * SLOTS + 1):
             data = os.urandom(SLOT_BYTES - frame)
             source, target = filled(card, data), filled(card, bytes(len(data)))
@@ -99,39 +62,102 @@ async def test_frames_pass_from_device_memory_to_device_memory() -> None:
                 sender.send_device(frame, source, timeout_s=1.0), receiver.receive_device(frame, target, timeout_s=1.0)
             )
             assert bytes(card.memory[target.address]) == data
-        await sender.close()
-        await asyncio.sleep(0.05)  # the receiver hears that its memory is mapped no more
-        count = len(card.memory)
-        await receiver.close()
-        assert len(card.memory) == count - 1
-        assert receiver.abandoned_bytes == 0
 
 
-async def test_memory_that_the_sender_may_still_map_is_kept_and_counted() -> None:
+@pytest.mark.parametrize("first", [Side.SENDER, Side.RECEIVER])
+async def test_memory_is_freed_whichever_end_closes_first(first: Side) -> None:
+    """The card asserts that nothing is freed while it is mapped."""
     card = Card()
-    async with paired(card) as (sender, receiver):
+    factory = small(card)
+    async with paired(factory) as (sender, receiver):
+        for end in (sender, receiver) if first is Side.SENDER else (receiver, sender):
+            await end.close()
+        await card.wait_free()
+    assert factory.retained.num_bytes == 0
+    assert sum(card.mapped.values()) == 0
+
+
+async def test_an_idle_sender_lets_go_by_itself_when_its_receiver_is_gone() -> None:
+    card = Card()
+    async with paired(small(card)) as (_, receiver):
         await receiver.close()
-        assert receiver.abandoned_bytes == SLOTS * 1024
-        with pytest.raises(TransferFailed):
-            await sender.send_device(0, filled(card, b"page"), timeout_s=1.0)
-        await sender.close()
-        assert sum(card.mapped.values()) == 0
+        await card.wait_free()
+
+
+async def test_what_a_sender_still_maps_is_kept_until_it_lets_go() -> None:
+    """Its process hangs: it hears nothing. Then it ends, and the system closes its grip."""
+    card = Card()
+    factory = small(card)
+    async with paired(factory) as (sender, receiver):
+        async with sender._copying:  # what lets go waits for a copy
+            await receiver.close()
+            assert (factory.retained.num_bytes, len(card.memory)) == (RING_BYTES, 1)
+        await card.wait_free()
+        assert factory.retained.num_bytes == 0
+
+
+async def test_memory_that_nobody_gives_back_has_a_ceiling() -> None:
+    card = Card()
+    factory = small(card, max_pairs=1)
+    async with paired(factory) as (sender, receiver), sender._copying:
+        await receiver.close()
+        with pytest.raises(TransferFailed, match="still mapped by earlier senders"):
+            await factory.open(make_pair(2), Side.RECEIVER, PairStore(), timeout_s=1.0)
+    await card.wait_free()
+    async with paired(factory):
+        pass
+
+
+@pytest.mark.parametrize("call", ["allocate", "export", "open"])
+async def test_a_driver_that_refuses_fails_the_opening_and_leaves_nothing(call: str) -> None:
+    card = Card(breaks={call})
+    files, factory = count_files(), small(card)
+    pair, store = make_pair(), PairStore()
+    sending = asyncio.ensure_future(factory.open(pair, Side.SENDER, store, timeout_s=0.5))
+    receiver = await asyncio.gather(factory.open(pair, Side.RECEIVER, store, timeout_s=0.5), return_exceptions=True)
+    with pytest.raises(TransferFailed):
+        await sending
+    if isinstance(receiver[0], DeviceReceivingEnd):
+        await receiver[0].close()
+    await card.wait_free()
+    assert count_files() == files
+
+
+async def test_a_driver_that_hangs_is_given_up_and_cleaned_after_when_it_answers() -> None:
+    card = Card(slow_s=0.4)
+    factory, pair, store = small(card), make_pair(), PairStore()
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(TransferFailed):
+        await factory.open(pair, Side.RECEIVER, store, timeout_s=0.1)
+    assert asyncio.get_running_loop().time() - started < 0.3
+    await asyncio.sleep(0.4)
+    await card.wait_free()
 
 
 async def test_host_memory_and_device_memory_do_not_meet() -> None:
     host = read_host()
     assert host is not None
-    factory = SameHostFactory(host, num_slots=SLOTS, slot_bytes=SLOT_BYTES, entropy=SystemEntropy())
+    shared = SameHostFactory(host, num_slots=SLOTS, slot_bytes=SLOT_BYTES, entropy=SystemEntropy())
     card, pair, store = Card(), make_pair(), PairStore()
     results = await asyncio.gather(
-        factory.open(pair, Side.SENDER, store, timeout_s=0.3),
-        factory.open_device(pair, Side.RECEIVER, store, FakeRuntime(card), timeout_s=0.3),
+        shared.open(pair, Side.SENDER, store, timeout_s=0.3),
+        small(card).open(pair, Side.RECEIVER, store, timeout_s=0.3),
         return_exceptions=True,
     )
     assert all(isinstance(result, TransferFailed) for result in results)
-    assert card.memory == {}
+    await card.wait_free()
 
 
 def test_without_a_runtime_it_says_so() -> None:
     with pytest.raises((TransferFailed, OSError)):
         CudaRuntime(0, library="libcudart-that-is-not-there.so")
+
+
+def test_the_runtime_that_torch_brought_is_the_one_that_is_used() -> None:
+    maps = (
+        "7f00-7f01 r-xp 00000000 08:01 1  /usr/lib/libc.so.6\n"
+        "7f02-7f03 r--p 00000000 08:01 2  /venv/a b/nvidia/cuda_runtime/lib/libcudart.so.12\n"
+        "7f03-7f04 r-xp 00000000 08:01 2  /venv/a b/nvidia/cuda_runtime/lib/libcudart.so.12\n"
+    )
+    assert loaded_library(maps) == "/venv/a b/nvidia/cuda_runtime/lib/libcudart.so.12"
+    assert loaded_library("7f00-7f01 rw-p 00000000 00:00 0\n") is None

@@ -4,6 +4,7 @@ Not run here: NCCL itself. tests/gpu/nccl_pair.py does that on a machine with a 
 """
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from common.kv.span import DeviceSpan
 from common.transfer.channel import Channel, Side
 from common.transfer.menu import ChannelMenu
 from common.transfer.messages import HostFacts, OutcomeState, Pair
-from common.transfer.nccl import STUCK_STATUS
+from common.transfer.nccl import MAX_OPENING, STUCK_STATUS, Communicator, NcclFactory
 from common.transfer.rendezvous import PairStore, RendezvousStore
 from tests.transfer.fake_nccl import MIB, fake_factory
 from tests.transfer.rig import REQUEST, Rig, expect, rigged, ship_all
@@ -54,6 +55,81 @@ async def test_an_abort_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPa
     with wire.changed:
         wire.num_ready += 1
         wire.changed.notify_all()
+
+
+async def test_a_communicator_that_comes_too_late_is_aborted() -> None:
+    """NCCL may go on trying after its opening was given up; nobody would free what it makes then."""
+    late = LateMaker()
+    factory = NcclFactory(late, max_pairs=8, die=never)
+    with pytest.raises(TransferFailed) as caught:
+        await factory.open(make_pair(), Side.SENDER, PairStore(), timeout_s=0.05)
+    assert caught.value.reason is Reason.TRANSFER_TIMEOUT
+    late.may_end.set()
+    await asyncio.to_thread(late.made.aborted.wait, 5.0)
+    assert late.made.aborted.is_set()
+    assert (factory.num_open, factory.num_bytes) == (0, 0)
+
+
+async def test_openings_that_hang_are_bounded() -> None:
+    """Each keeps a thread, until the library ends by itself."""
+    late = LateMaker()
+    factory = NcclFactory(late, max_pairs=8, die=never)
+    stores = [PairStore() for _ in range(MAX_OPENING)]
+    openings = [factory.open(make_pair(), Side.SENDER, store, timeout_s=0.05) for store in stores]
+    await asyncio.gather(*openings, return_exceptions=True)
+    with pytest.raises(TransferFailed, match="16 openings have not ended") as caught:
+        await factory.open(make_pair(), Side.SENDER, PairStore(), timeout_s=0.05)
+    assert caught.value.reason is Reason.CHANNEL_BROKEN
+    late.may_end.set()
+    async with asyncio.timeout(5.0):
+        while factory._num_opening:  # threads tell the loop, and nobody else
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("NCCL error: duplicate GPU\nstack"), ValueError("no such device")])
+async def test_an_opening_that_fails_says_so_at_once(error: Exception) -> None:
+    def make(*_: object, **__: object) -> Communicator:
+        raise error
+
+    factory = NcclFactory(make, max_pairs=8, die=never)
+    with pytest.raises(TransferFailed, match=str(error).splitlines()[0]) as caught:
+        await factory.open(make_pair(), Side.SENDER, PairStore(), timeout_s=5.0)
+    assert caught.value.reason is Reason.CHANNEL_BROKEN
+    assert "stack" not in caught.value.message
+
+
+def never(status: int) -> None:
+    raise AssertionError(f"the process was ended with {status}")
+
+
+class LateMaker:
+    """A library that does not come back before it is told to."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.made = Made()
+
+    def __call__(self, *_: object, **__: object) -> "Made":
+        assert self.may_end.wait(10.0)
+        return self.made
+
+
+class Made:
+    """A communicator that is never used."""
+
+    num_bytes = MIB
+
+    def __init__(self) -> None:
+        self.aborted = threading.Event()
+
+    def send(self, data: object) -> None:
+        raise AssertionError("never used")
+
+    receive = send
+
+    def abort(self) -> None:
+        self.aborted.set()
+        raise RuntimeError("an abort may say so")
 
 
 class Tethered:

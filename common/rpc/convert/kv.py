@@ -5,13 +5,13 @@ from common.core.ids import Epoch, RequestId, ReservationId, TokenId, TransferId
 from common.core.ticket import PrefixTicket, Ticket
 from common.kv.layout import LayerSpan, PageLayout
 from common.rpc.convert.fields import require
+from common.rpc.convert.host import host_from_wire, host_to_wire
 from common.rpc.convert.logprobs import logprobs_from_wire, logprobs_to_wire
 from common.rpc.convert.worker import worker_from_wire, worker_to_wire
 from common.transfer.messages import (
     Fetch,
     Finale,
     FirstToken,
-    HostFacts,
     Meet,
     Met,
     Offer,
@@ -59,20 +59,15 @@ def pair_from_wire(message: kv_pb2.Pair) -> Pair:
 def meet_to_wire(meet: Meet) -> kv_pb2.Meet:
     message = kv_pb2.Meet(layout=layout_to_wire(meet.layout, meet.scheme))
     if meet.host is not None:
-        host = meet.host
-        facts = kv_pb2.HostFacts(boot_id=host.boot_id, network_namespace=host.network_namespace, user=host.user)
-        message.host.CopyFrom(facts)
+        message.host.CopyFrom(host_to_wire(meet.host))
     return message
 
 
 def meet_from_wire(message: kv_pb2.Meet) -> Meet:
-    host = message.host
-    _require_short(host.boot_id, "meet.host.boot_id")
-    facts = HostFacts(boot_id=host.boot_id, network_namespace=host.network_namespace, user=host.user)
     return Meet(
         layout=layout_from_wire(message.layout),
         scheme=message.layout.scheme_fingerprint,
-        host=facts if message.HasField("host") else None,
+        host=host_from_wire(message.host) if message.HasField("host") else None,
     )
 
 

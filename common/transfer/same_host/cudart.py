@@ -6,6 +6,7 @@ allocated here is shared whole, at offset 0.
 
 import ctypes
 import ctypes.util
+from pathlib import Path
 from typing import Protocol
 
 from common.core.errors import Reason, TransferFailed
@@ -16,6 +17,9 @@ LAZY_PEER_ACCESS = 1
 NON_BLOCKING = 1
 ANY_DIRECTION = 4
 """cudaMemcpyDefault: the runtime tells from the addresses."""
+
+
+MAPS = Path("/proc/self/maps")
 
 
 class DeviceRuntime(Protocol):
@@ -40,6 +44,21 @@ class DeviceRuntime(Protocol):
         """Returns once the bytes are there, for every process that maps them."""
         ...
 
+    def write(self, into: int, data: memoryview) -> None:
+        """`copy` from memory of the host, which is writable."""
+        ...
+
+    def read(self, out: memoryview, source: int) -> None:
+        """`copy` into memory of the host."""
+        ...
+
+
+def loaded_library(maps: str) -> str | None:
+    """The CUDA runtime that this process has loaded already, by the lines of its map: torch brings its own, where no
+    search would find it."""
+    paths = (line.split(maxsplit=5)[5] for line in maps.splitlines() if "/libcudart" in line)
+    return next(paths, None)
+
 
 class _Handle(ctypes.Structure):
     """cudaIpcMemHandle_t: passed by value."""
@@ -52,7 +71,7 @@ class CudaRuntime:
 
     def __init__(self, device: int, library: str | None = None) -> None:
         """Raises TransferFailed where there is no runtime or no such device."""
-        name = library or ctypes.util.find_library("cudart")
+        name = library or loaded_library(MAPS.read_text()) or ctypes.util.find_library("cudart")
         if name is None:
             raise _failed("the CUDA runtime is not installed")
         self._cuda = ctypes.CDLL(name)
@@ -105,6 +124,12 @@ class CudaRuntime:
         self._check("cudaMemcpyAsync", begun)
         self._check("cudaStreamSynchronize", self._cuda.cudaStreamSynchronize(self._stream))
 
+    def write(self, into: int, data: memoryview) -> None:
+        self.copy(into, _host_address(data), len(data))
+
+    def read(self, out: memoryview, source: int) -> None:
+        self.copy(_host_address(out), source, len(out))
+
     def _enter(self) -> None:
         """The current device belongs to the thread, and calls come from several."""
         self._check("cudaSetDevice", self._cuda.cudaSetDevice(self._device))
@@ -112,6 +137,10 @@ class CudaRuntime:
     def _check(self, call: str, status: int) -> None:
         if status != 0:
             raise _failed(f"{call}: {self._cuda.cudaGetErrorString(status).decode()}")
+
+
+def _host_address(data: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))
 
 
 def _address(pointer: ctypes.c_void_p) -> int:

@@ -2,35 +2,56 @@
 
 Not run on a GPU: the logic is, over a runtime that keeps its device memory in the host's. The receiver allocates the
 slots and sends their cudaIpcMemHandle with its invitation, raw; the sender maps them and copies into them on the
-device. Both processes must see the same GPU, or two of one host with peer access between them.
+device. Both processes must be on the same GPU, or on two of one host with peer access between them.
 
-Shared device memory must not be freed while it is mapped elsewhere. So a sender unmaps before it closes its line, and a
-receiver that ends a pair before its sender has let go keeps the slots until its process ends: they are counted.
+Shared device memory must not be freed while it is mapped elsewhere. So the sender gets, beside the ring, one end of a
+pipe, its grip, and closes it when it has unmapped the slots; if its process ends, the system does. A receiver that is
+done frees the slots when it hears of that, however late.
 """
 
 import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from common.core.errors import Reason, TransferFailed
 from common.kv.span import DeviceSpan
 from common.transfer.messages import DeviceMemory, SameHostInvitation
+from common.transfer.pair_thread import run_aside
 from common.transfer.same_host.cudart import DeviceRuntime
+from common.transfer.same_host.line import Word
 from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.sending import SendingEnd
 from common.transfer.scope import outlast
 
 SLOT_ALIGNMENT = 512
 """What cudaMalloc aligns to: slots begin as allocations do."""
+RELEASE_S = 5.0
+"""Chosen: to free or unmap waits for what runs on the device, some steps; longer than this nobody waits for it."""
+
+
+@dataclass(slots=True)
+class Retained:
+    """Device memory of rings that are over and that their senders still map. Writer: the event loop."""
+
+    num_bytes: int = 0
 
 
 class DeviceSlots:
     """The slots of one ring, in device memory that is ours or mapped."""
 
-    def __init__(self, runtime: DeviceRuntime, address: int, *, num_slots: int, slot_bytes: int, is_ours: bool) -> None:
+    def __init__(
+        self, runtime: DeviceRuntime, address: int, *, num_slots: int, slot_bytes: int, grip: int | None = None
+    ) -> None:
+        """`grip`: memory of another process, and what tells it that we let go. None: ours."""
         self.num_slots = num_slots
         self.slot_bytes = slot_bytes
         self._runtime = runtime
         self._address: int | None = address
-        self._is_ours = is_ours
+        self._grip = grip
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_slots * _stride(self.slot_bytes)
 
     def span(self, slot: int, num_bytes: int) -> DeviceSpan:
         assert self._address is not None, "the slots are gone"
@@ -39,96 +60,173 @@ class DeviceSlots:
         return DeviceSpan(address=address, num_bytes=num_bytes, device=0)
 
     async def copy(self, into: DeviceSpan, source: DeviceSpan) -> None:
-        """Returns or raises only once neither is touched any more."""
-        loop = asyncio.get_running_loop()
-        await outlast(loop.run_in_executor(None, self._runtime.copy, into.address, source.address, len(source)))
+        """All four return or raise only once neither side is touched any more."""
+        await self._run(lambda: self._runtime.copy(into.address, source.address, len(source)))
+
+    async def write(self, into: DeviceSpan, data: memoryview) -> None:
+        await self._run(lambda: self._runtime.write(into.address, data))
+
+    async def read(self, out: memoryview, source: DeviceSpan) -> None:
+        await self._run(lambda: self._runtime.read(out, source.address))
 
     def memory(self) -> DeviceMemory:
         """How another process maps them."""
         assert self._address is not None, "the slots are gone"
         return DeviceMemory(device_uuid=self._runtime.bus_id, ipc_handle=self._runtime.export(self._address))
 
-    def close(self) -> None:
-        """Frees what is ours, unmaps what is not. Idempotent."""
-        address, self._address = self._address, None
-        if address is not None and self._is_ours:
-            self._runtime.free(address)
-        elif address is not None:
-            self._runtime.close(address)
+    async def close(self) -> None:
+        """Off the event loop: a device that is busy is waited for, within bounds."""
+        ended = run_aside(self.close_blocking, "close device slots")
+        try:
+            async with asyncio.timeout(RELEASE_S):
+                await asyncio.shield(ended)
+        except TimeoutError:
+            return  # it ends on its thread, or never, with the device
 
-    def abandon(self) -> int:
-        """Somebody may still map them: how many bytes stay taken."""
-        was_open, self._address = self._address is not None, None
-        return self.num_slots * _stride(self.slot_bytes) * was_open
+    def close_blocking(self) -> None:
+        """Frees what is ours; unmaps what is not, and then lets go of it. Idempotent."""
+        address, self._address = self._address, None
+        if address is None:
+            return
+        if self._grip is None:
+            self._runtime.free(address)
+            return
+        try:
+            self._runtime.close(address)
+        finally:
+            os.close(self._grip)
+
+    async def _run(self, work: Callable[[], None]) -> None:
+        await outlast(asyncio.get_running_loop().run_in_executor(None, work))
 
 
 def create_slots(runtime: DeviceRuntime, *, num_slots: int, slot_bytes: int) -> DeviceSlots:
-    """At the receiver."""
+    """At the receiver. Blocks."""
     address = runtime.allocate(num_slots * _stride(slot_bytes))
-    return DeviceSlots(runtime, address, num_slots=num_slots, slot_bytes=slot_bytes, is_ours=True)
+    return DeviceSlots(runtime, address, num_slots=num_slots, slot_bytes=slot_bytes)
 
 
-def adopt_slots(runtime: DeviceRuntime, invitation: SameHostInvitation) -> DeviceSlots:
-    """At the sender. Raises TransferFailed when the receiver's memory cannot be mapped here."""
-    if invitation.device is None:
-        raise TransferFailed(message="the other end receives into host memory", reason=Reason.CHANNEL_BROKEN)
-    address = runtime.open(invitation.device.ipc_handle)
-    return DeviceSlots(
-        runtime, address, num_slots=invitation.num_slots, slot_bytes=invitation.slot_bytes, is_ours=False
-    )
+def adopt_slots(runtime: DeviceRuntime, invitation: SameHostInvitation, grip: int) -> DeviceSlots:
+    """At the sender. Blocks; takes over the grip. Raises TransferFailed when the receiver's memory cannot be mapped."""
+    try:
+        assert invitation.device is not None, "an invitation into host memory"
+        address = runtime.open(invitation.device.ipc_handle)
+    except BaseException:
+        os.close(grip)
+        raise
+    return DeviceSlots(runtime, address, num_slots=invitation.num_slots, slot_bytes=invitation.slot_bytes, grip=grip)
 
 
 class DeviceSendingEnd:
-    """Sends device memory. See DeviceChannel for what the caller promises."""
+    """Sends device memory, and memory of the host. See DeviceChannel for what the caller promises."""
 
     def __init__(self, end: SendingEnd, slots: DeviceSlots) -> None:
         self._end = end
         self._slots = slots
         self._copying = asyncio.Lock()
+        # Whoever holds this end may notice late that the pair is over; the receiver waits for its memory.
+        self._ending = asyncio.get_running_loop().create_task(self._end_with_line(), name=f"end {end.pair}")
 
     async def send_device(self, frame: int, data: DeviceSpan, *, timeout_s: float) -> None:
         async def fill(slot: int) -> None:
             async with self._copying:
+                self._end.check()
                 await self._slots.copy(self._slots.span(slot, len(data)), data)
 
         await self._end.send_filled(frame, len(data), fill, timeout_s=timeout_s)
+
+    async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
+        async def fill(slot: int) -> None:
+            async with self._copying:
+                self._end.check()
+                await self._slots.write(self._slots.span(slot, len(data)), data)
+
+        await self._end.send_filled(frame, len(data), fill, timeout_s=timeout_s)
+
+    async def receive(self, frame: int, out: memoryview, *, timeout_s: float) -> None:
+        raise AssertionError(f"{self._end.pair}: this end sends")
 
     async def receive_device(self, frame: int, out: DeviceSpan, *, timeout_s: float) -> None:
         raise AssertionError(f"{self._end.pair}: this end sends")
 
     async def close(self) -> None:
-        """Unmapped first, behind a copy that is under way; then the receiver may hear of it."""
-        async with self._copying:
-            self._slots.close()
+        """Unmapped behind a copy that is under way. Idempotent."""
         await self._end.close()
+        await outlast(self._ending)
+
+    async def _end_with_line(self) -> None:
+        await self._end.wait_ended()
+        async with self._copying:
+            await self._slots.close()
 
 
 class DeviceReceivingEnd:
-    """Receives into device memory."""
+    """Receives into device memory, or the host's."""
 
-    def __init__(self, end: ReceivingEnd, slots: DeviceSlots) -> None:
-        self.abandoned_bytes = 0
-        """Device memory that could not be freed, because the sender had not let go of it."""
+    def __init__(self, end: ReceivingEnd, slots: DeviceSlots, grip: int, retained: Retained) -> None:
+        """`grip`: the other end of the sender's."""
         self._end = end
         self._slots = slots
+        self._grip = grip
+        self._retained = retained
+        self._is_let_go = False
+        self._is_closed = False
+        self._num_copying = 0
+        self._freeing: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(grip, self._hear_grip)
 
     async def receive_device(self, frame: int, out: DeviceSpan, *, timeout_s: float) -> None:
-        word = await self._end.take(frame, len(out), timeout_s=timeout_s)
+        word = await self._take(frame, len(out), timeout_s)
         try:
             await self._slots.copy(out, self._slots.span(word.slot, word.num_bytes))
         finally:
-            self._end.give_back(word)
+            self._give_back(word)
+
+    async def receive(self, frame: int, out: memoryview, *, timeout_s: float) -> None:
+        word = await self._take(frame, len(out), timeout_s)
+        try:
+            await self._slots.read(out, self._slots.span(word.slot, word.num_bytes))
+        finally:
+            self._give_back(word)
+
+    async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
+        raise AssertionError(f"{self._end.pair}: this end receives")
 
     async def send_device(self, frame: int, data: DeviceSpan, *, timeout_s: float) -> None:
         raise AssertionError(f"{self._end.pair}: this end receives")
 
     async def close(self) -> None:
-        is_left = self._end.is_left
-        await self._end.close()
-        if is_left:
-            self._slots.close()
-        else:
-            self.abandoned_bytes += self._slots.abandon()
+        """The slots go when the sender has let go of them and nobody copies any more: here, or later. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._retained.num_bytes += self._slots.num_bytes
+            await self._end.close()
+            self._free_if_over()
+        if self._freeing is not None:
+            await outlast(self._freeing)
+
+    async def _take(self, frame: int, num_bytes: int, timeout_s: float) -> Word:
+        word = await self._end.take(frame, num_bytes, timeout_s=timeout_s)
+        self._num_copying += 1
+        return word
+
+    def _give_back(self, word: Word) -> None:
+        self._num_copying -= 1
+        self._end.give_back(word)
+        self._free_if_over()
+
+    def _hear_grip(self) -> None:
+        """Readable means over: nothing is ever written into it."""
+        self._loop.remove_reader(self._grip)
+        os.close(self._grip)
+        self._is_let_go = True
+        self._free_if_over()
+
+    def _free_if_over(self) -> None:
+        if self._is_closed and self._is_let_go and self._num_copying == 0 and self._freeing is None:
+            self._retained.num_bytes -= self._slots.num_bytes
+            self._freeing = run_aside(self._slots.close_blocking, "free device slots")
 
 
 def _stride(slot_bytes: int) -> int:

@@ -15,18 +15,26 @@ import hmac
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 from common.core.entropy import Entropy
 from common.core.errors import InvalidRequest, Reason, TransferFailed
 from common.rpc.convert.same_host import TOKEN_BYTES, invitation_from_bytes, invitation_to_bytes
 from common.transfer.channel import Channel, Side
-from common.transfer.device import DeviceChannel
 from common.transfer.messages import DeviceMemory, HostFacts, Pair, SameHostInvitation
+from common.transfer.pair_thread import run_aside
 from common.transfer.rendezvous import RendezvousStore
 from common.transfer.same_host.cudart import DeviceRuntime
-from common.transfer.same_host.device import DeviceReceivingEnd, DeviceSendingEnd, adopt_slots, create_slots
+from common.transfer.same_host.device import (
+    DeviceReceivingEnd,
+    DeviceSendingEnd,
+    DeviceSlots,
+    Retained,
+    adopt_slots,
+    create_slots,
+)
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.ring import adopt_ring, create_ring
@@ -61,29 +69,58 @@ class SameHostFactory:
             invitation = await self._read_invitation(store, timeout_s)
             if invitation.device is not None:
                 raise TransferFailed(message="the other end receives into a GPU", reason=Reason.CHANNEL_BROKEN)
-            return await self._join(pair, invitation, store)
+            sender, _ = await self._join(pair, invitation, store)
+            return sender
 
     async def open_device(
-        self, pair: Pair, side: Side, store: RendezvousStore, runtime: DeviceRuntime, *, timeout_s: float
-    ) -> DeviceChannel:
+        self,
+        pair: Pair,
+        side: Side,
+        store: RendezvousStore,
+        runtime: DeviceRuntime,
+        retained: Retained,
+        *,
+        timeout_s: float,
+    ) -> DeviceSendingEnd | DeviceReceivingEnd:
         """The same with slots in device memory. Not run: needs a GPU."""
         async with _deadline(pair, timeout_s):
-            with ExitStack() as undo:
-                if side is Side.RECEIVER:
-                    slots = create_slots(runtime, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
-                    undo.callback(slots.close)
-                    receiver = await self._invite(pair, store, timeout_s, slots.memory())
-                    undo.pop_all()
-                    return DeviceReceivingEnd(receiver, slots)
-                invitation = await self._read_invitation(store, timeout_s)
-                slots = adopt_slots(runtime, invitation)
-                undo.callback(slots.close)
-                sender = await self._join(pair, invitation, store)
-                undo.pop_all()
-                return DeviceSendingEnd(sender, slots)
+            if side is Side.RECEIVER:
+                return await self._invite_device(pair, store, runtime, retained, timeout_s)
+            invitation = await self._read_invitation(store, timeout_s)
+            if invitation.device is None:
+                raise TransferFailed(message="the other end receives into host memory", reason=Reason.CHANNEL_BROKEN)
+            sender, (grip,) = await self._join(pair, invitation, store, num_grips=1)
+            try:
+                slots = await _taken(partial(adopt_slots, runtime, invitation, grip), f"map slots of {pair}")
+            except BaseException:
+                await sender.close()
+                raise
+            return DeviceSendingEnd(sender, slots)
+
+    async def _invite_device(
+        self, pair: Pair, store: RendezvousStore, runtime: DeviceRuntime, retained: Retained, timeout_s: float
+    ) -> DeviceReceivingEnd:
+        """Until the grip is handed over nobody maps the slots, and they may be freed; from there on nothing fails."""
+        make = partial(create_slots, runtime, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
+        slots = await _taken(make, f"make slots of {pair}")
+        grip, others = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            receiver = await self._invite(pair, store, timeout_s, slots.memory(), others)
+        except BaseException:
+            os.close(grip)
+            await slots.close()
+            raise
+        finally:
+            os.close(others)
+        return DeviceReceivingEnd(receiver, slots, grip, retained)
 
     async def _invite(
-        self, pair: Pair, store: RendezvousStore, timeout_s: float, device: DeviceMemory | None = None
+        self,
+        pair: Pair,
+        store: RendezvousStore,
+        timeout_s: float,
+        device: DeviceMemory | None = None,
+        grip: int | None = None,
     ) -> ReceivingEnd:
         with ExitStack() as undo:
             ring, descriptor = create_ring(pair, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
@@ -107,7 +144,7 @@ class SameHostFactory:
                 raise TimeoutError
             connection = await _accept(listener, token)
             keep.callback(connection.close)
-            socket.send_fds(connection, [b"\1"], [descriptor])
+            socket.send_fds(connection, [b"\1"], [descriptor] if grip is None else [descriptor, grip])
             end = ReceivingEnd(ring, Line(connection, pair))
             keep.pop_all()
             return end
@@ -118,7 +155,10 @@ class SameHostFactory:
             raise TimeoutError
         return invitation_from_bytes(data)
 
-    async def _join(self, pair: Pair, invitation: SameHostInvitation, store: RendezvousStore) -> SendingEnd:
+    async def _join(
+        self, pair: Pair, invitation: SameHostInvitation, store: RendezvousStore, *, num_grips: int = 0
+    ) -> tuple[SendingEnd, tuple[int, ...]]:
+        """The end, and the grips that came beside the ring: the caller's to close."""
         await store.put(COMING, b"")
         loop = asyncio.get_running_loop()
         with ExitStack() as undo:
@@ -127,14 +167,16 @@ class SameHostFactory:
             await loop.sock_connect(connection, invitation.socket_name)
             _check_user(connection)
             await loop.sock_sendall(connection, invitation.token)
-            descriptor = await _receive_descriptor(connection)
+            descriptor, *grips = await _receive_descriptors(connection, 1 + num_grips)
+            for grip in grips:
+                undo.callback(os.close, grip)
             try:
                 ring = adopt_ring(descriptor, pair, num_slots=invitation.num_slots, slot_bytes=invitation.slot_bytes)
             finally:
                 os.close(descriptor)
             end = SendingEnd(ring, Line(connection, pair))
             undo.pop_all()
-            return end
+            return end, tuple(grips)
 
 
 @asynccontextmanager
@@ -185,8 +227,8 @@ def _check_user(connection: socket.socket) -> None:
         raise PermissionError(f"it runs as user {user}")
 
 
-async def _receive_descriptor(connection: socket.socket) -> int:
-    """The one descriptor that follows. Raises ConnectionError when the other end sends us away."""
+async def _receive_descriptors(connection: socket.socket, count: int) -> list[int]:
+    """The descriptors that follow. Raises ConnectionError when the other end sends us away."""
     loop = asyncio.get_running_loop()
     readable: asyncio.Future[None] = loop.create_future()
 
@@ -199,7 +241,24 @@ async def _receive_descriptor(connection: socket.socket) -> int:
         await readable  # bounded: the deadline of the opening
     finally:
         loop.remove_reader(connection.fileno())
-    data, descriptors, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
-    if not data or len(descriptors) != 1:
+    data, descriptors, _, _ = socket.recv_fds(connection, 1, count, socket.MSG_CMSG_CLOEXEC)
+    if not data or len(descriptors) != count:
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise ConnectionError("the ring was not handed over")
-    return descriptors[0]
+    return descriptors
+
+
+async def _taken(make: Callable[[], DeviceSlots], name: str) -> DeviceSlots:
+    """Made on a thread of its own: a driver may take its time, or hang. What comes after its caller left is closed."""
+    coming = run_aside(make, name)
+    try:
+        return await asyncio.shield(coming)
+    except asyncio.CancelledError:
+        coming.add_done_callback(_close_late)
+        raise
+
+
+def _close_late(come: "asyncio.Future[DeviceSlots]") -> None:
+    if not come.cancelled() and come.exception() is None:
+        _ = run_aside(come.result().close_blocking, "close late slots")  # nobody is left to wait for it

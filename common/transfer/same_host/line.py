@@ -46,8 +46,6 @@ class Line:
         """`connection` is connected, does not block, and belongs to the line from here on."""
         self.pair = pair
         self.is_ended = False
-        self.is_left = False
-        """It ended because the other end closed, or its process did: that one touches the ring no more."""
         self._why = ""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -85,6 +83,10 @@ class Line:
         self._connection.close()
         self._ended.set_result(None)
 
+    async def wait_ended(self) -> None:
+        """Until it is over, for whatever reason."""
+        await asyncio.wait({self._ended})  # bounded: a line ends with its pair, at the latest when that is closed
+
     def check(self) -> None:
         if self.is_ended:
             raise TransferFailed(message=f"{self.pair} is over: {self._why}", reason=Reason.CHANNEL_BROKEN)
@@ -107,7 +109,6 @@ class Line:
             self.end(f"the other end is gone: {error.strerror}")
             return
         if not data:
-            self.is_left = not self.is_ended
             self.end("the other end closed")
             return
         self._rest += data

@@ -38,11 +38,6 @@ class ReceivingEnd:
     def pair(self) -> Pair:
         return self._line.pair
 
-    @property
-    def is_left(self) -> bool:
-        """The sender has let go of the ring."""
-        return self._line.is_left
-
     async def reserve(self, *, timeout_s: float) -> "SlotBerth":
         """The right to one slot of the ring. Raises Refused while all of them are still being landed."""
         try:

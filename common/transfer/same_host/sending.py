@@ -33,6 +33,14 @@ class SendingEnd:
     def pair(self) -> Pair:
         return self._line.pair
 
+    def check(self) -> None:
+        """Raises TransferFailed when the pair is over."""
+        self._line.check()
+
+    async def wait_ended(self) -> None:
+        """Until the pair is over, for whatever reason."""
+        await self._line.wait_ended()
+
     async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
         async def fill(slot: int) -> None:
             await copy_bytes(self._ring.slot(slot)[: len(data)], data)

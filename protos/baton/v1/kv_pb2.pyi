@@ -53,7 +53,7 @@ class Pair(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     channel: _builtins.str
-    """"gloo", "nccl", "same_host", "loopback"."""
+    """"gloo", "nccl", "same_host", "cuda_ipc", "loopback"."""
     @_builtins.property
     def sender(self) -> _types_pb2.WorkerRef: ...
     @_builtins.property
@@ -147,23 +147,67 @@ class HostFacts(_message.Message):
     BOOT_ID_FIELD_NUMBER: _builtins.int
     NETWORK_NAMESPACE_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    IPC_NAMESPACE_FIELD_NUMBER: _builtins.int
+    PID_NAMESPACE_FIELD_NUMBER: _builtins.int
+    GPU_FIELD_NUMBER: _builtins.int
     boot_id: _builtins.str
     network_namespace: _builtins.int
     user: _builtins.int
+    ipc_namespace: _builtins.int
+    """0: not told. Processes that do not share both cannot map each other's device memory."""
+    pid_namespace: _builtins.int
+    @_builtins.property
+    def gpu(self) -> Global___GpuFacts:
+        """Absent: pages are in host memory."""
+
     def __init__(
         self,
         *,
         boot_id: _builtins.str = ...,
         network_namespace: _builtins.int = ...,
         user: _builtins.int = ...,
+        ipc_namespace: _builtins.int = ...,
+        pid_namespace: _builtins.int = ...,
+        gpu: Global___GpuFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gpu", b"gpu"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "network_namespace", b"network_namespace", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "gpu", b"gpu", "ipc_namespace", b"ipc_namespace", "network_namespace", b"network_namespace", "pid_namespace", b"pid_namespace", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostFacts: _TypeAlias = HostFacts  # noqa: Y015
+
+@_typing.final
+class GpuFacts(_message.Message):
+    """The GPU that holds a worker's pages, under the name that every process of the machine knows it by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    NCCL_VERSION_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    nccl_version: _builtins.str
+    """Empty: there is no NCCL. Only ends of one version speak to each other."""
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other GPUs whose memory this one can reach by itself, as far as the process sees them."""
+
+    def __init__(
+        self,
+        *,
+        uuid: _builtins.str = ...,
+        peers: _abc.Iterable[_builtins.str] | None = ...,
+        nccl_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nccl_version", b"nccl_version", "peers", b"peers", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuFacts: _TypeAlias = GpuFacts  # noqa: Y015
 
 @_typing.final
 class SameHostInvitation(_message.Message):
