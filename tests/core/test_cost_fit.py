@@ -7,6 +7,7 @@ import pytest
 from common.core.cost.meter import CostMeter, CostStage
 from common.core.cost.model import COEFFICIENTS, DEFAULT, CostModel
 from common.core.cost.work import StepWork, extend_pairs
+from services.decode.budget import ExtendBudget
 
 GPU = CostModel(
     step_s=4e-3,
@@ -17,6 +18,17 @@ GPU = CostModel(
     transfer_s=5e-4,
     transfer_byte_s=1e-10,
 )
+
+SHARED = CostModel(
+    step_s=9e-3,
+    extend_token_s=1e-3,
+    extend_pair_s=1.5e-7,
+    decode_row_s=1.5e-3,
+    decode_context_s=5e-7,
+    transfer_s=5e-4,
+    transfer_byte_s=1e-10,
+)
+"""A small model on one core: measured beside a process that also computes."""
 
 
 def decode_work(rng: random.Random) -> StepWork:
@@ -81,6 +93,38 @@ def test_a_machine_that_becomes_slower_is_followed() -> None:
     run(meter, GPU, [decode_work(rng) for _ in range(2000)], rng)
     run(meter, slower, [decode_work(rng) for _ in range(1000)], rng)
     assert miss(meter, slower, [decode_work(rng) for _ in range(99)]) < 0.15
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_busy_neighbour_adds_is_in_the_sum_of_predictions(seed: int) -> None:
+    """Now and then for a while every step takes two and a half times as long, and a budget grants prompts what fits
+    then: fewer tokens in slow steps. Over all, as many seconds are predicted as were spent, and reading is not thought
+    cheap."""
+    rng, meter, mine = random.Random(seed), CostMeter(), SHARED
+    budget = ExtendBudget(itl_budget_s=0.05, ceiling=64, floor=8)
+    now, pace, until, start, left = 0.0, 1.0, 0.0, 0, 0
+    spent: list[tuple[StepWork, float]] = []
+    for _ in range(1500):
+        if now >= until:
+            pace, until = rng.choice((1.0, 2.5)), now + rng.uniform(0.1, 1.0)
+        if not left and rng.random() < 0.03:
+            start, left = 0, rng.randint(40, 1500)
+        rows, tokens = rng.randint(1, 8), min(left, budget.tokens)
+        work = StepWork(
+            extend_tokens=tokens,
+            extend_pairs=extend_pairs(tokens, start) if tokens else 0,
+            decode_rows=rows,
+            decode_context=rows * rng.randint(100, 900),
+        )
+        seconds = mine.step_seconds(work) * pace * rng.gauss(1.0, 0.05)
+        meter.stepped(work, seconds, now)
+        budget.observe(num_decoding=rows, num_extended=tokens, seconds=seconds)
+        spent.append((work, seconds))
+        now, start, left = now + seconds, start + tokens, left - tokens
+    model = meter.model(now)
+    said = sum(model.step_seconds(work) for work, _ in spent)
+    assert said == pytest.approx(sum(seconds for _, seconds in spent), rel=0.15)
+    assert model.extend_seconds(1000) > 1.1 * mine.extend_seconds(1000)
 
 
 def test_many_decode_steps_do_not_erase_what_an_extend_costs() -> None:

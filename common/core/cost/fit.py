@@ -4,9 +4,10 @@ Weighted least squares over an exponentially fading memory, kept as normal equat
 
     minimise  sum_k w_k ((y_k - x_k c) / s_k)^2  +  PRIOR_TRUST * spread^2 * sum_i ((c_i - g p_i) / (g p_i))^2,   c >= 0
 
-s_k = max(y_k, prediction): errors count relative to the duration, so that short steps matter as much as long ones and
-one absurd duration cannot dominate. w_k are Huber weights (Huber 1964) against the scale of recent errors. p is the
-prior and g how much slower than the prior this machine is: what was never seen keeps the prior's proportions.
+s_k = the prediction: errors count relative to it, so that short steps matter as much as long ones. Relative to the
+duration itself slow steps would count less than quick ones, and on a machine that is shared every sum of predictions
+would come out too low. w_k are Huber weights (Huber 1964) against the scale of recent errors. p is the prior and g how
+much slower than the prior this machine is: what was never seen keeps the prior's proportions.
 Each kind of observation fades on its own, so thousands of decode steps do not erase what an extend costs.
 """
 
@@ -27,14 +28,17 @@ FIRST_MEMORY = 8
 WARM_UP = 3
 """Chosen: first observations of a kind that are not learnt from: allocation, page faults and compilation."""
 
-HUBER = 1.5
-"""Errors beyond this many recent mean errors weigh less; the usual constant is 1.345 standard deviations, which is 1.7
-mean absolute errors of a normal distribution."""
+HUBER = 4.0
+"""Errors beyond this many recent mean errors weigh less. Chosen: the usual 1.7 finds the middle of durations, and what
+queues are made of is their mean; what a neighbour's step adds to one in three is no outlier, a pause of 50 steps is."""
+
+MAX_MISS = 3.0
+"""Chosen: durations beyond so many predictions count relative to themselves: what is predicted may be far too low."""
 
 MIN_SPREAD = 0.02
 """Chosen: timers and schedulers jitter by 2 %; errors below that are never outliers."""
 
-CALM_SPREAD = 0.08
+CALM_SPREAD = 0.25
 """Chosen: while predictions keep missing by more, the memory is shorter: the machine has changed."""
 
 SPEED_RATE = 0.05
@@ -113,11 +117,12 @@ class LinearFit:
         held.error += rate * (miss - held.error)
 
     def _weight(self, predicted: float, seconds: float) -> float:
-        miss = abs(seconds - predicted) / max(seconds, predicted)
+        scale = max(predicted, seconds / MAX_MISS)
+        miss = abs(seconds - predicted) / scale
         weight = 1.0 if miss <= HUBER * self._spread else HUBER * self._spread / miss
         self._spread += ERROR_RATE * (min(miss, 3.0 * self._spread) - self._spread)
         self._spread = max(self._spread, MIN_SPREAD)
-        return float(weight / max(seconds, predicted) ** 2)
+        return float(weight / scale**2)
 
     def _accumulate(self, held: _Kind, features: Sequence[float], seconds: float, weight: float) -> None:
         memory = MEMORY * min(1.0, CALM_SPREAD / self._spread)
