@@ -1,33 +1,43 @@
 """What a router costs per message: `python -m tests.bench.router_load [--streams 500] [--rate 20] [--seconds 10]`.
 
-One router, one prefill and one decode worker of real processes, the workers simulated: a step of the decode worker
-takes 1 / rate seconds whatever it holds, so `streams` answers come at `rate` tokens a second each. Given are the
-router's CPU time per message to a client, and the time between two messages of a stream against the step. `--slow`
-reads one message a second from each stream: the streams must hold. The router runs on the first core it may use, all
-else on the others.
+Real routers, and one worker that only writes (router_load_worker): `streams` answers come at `rate` tokens a second
+each. Given are each router's CPU time per message to a client, and the time between two messages of a stream against
+the period in which they are written. The router is pinned to the first core, worker and clients to the others. `--slow`
+reads one message a second from each stream: the streams must hold.
 
-The bound: a bare grpc.aio server that only writes takes about 50 us of CPU per message on one such core.
+With `--routers 2` the same streams are measured on one router, then spread over two on a core each. Worker and clients
+share those cores where there are no others; what counts is then messages per second of the routers' own CPU time.
+
+The bound: a bare grpc.aio server that only writes takes about 40 us of CPU per message on one such core.
 """
 
 import argparse
 import asyncio
 import os
 import random
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import psutil
 
+from common.config.loader import load
 from common.core.clock import SystemClock
+from common.core.entropy import SystemEntropy
 from common.core.errors import BatonError
 from protos.baton.v1 import generation_pb2
+from services.local.acquaintance import wait_acquainted
 from services.local.bench.message_stream import connected
 from services.local.client import RouterClient, router_client
-from services.local.topology import Kind
-from tests.cluster.house import Ask, House, house
+from services.local.cluster import LocalCluster, local_cluster
+from services.local.topology import ROOT, Kind, Overrides
+from tests.cluster.house import Ask
 from tests.cluster.load import percentile
+from tests.cluster.ports import stable_port
 
 PROMPT = 8
 CHANNELS = 8
@@ -69,19 +79,20 @@ class Reader:
             self.error = error.message
 
 
-async def load(cluster: House, arguments: argparse.Namespace) -> None:
-    router = cluster.cluster.of(Kind.ROUTER)[0]
-    process, own = psutil.Process(router.child.pid), psutil.Process()
-    workers = [psutil.Process(each.child.pid) for each in cluster.workers()]
-    _pin(process, [own, *workers])
-    watched = {"router": [process], "workers": workers, "clients": [own]}
+async def measure(cluster: LocalCluster, worker: Process, arguments: argparse.Namespace, num_routers: int) -> float:
+    """All streams on the first `num_routers` routers. Messages per second of a router's CPU time, over all of them."""
+    routers = [psutil.Process(each.child.pid) for each in cluster.of(Kind.ROUTER)[:num_routers]]
+    writing, own = psutil.Process(worker.pid), psutil.Process()
+    _pin(routers, [own, writing])
+    watched = {f"router-{number}": each for number, each in enumerate(routers)} | {"worker": writing, "clients": own}
     chance = random.Random(7)
     length = int(arguments.rate * (arguments.seconds + START_S))
     readers = [Reader() for _ in range(arguments.streams)]
     asks = [Ask(tokens=tuple(chance.randrange(512) for _ in range(PROMPT)), max_tokens=length) for _ in readers]
-    address = cluster.cluster.router_address()
+    addresses = [cluster.router_address(number) for number in range(num_routers)]
+    resting_bytes = sum(router.memory_info().rss for router in routers)
     began = CLOCK.monotonic()
-    async with asking(address, readers, asks, is_slow=arguments.slow):
+    async with asking(addresses, readers, asks, is_slow=arguments.slow):
         async with asyncio.timeout(START_S):
             while any(not reader.times and not reader.error for reader in readers):
                 await asyncio.sleep(0.05)
@@ -90,15 +101,20 @@ async def load(cluster: House, arguments: argparse.Namespace) -> None:
         window = Window(watched, began=CLOCK.monotonic())
         await asyncio.sleep(arguments.seconds)
         window.end(CLOCK.monotonic())
+        stream_bytes = (sum(router.memory_info().rss for router in routers) - resting_bytes) / arguments.streams
         errors = [reader.error for reader in readers if reader.error]  # before they are sent away
     print(f"{arguments.streams} streams began within {start_s:.1f} s, {len(errors)} errors {errors[:1] or ''}")
-    print(window.line(readers, step_s=1 / arguments.rate))
+    print(
+        f"{window.line(readers, period_s=1 / arguments.rate)}; {stream_bytes / 1024:.0f} KiB of a router's memory each"
+    )
+    shares = [readers[number::num_routers] for number in range(num_routers)]
+    return sum(window.messages_per_cpu_s(f"router-{number}", share) for number, share in enumerate(shares))
 
 
 class Window:
     """The time in which everything is counted: all streams run from its begin to its end."""
 
-    def __init__(self, processes: Mapping[str, Sequence[psutil.Process]], *, began: float) -> None:
+    def __init__(self, processes: Mapping[str, psutil.Process], *, began: float) -> None:
         self._processes = processes
         self._began = self._ended = began
         self._cpu_s = {name: -cpu_s(each) for name, each in processes.items()}
@@ -108,51 +124,113 @@ class Window:
         for name, each in self._processes.items():
             self._cpu_s[name] += cpu_s(each)
 
-    def line(self, readers: Sequence[Reader], *, step_s: float) -> str:
-        times = [[at for at in reader.times if self._began <= at < self._ended] for reader in readers]
+    def messages_per_cpu_s(self, name: str, readers: Sequence[Reader]) -> float:
+        return sum(map(len, self._times(readers))) / self._cpu_s[name]
+
+    def line(self, readers: Sequence[Reader], *, period_s: float) -> str:
+        times = self._times(readers)
         num_messages, seconds = max(sum(map(len, times)), 1), self._ended - self._began
         gaps = [later - earlier for each in times for earlier, later in pairwise(each)]
+        num_routers = sum(name.startswith("router") for name in self._cpu_s)
+        shares = {name: num_messages / (num_routers if name.startswith("router") else 1) for name in self._cpu_s}
         costs = ", ".join(
-            f"{name} {used_s / num_messages * 1e6:.0f} us each, {used_s / seconds:.2f} cores"
+            f"{name} {used_s / shares[name] * 1e6:.0f} us a message, {used_s / seconds:.2f} cores"
             for name, used_s in self._cpu_s.items()
         )
         return (
             f"{num_messages / seconds:.0f} messages/s; CPU: {costs}\n"
             f"between messages: p50 {percentile(gaps, 0.5) * 1e3:.1f} ms, p99 {percentile(gaps, 0.99) * 1e3:.1f} ms, "
-            f"step {step_s * 1e3:.1f} ms"
+            f"written every {period_s * 1e3:.1f} ms"
         )
 
+    def _times(self, readers: Sequence[Reader]) -> list[list[float]]:
+        return [[at for at in reader.times if self._began <= at < self._ended] for reader in readers]
 
-def cpu_s(processes: Sequence[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+def cpu_s(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
 
 
 @asynccontextmanager
-async def asking(address: str, readers: Sequence[Reader], asks: Sequence[Ask], *, is_slow: bool) -> AsyncIterator[None]:
-    """All requests sent, over several connections."""
+async def asking(
+    addresses: Sequence[str], readers: Sequence[Reader], asks: Sequence[Ask], *, is_slow: bool
+) -> AsyncIterator[None]:
+    """All requests sent, to each router in turn, over several connections each."""
+    places = [address for _ in range(CHANNELS) for address in addresses]
     async with AsyncExitStack() as stack:
         if is_slow:
-            clients = [await stack.enter_async_context(router_client(address)) for _ in range(CHANNELS)]
+            clients = [await stack.enter_async_context(router_client(address)) for address in places]
             group = await stack.enter_async_context(asyncio.TaskGroup())
             tasks = [
-                group.create_task(reader.read_slowly(clients[number % CHANNELS], ask))
+                group.create_task(reader.read_slowly(clients[number % len(places)], ask))
                 for number, (reader, ask) in enumerate(zip(readers, asks, strict=True))
             ]
             stack.callback(lambda: [task.cancel() for task in tasks])
         else:
-            connections = [await stack.enter_async_context(connected(address)) for _ in range(CHANNELS)]
+            connections = [await stack.enter_async_context(connected(address)) for address in places]
             for number, (reader, ask) in enumerate(zip(readers, asks, strict=True)):
                 request = ask.message().SerializeToString()
-                connections[number % CHANNELS].call(GENERATE, request, reader.take, reader.end)
+                connections[number % len(places)].call(GENERATE, request, reader.take, reader.end)
         yield
 
 
-def _pin(router: psutil.Process, others: Sequence[psutil.Process]) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        router.cpu_affinity(cores[:1])
-        for other in others:
-            other.cpu_affinity(cores[1:])
+def _pin(routers: Sequence[psutil.Process], others: Sequence[psutil.Process]) -> None:
+    """Each router to a core, with every thread that it has; the others to the rest, if there is one."""
+    cores = sorted(os.sched_getaffinity(os.getppid()))
+    taken = cores[: len(routers)]
+    places = [(router, [core]) for router, core in zip(routers, taken, strict=False)]
+    places += [(other, cores[len(taken) :] or cores) for other in others]
+    for process, where in places:
+        for thread in process.threads():
+            with suppress(ProcessLookupError):  # it ended
+                os.sched_setaffinity(thread.id, where)
+
+
+@asynccontextmanager
+async def running(arguments: argparse.Namespace) -> AsyncIterator[tuple[LocalCluster, Process]]:
+    """Routers, Valkey, and the worker that only writes."""
+    with tempfile.TemporaryDirectory(prefix="baton-test-") as run_dir:
+        settings = (
+            "local.gateways=0",
+            f"local.routers={arguments.routers}",
+            f"local.run_dir={run_dir}",
+            f"router.hold_s={START_S}",  # ready before the worker is
+            f"router.max_active={2 * arguments.streams}",
+            f"router.max_queue_standard={4 * arguments.streams}",
+            "admission.ttft_standard_s=600",
+        )
+        config = load(settings=settings)
+        context = local_cluster(
+            replace(config, local=replace(config.local, prefill=0, decode=0)),  # no person may ask for that
+            Overrides(settings=settings),
+            clock=CLOCK,
+            entropy=SystemEntropy(),
+            tell=lambda _said: None,
+            first_router_port=stable_port(),
+        )
+        async with context as cluster, writing_worker(cluster, arguments.rate) as worker:
+            for number in range(arguments.routers):
+                await wait_acquainted(cluster.router_address(number), 1, START_S)
+            yield cluster, worker
+
+
+@asynccontextmanager
+async def writing_worker(cluster: LocalCluster, rate: float) -> AsyncIterator[Process]:
+    settings = (
+        f"cluster.redis_url={cluster.valkey.url}",
+        "cluster.redis_login=role",
+        f"cluster.secret_file={cluster.run_dir / 'secret'}",
+    )
+    command = [sys.executable, "-m", "tests.bench.router_load_worker", f"--rate={rate}"]
+    worker = await asyncio.create_subprocess_exec(
+        *command, *(f"--set={each}" for each in settings), stdin=PIPE, cwd=ROOT
+    )
+    try:
+        yield worker
+    finally:
+        assert worker.stdin is not None
+        worker.stdin.close()
+        await worker.wait()
 
 
 async def main() -> None:
@@ -160,22 +238,16 @@ async def main() -> None:
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--routers", type=int, default=1)
     parser.add_argument("--slow", action="store_true")
     arguments = parser.parse_args()
-    settings = (
-        "engine.executor=sim",
-        "engine.num_pages=65536",
-        f"engine.max_sequences={2 * arguments.streams}",
-        f"engine.max_waiting={2 * arguments.streams}",
-        "engine.max_batch_tokens=8192",
-        "engine.local_extend_tokens=4096",
-        f"router.max_active={2 * arguments.streams}",
-        f"router.max_queue_standard={4 * arguments.streams}",
-        "admission.ttft_standard_s=600",
-    )
-    pace = {"decode-0": (f"engine.sim_step_ms={1000 / arguments.rate}",)}
-    async with house(settings=settings, ci_tier=False, of_process=pace) as cluster:
-        await load(cluster, arguments)
+    async with running(arguments) as (cluster, worker):
+        alone = await measure(cluster, worker, arguments, 1)
+        if arguments.routers > 1:
+            together = await measure(cluster, worker, arguments, arguments.routers)
+            print(
+                f"messages per second of CPU time: {alone:.0f} alone, {together:.0f} together: {together / alone:.2f}x"
+            )
 
 
 if __name__ == "__main__":
