@@ -1,11 +1,12 @@
 """The store in a real Redis or Valkey: plain commands, pipelines, WATCH/MULTI. The door to the redis library.
 
 No retries, no scripts, no blocking commands, no KEYS. One connection per store, thrown away after every failure.
+A key that holds another type than ours counts as absent, and whoever writes to it removes it.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import assert_never, cast
+from typing import TypeVar, assert_never, cast
 
 import redis.asyncio
 from redis import exceptions
@@ -32,6 +33,14 @@ from common.directory.store import (
 
 FIELD = b"v"
 """The one field of a stream entry: its value is a protobuf."""
+
+MAX_NAME_BYTES = 256
+"""Of a set's member: longer ones are nobody's name."""
+
+T = TypeVar("T")
+
+_STRANGE = (ValueError, TypeError, LookupError, AttributeError)
+"""What the library raises on replies of another shape: a wrong port, something in between."""
 
 _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 
@@ -69,20 +78,18 @@ class RedisStore:
 
     async def write(self, commands: Sequence[Command]) -> tuple[bool, ...]:
         async with _translated(), self._client.pipeline(transaction=True) as pipe:
-            _queue(pipe, commands)
-            return _replies(commands, await pipe.execute())
+            return await self._carry_out(pipe, commands)
 
     async def exchange(self, key: str, decide: Decide) -> tuple[bool, ...] | None:
         async with _translated(), self._client.pipeline(transaction=True) as pipe:
             await pipe.watch(key)
-            before = cast(bytes | None, await cast(Awaitable[object], pipe.get(key)))
+            before = await _absent_if_foreign(cast(Awaitable[bytes | None], pipe.get(key)))
             commands = decide(before)
             if commands is None:
                 return None
             pipe.multi()  # type: ignore[no-untyped-call]  # the library left it untyped
-            _queue(pipe, commands)
             try:
-                return _replies(commands, await pipe.execute())
+                return await self._carry_out(pipe, commands)
             except exceptions.WatchError:
                 return None
 
@@ -93,25 +100,26 @@ class RedisStore:
             values = await cast(Awaitable[list[bytes | None]], self._client.mget(list(keys)))
             if len(values) != len(keys):
                 raise trouble(StoreTrouble.MISMATCH, f"{len(values)} values for {len(keys)} keys")
+            if not all(value is None or isinstance(value, bytes) for value in values):
+                raise trouble(StoreTrouble.MISMATCH, "values that are no bytes")
             return tuple(values)
 
     async def members(self, key: str) -> frozenset[str]:
         async with _translated():
-            found = await cast(Awaitable[set[bytes]], self._client.smembers(key))
-            return frozenset(member.decode() for member in found)
+            found = await _absent_if_foreign(cast(Awaitable[set[bytes]], self._client.smembers(key)))
+            return frozenset(name for name in map(_name, found or ()) if name)
 
     async def entries(self, key: str, after: EntryId, max_entries: int) -> tuple[Entry, ...]:
         async with _translated():
             start = "-" if after == STREAM_START else f"({after}"
-            found = await cast(
-                Awaitable[list[tuple[bytes, dict[bytes, bytes]]]],
-                self._client.xrange(key, min=start, max="+", count=max_entries),
-            )
-            return tuple(Entry(id=_entry_id(raw), value=fields.get(FIELD, b"")) for raw, fields in found)
+            reply = self._client.xrange(key, min=start, max="+", count=max_entries)
+            found = await _absent_if_foreign(cast(Awaitable[list[tuple[bytes, dict[bytes, bytes]]]], reply))
+            return tuple(Entry(id=_entry_id(raw), value=fields.get(FIELD, b"")) for raw, fields in found or ())
 
     async def newest(self, key: str) -> EntryId | None:
         async with _translated():
-            found = await cast(Awaitable[list[tuple[bytes, dict[bytes, bytes]]]], self._client.xrevrange(key, count=1))
+            reply = self._client.xrevrange(key, count=1)
+            found = await _absent_if_foreign(cast(Awaitable[list[tuple[bytes, dict[bytes, bytes]]]], reply))
             return _entry_id(found[0][0]) if found else None
 
     async def memory(self) -> Memory | None:
@@ -125,6 +133,19 @@ class RedisStore:
 
     async def drop(self) -> None:
         await self._pool.disconnect(inuse_connections=True)
+
+    async def _carry_out(self, pipe: redis.asyncio.client.Pipeline, commands: Sequence[Command]) -> tuple[bool, ...]:
+        """One transaction. Keys that hold another type are removed; the error tells that nothing was written there."""
+        asked = [(command.key, words) for command in commands for words in _words(command)]
+        for _key, words in asked:
+            pipe.execute_command(*words)
+        raw = await pipe.execute(raise_on_error=False)
+        refused = [reply for reply in raw if isinstance(reply, exceptions.RedisError)]
+        if foreign := {key for (key, _), reply in zip(asked, raw, strict=False) if _is_foreign(reply)}:
+            await self._client.delete(*foreign)
+        if refused:
+            raise refused[0]
+        return _replies(commands, raw)
 
 
 def _words(command: Command) -> tuple[tuple[str | bytes | int, ...], ...]:
@@ -148,13 +169,6 @@ def _words(command: Command) -> tuple[tuple[str | bytes | int, ...], ...]:
             assert_never(command)
 
 
-def _queue(pipe: redis.asyncio.client.Pipeline, commands: Sequence[Command]) -> None:
-    """Put the commands of a transaction into the pipe."""
-    for command in commands:
-        for words in _words(command):
-            pipe.execute_command(*words)
-
-
 def _replies(commands: Sequence[Command], raw: Sequence[object]) -> tuple[bool, ...]:
     """One answer per command out of the transaction's replies."""
     widths = [len(_words(command)) for command in commands]
@@ -165,6 +179,28 @@ def _replies(commands: Sequence[Command], raw: Sequence[object]) -> tuple[bool, 
         answers.append(bool(raw[at]) if isinstance(command, Renew | Remove) else True)
         at += width
     return tuple(answers)
+
+
+async def _absent_if_foreign(reply: Awaitable[T]) -> T | None:
+    """None where the key holds another type."""
+    try:
+        return await reply
+    except exceptions.ResponseError as error:
+        if _is_foreign(error):
+            return None
+        raise
+
+
+def _is_foreign(reply: object) -> bool:
+    return isinstance(reply, exceptions.ResponseError) and "WRONGTYPE" in str(reply)
+
+
+def _name(member: bytes) -> str | None:
+    """A set's member as a name, or None: others may write to a Redis, too."""
+    try:
+        return member.decode() if len(member) <= MAX_NAME_BYTES else None
+    except UnicodeDecodeError:
+        return None
 
 
 def _milliseconds(seconds: float) -> int:
@@ -195,6 +231,8 @@ async def _translated() -> AsyncIterator[None]:
         raise trouble(StoreTrouble.CONNECTION, f"no connection to Redis: {type(error).__name__}") from error
     except exceptions.RedisError as error:
         raise trouble(_kind_of(error), f"Redis refuses a command: {_brief(error)}") from error
+    except _STRANGE as error:
+        raise trouble(StoreTrouble.MISMATCH, f"no reply of a Redis: {type(error).__name__}") from error
 
 
 def _kind_of(error: Exception) -> StoreTrouble:
@@ -208,6 +246,7 @@ def _kind_of(error: Exception) -> StoreTrouble:
         ("OOM", StoreTrouble.FULL),
         ("maxmemory", StoreTrouble.FULL),
         ("LOADING", StoreTrouble.CONNECTION),
+        ("WRONGTYPE", StoreTrouble.MISMATCH),
     )
     return next((kind for word, kind in words if word in text), StoreTrouble.OTHER)
 

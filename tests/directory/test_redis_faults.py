@@ -5,14 +5,17 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 
 import pytest
+import redis.asyncio
 
 from common.core.clock import SystemClock
 from common.core.errors import Unavailable
+from common.directory.keys import Keys
 from common.directory.redis_store import RedisStore
-from common.directory.store import Put, Store
+from common.directory.store import STREAM_START, Put, Store
 from common.observe import catalogue
 from services.local.valkey import EmbeddedValkey
 from tests.directory.cluster import SETTINGS, Router, Worker, published, withdrawn
@@ -20,6 +23,18 @@ from tests.directory.cluster import SETTINGS, Router, Worker, published, withdra
 CLOCK = SystemClock()
 TWO_BEATS = 2 * SETTINGS.heartbeat_s
 SLACK_S = 0.7  # a busy machine with two cores
+QUICK = replace(SETTINGS, timeout_s=0.1, probe_s=0.0)
+STRANGE_REPLIES = (
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"$abc\r\n",
+    b":7\r\n" * 8,
+    b"*2\r\n:1\r\n:2\r\n" * 8,
+    b"*1\r\n*-1\r\n" * 8,
+    b"$-1\r\n" * 8,
+    b"*2\r\n$1\r\n\xff\r\n*1\r\n$1\r\n\xff\r\n" * 8,
+    b"-MOVED 1 a:1\r\n" * 8,
+    b"\xff\x00\r\n",
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -156,3 +171,59 @@ async def test_nobody_home_is_not_an_error_of_the_process() -> None:
         assert router.mirror.members() == ()
         async with server:
             await router.wait_until(lambda: bool(router.runs(1)), TWO_BEATS + SLACK_S)
+
+
+async def test_keys_of_another_type_and_names_that_are_none_are_passed_over_and_replaced(
+    valkey: EmbeddedValkey,
+) -> None:
+    """Whatever else writes to that Redis: nobody dies of it, and the next heartbeat puts back what belongs there."""
+    keys = Keys(SETTINGS.cluster)
+    async with running(valkey) as (worker, router), stranger(valkey) as other:
+        worker.registration.publish(published(1))
+        await router.wait_until(lambda: bool(router.runs(1)), 5)
+        for key in (keys.worker(worker.ref.worker), keys.workers, keys.events, keys.owned(worker.ref.worker)):
+            await other.delete(key)
+            await (other.set(key, b"x") if key in (keys.workers, keys.events) else other.rpush(key, b"x"))
+        worker.registration.publish(published(2))
+        await asyncio.sleep(TWO_BEATS + SLACK_S)
+        await other.sadd(keys.workers, b"\xff\xfe", b"n" * 5000, b"", b"ghost")
+        await other.xadd(keys.events, {b"\xff": b"\xff", b"v": b"\xff"})
+        worker.registration.publish(published(3))
+        await router.wait_until(lambda: router.runs(1, 2, 3) == {"decode-0": 3}, TWO_BEATS + 2 * SLACK_S)
+        assert not router.mirror.is_stale
+        assert [await other.type(key) for key in (keys.workers, keys.events)] == [b"set", b"stream"]
+
+
+@pytest.mark.parametrize("reply", STRANGE_REPLIES, ids=repr)
+async def test_what_is_no_redis_is_trouble_of_a_store_and_nothing_else(reply: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while await reader.read(4096):
+                writer.write(reply)
+
+    operations: tuple[Callable[[Store], Awaitable[object]], ...] = (
+        lambda store: store.write([Put(key="a", value=b"x", ttl_s=1)]),
+        lambda store: store.exchange("a", lambda _before: (Put(key="a", value=b"x", ttl_s=1),)),
+        lambda store: store.read(["a", "b"]),
+        lambda store: store.members("a"),
+        lambda store: store.entries("a", STREAM_START, 5),
+        lambda store: store.newest("a"),
+        lambda store: store.memory(),
+    )
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = RedisStore(f"redis://127.0.0.1:{port}/0", timeout_s=0.1)
+        router = Router(store, CLOCK, QUICK)
+        for operation in operations:
+            await router.guard.run(operation)
+        await store.drop()
+
+
+@asynccontextmanager
+async def stranger(valkey: EmbeddedValkey) -> AsyncIterator[redis.asyncio.Redis]:
+    """Another program that writes to the same server."""
+    client = redis.asyncio.Redis(port=valkey.port)
+    try:
+        yield client
+    finally:
+        await client.aclose()
