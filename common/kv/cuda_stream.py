@@ -44,8 +44,8 @@ class CudaStream:
 
 
 def page_streams(device: torch.device) -> PageStreams:
-    """Moves on a stream of their own, which does not wait for the default stream by itself; on a host, one order."""
+    """Moves and reads on streams of their own, which do not wait for the default stream; on a host, one order."""
     if device.type != "cuda":
         return host_streams()
-    moves = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return PageStreams(steps=CudaStream(device), moves=CudaStream(device, moves))
+    moves, reads = torch.cuda.Stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return PageStreams(steps=CudaStream(device), moves=CudaStream(device, moves), reads=CudaStream(device, reads))

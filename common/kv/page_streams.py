@@ -1,4 +1,4 @@
-"""Moves of pages beside the steps that write and read them: two streams of a device, and who waits for whom.
+"""Moves of pages beside the steps that write and read them: streams of a device, and who waits for whom.
 
     steps   step k ....●k  step k+1 ............●k+1  waits ●moved, step k+2 reads what landed
     moves            waits ●k, gather ●out    bring ●brought, waits ●k, scatter ●moved
@@ -8,8 +8,13 @@ A gather comes behind the last step that was collected, not behind the one in fl
 does a scatter: no page is promised that a step in flight may still touch (common/engine/flight). The next launch comes
 behind every scatter so far, on the device; the host waits for nothing but its own buffers.
 
-Where staging lies on the device as well, nobody waits for a gather: what is done with its bytes comes behind it in the
-same stream, and so does the next step, which may write the pages that were given back meanwhile.
+Where staging lies on the device as well, nobody waits for a gather but the next step, which may write the pages that
+were given back meanwhile, and whoever reads what was gathered:
+
+    steps   step k: layers ◐k  more layers ●k   waits ●moved, step k+1
+    moves            waits ◐k, gather ●lifted    waits ●k, gather ●moved
+    reads                                digest of what was lifted first, though the step still goes on
+    host                    waits ●lifted        waits for the digest
 
 On a host there is one order, that of the calls: HostStream has nothing to do. Free of torch.
 """
@@ -64,13 +69,17 @@ class HostStream:
 
 
 class PageStreams:
-    """Writers: the thread that launches steps (`begin_step`, `end_step`, `settle`), any thread (`take`, `put`)."""
+    """Writers: the thread that launches steps (`begin_step`, `reach`, `end_step`, `settle`), else any."""
 
-    def __init__(self, *, steps: Stream, moves: Stream) -> None:
+    def __init__(self, *, steps: Stream, moves: Stream, reads: Stream) -> None:
         self._steps = steps
         self._moves = moves
+        self._reads = reads
         self._settled: Mark | None = None
+        self._reached: Mark | None = None
         self._moved: Mark | None = None
+        self._lifted: dict[int, Mark] = {}
+        """By address: as many as there are buffers to lift into."""
         # An order to wait and the work that it is for go into the stream together.
         self._lock = threading.Lock()
 
@@ -88,8 +97,12 @@ class PageStreams:
         """What was written before `mark` may be taken, and pages that nobody touches behind it may be put."""
         self._settled = mark
 
+    def reach(self) -> None:
+        """Amid the launch of a step: what it has launched until now may be taken as well, behind that."""
+        self._reached = self._steps.mark()
+
     def take(self, gather: Work) -> None:
-        """Run `gather`, which copies settled pages, or what was lifted, to the host, and wait until it is done."""
+        """Run `gather`, which copies settled pages to the host, and wait until it is done."""
         with self._lock:
             self._follow_settled()
             self._moves.run(gather)
@@ -109,26 +122,39 @@ class PageStreams:
             self._moved = self._moves.mark()
         brought.finish()
 
-    def lift(self, gather: Work) -> None:
-        """Launch `gather`, which copies settled pages to other memory of the device. Waits for nothing."""
+    def lift(self, gather: Work, address: int) -> None:
+        """Launch `gather`, which copies settled pages to a buffer at `address` of the device. Waits for nothing."""
         with self._lock:
             self._follow_settled()
             self._moves.run(gather)
-            self._moved = self._moves.mark()
+            self._moved = self._lifted[address] = self._moves.mark()
+
+    def read(self, work: Work, address: int) -> None:
+        """Run `work`, which reads memory of the device from `address` on, behind what was lifted into it last, and wait
+        until it is done. What is lifted elsewhere meanwhile, perhaps behind a step, is not waited for."""
+        # The nearest buffer below: where it is another one, nothing was lifted here, and a longer wait does no harm.
+        begin = max((known for known in self._lifted.copy() if known <= address), default=None)
+        if begin is not None:
+            self._lifted[begin].finish()
+        with self._lock:
+            self._reads.run(work)
+            done = self._reads.mark()
+        done.finish()
 
     def lower(self, place: Work) -> None:
         """Run `place`, which copies from other memory of the device into pages: as `put`, for what is there already."""
         with self._lock:
             self._follow_settled()
             self._moves.run(place)
-            self._moved = placed = self._moves.mark()
+            placed = self._moves.mark()
         placed.finish()
 
     def _follow_settled(self) -> None:
-        if self._settled is not None:
-            self._moves.follow(self._settled)
+        for mark in (self._settled, self._reached):
+            if mark is not None:
+                self._moves.follow(mark)
 
 
 def host_streams() -> PageStreams:
     """For pages in the host's memory."""
-    return PageStreams(steps=HostStream(), moves=HostStream())
+    return PageStreams(steps=HostStream(), moves=HostStream(), reads=HostStream())

@@ -25,7 +25,7 @@ is made again when it is wanted, in some ms."""
 
 
 class TorchPageDevice:
-    """PageDevice on the streams of a storage's pages. Everything here is launched where gathers are: behind them."""
+    """PageDevice on the streams of a storage's pages."""
 
     def __init__(self, device: torch.device, streams: PageStreams) -> None:
         self._device = device
@@ -55,13 +55,13 @@ class TorchPageDevice:
         def tell() -> None:
             told_N.copy_(digest_pages(pages_NB, keys, first_index), non_blocking=True)
 
-        self._streams.take(tell)
+        self._streams.read(tell, data.address)
         return told_N.numpy().astype("<i8").tobytes()
 
     def copy_out(self, data: DeviceSpan, out: memoryview) -> None:
         assert len(data) == len(out), f"{len(data)} bytes into {len(out)}"
         data_B, out_B = tensor_of(data, self._device), torch.frombuffer(out, dtype=torch.uint8)
-        self._streams.take(lambda: out_B.copy_(data_B, non_blocking=True))
+        self._streams.read(lambda: out_B.copy_(data_B, non_blocking=True), data.address)
 
     def _keys_for(self, key: DigestKey, page_bytes: int) -> MoveKeys:
         """Made before their use is launched: that takes ms, and steps want the streams meanwhile. Whoever uses a set

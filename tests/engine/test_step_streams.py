@@ -29,7 +29,7 @@ class ToldStreams(PageStreams):
 
     def __init__(self, order: list[str]) -> None:
         self.settled: list[Mark] = []
-        super().__init__(steps=ToldStream(order), moves=HostStream())
+        super().__init__(steps=ToldStream(order), moves=HostStream(), reads=HostStream())
 
     def settle(self, mark: Mark) -> None:
         self.settled.append(mark)

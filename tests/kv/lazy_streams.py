@@ -45,10 +45,11 @@ class LazyStream:
 
 @dataclass(eq=False, slots=True)
 class LazyDevice:
-    """Two streams, and the order of moves and steps over them."""
+    """Three streams, and the order of moves and steps over them."""
 
     steps: LazyStream = field(default_factory=LazyStream)
     moves: LazyStream = field(default_factory=LazyStream)
+    reads: LazyStream = field(default_factory=LazyStream)
 
     def streams(self) -> PageStreams:
-        return PageStreams(steps=self.steps, moves=self.moves)
+        return PageStreams(steps=self.steps, moves=self.moves, reads=self.reads)

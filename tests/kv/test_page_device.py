@@ -5,6 +5,7 @@ that is as late as it may be and whose memory is the host's. Not a word about st
 import ctypes
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -126,6 +127,49 @@ def test_a_gather_comes_behind_the_step_that_was_settled_and_not_behind_the_one_
     rig.storage.gather([PageId(1)], span)
     assert rig.copied(span) == bytes([7]) * SIZE
     assert raw_page(rig, PageId(2)) == rig.contents[2], "the step in flight was waited for"
+
+
+def test_what_a_step_in_flight_has_reached_leaves_while_it_goes_on() -> None:
+    """Its first layers, gathered and digested; those behind them are lifted in the same breath and not waited for."""
+    rig, first, second = Rig(), LayerSpan(first=0, num=1), LayerSpan(first=1, num=1)
+    early, late, half = rig.device.make_buffer(SIZE // 2), rig.device.make_buffer(SIZE // 2), SIZE // 2
+    streams, parts_UB = rig.storage.streams, rig.bytes_PB.view(-1, half)
+    streams.begin_step()
+    for layers, span, value in ((first, early, 5), (second, late, 6)):
+        rig.late.steps.run(partial(parts_UB[2 + layers.first].fill_, value))
+        streams.reach()
+        rig.storage.gather([PageId(1)], span, layers)
+    end = streams.end_step()
+    found = rig.device.digests(early, half, KEY, first_index=1)
+    assert found == b"".join(digest_pages(memoryview(bytes([5]) * half), half, KEY, first_index=1))
+    assert raw_page(rig, PageId(1))[half:] == rig.contents[1][half:], "the rest of the step was waited for"
+    assert rig.copied(late) == bytes([6]) * half
+    streams.settle(end)
+
+
+def test_what_was_reached_stays_so_when_the_step_before_is_collected() -> None:
+    """Steps are launched ahead: a run that found no staging amid its step is gathered behind it, not before."""
+    rig = Rig()
+    streams, span = rig.storage.streams, rig.device.make_buffer(SIZE)
+    streams.begin_step()
+    before = streams.end_step()
+    streams.begin_step()
+    rig.write(PageId(1), 7)
+    streams.reach()
+    streams.end_step()
+    streams.settle(before)
+    rig.storage.gather([PageId(1)], span)
+    assert rig.copied(span) == bytes([7]) * SIZE
+
+
+def test_a_part_of_a_buffer_is_read_behind_what_was_lifted_into_it() -> None:
+    rig = Rig()
+    spans = [rig.device.make_buffer(2 * SIZE) for _ in range(3)]
+    for span in spans:
+        fill(span, bytes(2 * SIZE))
+        rig.storage.gather(ORDER, span)
+    for span in reversed(spans):
+        assert rig.copied(span[SIZE:]) == rig.contents[0]
 
 
 def raw_page(rig: Rig, page: PageId) -> bytes:
