@@ -22,6 +22,7 @@ from common.transfer.loopback import LoopbackNetwork
 from common.transfer.messages import Pair
 from common.transfer.rendezvous import PairStore
 from common.transfer.same_host.factory import SameHostFactory
+from tests.transfer.device_frames import DeviceFrames
 from tests.transfer.fake_card import Card, card_factory
 from tests.transfer.fake_nccl import fake_factory
 
@@ -31,7 +32,7 @@ NOTICED_S = 2.0
 """A failure on either side reaches the other within this."""
 
 
-@pytest.fixture(params=["gloo", "same_host", "nccl", "cuda_ipc", "loopback"])
+@pytest.fixture(params=["gloo", "same_host", "nccl", "cuda_ipc", "cuda_ipc_lent", "loopback"])
 def factory(request: pytest.FixtureRequest) -> ChannelFactory:
     return make_factory(request.param)
 
@@ -46,6 +47,8 @@ def make_factory(channel: str) -> ChannelFactory:
             return fake_factory()
         case "cuda_ipc":  # likewise: its runtime keeps device memory here
             return card_factory(Card())
+        case "cuda_ipc_lent":  # as a hand-over uses it: both ends' bytes are the device's
+            return DeviceFrames(Card())
         case _:
             return LoopbackNetwork(SeededEntropy(1))
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from common.core.entropy import SystemEntropy
-from common.core.errors import TransferFailed
+from common.core.errors import Refused, TransferFailed
 from common.kv.span import DeviceSpan
-from common.transfer.channel import Side
+from common.transfer.channel import Berth, Side
 from common.transfer.device import DeviceChannel
 from common.transfer.host import read_host
 from common.transfer.rendezvous import PairStore
@@ -62,6 +62,67 @@ async def test_frames_pass_from_device_memory_to_device_memory() -> None:
                 sender.send_device(frame, source, timeout_s=1.0), receiver.receive_device(frame, target, timeout_s=1.0)
             )
             assert bytes(card.memory[target.address]) == data
+
+
+def lent(card: Card, berth: Berth) -> bytes:
+    """What whoever verifies and lands reads, where it lies."""
+    assert isinstance(berth.view, DeviceSpan)
+    memory, start = card.find(berth.view.address)
+    return bytes(memory[start : start + len(berth.view)])
+
+
+async def test_slots_are_lent_and_not_written_over_until_they_come_back() -> None:
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        berths = [await receiver.reserve(timeout_s=1.0) for _ in range(SLOTS)]
+        for frame, berth in enumerate(berths):
+            data = filled(card, bytes([frame + 1]) * 100)
+            await asyncio.gather(
+                sender.send_device(frame, data, timeout_s=1.0), berth.receive(frame, 100, timeout_s=1.0)
+            )
+        with pytest.raises(Refused):
+            await receiver.reserve(timeout_s=0.05)
+        assert [lent(card, berth) for berth in berths] == [b"\1" * 100, b"\2" * 100]
+        berths[0].release()
+        third = await receiver.reserve(timeout_s=1.0)
+        await asyncio.gather(
+            sender.send_device(2, filled(card, b"c" * 100), timeout_s=1.0), third.receive(2, 100, timeout_s=1.0)
+        )
+        assert [lent(card, berth) for berth in (berths[1], third)] == [b"\2" * 100, b"c" * 100]
+        berths[1].release()
+        third.release()
+
+
+async def test_a_slot_that_is_being_landed_outlives_its_pair() -> None:
+    card = Card()
+    factory = small(card)
+    async with paired(factory) as (sender, receiver):
+        berth = await receiver.reserve(timeout_s=1.0)
+        source = filled(card, b"page" * 25)
+        await asyncio.gather(sender.send_device(0, source, timeout_s=1.0), berth.receive(0, 100, timeout_s=1.0))
+        await sender.close()
+        await receiver.close()
+        await asyncio.sleep(0.05)  # the pair's end is known everywhere by then, and nothing may come of it
+        assert lent(card, berth) == b"page" * 25
+        assert factory.retained.num_bytes == RING_BYTES
+        berth.release()
+        await card.wait_free(num_left=1)  # the source
+    assert factory.retained.num_bytes == 0
+
+
+async def test_a_frame_that_came_as_the_pair_ended_can_still_be_read() -> None:
+    """Whoever waits for it is woken after both ends are gone."""
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        berth = await receiver.reserve(timeout_s=1.0)
+        source = filled(card, b"page" * 25)
+        receiving = asyncio.ensure_future(berth.receive(0, 100, timeout_s=1.0))
+        await asyncio.gather(sender.send_device(0, source, timeout_s=1.0), return_exceptions=True)
+        await asyncio.gather(sender.close(), receiver.close())
+        await receiving
+        assert lent(card, berth) == b"page" * 25
+        berth.release()
+        await card.wait_free(num_left=1)
 
 
 @pytest.mark.parametrize("first", [Side.SENDER, Side.RECEIVER])

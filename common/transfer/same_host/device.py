@@ -19,7 +19,7 @@ from common.transfer.messages import DeviceMemory, SameHostInvitation
 from common.transfer.pair_thread import run_aside
 from common.transfer.same_host.cudart import DeviceRuntime
 from common.transfer.same_host.line import Word
-from common.transfer.same_host.receiving import ReceivingEnd
+from common.transfer.same_host.receiving import ReceivingEnd, SlotBerth
 from common.transfer.same_host.sending import SendingEnd
 from common.transfer.scope import outlast
 
@@ -161,7 +161,7 @@ class DeviceSendingEnd:
 
 
 class DeviceReceivingEnd:
-    """Receives into device memory, or the host's."""
+    """Lends its slots to whoever verifies and lands the bytes; or receives into device memory, or the host's."""
 
     def __init__(self, end: ReceivingEnd, slots: DeviceSlots, grip: int, retained: Retained) -> None:
         """`grip`: the other end of the sender's."""
@@ -171,24 +171,29 @@ class DeviceReceivingEnd:
         self._retained = retained
         self._is_let_go = False
         self._is_closed = False
-        self._num_copying = 0
+        self._num_lent = 0
         self._freeing: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(grip, self._hear_grip)
 
+    async def reserve(self, *, timeout_s: float) -> SlotBerth:
+        """See ReceivingEnd."""
+        await self._end.wait_berth(timeout_s=timeout_s)
+        return SlotBerth(self)
+
     async def receive_device(self, frame: int, out: DeviceSpan, *, timeout_s: float) -> None:
-        word = await self._take(frame, len(out), timeout_s)
+        word = await self.take(frame, len(out), timeout_s=timeout_s)
         try:
-            await self._slots.copy(out, self._slots.span(word.slot, word.num_bytes))
+            await self._slots.copy(out, self.bytes_of(word))
         finally:
-            self._give_back(word)
+            self.give_back(word)
 
     async def receive(self, frame: int, out: memoryview, *, timeout_s: float) -> None:
-        word = await self._take(frame, len(out), timeout_s)
+        word = await self.take(frame, len(out), timeout_s=timeout_s)
         try:
-            await self._slots.read(out, self._slots.span(word.slot, word.num_bytes))
+            await self._slots.read(out, self.bytes_of(word))
         finally:
-            self._give_back(word)
+            self.give_back(word)
 
     async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
         raise AssertionError(f"{self._end.pair}: this end receives")
@@ -197,7 +202,7 @@ class DeviceReceivingEnd:
         raise AssertionError(f"{self._end.pair}: this end receives")
 
     async def close(self) -> None:
-        """The slots go when the sender has let go of them and nobody copies any more: here, or later. Idempotent."""
+        """The slots go when the sender has let go of them and nobody reads them any more, perhaps later. Idempotent."""
         if not self._is_closed:
             self._is_closed = True
             self._retained.num_bytes += self._slots.num_bytes
@@ -206,13 +211,25 @@ class DeviceReceivingEnd:
         if self._freeing is not None:
             await outlast(self._freeing)
 
-    async def _take(self, frame: int, num_bytes: int, timeout_s: float) -> Word:
-        word = await self._end.take(frame, num_bytes, timeout_s=timeout_s)
-        self._num_copying += 1
-        return word
+    async def take(self, frame: int, num_bytes: int, *, timeout_s: float) -> Word:
+        """The frame's slot, which stays until `give_back`, whatever becomes of the pair."""
+        self._num_lent += 1  # from now on: the pair may be over before whoever waits hears that the frame came
+        try:
+            return await self._end.take(frame, num_bytes, timeout_s=timeout_s)
+        except BaseException:
+            self._num_lent -= 1
+            self._free_if_over()
+            raise
 
-    def _give_back(self, word: Word) -> None:
-        self._num_copying -= 1
+    def bytes_of(self, word: Word) -> DeviceSpan:
+        return self._slots.span(word.slot, word.num_bytes)
+
+    def leave_berth(self) -> None:
+        self._end.leave_berth()
+
+    def give_back(self, word: Word) -> None:
+        """Nobody reads it any more."""
+        self._num_lent -= 1
         self._end.give_back(word)
         self._free_if_over()
 
@@ -224,7 +241,7 @@ class DeviceReceivingEnd:
         self._free_if_over()
 
     def _free_if_over(self) -> None:
-        if self._is_closed and self._is_let_go and self._num_copying == 0 and self._freeing is None:
+        if self._is_closed and self._is_let_go and self._num_lent == 0 and self._freeing is None:
             self._retained.num_bytes -= self._slots.num_bytes
             self._freeing = run_aside(self._slots.close_blocking, "free device slots")
 

@@ -3,8 +3,10 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from common.core.errors import Reason, Refused, TransferFailed
+from common.kv.span import Span
 from common.transfer.messages import Pair
 from common.transfer.same_host.copying import copy_bytes
 from common.transfer.same_host.line import Line, Word, WordKind
@@ -40,13 +42,17 @@ class ReceivingEnd:
 
     async def reserve(self, *, timeout_s: float) -> "SlotBerth":
         """The right to one slot of the ring. Raises Refused while all of them are still being landed."""
+        await self.wait_berth(timeout_s=timeout_s)
+        return SlotBerth(self)
+
+    async def wait_berth(self, *, timeout_s: float) -> None:
+        """One more slot is spoken for, until `leave_berth`. Raises Refused."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._berths.acquire()
         except TimeoutError:
             message = f"{self.pair}: all {self._ring.num_slots} slots are still being landed"
             raise Refused(message=message, reason=Reason.MEMORY_PRESSURE) from None
-        return SlotBerth(self)
 
     async def send(self, frame: int, data: memoryview, *, timeout_s: float) -> None:
         raise AssertionError(f"{self.pair}: this end receives")
@@ -142,17 +148,29 @@ class ReceivingEnd:
             raise TransferFailed(message=f"slot {word.slot} bears another stamp", reason=Reason.CHANNEL_BROKEN)
 
 
-class SlotBerth:
-    """Room for one frame, which stays in the ring until it has landed. The mapping lives as long as its view."""
+class SlotLender(Protocol):
+    """A receiving end, wherever its slots lie."""
 
-    def __init__(self, end: ReceivingEnd) -> None:
+    async def take(self, frame: int, num_bytes: int, *, timeout_s: float) -> Word: ...
+
+    def bytes_of(self, word: Word) -> Span: ...
+
+    def give_back(self, word: Word) -> None: ...
+
+    def leave_berth(self) -> None: ...
+
+
+class SlotBerth:
+    """Room for one frame, which stays in the ring until it has landed. The memory lives as long as its view."""
+
+    def __init__(self, end: SlotLender) -> None:
         self._end = end
         self._word: Word | None = None
-        self._view: memoryview | None = None
+        self._view: Span | None = None
         self._is_over = False
 
     @property
-    def view(self) -> memoryview:
+    def view(self) -> Span:
         assert self._view is not None, "no frame has come, or it went back"
         return self._view
 
