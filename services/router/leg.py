@@ -186,7 +186,7 @@ class Leg:
         if worker == placement.decode and (self._has_begun or placement.promise is None):
             await self._way_out.consider(worker, draining, placement.work, placement.facts)
         elif worker == placement.prefill and not (
-            self._has_begun or self._progress.stays(placement.work.attempt, draining)
+            self._has_begun or self._progress.stays(placement.work.attempt, draining, self._track.clock.monotonic())
         ):
             await placement.pass_on()
 

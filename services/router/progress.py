@@ -11,6 +11,10 @@ READ_SHARE = 0.5
 was read is lost elsewhere; the other half is for the estimate's error, and for another worker to have time too."""
 
 
+FIRST_STEPS = 2
+"""Chosen: the step that was under way when it was begun, and its own."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """Of one prompt of `num_tokens`. Writer: its leg. What an earlier attempt was told of is forgotten."""
@@ -40,13 +44,13 @@ class Progress:
         """Whether this attempt's prompt was read to its end."""
         return self._is_read and attempt == self._attempt
 
-    def stays(self, attempt: int, draining: Draining) -> bool:
+    def stays(self, attempt: int, draining: Draining, now: float) -> bool:
         """Whether this attempt's prompt is better left where it is: read, or being read and over in time."""
         if attempt != self._attempt:
             return False
         if self._is_read or self._began_at is None:
             return self._is_read
-        if self._num_computed <= self._first_tokens:  # no chunk yet: the next warning knows more
-            return True
+        if self._num_computed <= self._first_tokens:  # in its first step, or behind others in every step
+            return now - self._began_at <= FIRST_STEPS * draining.step_s
         token_s = (self._at - self._began_at) / (self._num_computed - self._first_tokens)
         return (self.num_tokens - self._num_computed) * token_s <= READ_SHARE * draining.left_s

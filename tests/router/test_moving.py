@@ -109,15 +109,16 @@ def station(name: Station, at: float, attempt: int = 1, **facts: float) -> Stati
 
 def test_a_prompt_that_waits_is_passed_on_and_one_that_is_being_read_stays_if_it_will_be_read_in_time() -> None:
     progress = Progress(num_tokens=1000)
-    assert not progress.stays(1, leaving(20.0)), "nothing was heard of it"
+    assert not progress.stays(1, leaving(20.0), 2.0), "nothing was heard of it"
     progress.note(station(Station.PREFILL_QUEUED, 0.0, tokens=1000))
-    assert not progress.stays(1, leaving(20.0)), "it waits"
+    assert not progress.stays(1, leaving(20.0), 2.0), "it waits"
     progress.note(station(Station.PREFILL_STARTED, 1.0, cached_tokens=200))
-    assert progress.stays(1, leaving(0.1)), "nobody knows how long it takes"
+    assert progress.stays(1, leaving(0.1), 1.03), "nobody knows how long it takes"
+    assert not progress.stays(1, leaving(20.0), 1.1), "others are read before it"
     progress.note(station(Station.CHUNK_COMPUTED, 2.0, tokens=300))  # seven seconds more
-    assert progress.stays(1, leaving(7.0 / READ_SHARE))
-    assert not progress.stays(1, leaving(7.0 / READ_SHARE - 0.1))
+    assert progress.stays(1, leaving(7.0 / READ_SHARE), 2.0)
+    assert not progress.stays(1, leaving(7.0 / READ_SHARE - 0.1), 2.0)
     read = PrefillDone(request=RequestId("r"), attempt=1, prompt_tokens=1000, cached_tokens=200, computed_tokens=800)
     progress.note(read)
-    assert progress.stays(1, leaving(0.1)), "only its pages are on their way"
-    assert not progress.stays(2, leaving(20.0)), "another worker was given it, and has said nothing yet"
+    assert progress.stays(1, leaving(0.1), 2.0), "only its pages are on their way"
+    assert not progress.stays(2, leaving(20.0), 2.0), "another worker was given it, and has said nothing yet"
