@@ -168,3 +168,29 @@ async def keep_asking(ask, over: asyncio.Event) -> list[tuple[Ask, Told]]:
             wanted = replace(wanted, n=2, temperature=1.0, seed=number + 1)
         running.append((wanted, asyncio.create_task(ask(wanted))))
     return [(wanted, await task) for wanted, task in running]
+
+
+READING_S = 0.8
+"""Of one prompt below: forty chunks."""
+
+
+async def test_prompts_that_wait_leave_a_prefill_worker_and_nobody_may_fail_once() -> None:
+    """Six prompts or so on each of two prefill workers, read one after the other: the one that leaves ends what it has
+    begun, the other reads the rest."""
+    narrow = ("engine.max_batch_tokens=16", "engine.max_sequences=6", "router.max_attempts=1")
+    asks = prompts(12, length=640, max_tokens=8, seed=SEED + 2)
+    async with house(prefill=2, decode=4, settings=(*SLOW_SIM, *narrow, "liveness.drain_s=20")) as cluster:
+        running = asyncio.create_task(cluster.ask_all(asks))
+        leaving = cluster.worker(Kind.PREFILL, 0)
+
+        async def many_wait() -> bool:
+            return (await cluster.status(leaving)).load.waiting_tokens > 4 * 640
+
+        await cluster.until(many_wait)
+        load = (await cluster.status(leaving)).load
+        took_s = await leave(cluster, leaving, within_s=20.0)
+        told = await running
+    check_all(asks, told)
+    waited = load.running_sequences + load.waiting_requests
+    assert waited >= 5
+    assert took_s < (waited - 1) * READING_S, "it read what waited for it"

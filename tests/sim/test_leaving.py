@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from common.core.errors import DeadlineExceeded
 from common.observe import catalogue
 from tests.sim.client import Manners
 from tests.sim.play import play
@@ -96,6 +97,22 @@ def test_an_orchestrator_that_waits_less_than_the_grace_costs_a_second_reading_a
     play(story, prefill=1, decode=2, config=ROOMY)
 
 
+@pytest.mark.parametrize("how", ["stop", "pause"])
+def test_a_router_leaves_in_time_while_redis_is_away(how: str) -> None:
+    async def story(world: World) -> None:
+        for ask in longs(4):
+            world.ask(replace(ask, max_tokens=60), Manners())
+        await asyncio.sleep(1.0)
+        world.redis.stop() if how == "stop" else world.redis.pause()
+        await asyncio.sleep(0.5)
+        await leave_for_good(world, "router-0")
+        world.redis.start()
+        world.redis.resume()
+        world.start("router-0")
+
+    play(story, prefill=1, decode=2, routers=2, config=ROOMY)
+
+
 @pytest.mark.parametrize("role", ["prefill", "decode"])
 @pytest.mark.parametrize("how", ["stop", "pause"])
 def test_a_worker_leaves_in_time_while_redis_is_away(role: str, how: str) -> None:
@@ -121,6 +138,24 @@ def test_a_worker_leaves_in_time_while_redis_is_away(role: str, how: str) -> Non
         world.start(name)
 
     play(story, prefill=2, decode=2, config=ROOMY)
+
+
+def test_without_another_decode_worker_ever_a_client_is_told_that_nobody_is_there() -> None:
+    """The only one leaves for good: what it could not finish ends with a status, at its deadline at the latest."""
+
+    async def story(world: World) -> None:
+        short, long = replace(longs(1)[0], name="short", max_tokens=150), longs(1)[0]
+        world.ask(short, Manners())
+        waiting = world.ask(long, Manners(deadline_s=20.0))
+        await asyncio.sleep(1.0)
+        await leave_for_good(world, "decode-0")
+        await world.wait_clients(within_s=25.0)
+        assert world.clients[0].told.error is None
+        assert isinstance(waiting.told.error, DeadlineExceeded)
+        assert waiting.told.answer.choices[0].tokens, "what was written was given"
+        world.start("decode-0")
+
+    play(story, prefill=1, decode=1, config=ROOMY)
 
 
 def test_a_fleet_that_goes_to_none_finishes_what_it_can_and_what_comes_meanwhile_waits() -> None:
