@@ -14,6 +14,7 @@ from common.config.loader import load
 from common.core.errors import BatonError, StartupError
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.event_loop import EventLoop
+from common.observe.garbage import calm_collector
 
 EXIT_OK = 0
 EXIT_FAILED = 70
@@ -31,6 +32,7 @@ def run_service(service: str, serve: Callable[[Config, str], Awaitable[None]]) -
 
     try:
         config = load(arguments.config, environment(), arguments.set)
+        calm_collector()
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(run(config))
     except StartupError as error:
