@@ -3,7 +3,7 @@
 
 One prefill and one decode process. A first mixed load teaches the calibration, a second one of the same kind and length
 is compared with its own replay: twice seconds x per-s requests in all. Another process that computes beside it makes
-steps longer by chance, which no model foretells: run it on a machine that does nothing else.
+steps longer by chance, which no model foretells: run it on a machine that does nothing else. What others took is told.
 """
 
 import argparse
@@ -19,18 +19,20 @@ from rich.console import Console
 from common.config.loader import load
 from common.core.entropy import SystemEntropy
 from services.local.calibrate import Checked, Effort, calibrate
+from tests.bench.company import Company
 from tests.cluster.house import CLOCK, house
 
 BAR = 0.15
 """Median error of the time to the first token and of the time between tokens."""
 
 
-async def measure(model: str, effort: Effort, others: tuple[str, ...]) -> Checked:
-    """The errors of every stage."""
+async def measure(model: str, effort: Effort, others: tuple[str, ...]) -> tuple[Checked, float]:
+    """The errors of every stage, and how many cores other processes had busy meanwhile."""
     settings = (f"model.path={model}", "local.gateways=0", "engine.threads=1", *others)
     async with house(settings=settings, ci_tier=False) as cluster:
         with tempfile.TemporaryDirectory(prefix="baton-fidelity-") as folder:
-            return await calibrate(
+            company = Company()
+            checked = await calibrate(
                 cluster.client,
                 effort,
                 Path(folder) / "calibration.json",
@@ -39,6 +41,7 @@ async def measure(model: str, effort: Effort, others: tuple[str, ...]) -> Checke
                 clock=CLOCK,
                 entropy=SystemEntropy(),
             )
+            return checked, company.cores()
 
 
 def main() -> None:
@@ -49,11 +52,11 @@ def main() -> None:
     arguments.add_argument("--set", action="append", default=[], help="as `baton up` takes it")
     arguments.add_argument("--out", type=Path)
     asked = arguments.parse_args()
-    load_before = os.getloadavg()[0]
     effort = Effort(seconds=asked.seconds, per_s=asked.per_s, check=True)
-    checked = asyncio.run(measure(asked.model, effort, tuple(asked.set)))
+    checked, others = asyncio.run(measure(asked.model, effort, tuple(asked.set)))
     headline = {each.stage: each.error for each in checked.free if each.stage in ("ttft", "itl")}
     print(", ".join(f"{stage} {error:.1%}" for stage, error in headline.items()), f"(bar {BAR:.0%})")
+    print(f"other processes had {others:.2f} of {os.cpu_count()} cores busy")
     if asked.out is not None:
         told = {
             "model": Path(asked.model).name,
@@ -61,8 +64,7 @@ def main() -> None:
             "per_s": asked.per_s,
             "settings": asked.set,
             "cores": os.cpu_count(),
-            "load_before": load_before,
-            "load_after": os.getloadavg()[0],
+            "cores_of_others": others,
             "stages": [asdict(each) for each in checked.free],
             "stages_as_routed": [asdict(each) for each in checked.as_routed],
         }

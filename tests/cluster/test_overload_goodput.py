@@ -8,6 +8,7 @@ from common.core.errors import Refused
 from tests.cluster.drive import PAGE_SIZE, SLOW_SIM, first_token_s
 from tests.cluster.house import Ask, House
 from tests.cluster.load import Offered, every, fresh, offer, percentile
+from tests.cluster.vitals import MIB, Watch, watching
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -17,6 +18,8 @@ HOUSE = {"settings": (*SLOW_SIM, f"engine.max_sequences={PLACES}", f"admission.t
 ASK = Ask(tokens=(0,) * 4 * PAGE_SIZE, max_tokens=32)
 SEED = 5501
 REFUSAL_S = 0.05
+GROWTH_BYTES = 16 * MIB
+"""Chosen: what allocators keep after a few thousand more requests; a request that is not forgotten is 20 KiB."""
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,9 @@ async def test_goodput_stands_under_three_times_the_load_and_recovers(
     peak = await _peak(cluster, chance)
     flood = every(1 / (3 * peak), ASK, start=0.0, end=flood_s, chance=chance)
     calm = every(2 / peak, ASK, start=flood_s, end=flood_s + calm_s, chance=chance)
-    told = await offer(cluster, [*flood, *calm], timeout_s=30.0)
+    async with watching(cluster, warm_s=flood_s / 5, every_s=flood_s / 5) as watch:
+        told = await offer(cluster, [*flood, *calm], timeout_s=30.0)
+    _check_vitals(watch)
     began = told[0].told.sent_at - told[0].at
     good = [each for each in told if each.told.error is None and first_token_s(each.told) <= TTFT_S]
     warm_s = 2.0
@@ -47,6 +52,21 @@ async def test_goodput_stands_under_three_times_the_load_and_recovers(
     assert percentile(refusals_s, 0.9) <= REFUSAL_S
     assert all(each.told.error is None for each in last)
     assert percentile([first_token_s(each.told) for each in last], 0.5) <= TTFT_S / 4
+
+
+def _check_vitals(watch: Watch) -> None:
+    """Nothing grows with the number of requests: memory once it is warm, files, threads."""
+    for name, first, last in watch.growth():
+        print(
+            f"{name}: {first.rss_bytes / MIB:.0f} to {last.rss_bytes / MIB:.0f} MiB, {first.num_files} to "
+            f"{last.num_files} files, {first.num_threads} to {last.num_threads} threads"
+        )
+        assert last.rss_bytes <= first.rss_bytes * 1.1 + GROWTH_BYTES, name
+        assert last.num_files <= first.num_files + 8, name
+        assert last.num_threads <= first.num_threads + 2, name
+    grown = watch.log_bytes[-1] - watch.log_bytes[0]
+    print(f"logs grew by {grown / 1024:.0f} KiB")
+    assert grown <= GROWTH_BYTES
 
 
 def _check_refusals(told: list[Offered]) -> None:
