@@ -12,6 +12,7 @@ A worker's composition root makes one endpoint and serves it (servicer.py). Its 
 """
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -57,6 +58,9 @@ class TransferSnapshot:
     received: TransferTotals
     links: int
     inlets: int
+    links_over: Counter[str]
+    """By channel, as `inlets_over`."""
+    inlets_over: Counter[str]
     expected: int
     lent_arrivals: int
     free_staging: int
@@ -259,6 +263,8 @@ class KvEndpoint:
             received=self._received.snapshot(),
             links=len(self._links),
             inlets=len(self._inlets),
+            links_over=self._links.channels(),
+            inlets_over=self._inlets.channels(),
             expected=len(self.inbound),
             lent_arrivals=self.inbound.num_lent,
             free_staging=self._staging.num_free,

@@ -1,6 +1,6 @@
 """The receiving ends of a worker: who may send here, under which nonce, with which digest key."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TypeVar
 
 from common.core.clock import Clock
@@ -59,6 +59,10 @@ class InletTable:
 
     def __len__(self) -> int:
         return len(self._inlets)
+
+    def channels(self) -> Counter[str]:
+        """Inlets by what carries them."""
+        return Counter(inlet.pair.channel for inlet in self._inlets.values())
 
     async def meet(self, pair: Pair, meet: Meet) -> Met:
         """Admits a sender. Idempotent per pair.

@@ -1,6 +1,7 @@
 """The sending ends of a worker: one live link per peer incarnation, opened when first needed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from common.core.clock import Clock
@@ -60,6 +61,10 @@ class LinkTable:
 
     def __len__(self) -> int:
         return len(self._links)
+
+    def channels(self) -> Counter[str]:
+        """Open links by what carries them."""
+        return Counter(link.pair.channel for link in self._links.values())
 
     async def hold(self, peer: WorkerRef) -> Link:
         """A live link to this incarnation, held until `let_go`. State of other incarnations is dropped first.

@@ -36,14 +36,11 @@ from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
 from common.rpc.options import Pings, Surface
 from common.rpc.server import make_grpc_server
-from common.transfer.channel import ChannelFactory
-from common.transfer.host import read_host
-from common.transfer.menu import ChannelMenu
-from common.transfer.messages import HostFacts
 from common.transfer.offload import ThreadOffload
+from common.worker.channels import make_channels
 from common.worker.engine import Engine, build_engine
 from common.worker.node import RoleSide, WorkerNode
-from common.worker.outside import Outside, die
+from common.worker.outside import Outside
 
 Event = TypeVar("Event")
 VERSION = "0.1.0"
@@ -170,49 +167,6 @@ def _outside(config: Config) -> Outside:
         connect=grpc_connect(Surface.INTERNAL, read_tls(config.cluster), pings=pings),
         make_server=partial(make_grpc_server, pings=pings),
         store=connect(config.cluster, config.liveness, user=RedisUser.WORKER, secret=secret),
-        channels=_channels(config, entropy),
+        channels=make_channels(config, entropy),
         offload=ThreadOffload(),
     )
-
-
-def _channels(config: Config, entropy: Entropy) -> ChannelMenu:
-    """What this worker offers, best first."""
-    wanted, host = config.transfer.channel, read_host()
-    match wanted:
-        case "auto" if host is None:
-            return ChannelMenu(_gloo(config))
-        case "auto":
-            return ChannelMenu(_same_host(config, host, entropy), _gloo(config), host=host)
-        case "same_host":
-            return ChannelMenu(_same_host(config, host, entropy), host=host)
-        case "gloo":
-            return ChannelMenu(_gloo(config), host=host)
-        case "nccl":
-            return ChannelMenu(_nccl(config), host=host)
-        case _:
-            raise StartupError(message=f"transfer.channel {wanted} stays within one process: use auto")
-
-
-def _gloo(config: Config) -> ChannelFactory:
-    from common.transfer.gloo import GlooFactory
-
-    return GlooFactory(config.transfer.host)
-
-
-def _nccl(config: Config) -> ChannelFactory:
-    """Raises StartupError where there is no GPU, or a torch without NCCL."""
-    from common.engine.device import find_device
-    from common.transfer.nccl import NcclFactory
-    from common.transfer.nccl_group import NcclMaker
-
-    device = find_device(config.engine.device).index or 0
-    return NcclFactory(NcclMaker(device), max_pairs=config.transfer.max_communicators, die=die)
-
-
-def _same_host(config: Config, host: HostFacts | None, entropy: Entropy) -> ChannelFactory:
-    if host is None:
-        raise StartupError(message="transfer.channel same_host: this system does not say which host it is; use gloo")
-    from common.transfer.same_host.factory import SameHostFactory
-
-    section = config.transfer
-    return SameHostFactory(host, num_slots=section.ring_slots, slot_bytes=section.staging_bytes, entropy=entropy)

@@ -73,6 +73,13 @@ class WorkerGauges:
             for channel, carried in totals.channels.items():
                 self._show_channel(carried, {"channel": channel, "direction": direction})
             self._show_incidents(totals, direction)
+        for channel in transfers.channels:
+            sent, received = transfers.links_over[channel], transfers.inlets_over[channel]
+            self._metrics.set(catalogue.TRANSFER_LINKS, sent, channel=channel, direction="sent")
+            self._metrics.set(catalogue.TRANSFER_LINKS, received, channel=channel, direction="received")
+        for (channel, cause), count in transfers.sent.passed_over.items():
+            labels = {"channel": channel, "cause": cause.value}
+            self._raise_to(catalogue.CHANNELS_PASSED_OVER, count, ("passed over", channel, cause), labels)
 
     def _show_load(self, load: LoadReport) -> None:
         pages = load.pages

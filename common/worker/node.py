@@ -133,7 +133,10 @@ class WorkerNode(Generic[Event]):
             clock=outside.clock,
             entropy=outside.entropy,
             limits=TransferLimits(
-                open_timeout_s=transfer.deadline_s, frame_timeout_s=transfer.deadline_s, max_links=transfer.max_links
+                open_timeout_s=transfer.deadline_s,
+                channel_retry_s=transfer.channel_retry_s,
+                frame_timeout_s=transfer.deadline_s,
+                max_links=transfer.max_links,
             ),
             dock=build_dock(outside.page_device, transfer, outside.make_buffer),
         )

@@ -8,6 +8,7 @@ import pytest
 from common.transfer.host import read_host
 from common.transfer.interface import find_interface
 from common.transfer.messages import GpuFacts
+from common.transfer.nccl_facts import read_gpu
 
 
 def test_a_process_tells_its_namespaces_and_its_gpu() -> None:
@@ -32,3 +33,22 @@ def test_where_the_system_does_not_say_nothing_is_made_up(monkeypatch: pytest.Mo
 def test_an_address_is_found_on_its_interface(address: str, interface: str | None) -> None:
     found = find_interface(address)
     assert found == interface or (address == "::1" and found is None), "a machine may be without IPv6"
+
+
+class Card:
+    """What torch tells of one GPU."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+
+
+def test_a_gpu_is_read_by_name_with_the_peers_that_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three cards; the first reaches the second, not the third. Not run: torch's own answers on a GPU."""
+    cards = [Card("a"), Card("b"), Card("c")]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(cards))
+    monkeypatch.setattr("torch.cuda.get_device_properties", cards.__getitem__)
+    monkeypatch.setattr("torch.cuda.can_device_access_peer", lambda here, there: {here, there} == {0, 1})
+    assert (read_gpu(0).uuid, read_gpu(0).peers) == ("a", frozenset({"b"}))
+    assert (read_gpu(2).uuid, read_gpu(2).peers) == ("c", frozenset())
+    del cards[0].uuid
+    assert (read_gpu(0).uuid, read_gpu(1).peers) == ("", frozenset()), "a driver that does not say"

@@ -180,6 +180,20 @@ async def test_the_better_channel_comes_back_between_two_hand_overs(scene: Scene
     assert await scene.send() < 0.1
 
 
+def test_how_long_it_rests_is_configured() -> None:
+    async def program(loop: TimeLoop) -> None:
+        async with rigged(clock=LoopClock(loop), limits=TransferLimits(channel_retry_s=3.0)) as rig:
+            scene = Scene(rig, loop, Better(Mood.REFUSES))
+            await scene.add("p", "d")
+            await scene.send()
+            scene.better.mood = Mood.WORKS
+            await asyncio.sleep(3.0)
+            await scene.send()
+            assert scene.channel()[0] == "nccl"
+
+    simulate(program, seed=7, limit_s=100)
+
+
 @in_virtual_time
 async def test_a_channel_that_stays_silent_is_tried_ever_more_rarely(scene: Scene) -> None:
     """A hand-over every half a minute for an hour: after 30, 60, 120 seconds and so on."""

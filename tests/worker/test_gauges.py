@@ -1,5 +1,7 @@
 """What a scrape of a worker shows."""
 
+from collections import Counter
+
 from common.core.worker import LoadReport, PageCounts
 from common.engine.look import Look
 from common.observe import catalogue
@@ -7,6 +9,7 @@ from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.transfer.counters import TransferCounters
 from common.transfer.endpoint import TransferSnapshot
+from common.transfer.setbacks import SetbackCause
 from common.worker.gauges import WorkerGauges
 from tests.worker.scene import LAYOUT
 
@@ -20,11 +23,13 @@ def look(*, referenced: int, empty_slots: int, reservations: int = 0) -> Look:
 
 def transfers(sent: TransferCounters) -> TransferSnapshot:
     return TransferSnapshot(
-        channels=("gloo",),
+        channels=("nccl", "gloo"),
         sent=sent.snapshot(),
         received=TransferCounters().snapshot(),
         links=1,
         inlets=0,
+        links_over=Counter(gloo=1),
+        inlets_over=Counter(),
         expected=0,
         lent_arrivals=0,
         free_staging=0,
@@ -54,3 +59,19 @@ def test_each_run_of_pages_is_observed_once() -> None:
         gauges.show(look(referenced=0, empty_slots=0), transfers(sent), num_subscriptions=0)
     assert metrics.value(catalogue.TRANSFER_SECONDS, **CHANNEL) == 5
     assert metrics.value(catalogue.TRANSFER_BYTES, **CHANNEL) == 5 * 256
+
+
+def test_what_carries_pairs_is_shown_and_why_nothing_better_does() -> None:
+    metrics = Metrics(ProcessRole.PREFILL)
+    gauges = WorkerGauges(metrics, LAYOUT)
+    sent = TransferCounters()
+    sent.passed_over["nccl", SetbackCause.SILENT] += 2
+    for _ in range(2):
+        gauges.show(look(referenced=0, empty_slots=0), transfers(sent), num_subscriptions=0)
+    assert metrics.value(catalogue.TRANSFER_LINKS, **CHANNEL) == 1
+    assert metrics.value(catalogue.TRANSFER_LINKS, channel="nccl", direction="sent") == 0
+    assert metrics.value(catalogue.CHANNELS_PASSED_OVER, channel="nccl", cause="silent") == 2
+
+
+def test_every_cause_has_its_label() -> None:
+    assert set(catalogue.CHANNELS_PASSED_OVER.labels[1].values) == {cause.value for cause in SetbackCause}

@@ -195,9 +195,10 @@ class TransferSection:
     channel: str = knob(
         "auto",
         owner="common/transfer",
-        reason="auto: for each pair of workers the best that both can open, shared memory on one host, else gloo; "
-        "a name takes that one or fails; nccl needs GPUs and was not run yet; loopback is for tests in one process",
-        choices=("auto", "same_host", "nccl", "gloo", "loopback"),
+        reason="auto: for each pair of workers the best that both can open: between GPUs cuda_ipc on one host, else "
+        "nccl (both not run yet); shared memory on one host, else gloo; a name takes that one or fails; loopback is "
+        "for tests in one process",
+        choices=("auto", "cuda_ipc", "nccl", "same_host", "gloo", "loopback"),
     )
     host: str = knob(
         "127.0.0.1",
@@ -212,6 +213,15 @@ class TransferSection:
         reason="a run takes milliseconds; a pair that needs this long is torn down and rebuilt",
         minimum=0.05,
         maximum=600,
+    )
+    channel_retry_s: float = knob(
+        30.0,
+        owner="common/transfer",
+        unit="seconds",
+        reason="a better channel that did not open rests so long, twice as long each time in a row, at most an hour: a "
+        "try may take half of deadline_s, though no hand-over waits for it unless it comes amid",
+        minimum=0.1,
+        maximum=3600,
     )
     staging_count: int = knob(
         8,
@@ -244,7 +254,8 @@ class TransferSection:
         16,
         owner="common/transfer",
         unit="pairs per direction",
-        reason="an NCCL communicator takes 50 to 100 MB of device memory; the least recently used is closed",
+        reason="an NCCL communicator takes 50 to 100 MB of device memory, a cuda_ipc ring ring_slots of staging_bytes; "
+        "the least recently used is closed, and beyond those in use the next channel is taken",
         minimum=1,
         maximum=1024,
     )

@@ -44,6 +44,17 @@ STALE_REFUSED = counter(
 )
 STALE_APPLIED = counter("stale_writes_applied_total", "Stale writes that got through: always 0, or a bug.", WORKERS)
 LINKS = gauge("links", "Open pairs to other workers.", WORKERS)
+TRANSFER_LINKS = gauge(
+    "transfer_links", "Open pairs to other workers by what carries them.", WORKERS, CHANNEL, DIRECTION
+)
+CHANNELS_PASSED_OVER = counter(
+    "channels_passed_over_total",
+    "Pairs opened without this better channel, by what stood in its way: facts that differ, silence, a failure, all of "
+    "its pairs in use, or a rest after failures.",
+    WORKERS,
+    CHANNEL,
+    closed("cause", ("misfit", "silent", "broken", "full", "resting")),
+)
 LINKS_CLOSED = counter(
     "links_closed_total",
     "Pairs closed: least recently used, broken, peer restarted, or draining.",

@@ -27,7 +27,7 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 TARGET = closed("target", Role)
 PRIORITY = closed("priority", Priority)
 REASON = closed("reason", Reason)
-CHANNEL = closed("channel", ("same_host", "nccl", "gloo", "loopback"))
+CHANNEL = closed("channel", ("cuda_ipc", "nccl", "same_host", "gloo", "loopback"))
 DIRECTION = closed("direction", ("sent", "received"))
 
 
