@@ -18,30 +18,31 @@ from rich.console import Console
 
 from common.config.loader import load
 from common.core.entropy import SystemEntropy
+from services.local.bench.cpu_watch import CpuShares, CpuWatch
 from services.local.calibrate import Checked, Effort, calibrate
-from tests.bench.company import Company
 from tests.cluster.house import CLOCK, house
 
 BAR = 0.15
 """Median error of the time to the first token and of the time between tokens."""
 
 
-async def measure(model: str, effort: Effort, others: tuple[str, ...]) -> tuple[Checked, float]:
-    """The errors of every stage, and how many cores other processes had busy meanwhile."""
+async def measure(model: str, effort: Effort, others: tuple[str, ...]) -> tuple[Checked, CpuShares]:
+    """The errors of every stage, and whose processor time it was meanwhile."""
     settings = (f"model.path={model}", "local.gateways=0", "engine.threads=1", *others)
     async with house(settings=settings, ci_tier=False) as cluster:
         with tempfile.TemporaryDirectory(prefix="baton-fidelity-") as folder:
-            company = Company()
-            checked = await calibrate(
-                cluster.client,
-                effort,
-                Path(folder) / "calibration.json",
-                config=load(settings=settings),
-                console=Console(),
-                clock=CLOCK,
-                entropy=SystemEntropy(),
-            )
-            return checked, company.cores()
+            with CpuWatch(lambda: (), CLOCK) as watch:
+                checked = await calibrate(
+                    cluster.client,
+                    effort,
+                    Path(folder) / "calibration.json",
+                    config=load(settings=settings),
+                    console=Console(),
+                    clock=CLOCK,
+                    entropy=SystemEntropy(),
+                )
+            assert watch.shares is not None
+            return checked, watch.shares
 
 
 def main() -> None:
@@ -53,10 +54,10 @@ def main() -> None:
     arguments.add_argument("--out", type=Path)
     asked = arguments.parse_args()
     effort = Effort(seconds=asked.seconds, per_s=asked.per_s, check=True)
-    checked, others = asyncio.run(measure(asked.model, effort, tuple(asked.set)))
+    checked, shares = asyncio.run(measure(asked.model, effort, tuple(asked.set)))
     headline = {each.stage: each.error for each in checked.free if each.stage in ("ttft", "itl")}
     print(", ".join(f"{stage} {error:.1%}" for stage, error in headline.items()), f"(bar {BAR:.0%})")
-    print(f"other processes had {others:.2f} of {os.cpu_count()} cores busy")
+    print(f"of the machine others used {shares.foreign:.0%}, we {shares.own:.0%}")
     if asked.out is not None:
         told = {
             "model": Path(asked.model).name,
@@ -64,7 +65,7 @@ def main() -> None:
             "per_s": asked.per_s,
             "settings": asked.set,
             "cores": os.cpu_count(),
-            "cores_of_others": others,
+            "shares": asdict(shares),
             "stages": [asdict(each) for each in checked.free],
             "stages_as_routed": [asdict(each) for each in checked.as_routed],
         }
