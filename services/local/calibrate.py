@@ -1,12 +1,12 @@
 """`baton calibrate`: load on a live cluster, its own fitted timings, and how far the simulator is off with them.
 
 A few requests one after the other, for what passes between processes; then mixed load. The workers are asked for their
-timings while that load still runs: what they learn of the quiet after it would be of another machine.
+timings while that load runs: what they learn of the quiet after it would be of another machine.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -22,10 +22,13 @@ from protos.baton.v1 import types_pb2, worker_pb2
 from services.local.client import RouterClient
 from services.local.exercise import Ask, Heard, exercise, mixture, one_by_one
 from services.local.workers import ask_workers
-from services.simulator.calibration import Calibration, write_calibration
+from services.simulator.calibration import Calibration, mean_cost, write_calibration
 from services.simulator.fidelity import Error, compare
 from services.simulator.lived import Lived, replay, settings_of
 from services.simulator.overheads import fit_overheads
+
+NUM_LOOKS = 6
+"""Chosen: one every few seconds of an ordinary calibration."""
 
 NUM_ALONE = 8
 """Chosen: a median of these is a hop within a tenth, and they take a few seconds."""
@@ -65,7 +68,7 @@ async def calibrate(
     settings = settings_of(config)
     alone = [lived for ask in one_by_one(NUM_ALONE, max_context=model.context_length) for lived in await press([ask])]
     async with asyncio.TaskGroup() as group:
-        read = group.create_task(_read_at_the_end(client, config, effort.seconds))
+        read = group.create_task(_read_beside(client, config, effort.seconds))
         taught = await press(load())
     calibration = fit_overheads(alone, taught, read.result(), settings)
     write_calibration(calibration, out)
@@ -82,10 +85,16 @@ async def calibrate(
     return checked
 
 
-async def _read_at_the_end(client: RouterClient, config: Config, seconds: float) -> Calibration:
-    """When no more requests come, and the last are being served."""
-    await asyncio.sleep(seconds)
-    return await _read(client, config)
+async def _read_beside(client: RouterClient, config: Config, seconds: float) -> Calibration:
+    """Several times while the load runs, from its middle to its end: what a worker knows fades within seconds, and one
+    moment's neighbours are not those of the whole. The mean of linear costs is the cost of the mean."""
+    await asyncio.sleep(seconds / 2)
+    looks = []
+    for _ in range(NUM_LOOKS):
+        await asyncio.sleep(seconds / 2 / NUM_LOOKS)
+        looks.append(await _read(client, config))
+    decode, prefill = [each.decode for each in looks], [each.prefill for each in looks]
+    return replace(looks[-1], decode=mean_cost(decode), prefill=mean_cost(prefill))
 
 
 async def _read(client: RouterClient, config: Config) -> Calibration:

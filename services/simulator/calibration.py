@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import fmean
 
 from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.errors import FieldViolation, InvalidRequest
@@ -55,6 +57,13 @@ class Calibration:
             turn_s=self.turn_s,
             land_s=self.land_s,
         )
+
+
+def mean_cost(models: Sequence[CostModel]) -> CostModel:
+    """Of several looks at a worker. Each counts as much as the steps that it knows."""
+    weights = [max(model.num_steps, 1) for model in models]
+    parts = {name: fmean([getattr(model, name) for model in models], weights) for name in COEFFICIENTS}
+    return CostModel(**parts, num_steps=max(model.num_steps for model in models))
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:

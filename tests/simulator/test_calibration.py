@@ -9,7 +9,7 @@ import pytest
 from common.core.cost.model import DEFAULT
 from common.core.errors import InvalidRequest
 from services.router.policy import PolicySettings
-from services.simulator.calibration import Calibration, read_calibration, write_calibration
+from services.simulator.calibration import Calibration, mean_cost, read_calibration, write_calibration
 from services.simulator.fidelity import compare
 from services.simulator.lived import Lived, replay, stages_of
 from services.simulator.overheads import fit_overheads
@@ -61,6 +61,14 @@ def test_a_wrong_file_is_refused_with_the_fields_name(tmp_path: Path, change: di
     with pytest.raises(InvalidRequest) as caught:
         read_calibration(path)
     assert caught.value.violations[0].field == field
+
+
+def test_several_looks_at_a_worker_count_by_the_steps_they_know() -> None:
+    quick, slow = replace(DEFAULT, step_s=0.01, num_steps=100), replace(DEFAULT, step_s=0.04, num_steps=300)
+    unknown = replace(DEFAULT, num_steps=0)
+    assert mean_cost([quick, slow]).step_s == pytest.approx(0.0325)
+    assert mean_cost([quick, slow]).num_steps == 300
+    assert mean_cost([unknown]) == replace(DEFAULT, num_steps=0)
 
 
 def lived_as_simulated(asks: list[tuple[float, int]], measured: Calibration) -> list[Lived]:
