@@ -13,6 +13,7 @@ from common.config.environment import environment
 from common.config.loader import load
 from common.core.errors import BatonError, StartupError
 from common.observe.announce import Announcement, Phase, announce
+from common.observe.descriptors import take_descriptors
 from common.observe.event_loop import EventLoop
 from common.observe.garbage import calm_collector
 
@@ -33,6 +34,7 @@ def run_service(service: str, serve: Callable[[Config, str], Awaitable[None]]) -
     try:
         config = load(arguments.config, environment(), arguments.set)
         calm_collector()
+        take_descriptors()
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(run(config))
     except StartupError as error:

@@ -101,8 +101,9 @@ def param_of(field: str, names: Names = MappingProxyType({})) -> str:
     return field
 
 
-def head_too_large(num_bytes: int, num_headers: int) -> Refused:
-    message = f"the headers are over {num_bytes} bytes, or more than {num_headers}"
+def head_too_large(num_bytes: int, num_headers: int | None = None) -> Refused:
+    """Where their number is not known, the head did not come to its end."""
+    message = f"the headers are over {num_bytes} bytes" + (f", or more than {num_headers}" if num_headers else "")
     return Refused(message=message, reason=Reason.MESSAGE_TOO_LARGE, facts={HEAD_FACT: "too large"})
 
 

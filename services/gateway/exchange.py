@@ -28,7 +28,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int, body_s: float) -> None:
         self.asked = Headers(scope=scope)
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path = _path(scope["path"])
         self.headers: dict[str, str] = {}
         self.head_bytes = sum(len(name) + len(text) + 4 for name, text in scope["headers"])
         self.status = 0
@@ -199,3 +199,9 @@ def number_header(headers: Headers, name: str) -> float | None:
 def as_text(value: Any) -> str:
     """For a header: printable ASCII, bounded, and no space at its ends, which HTTP does not have."""
     return "".join(char for char in str(value)[:256] if 32 <= ord(char) < 127).strip()
+
+
+def _path(target: str) -> str:
+    """Proxies are asked with the whole URL, and some pass it on."""
+    is_whole = target.startswith(("http://", "https://"))
+    return "/" + target.partition("://")[2].partition("/")[2] if is_whole else target

@@ -8,11 +8,19 @@ from starlette.types import ASGIApp
 
 from common.config.sections.gateway import GatewaySection
 from common.observe.asgi import served
+from common.observe.descriptors import num_descriptors
 from common.observe.listener import listen
 from services.gateway.timed_protocol import timed
 
 MAX_HEAD_BYTES = 16 << 10
 BACKLOG = 1024
+CONNECTIONS_SHARE = 0.75
+"""Chosen: of the files that may be open. Where none is left nobody can be accepted, nor an idle connection give way."""
+
+
+def most_connections(limits: GatewaySection) -> int:
+    """What the configuration allows, if the system does."""
+    return max(1, min(limits.max_connections, int(num_descriptors() * CONNECTIONS_SHARE)))
 
 
 @asynccontextmanager
@@ -26,7 +34,7 @@ async def http_server(
     listener = listen(host, port, backlog=BACKLOG)
     config = uvicorn.Config(
         site,
-        http=timed(limits),
+        http=timed(limits, max_connections=most_connections(limits)),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -11,13 +11,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.config.sections.gateway import GatewaySection
 from common.core.errors import BatonError, MalformedMessage, Reason, Refused, Unavailable
-from services.gateway.errors import IS_LATE, error_body, error_headers
+from services.gateway.errors import IS_LATE, error_body, error_headers, head_too_large
 from services.gateway.framing import Framing
 
 _PHRASES = {
     408: "Request Timeout",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 
@@ -31,9 +32,9 @@ LINGER_BYTES = 64 << 20
 with bytes unread resets the connection, and the client may then never see the answer."""
 
 
-def timed(limits: GatewaySection) -> type[H11Protocol]:
+def timed(limits: GatewaySection, *, max_connections: int) -> type[H11Protocol]:
     """The protocol for one server. uvicorn makes its objects itself, so what they need is in their class."""
-    members = {"head_s": limits.head_s, "max_connections": limits.max_connections}
+    members = {"head_s": limits.head_s, "max_connections": max_connections}
     return type("Timed", (TimedProtocol,), members)
 
 
@@ -105,7 +106,10 @@ class TimedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Called while h11's error is being handled, which knows better than 400 what is wrong."""
         status = getattr(sys.exception(), "error_status_hint", 400)
-        self._say(status, MalformedMessage(message=msg.rstrip(".") + ": not what HTTP/1.1 allows here"))
+        if status == 431:
+            self._say(status, head_too_large(MAX_HEAD_BYTES))
+        else:
+            self._say(status, MalformedMessage(message=msg.rstrip(".") + ": not what HTTP/1.1 allows here"))
 
     def _make_room(self) -> bool:
         """Closes the connection that has been idle for longest. False where all others are busy."""

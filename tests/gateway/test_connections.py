@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from services.gateway import timed_protocol
+from services.gateway import server, timed_protocol
 from tests.gateway.house import HELLO, gateway
 from tests.gateway.wire import exchange, parse
 
@@ -25,6 +25,18 @@ async def test_idle_connections_do_not_keep_others_out():
             assert (await house.get("/health")).status == 200
         ended = [await reader.read(1) == b"" for reader, _writer in idle[:20]]
         assert all(ended)
+        for _reader, writer in idle:
+            writer.close()
+
+
+async def test_idle_connections_do_not_take_the_last_file(monkeypatch):
+    """The system allows fewer than the configuration: without a bound of its own nobody could be accepted any more."""
+    monkeypatch.setattr(server, "num_descriptors", lambda: 16)
+    async with gateway(HELLO, head_s=30.0) as house:
+        idle = [await connect(house.address) for _ in range(20)]
+        async with asyncio.timeout(2.0):
+            assert (await house.get("/health")).status == 200
+        assert [await reader.read(1) == b"" for reader, _writer in idle[:8]] == [True] * 8
         for _reader, writer in idle:
             writer.close()
 

@@ -13,6 +13,13 @@ async def test_a_slash_at_the_end_changes_nothing():
         assert (await house.get("/v1/models/tiny/")).json["id"] == "tiny"
 
 
+async def test_a_whole_url_is_its_path():
+    async with gateway(HELLO) as house:
+        assert (await house.get("http://somewhere:80/v1/models/tiny")).json["id"] == "tiny"
+        assert (await house.post("https://somewhere/v1/completions", {"prompt": "x"})).status == 200
+        assert (await house.get("http://somewhere")).status == 200
+
+
 async def test_head_is_get_without_a_body():
     async with gateway(HELLO) as house:
         told = await ask(house.address, "HEAD", "/v1/models")
