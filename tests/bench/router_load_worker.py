@@ -26,6 +26,7 @@ from common.directory.guard import Guard
 from common.directory.registration import Registration
 from common.directory.settings import DirectorySettings
 from common.observe.event_loop import EventLoop
+from common.observe.garbage import calm_collector
 from common.observe.logging import get_log
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
@@ -177,6 +178,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
+    calm_collector()
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(write(load(settings=arguments.set), arguments.name, arguments.rate))
 
