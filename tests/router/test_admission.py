@@ -14,8 +14,8 @@ from common.core.queue import Cause
 from common.core.request import Priority
 from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits, ClassLimits
-from services.router.admission.line import AGED_EVERY, AGEING_S
 from services.router.admission.ticket import Ticket
+from services.router.admission.turns import AGED_EVERY, AGEING_S
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
 
 

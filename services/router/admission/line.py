@@ -4,9 +4,8 @@
                            |                  '-> refuse, leave: no place, and offered again with its old age
                            '-> withdraw: cancelled or expired
 
-Which class: strictly the highest, but a lower one whose oldest waited for AGEING_S gets every AGED_EVERY-th turn. Which
-tenant: the one that was given least for its weight. Which request: the oldest. The first that does not fit holds up the
-rest: fair to the large.
+Which class: turns.py. Which tenant: the one that was given least for its weight. Which request: the oldest. The first
+that does not fit holds up the rest: fair to the large.
 """
 
 from collections import deque
@@ -25,15 +24,7 @@ from services.router.admission.queue import ClassQueue, Entry
 from services.router.admission.shedding import refuse_hopeless, retry_after_s, shed
 from services.router.admission.tenants import Tenants
 from services.router.admission.ticket import Ticket, Usage
-
-AGEING_S = 5.0
-"""Chosen: a class that waits this long is not merely behind a burst."""
-
-AGED_EVERY = 8
-"""Chosen: what waits long gets an eighth of the turns, so that it moves on, and costs those above it little."""
-
-STARVED_S = 120.0
-"""Chosen: until then an old request that does not fit lets higher classes pass; after it they wait until it fits."""
+from services.router.admission.turns import Turns
 
 QUEUE_SHARE = 4.0
 """Chosen: a tenant may have this many times the free places of its class's queue: alone it fills four fifths, and there
@@ -50,7 +41,6 @@ MEMORY = 0.05
 
 CREDIT = 4.0
 """Chosen: requests that a tenant which was quiet may have at once before it takes turns with the others."""
-
 
 LATELY_S = 10.0
 MAX_LANDINGS = 256
@@ -94,7 +84,7 @@ class Line:
         self._landings: deque[_Landed] = deque(maxlen=MAX_LANDINGS)
         self._expected_output = FIRST_OUTPUT
         self._expected_work = 0.0
-        self._turns_over_aged = 0
+        self._turns = Turns()
 
     @property
     def num_active(self) -> int:
@@ -252,12 +242,12 @@ class Line:
 
     def _next(self, now: float, capacity: Capacity) -> Entry | None:
         """The one to let in now. None, and `cause` says why, when nobody can be."""
-        candidates = self._candidates(now)
+        occupied = [queue for queue in self._queues.values() if len(queue)]
         self.cause = None
-        for entry, holds_up in candidates:
+        for entry, holds_up in self._turns.candidates(occupied, now):
             obstacle = self._obstacle(entry, capacity, now)
             if obstacle is None:
-                self._count_turn(entry, now)
+                self._turns.count(entry, occupied, now)
                 self.cause = None
                 return entry
             self.cause = self.cause or obstacle
@@ -265,30 +255,6 @@ class Line:
             if holds_up:
                 return None
         return None
-
-    def _candidates(self, now: float) -> Iterator[tuple[Entry, bool]]:
-        """Who may be next, and whether those after it wait until it fits: one that is old, if its turn has come, and
-        the first."""
-        occupied = [queue for queue in self._queues.values() if len(queue)]
-        if not occupied:
-            return
-        aged = [queue for queue in occupied[1:] if _age_s(queue, now) >= AGEING_S]
-        if aged:
-            queue = max(aged, key=lambda queue: _age_s(queue, now))
-            entry, age_s = queue.next(), _age_s(queue, now)
-            if entry is not None and (self._turns_over_aged >= AGED_EVERY - 1 or age_s >= STARVED_S):
-                yield entry, age_s >= STARVED_S
-        first = occupied[0].next()
-        assert first is not None, "an occupied queue has a first"
-        yield first, True
-
-    def _count_turn(self, entry: Entry, now: float) -> None:
-        """Turns that the highest class had while a lower one was old."""
-        highest, *lower = [queue for queue in self._queues.values() if len(queue)]
-        is_over_aged = entry.ticket.priority is highest.priority and any(
-            _age_s(queue, now) >= AGEING_S for queue in lower
-        )
-        self._turns_over_aged = self._turns_over_aged + 1 if is_over_aged else 0
 
     def _obstacle(self, entry: Entry, capacity: Capacity, now: float) -> Cause | None:
         """The cheap questions first: this is asked whenever a worker says something."""
@@ -321,11 +287,6 @@ class Line:
         if not self._entries:
             self.cause = None
             self._forecast.note_empty(now)
-
-
-def _age_s(queue: ClassQueue, now: float) -> float:
-    oldest = queue.oldest()
-    return 0.0 if oldest is None else now - oldest
 
 
 def _full(why: str, subject: str, retry_s: float) -> Refused:
