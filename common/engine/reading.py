@@ -18,6 +18,7 @@ from common.core.step import Sample, StepRow
 from common.engine.host_copy import HostCopy, to_device
 from common.engine.sampler import draw_ids
 from common.engine.scoring import score_ids, told
+from kernels.peaks import find_peaks
 from kernels.sampling import Scores
 
 
@@ -50,10 +51,9 @@ class Reading:
         self._rows = rows
         self._places = _places(rows)
         samples = [sample for row in rows for sample in row.samples]
-        self.ids_S = _draw(logits_RV, rows, self._places, samples)
+        largest_R, is_finite_R = find_peaks(logits_RV)
+        self.ids_S = _draw(logits_RV, largest_R, rows, self._places, samples)
         """Where the logits lie."""
-        # A sum is finite where every term is: one pass instead of three over a row per token.
-        is_finite_R = torch.isfinite(logits_RV.sum(dim=1))
         self._num_top: list[int] = []
         scores = self._score(logits_RV)
         parts = [is_finite_R, self.ids_S]
@@ -130,13 +130,21 @@ def _places(rows: Sequence[StepRow]) -> list[_Place]:
     return places
 
 
-def _draw(logits_RV: Tensor, rows: Sequence[StepRow], places: Sequence[_Place], samples: Sequence[Sample]) -> Tensor:
+def _draw(
+    logits_RV: Tensor,
+    largest_R: Tensor | None,
+    rows: Sequence[StepRow],
+    places: Sequence[_Place],
+    samples: Sequence[Sample],
+) -> Tensor:
     if not samples:
         return torch.empty(0, dtype=torch.int64, device=logits_RV.device)
     wanted = [place.end - 1 for row, place in zip(rows, places, strict=True) for _ in row.samples]
     if wanted != list(range(logits_RV.shape[0])):  # equal in the usual step: nothing to copy
-        logits_RV = logits_RV.index_select(0, to_device(torch.tensor(wanted), logits_RV.device))
-    return draw_ids(logits_RV, samples)
+        wanted_S = to_device(torch.tensor(wanted), logits_RV.device)
+        logits_RV = logits_RV.index_select(0, wanted_S)
+        largest_R = None if largest_R is None else largest_R.index_select(0, wanted_S)
+    return draw_ids(logits_RV, samples, largest_R)
 
 
 def _tells(row: StepRow) -> bool:

@@ -39,18 +39,21 @@ def draw_tokens(logits_SV: Tensor, samples: Sequence[Sample]) -> list[TokenId]:
     return [TokenId(token) for token in draw_ids(logits_SV, samples).tolist()]
 
 
-def draw_ids(logits_SV: Tensor, samples: Sequence[Sample]) -> Tensor:
-    """The same as ids_S, int64, where the logits lie. A GPU is not waited for."""
+def draw_ids(logits_SV: Tensor, samples: Sequence[Sample], largest_S: Tensor | None = None) -> Tensor:
+    """The same as ids_S, int64, where the logits lie. A GPU is not waited for.
+
+    `largest_S`: which of its row's logits is the largest, where that is known already.
+    """
     if backend(logits_SV) is Backend.TRITON:
         draws = draws_on_device(samples, range(len(samples)), logits_SV.shape[1], logits_SV.device)
         return sampling.draw_tokens(logits_SV, draws)
-    logits_SV = shape_logits(logits_SV, samples)
-    drawn_S = logits_SV.argmax(dim=-1)
+    shaped_SV = shape_logits(logits_SV, samples)
+    drawn_S = shaped_SV.argmax(dim=-1) if largest_S is None or shaped_SV is not logits_SV else largest_S.clone()
     random_rows = [row for row, sample in enumerate(samples) if not sample.sampling.is_greedy]
     block = max(1, BLOCK_ELEMENTS // logits_SV.shape[1])
     for first in range(0, len(random_rows), block):
         rows = random_rows[first : first + block]
-        drawn_S[rows] = _draw_random(logits_SV[rows], [samples[row] for row in rows])
+        drawn_S[rows] = _draw_random(shaped_SV[rows], [samples[row] for row in rows])
     return drawn_S
 
 

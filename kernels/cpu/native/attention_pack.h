@@ -7,6 +7,7 @@
 #pragma once
 #include "attention.h"
 #include "eight_bits.h"
+#include "transpose.h"
 
 namespace baton {
 
@@ -75,48 +76,6 @@ inline void widen(const char* from, Kind kind, int64_t dim, typename Math::Eleme
                 break;
         }
     }
-}
-
-// words[row][column] of 16 rows to out[column][row].
-inline void transpose(const char* const* rows, int64_t offset, int columns, uint32_t* out) {
-#if defined(__AVX512F__)
-    const __mmask16 mask = static_cast<__mmask16>((1u << columns) - 1);
-    __m512i a[16], b[16];
-#pragma GCC unroll 16
-    for (int r = 0; r < 16; ++r) a[r] = _mm512_maskz_loadu_epi32(mask, rows[r] + offset);
-#pragma GCC unroll 8
-    for (int r = 0; r < 16; r += 2) {
-        b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
-        b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < 16; r += 4) {
-        a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
-        a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
-        a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
-        a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) {
-        b[r] = _mm512_shuffle_i32x4(a[r], a[r + 4], 0x88);
-        b[r + 4] = _mm512_shuffle_i32x4(a[r], a[r + 4], 0xdd);
-        b[r + 8] = _mm512_shuffle_i32x4(a[r + 8], a[r + 12], 0x88);
-        b[r + 12] = _mm512_shuffle_i32x4(a[r + 8], a[r + 12], 0xdd);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) {
-        a[r] = _mm512_shuffle_i32x4(b[r], b[r + 8], 0x88);
-        a[r + 8] = _mm512_shuffle_i32x4(b[r], b[r + 8], 0xdd);
-        a[r + 4] = _mm512_shuffle_i32x4(b[r + 4], b[r + 12], 0x88);
-        a[r + 12] = _mm512_shuffle_i32x4(b[r + 4], b[r + 12], 0xdd);
-    }
-#pragma GCC unroll 16
-    for (int c = 0; c < 16; ++c)
-        if (c < columns) _mm512_storeu_si512(out + c * 16, a[c]);
-#else
-    for (int c = 0; c < columns; ++c)
-        for (int r = 0; r < 16; ++r) std::memcpy(out + c * 16 + r, rows[r] + offset + c * 4, 4);
-#endif
 }
 
 template <class Math>

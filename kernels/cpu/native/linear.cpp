@@ -46,9 +46,9 @@ inline Vec gated(Gate gate, Vec x, Vec up) {
 }
 
 // `width` results of one row, from a vector that may hold more.
-void finish(const Call& call, int64_t row, int64_t first, int64_t width, Vec value) {
+template <Type type, Type result>
+inline void finish(const Call& call, int64_t row, int64_t first, int64_t width, Vec value) {
     const int64_t at = row * num_results(call.linear) + first;
-    const Type type = call.linear.type, result = call.rows.is_wide ? Type::kFp32 : type;
     if (width == kLanes) {
         if (call.rows.residual) value = value + load_as(type, call.rows.residual, at);
         return store_as(result, call.rows.y, at, value);
@@ -63,7 +63,8 @@ void finish(const Call& call, int64_t row, int64_t first, int64_t width, Vec val
     std::memcpy(static_cast<char*>(call.rows.y) + at * size_of(result), edge, width * size_of(result));
 }
 
-void finish_panel(const Call& call, int64_t panel, int64_t first, int64_t end, const float* sums) {
+template <Type type, Type result>
+void finish_rows(const Call& call, int64_t panel, int64_t first, int64_t end, const float* sums) {
     const Linear& linear = call.linear;
     const float* bias = linear.bias ? linear.bias + panel * kPanel : nullptr;
     for (int64_t row = first; row < end; ++row, sums += kPanel) {
@@ -71,14 +72,20 @@ void finish_panel(const Call& call, int64_t panel, int64_t first, int64_t end, c
         if (bias) left = left + load(bias), right = right + load(bias + kLanes);
         if (linear.gate != Gate::kNone) {
             const int64_t at = panel * kLanes;
-            finish(call, row, at, std::min<int64_t>(kLanes, num_results(linear) - at),
-                   gated(linear.gate, left, right));
+            finish<type, result>(call, row, at, std::min<int64_t>(kLanes, num_results(linear) - at),
+                                 gated(linear.gate, left, right));
             continue;
         }
         const int64_t at = panel * kPanel, rest = linear.outputs - at;
-        finish(call, row, at, std::min<int64_t>(kLanes, rest), left);
-        if (rest > kLanes) finish(call, row, at + kLanes, std::min<int64_t>(kLanes, rest - kLanes), right);
+        finish<type, result>(call, row, at, std::min<int64_t>(kLanes, rest), left);
+        if (rest > kLanes) finish<type, result>(call, row, at + kLanes, std::min<int64_t>(kLanes, rest - kLanes), right);
     }
+}
+
+template <Type type>
+void finish_panel(const Call& call, int64_t panel, int64_t first, int64_t end, const float* sums) {
+    if (call.rows.is_wide) finish_rows<type, Type::kFp32>(call, panel, first, end, sums);
+    else finish_rows<type, type>(call, panel, first, end, sums);
 }
 
 // Tiles first .. end - 1 of one panel.
@@ -99,7 +106,7 @@ void run_panel(const Call& call, int64_t panel, int64_t first, int64_t end, floa
             run_tile<type>(size, block, x, depth, sums + (row - first_row) * kPanel, from == 0, ahead);
         }
     }
-    finish_panel(call, panel, first_row, call.cut.first(end), sums);
+    finish_panel<type>(call, panel, first_row, call.cut.first(end), sums);
 }
 
 template <Type type>
@@ -117,7 +124,7 @@ void multiply_as(const Linear& linear, const Rows& rows) {
     const Cut cut(rows.count, kMaxTile<type>);
     char* x = scratch<0>(rows.count * deep(linear) * kXBytes<type>);
     const Call call{linear, rows, cut, x};
-    if (cut.num_tiles < 4)
+    if (cut.num_tiles < 2)
         for (int64_t tile = 0; tile < cut.num_tiles; ++tile) pack_tile<type>(call, tile, x);
     else
         parallel_for(cut.num_tiles, [&](int64_t tile) { pack_tile<type>(call, tile, x); });

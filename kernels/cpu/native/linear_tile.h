@@ -9,6 +9,7 @@
 
 #include "linear.h"
 #include "tiles.h"
+#include "transpose.h"
 #include "vec.h"
 
 namespace baton {
@@ -152,11 +153,13 @@ void pack_x(const void* x, int64_t stride, int64_t rows, int64_t channels, int64
         const uint16_t* from = static_cast<const uint16_t*>(x);
         uint32_t* pairs = reinterpret_cast<uint32_t*>(to);
         std::memset(pairs + channels / 2 * rows, 0, (deep / 2 - channels / 2) * rows * 4);
-        for (int64_t pair = 0; pair < channels / 2; ++pair)
-            for (int64_t row = 0; row < rows; ++row)
-                std::memcpy(pairs + pair * rows + row, from + row * stride + pair * 2, 4);
+        transpose_tightly(static_cast<const char*>(x), stride * 2, rows, channels / 2, pairs);
         if (channels % 2)
             for (int64_t row = 0; row < rows; ++row) pairs[channels / 2 * rows + row] = from[row * stride + channels - 1];
+    } else if constexpr (type == Type::kFp32) {
+        uint32_t* words = reinterpret_cast<uint32_t*>(to);
+        std::memset(words + channels * rows, 0, (deep - channels) * rows * 4);
+        transpose_tightly(static_cast<const char*>(x), stride * 4, rows, channels, words);
     } else {
         float* wide = reinterpret_cast<float*>(to);
         std::memset(wide + channels * rows, 0, (deep - channels) * rows * 4);
@@ -164,7 +167,6 @@ void pack_x(const void* x, int64_t stride, int64_t rows, int64_t channels, int64
             for (int64_t row = 0; row < rows; ++row) {
                 const int64_t at = row * stride + channel;
                 float& value = wide[channel * rows + row];
-                if constexpr (type == Type::kFp32) value = static_cast<const float*>(x)[at];
                 if constexpr (type == Type::kBf16) value = from_bf16(static_cast<const uint16_t*>(x)[at]);
                 if constexpr (type == Type::kFp16) value = from_fp16(static_cast<const uint16_t*>(x)[at]);
             }
