@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from common.model.folder import load_failed
 
 MAX_SIZE = 2**31 - 1
+MAX_COUNT = 1024
+"""Chosen: twice the layers or experts of the largest open models. Tensors of each are looked for by name."""
 Value = TypeVar("Value", int, float, bool, str)
 
 
@@ -35,6 +37,13 @@ class Fields:
         value = self._get(key, int, default)
         if not 1 <= value <= MAX_SIZE:
             raise self.wrong(key, f"is {value}; 1 to {MAX_SIZE} is possible")
+        return value
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """How many there are of something that has tensors of its own."""
+        value = self.size(key, default)
+        if value > MAX_COUNT:
+            raise self.wrong(key, f"is {value}; 1 to {MAX_COUNT} is possible")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:

@@ -65,6 +65,7 @@ def test_rope_scaling_is_read_in_both_spellings(changes: dict[str, object], rope
         ({"hidden_size": "48"}, "hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"num_hidden_layers": 1_000_000_000}, "num_hidden_layers"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps"),
         ({"rope_theta": float("nan")}, "rope_theta"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),

@@ -61,7 +61,7 @@ def gemma2(fields: Fields) -> ModelSpec:
 def gemma3(fields: Fields) -> ModelSpec:
     """Every sixth layer sees all of the context, with a rope of its own; the others slide."""
     fields = fields.with_defaults(GEMMA3_DEFAULTS)
-    num_layers = fields.size("num_hidden_layers")
+    num_layers = fields.count("num_hidden_layers")
     pattern = fields.size("sliding_window_pattern", 6)
     slides = read_slides(fields, [(layer + 1) % pattern != 0 for layer in range(num_layers)])
     whole, local = read_ropes(

@@ -32,7 +32,7 @@ def mixtral(fields: Fields) -> ModelSpec:
     fields = fields.with_defaults({"rms_norm_eps": 1e-5})
     spec = _with_window(read_shape(fields, "MixtralForCausalLM", theta=1_000_000.0), fields)
     experts = ExpertsSpec(
-        num_experts=fields.size("num_local_experts"),
+        num_experts=fields.count("num_local_experts"),
         num_chosen=fields.size("num_experts_per_tok"),
         intermediate=spec.intermediate,
         is_normalized=True,

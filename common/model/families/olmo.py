@@ -27,7 +27,7 @@ def olmo2(fields: Fields) -> ModelSpec:
 
 def olmo3(fields: Fields) -> ModelSpec:
     """Three of four layers slide, on a rope that is not stretched."""
-    num_layers, num_heads = fields.size("num_hidden_layers"), fields.size("num_attention_heads")
+    num_layers, num_heads = fields.count("num_hidden_layers"), fields.size("num_attention_heads")
     slides = read_slides(fields, [(layer + 1) % 4 != 0 for layer in range(num_layers)])
     head_dim = fields.size("head_dim", max(1, fields.size("hidden_size") // num_heads))
     theta = fields.number("rope_theta", 500_000.0)
@@ -40,7 +40,7 @@ def olmo3(fields: Fields) -> ModelSpec:
 def olmoe(fields: Fields) -> ModelSpec:
     spec = _olmo(fields, "OlmoeForCausalLM")
     experts = ExpertsSpec(
-        num_experts=fields.size("num_experts", 64),
+        num_experts=fields.count("num_experts", 64),
         num_chosen=fields.size("num_experts_per_tok", 8),
         intermediate=spec.intermediate,
         is_normalized=fields.flag("norm_topk_prob", False),

@@ -54,7 +54,7 @@ def _with_upper_windows(spec: ModelSpec, fields: Fields) -> ModelSpec:
 def _with_qwen_experts(spec: ModelSpec, fields: Fields, *, shared_intermediate: int | None) -> ModelSpec:
     key = "num_experts" if "num_experts" in fields else "num_local_experts"
     experts = ExpertsSpec(
-        num_experts=fields.size(key),
+        num_experts=fields.count(key),
         num_chosen=fields.size("num_experts_per_tok"),
         intermediate=fields.size("moe_intermediate_size"),
         is_normalized=fields.flag("norm_topk_prob", False),

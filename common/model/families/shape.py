@@ -42,7 +42,7 @@ def read_shape(
     if num_heads % num_kv_heads:
         raise fields.wrong("num_key_value_heads", f"is {num_kv_heads}, which does not divide {num_heads} query heads")
     head_dim = fields.size("head_dim", head_dim or max(1, hidden // num_heads))
-    num_layers = fields.size("num_hidden_layers")
+    num_layers = fields.count("num_hidden_layers")
     if ropes is None:
         ropes = (read_rope(fields, head_dim, theta=theta, turns_all=turns_all),) * num_layers
     form = AttentionForm(scale=head_dim**-0.5)
