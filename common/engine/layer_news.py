@@ -1,4 +1,4 @@
-"""The word of an executor amid a step: so many layers of all its rows are done."""
+"""The word of an executor amid a step: so many layers of all its rows are done, as far as gathering them goes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +12,8 @@ OnLayers = Callable[[Step, int], None]
 
 class LayerNews:
     """Given to an executor when it is made, listened to by a core. Both live on the step loop's thread.
+
+    Where steps are launched ahead, the word comes with the launch: a gather comes behind those layers by itself.
 
     The number of groups is the largest that divides the layers and is not above `most_groups`. An executor says each
     group at most once a step, in order, and may say none: what a listener has not heard is done when the step is.

@@ -43,7 +43,7 @@ class _Part:
 class TorchExecutor:
     """Executor over a decoder and the tensor that holds its pages. Writer of both: the step loop's thread.
 
-    `graphs` replay the decode steps that they can; on a GPU alone. `news` is told of layers on a CPU alone.
+    `graphs` replay the decode steps that they can; on a GPU alone. `news` is told of the layers of other steps.
     """
 
     def __init__(
@@ -86,10 +86,25 @@ class TorchExecutor:
         with torch.inference_mode():
             for copy in step.copies:
                 self.storage.copy(copy.source, copy.destination)
-            stops = None if self.news is None else self.news.stops(step)
+            stops = self._stops(step)
             parts = self._read_together(list(range(len(step.rows))), step.rows, stops) if step.rows else []
             self._last = _draws(parts, len(step.rows), self.storage.device)
+            if stops is not None:
+                streams.reach()  # what found no staging until now is gathered behind all of the step, repeats included
         return TorchFlight(self, step=step, parts=parts, began=began, end=streams.end_step())
+
+    def _stops(self, step: Step) -> Stops | None:
+        """Before layers are told of, pages may be gathered as far as they were launched."""
+        stops = None if self.news is None else self.news.stops(step)
+        if stops is None:
+            return None
+        say, reach = stops.say, self.storage.streams.reach
+
+        def reached(num_layers: int) -> None:
+            reach()
+            say(num_layers)
+
+        return Stops(num_layers=stops.num_layers, say=reached)
 
     def finish(self, began: float) -> float:
         """Seconds of a step that was launched at `began` and is done now: those that it had the device for itself."""

@@ -62,13 +62,13 @@ class Decoder:
     def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor, stops: Stops | None = None) -> Tensor:
         """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots.
 
-        Kernels of a GPU know no `stops`: the host is long past a layer when the device comes to it.
+        On a GPU `stops` hear of layers that were launched: the host is long past a layer when the device comes to it.
         Raises IndexError for a token outside the vocabulary or a position outside the context.
         """
         self.check(tokens.num_positions, tokens.ids)
         x_TC = self._embed(tokens.tokens_T)
         if backend(x_TC) is Backend.TRITON:
-            return self._forward_fused(x_TC, tokens, kv_PL2KSD)
+            return self._forward_fused(x_TC, tokens, kv_PL2KSD, stops)
         stack = self._stack
         if stack is not None and isinstance(tokens.rows, NativeRows) and stack.can_run(kv_PL2KSD):
             for layers in self._groups(stops):
@@ -88,7 +88,9 @@ class Decoder:
         if ids.start < 0 or ids.stop > len(self._embedding_VC):
             raise IndexError(f"ids {ids.start} to {ids.stop - 1} of {len(self._embedding_VC)}")
 
-    def _forward_fused(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor) -> Tensor:
+    def _forward_fused(
+        self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor, stops: Stops | None = None
+    ) -> Tensor:
         """Nothing here waits for the device."""
         slots = Slots(pages_T=tokens.pages_T, offsets_T=tokens.positions_T % kv_PL2KSD.shape[4])
         step = FusedStep(
@@ -98,7 +100,7 @@ class Decoder:
             kv_PL2KSD=kv_PL2KSD,
             workspace=self._workspace,
         )
-        stream = run_layers(self.spec, self._layers, x_TC, step)
+        stream = run_layers(self.spec, self._layers, x_TC, step, stops)
         stream.keep_rows(tokens.wanted_R)
         return self._bend(linear(stream.normal(self._final_norm_C), self._head, is_wide=True))
 

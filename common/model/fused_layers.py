@@ -16,6 +16,7 @@ from torch import Tensor
 from common.model.layer_weights import ExpertWeights, LayerWeights
 from common.model.layers import run_experts
 from common.model.spec import ModelSpec, QueryKeyNorm
+from common.model.stops import Stops
 from kernels.attention import AttentionRows, attention
 from kernels.cpu.gather import Workspace
 from kernels.linear import linear
@@ -65,8 +66,10 @@ class ResidualStream:
             self.added_TC = torch.index_select(self.added_TC, 0, wanted_R)
 
 
-def run_layers(spec: ModelSpec, layers: Sequence[LayerWeights], x_TC: Tensor, step: FusedStep) -> ResidualStream:
-    """The residual stream after all layers. `x_TC` is written to."""
+def run_layers(
+    spec: ModelSpec, layers: Sequence[LayerWeights], x_TC: Tensor, step: FusedStep, stops: Stops | None = None
+) -> ResidualStream:
+    """The residual stream after all layers. `x_TC` is written to. `stops` hear of layers that were launched."""
     stream = ResidualStream(spec, x_TC)
     for layer, weights in enumerate(layers):
         normal_TC = stream.normal(weights.attention_norm_C)
@@ -80,6 +83,8 @@ def run_layers(spec: ModelSpec, layers: Sequence[LayerWeights], x_TC: Tensor, st
         else:
             out_TC = feed_forward(normal_TC, network)
         stream.add(out_TC, weights.mlp_output_norm_C)
+        if stops is not None and (layer + 1) % stops.num_layers == 0:
+            stops.say(layer + 1)
     return stream
 
 

@@ -43,7 +43,7 @@ class Engine:
     is_ahead: bool = False
     """Whether a step is launched before the one before it is collected."""
     news: LayerNews | None = None
-    """Where the executor tells of layers amid a step; None where it does not."""
+    """Where the executor tells of layers amid a step, on the step loop; None where it does not."""
     make_buffer: MakeBuffer = host_memory
     """The host's memory for staging that the executor's device copies from and to fastest."""
     page_device: PageDevice | None = None
@@ -70,7 +70,8 @@ def build_engine(config: Config, report: Report, role: Role) -> Engine:
         batch=batch,
         rules=rules,
         is_ahead=launcher is not None,
-        news=made.news,
+        # Beside the step loop nobody may listen.
+        news=None if isinstance(launcher, AsideLauncher) else made.news,
         make_buffer=made.make_buffer,
         page_device=made.page_device,
     )

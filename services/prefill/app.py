@@ -77,7 +77,7 @@ def compose(
         counters=counters,
         clock=clock,
     )
-    if engine.news is not None and not engine.is_ahead:  # ahead, the word would come from beside the step loop
+    if engine.news is not None:
         engine.news.listener = core.early.done
     return core
 

@@ -11,7 +11,8 @@ from services.prefill.prompt import PrefillCounters, Prompt
 
 
 class EarlyExports:
-    """Hears of layers on the step loop, inside a step. Owner: the prefill core, whose `prompts` and batch it reads.
+    """Hears of layers on the step loop, inside a step or, on a GPU, inside its launch, which may come before the step
+    before it is collected. Owner: the prefill core, whose `prompts` and batch it reads.
 
     It only ever gathers sooner what the core would gather after the step: what finds no staging now, what a step that
     was repeated row by row did not tell of, and pages that are not full wait for that. A row that fails afterwards

@@ -41,13 +41,14 @@ class Gatherer:
     def plan(self, prompt: Prompt, *, computed: int) -> None:
         """Queue the runs that became whole since the last call; with the finale, everything that is left.
 
-        Called when a step is over: every layer that was still to come is there.
+        Called when a step is over: every layer that was still to come is there. Of a step that was launched ahead
+        more may be planned already.
         A finale that comes after its last page was sent, or to a worker that holds every page, travels alone.
         """
         assert prompt.destination is not None, f"{prompt.sequence} has no destination"
         prompt.ready.extend(prompt.coming)
         prompt.coming.clear()
-        prompt.ready.extend(self._runs(prompt, computed, self._max_run_pages))
+        prompt.ready.extend(self._runs(prompt, max(computed, prompt.planned_tokens), self._max_run_pages))
         if prompt.is_drained:
             assert prompt.finale is not None
             nothing = PageRun(first_page=prompt.finale.total_pages, num_pages=0)

@@ -16,6 +16,7 @@ from common.kv.layout import LayerSpan
 from common.kv.sim_storage import SimStorage
 from common.kv.storage import PageStorage
 from common.model.decoder import Decoder
+from kernels.dispatch import interpreted
 from tests.engine.rig import LAYOUT, PAGE_SIZE
 from tests.engine.torch_rig import SHAPE, TorchRig
 
@@ -86,6 +87,32 @@ def test_what_is_said_to_be_done_is_done_and_the_rest_is_as_ever(way: str, dtype
         copies.clear()
     assert [*walker.tokens[-1:], *rig.generate(walker, 3)] == expected
     assert said == [1, 2, 3] * 3
+
+
+def test_on_a_gpu_layers_are_told_of_as_they_are_launched() -> None:
+    """Here in the interpreter, which has done them by then; before the word, the streams know how far the step is."""
+    with interpreted():
+        rig = TorchRig()
+        said: list[int] = []
+        reached: list[int] = []
+        copies: list[tuple[LayerSpan, bytes]] = []
+        walker = rig.walker("a", prompt(1, 9))
+
+        def listener(step: Step, num_layers: int) -> None:
+            assert len(reached) == num_layers
+            span = LayerSpan(first=num_layers - 1, num=1)
+            copies.append((span, copy_layers(rig.storage, step.rows[0].pages, span)))
+            said.append(num_layers)
+
+        listening(rig, NUM_LAYERS, listener)
+        reach = rig.storage.streams.reach
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rig.storage.streams, "reach", lambda: (reached.append(1), reach()))
+            row = rig.row(walker)
+            rig.step(row)
+        assert said == [1, 2, 3]
+        assert len(reached) == 4, "the last one behind all of the step"
+        assert all(copy_layers(rig.storage, row.pages, span) == early for span, early in copies)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,8 +8,8 @@ from tests.engine.relay import Relay
 from tests.engine.rig import PAGE_SIZE, generate, work
 
 
-def layered() -> Relay:
-    return Relay(layer_groups=2)
+def layered(device: str | None = None) -> Relay:
+    return Relay(layer_groups=2, device=device)
 
 
 def prompt(length: int, start: int = 3) -> list[int]:
@@ -18,8 +18,10 @@ def prompt(length: int, start: int = 3) -> list[int]:
 
 @pytest.mark.parametrize("length", [1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 5 * PAGE_SIZE, 43])
 @pytest.mark.parametrize("n", [1, 3])
-def test_an_answer_that_came_layer_by_layer_equals_the_undisturbed_one(length: int, n: int) -> None:
-    relay = layered()
+@pytest.mark.parametrize("device", [None, "early", "late"])
+def test_an_answer_that_came_layer_by_layer_equals_the_undisturbed_one(length: int, n: int, device: str | None) -> None:
+    """Also where the next step is launched, and its layers are told of, before the last one is collected."""
+    relay = layered(device)
     given = work("a", prompt=prompt(length), n=n, temperature=1.0, max_tokens=9)
     relay.send(given)
     relay.run()
@@ -82,8 +84,9 @@ def test_pages_that_decode_holds_are_not_sent_in_part() -> None:
     assert relay.layered_pages - before == 2 * (len(longer.prompt) // PAGE_SIZE - promise.held_pages)
 
 
-def test_a_row_that_fails_takes_back_what_left_of_it_and_nothing_else() -> None:
-    relay = Relay(layer_groups=2, poison=(TokenId(13),))
+@pytest.mark.parametrize("device", [None, "early", "late"])
+def test_a_row_that_fails_takes_back_what_left_of_it_and_nothing_else(device: str | None) -> None:
+    relay = Relay(layer_groups=2, poison=(TokenId(13),), device=device)
     fine = work("fine", prompt=prompt(11), max_tokens=5)
     relay.send(fine)
     relay.send(work("bad", prompt=[*range(20, 20 + 2 * PAGE_SIZE), 13]))
@@ -93,8 +96,9 @@ def test_a_row_that_fails_takes_back_what_left_of_it_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_a_cancel_amid_the_parts_of_a_prompt_gives_everything_back(turns: int) -> None:
-    relay = layered()
+@pytest.mark.parametrize("device", [None, "early"])
+def test_a_cancel_amid_the_parts_of_a_prompt_gives_everything_back(turns: int, device: str | None) -> None:
+    relay = layered(device)
     relay.send(work("victim", prompt=prompt(43), max_tokens=30))
     relay.send(work("neighbour", prompt=prompt(17, start=5), max_tokens=12))
     for _ in range(turns):

@@ -18,5 +18,7 @@ def test_a_host_without_a_device_is_ahead_only_where_it_is_told_to_be(asked: str
     assert engine.is_ahead is is_ahead
     launcher = engine.batch._flights._launcher
     assert isinstance(launcher, AsideLauncher) is is_ahead
+    # Layers that are told of on another thread would be gathered there.
+    assert (engine.news is None) is is_ahead
     if isinstance(launcher, AsideLauncher):
         launcher.close()

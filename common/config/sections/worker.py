@@ -236,7 +236,8 @@ class TransferSection:
         8 * MIB,
         owner="common/transfer",
         unit="bytes per buffer",
-        reason="ceiling of one run: large enough that per-frame costs vanish, small enough to overlap with compute",
+        reason="ceiling of one run: large enough that per-frame costs vanish, small enough to overlap with compute; "
+        "between GPUs a frame of this size is copied in microseconds and 64 to 256 MiB may do better: docs/gpu.md",
         minimum=4096,
         maximum=1024 * MIB,
     )
@@ -246,7 +247,8 @@ class TransferSection:
         unit="groups of layers per page, at most",
         reason="1: whole pages when a step is done; more: equal groups of layers leave while the step goes on, each "
         "with frames of its own; measured on a CPU (model S, 512 tokens): copying and digesting a step's pages takes "
-        "1.3 ms of its 550 ms, so there is nothing to win; without effect where steps are launched ahead (GPUs)",
+        "1.3 ms of its 550 ms, so there is nothing to win; on a GPU not measured; without effect where "
+        "engine.async_steps=on has a CPU's steps run on a thread",
         minimum=1,
         maximum=1024,
     )
