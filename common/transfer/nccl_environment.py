@@ -3,7 +3,6 @@
 import math
 
 from common.config.environment import environment, put, set_defaults
-from common.observe.logging import get_log
 from common.transfer.interface import find_interface
 
 GUARDS = {
@@ -26,18 +25,17 @@ TUNING = {
 }
 """What the operator has set stays."""
 
-_LOG = get_log("transfer")
 
+def prepare_environment(address: str, timeout_s: float) -> dict[str, str]:
+    """What was set and is overruled, by name.
 
-def prepare_environment(address: str, timeout_s: float) -> None:
-    """`address` is where the data plane is: NCCL's sockets, too, are neither encrypted nor authenticated, and left to
-    itself it takes an interface of its own choice. `timeout_s` is the longest opening."""
+    `address` is where the data plane is: NCCL's sockets, too, are neither encrypted nor authenticated, and left to
+    itself it takes an interface of its own choice. `timeout_s` is the longest opening.
+    """
     # Whole seconds: how long torch waits for a communicator that is made without blocking.
     guards = {**GUARDS, "TORCH_NCCL_NONBLOCKING_TIMEOUT": str(math.ceil(timeout_s))}
     before = environment()
-    for name, value in guards.items():
-        if before.get(name, value) != value:
-            _LOG.warning("nccl_variable_overruled", variable=name, was=before[name], value=value)
     put(guards)
     interface = find_interface(address)
     set_defaults(TUNING if interface is None else {**TUNING, "NCCL_SOCKET_IFNAME": f"={interface}"})
+    return {name: before[name] for name, value in guards.items() if before.get(name, value) != value}

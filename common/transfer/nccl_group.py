@@ -32,7 +32,8 @@ class NcclMaker:
         if not torch.cuda.is_available() or not hasattr(torch.distributed, "ProcessGroupNCCL"):
             raise StartupError(message="transfer.channel nccl needs a GPU and a torch that is built with NCCL")
         self._device = torch.device("cuda", device)
-        prepare_environment(address, timeout_s)
+        self.overruled = prepare_environment(address, timeout_s)
+        """Variables that were set to something else than this process can live with."""
 
     def __call__(
         self, rank: int, store: RendezvousStore, loop: asyncio.AbstractEventLoop, *, timeout_s: float

@@ -85,6 +85,8 @@ def _nccl(config: Config, host: HostFacts, device: int) -> ChannelFactory:
 
     section = config.transfer
     maker = NcclMaker(device, address=section.host, timeout_s=section.deadline_s)
+    for variable, was in maker.overruled.items():
+        _LOG.warning("nccl_variable_overruled", variable=variable, was=was)
     return NcclFactory(maker, max_pairs=section.max_communicators, die=die, host=host)
 
 

@@ -61,7 +61,7 @@ class PipeStore:
                 self._changed.notify_all()
 
 
-async def open_end(store: PipeStore, *, is_sender: bool, device: int) -> tuple[Any, Any]:
+async def open_end(store: PipeStore, *, is_sender: bool, device: int, timeout_s: float = 30.0) -> tuple[Any, Any]:
     """The channel and its factory."""
     from common.core.ids import Epoch, WorkerId, WorkerRef
     from common.transfer.channel import Side
@@ -72,9 +72,9 @@ async def open_end(store: PipeStore, *, is_sender: bool, device: int) -> tuple[A
     sender = WorkerRef(worker=WorkerId("p"), epoch=Epoch(1), address="p:1")
     receiver = WorkerRef(worker=WorkerId("d"), epoch=Epoch(2), address="d:1")
     pair = Pair(sender=sender, receiver=receiver, nonce=1, channel="nccl")
-    factory = NcclFactory(NcclMaker(device), max_pairs=4, die=os._exit)
+    factory = NcclFactory(NcclMaker(device, timeout_s=timeout_s), max_pairs=4, die=os._exit)
     side = Side.SENDER if is_sender else Side.RECEIVER
-    return await factory.open(pair, side, store, timeout_s=30.0), factory
+    return await factory.open(pair, side, store, timeout_s=timeout_s), factory
 
 
 def span(tensor: Any) -> Any:

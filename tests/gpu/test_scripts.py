@@ -30,11 +30,11 @@ class Nothing(MetaPathFinder):
 
 sys.meta_path.insert(0, Nothing())
 import torch
-from tests.gpu import __main__, e2e, hand_over, hand_over_receiver, interference, nccl_pair, prefill, transfer
-import kernels.bench.__main__, kernels.bench.tune, common.engine.device_graph
+from tests.gpu import __main__, choice, e2e, hand_over, hand_over_receiver, interference, nccl_pair, prefill, transfer
+import kernels.bench.__main__, kernels.bench.tune, common.engine.device_graph, common.transfer.nccl_group
 torch.set_num_threads(1)
 sys.argv = ["-", "--miniature"]
-assert prefill.main() == transfer.main() == hand_over.main() == e2e.main() == 0
+assert prefill.main() == transfer.main() == hand_over.main() == choice.main() == e2e.main() == 0
 """
 
 
@@ -75,3 +75,4 @@ def test_a_bare_checkout_with_torch_triton_and_numpy_runs_them() -> None:
     assert made.returncode == 0, made.stdout + made.stderr
     assert '"tokens_are_equal": "not compared"' in made.stdout
     assert '"other_digests_are_found": true' in made.stdout
+    assert "keeps its pages in host memory" in made.stdout
