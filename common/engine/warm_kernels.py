@@ -25,6 +25,8 @@ from common.engine.decode_graphs import DecodeGraphs, can_be_recorded
 from common.engine.inputs import ragged_tokens
 from common.engine.sampler import draw_tokens
 from common.engine.scoring import score_tokens
+from common.kv.digest import SEED_BYTES, DigestKey
+from common.kv.torch_device import TorchPageDevice
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
 from common.model.families.registry import model_spec
@@ -64,6 +66,8 @@ def warm(spec: ModelSpec, *, dtype: torch.dtype, kv_dtype: str, page_size: int) 
     buffer = bytearray(2 * layout.page_bytes)
     storage.gather([PageId(0), PageId(1)], memoryview(buffer))
     storage.scatter([PageId(0), PageId(1)], memoryview(buffer))
+    device = TorchPageDevice(storage.device, storage.streams)
+    device.digests(device.make_buffer(len(buffer)), layout.page_bytes, DigestKey(bytes(SEED_BYTES)), first_index=0)
     _draw(spec.vocab_size)
 
 
