@@ -4,12 +4,16 @@ On a GPU a step is a spin of the device before a write, long enough that whoever
 YET; without a GPU the same calls are made in one order, which shows only that the script runs.
 """
 
+from collections.abc import Callable
+
 import torch
 
 from common.core.ids import PageId
 from common.engine.device import pinned_memory
 from common.kv.cuda_stream import CudaMark
+from common.kv.digest import SEED_BYTES, DigestKey, digest_pages
 from common.kv.staging import host_memory
+from common.kv.torch_device import TorchPageDevice
 from common.kv.torch_storage import TorchStorage
 
 SPIN_CYCLES = 400_000_000
@@ -44,4 +48,18 @@ def moves_keep_their_order(storage: TorchStorage) -> bool:
     streams.begin_step()
     read_B = pages_PB[READ].clone()
     streams.end_step().finish()
-    return is_right and bytes(read_B.tolist()) == data[:size]
+    return is_right and bytes(read_B.tolist()) == data[:size] and _lifted_in_order(storage, slow_step)
+
+
+def _lifted_in_order(storage: TorchStorage, slow_step: Callable[[int], None]) -> bool:
+    """Into the device's own memory: behind what the step has reached, before the next one writes; digested there."""
+    streams, size = storage.streams, storage.layout.page_bytes
+    device, key = TorchPageDevice(storage.device, streams), DigestKey(bytes(range(SEED_BYTES)))
+    span = device.make_buffer(size)
+    slow_step(9)
+    streams.reach()
+    storage.gather([WRITTEN], span)
+    streams.end_step()
+    slow_step(10)
+    found = device.digests(span, size, key, first_index=3)
+    return found == b"".join(digest_pages(memoryview(bytes([9]) * size), size, key, first_index=3))
