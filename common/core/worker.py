@@ -78,3 +78,5 @@ class Member:
     """Request class that this worker is kept for; empty: every class."""
     page_bytes: int = 0
     """What the transfer of one page moves; 0: not told."""
+    model_digest: bytes = b""
+    """Of the weights that it computes with; empty: not told."""

@@ -68,4 +68,5 @@ class Presence:
             metrics_address=self.metrics_address,
             pool=self.pool,
             page_bytes=self.layout.page_bytes,
+            model_digest=self.layout.model_digest,
         )

@@ -11,7 +11,9 @@ from common.core.entropy import SystemEntropy
 from common.core.worker import Role
 from common.directory.access import RedisUser
 from common.directory.connect import connect
+from common.kv.sim_storage import sim_layout
 from common.model.description import ModelDescription, describe
+from common.model.rope_form import LongScaling
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
@@ -63,12 +65,23 @@ def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
         vocab_size=spec.vocab_size,
         eos_token_ids=defaults.eos_ids,
         digest=description.digest,
+        pages_digest=pages_digest(config, description),
         temperature=1.0 if defaults.temperature is None else defaults.temperature,
         top_p=1.0 if defaults.top_p is None else defaults.top_p,
         top_k=defaults.top_k or 0,
         min_p=defaults.min_p or 0.0,
         repetition_penalty=defaults.repetition_penalty or 1.0,
     )
+
+
+def pages_digest(config: Config, description: ModelDescription) -> bytes:
+    """What layouts of workers with this folder say of its weights. Empty where it says more: factors for long contexts
+    follow from each worker's own bound on the context.
+    """
+    if config.engine.executor == "sim":
+        return sim_layout().model_digest
+    is_long = any(isinstance(rope.scaling, LongScaling) for rope in description.spec.ropes)
+    return b"" if is_long else description.digest
 
 
 async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokenizer, offload: ThreadOffload) -> None:

@@ -25,6 +25,7 @@ from services.router.attendance import Attendance
 from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
 from services.router.mirror import Mirror
+from services.router.ours import Ours
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
 from services.router.workers import Workers
@@ -50,11 +51,12 @@ _LOG = get_log("router")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSettings:
     """`suspect_s`: silence on a stream after which its worker does not count; heartbeats come several times in it.
-    `can_fetch`: workers fetch cached pages from each other."""
+    `can_fetch`: workers fetch cached pages from each other. `model_digest`: of our model; empty: not known."""
 
     suspect_s: float = 2.0
     can_fetch: bool = True
     reconnect_s: float = RECONNECT_S
+    model_digest: bytes = b""
 
 
 class Fleet:
@@ -78,6 +80,7 @@ class Fleet:
         self._settings = settings
         self._standings: dict[WorkerRef, Standing] = {}
         self._attendance = Attendance(clock)
+        self._ours = Ours(settings.model_digest, clock)
         self._is_superseded = asyncio.Event()
         self.changed = asyncio.Event()
         """Set whenever a placement may have become possible. Cleared by the dispatcher, which waits for it."""
@@ -190,7 +193,7 @@ class Fleet:
     def _sync(self) -> list[Standing]:
         """Takes over the directory's members. Returns the new ones; drops incarnations that are over."""
         now = self._clock.monotonic()
-        members = {member.worker: member for member in self._mirror.members()}
+        members = {member.worker: member for member in self._mirror.members() if self._ours.has(member)}
         latest = {worker.worker: worker for worker in members}
         fresh = []
         for worker, member in members.items():

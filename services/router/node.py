@@ -116,7 +116,11 @@ class RouterNode:
             switchboard=switchboard,
             cancellations=self._cancellations,
             clock=outside.clock,
-            settings=FleetSettings(suspect_s=config.liveness.suspect_s, can_fetch=config.router.fetch_prefixes),
+            settings=FleetSettings(
+                suspect_s=config.liveness.suspect_s,
+                can_fetch=config.router.fetch_prefixes,
+                model_digest=model.pages_digest,
+            ),
         )
         self.admission = Admission(
             limits=AdmissionLimits.of(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy

@@ -36,6 +36,8 @@ class ModelFacts:
     vocab_size: int
     eos_token_ids: tuple[TokenId, ...]
     digest: bytes = b""
+    pages_digest: bytes = b""
+    """What the layouts of workers with this model say; empty: not known."""
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0

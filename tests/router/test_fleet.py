@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 from common.core.events import EventMessage, TokensEmitted, WorkEvent
@@ -52,7 +53,7 @@ def token(request: RequestId, index: int) -> TokensEmitted:
 class Listening:
     """A fleet with one worker, and a leg that takes everything at once. Each event notes the turn of the loop."""
 
-    def __init__(self, loop: TimeLoop) -> None:
+    def __init__(self, loop: TimeLoop, *, model_digest: bytes = b"") -> None:
         self.stream = Stream()
         self.board = Switchboard()
         self.mirror = Mirror()
@@ -63,7 +64,7 @@ class Listening:
             switchboard=self.board,
             cancellations=Cancellations(workers),
             clock=LoopClock(loop),
-            settings=FleetSettings(suspect_s=SUSPECT_S),
+            settings=FleetSettings(suspect_s=SUSPECT_S, model_digest=model_digest),
         )
         self.turn = 0
         self.taken: list[tuple[int, int]] = []
@@ -104,5 +105,24 @@ def test_a_backlog_is_taken_in_order_over_many_turns_of_the_loop() -> None:
         assert [index for _, index in it.taken] == list(range(NUM_EVENTS))
         turns = [turn for turn, _ in it.taken]
         assert max(turns.count(turn) for turn in set(turns)) <= EVENTS_OF_TURN
+
+    simulate(program)
+
+
+def test_workers_of_another_model_are_nobodys_to_use_until_they_have_ours() -> None:
+    """Restarted with our model they are taken like anybody; who tells of no model is of an older release."""
+
+    async def program(loop: TimeLoop) -> None:
+        it = Listening(loop, model_digest=b"ours")
+        told = {"decode-0": b"ours", "decode-1": b"another", "decode-2": b""}
+        for name, digest in told.items():
+            it.mirror.put(replace(member(name, Role.DECODE), model_digest=digest))
+        running = asyncio.create_task(it.fleet.run())
+        await asyncio.sleep(0.01)
+        assert [worker.worker for worker in it.fleet.states()] == ["decode-0", "decode-2"]
+        it.mirror.put(replace(member("decode-1", Role.DECODE, epoch=2), model_digest=b"ours"))
+        await asyncio.sleep(0.01)
+        assert sorted(worker.worker for worker in it.fleet.states()) == ["decode-0", "decode-1", "decode-2"]
+        running.cancel()
 
     simulate(program)

@@ -27,6 +27,7 @@ def member_to_wire(member: Member, *, event_sequence: int) -> events_pb2.MemberR
         layout_fingerprint=member.layout_fingerprint,
         pool=member.pool,
         page_bytes=member.page_bytes,
+        model_digest=member.model_digest,
     )
 
 
@@ -42,6 +43,7 @@ def member_from_wire(record: events_pb2.MemberRecord) -> Member:
         metrics_address=record.metrics_address,
         pool=record.pool,
         page_bytes=record.page_bytes,
+        model_digest=record.model_digest,
     )
 
 

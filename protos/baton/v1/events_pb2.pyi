@@ -36,6 +36,7 @@ class MemberRecord(_message.Message):
     LAYOUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
     PAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     role: _types_pb2.Role.ValueType
     state: _builtins.str
     event_sequence: _builtins.int
@@ -47,6 +48,8 @@ class MemberRecord(_message.Message):
     """Request class that this worker is kept for. Empty: every class."""
     page_bytes: _builtins.int
     """Bytes of one page with all its layers: what a transfer moves. 0: not told."""
+    model_digest: _builtins.bytes
+    """As in PageLayout: a router gives nothing to workers of another model than its own. Empty: not told."""
     @_builtins.property
     def worker(self) -> _types_pb2.WorkerRef: ...
     @_builtins.property
@@ -66,10 +69,11 @@ class MemberRecord(_message.Message):
         layout_fingerprint: _builtins.bytes = ...,
         pool: _builtins.str = ...,
         page_bytes: _builtins.int = ...,
+        model_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "load", b"load", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "page_bytes", b"page_bytes", "pool", b"pool", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "model_digest", b"model_digest", "page_bytes", b"page_bytes", "pool", b"pool", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
