@@ -156,9 +156,9 @@ def test_it_leaves_only_when_its_pages_have_arrived_or_will_not(fault: str) -> N
 
 def test_a_client_that_leaves_while_its_prompt_is_passed_on_leaves_nothing_behind() -> None:
     """At many moments: asked, renewed, taken away, given to the other one. The world checks what is held."""
-    for step in range(10):
+    for step in range(5):
 
-        async def story(world: World, at_s: float = 0.6 + 0.004 * step) -> None:
+        async def story(world: World, at_s: float = 0.6 + 0.008 * step) -> None:
             for ask in prompts(16):
                 world.ask(ask, Manners(leaves_at=at_s))
             await asyncio.sleep(0.6)
@@ -167,15 +167,15 @@ def test_a_client_that_leaves_while_its_prompt_is_passed_on_leaves_nothing_behin
         play(story, seed=step, prefill=2, decode=4, config=NARROW)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_both_prefill_workers_leave_one_after_the_other(seed: int) -> None:
     async def story(world: World) -> None:
         for number, ask in enumerate(prompts(16)):
             world.ask(ask, Manners(starts_at=0.1 * number))
-        await asyncio.sleep(0.2 + 0.1 * seed)
+        await asyncio.sleep(0.2 + 0.2 * seed)
         async with asyncio.TaskGroup() as group:
             group.create_task(leave(world, "prefill-0"))
-            await asyncio.sleep(0.05 * seed)
+            await asyncio.sleep(0.1 * seed)
             group.create_task(leave(world, "prefill-1"))
 
     play(story, seed=seed, prefill=2, decode=4, routers=2, config=NARROW)
