@@ -2,7 +2,7 @@
 
     look -> slot of demand -> window of slots -> the fewest workers that would have held it -> hysteresis -> desired
 
-Up at once, to what the window needs. Down only after a smaller number, tried on the window with half of the allowance
+Up at once, to what the window needs. Down only after a smaller number, tried on the window with less of the allowance
 for late work, was enough at every look of hold_s; then to the largest of those numbers. A look that sees nothing
 changes nothing, and starts that wait anew. Both roles are decided from one look: reading that waits because decode is
 full counts once, when it comes, so prefill does not grow for a shortage of decode; and what decode workers have
@@ -20,8 +20,9 @@ from services.planner.load import Load, Signals
 from services.planner.settings import PlannerSettings
 from services.planner.trial import Trial, least_workers, reading_missed, writing_missed
 
-STRICTER = 0.5
-"""Chosen: share of the allowance for late work that fewer workers must keep: the band in which nothing changes."""
+STRICTER = 0.8
+"""Chosen: share of the allowance for late work that fewer workers must keep: the band in which nothing changes. Half
+would mean that a fleet which once grew is held to half of the allowance for as long as the window remembers why."""
 
 SUSTAINED_S = 120.0
 """Chosen: a load that lasts twice as long as a start is no burst."""
@@ -131,7 +132,7 @@ def decide(signals: Signals, state: State, settings: PlannerSettings) -> Recomme
     reading = past_reading(slots, gauge, writers=staying)
 
     def reads(workers: int) -> float:
-        return reading_missed(reading, workers, wait_s=wait_s, load_target=settings.load_target)
+        return reading_missed(reading, workers, wait_s=wait_s)
 
     least_readers = _sustained(past_reading(lately, gauge, writers=staying), settings)
     prefill, standing_prefill = _judge(

@@ -6,7 +6,8 @@ writing: workers' worth of decode, the largest of: sequences over those of a ste
          pages over pages; and, while a place is waited for too long, one more than there are.
 
 Each slot knows the level at which it came: a mean of minutes (level.py). A past of bursts so says what bursts are
-like, and the present level how much of them: what was seen at noon is not held against the night.
+like, and the present level how much of them: what was seen at noon is not held against the night, and what was seen
+at night says nothing of noon. Levels that differ by no more than chance may be the same one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,11 @@ LEARNING = 0.2
 
 CHUNK_TOKENS = 2048
 """Chosen: of a prefill step; only the share of a step's fixed cost depends on it."""
+
+
+ALIKE = 1.5
+"""Chosen: a past at less than the present level by this factor is left out of what is tried: most of a tide that comes
+in would else be a quiet past, in which nothing was late, and a share of it a licence to be late now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,22 +131,26 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
 
 def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int) -> Past:
     """Seconds of reading, at the present level or as they came, whichever is less; so many decode workers help."""
-    share = gauge.uptake.share
+    share, least, most = gauge.uptake.share, gauge.reading_level.least, gauge.reading_level.most
+    most_written = gauge.writing_level.most
     return _past(
         (
             slot.seconds,
-            slot.reading_s * _levelled(gauge.reading_level.now, slot.reading_level),
-            share * slot.answers.spare(writers, scale=_levelled(gauge.writing_level.now, slot.writing_level)),
+            slot.reading_s * _levelled(most, slot.reading_level),
+            share * slot.answers.spare(writers, scale=_levelled(most_written, slot.writing_level)),
         )
         for slot in slots
+        if slot.reading_level * ALIKE >= least
     )
 
 
 def past_writing(slots: Sequence[Slot], gauge: Gauge) -> Past:
     """Workers' worth of decode, likewise."""
+    least, most = gauge.writing_level.least, gauge.writing_level.most
     return _past(
-        (slot.seconds, slot.seconds * slot.writers * _levelled(gauge.writing_level.now, slot.writing_level), 0.0)
+        (slot.seconds, slot.seconds * slot.writers * _levelled(most, slot.writing_level), 0.0)
         for slot in slots
+        if slot.writing_level * ALIKE >= least
     )
 
 
@@ -178,7 +188,8 @@ def writers_needed(writing: Writing, cost: CostModel, settings: PlannerSettings,
     if writing.pages_each and placed:
         found = max(found, writing.pages_used / placed * wanted / writing.pages_each)
     if is_waited_for(writing, settings) and waiting <= readable:
-        found = max(found, writing.crew.coming * settings.load_target + 1.0)
+        # Those that are coming may be what the place is waited for: only one more than can take work now.
+        found = max(found, (writing.crew.ready + 1) * settings.load_target)
     return found
 
 

@@ -21,7 +21,7 @@ class PlannerSettings:
     prefill: Bounds = Bounds(least=1, most=8)
     decode: Bounds = Bounds(least=1, most=8)
     interval_s: float = 2.0
-    window_s: float = 900.0
+    window_s: float = 3600.0
     hold_s: float = 120.0
     idle_s: float = 600.0
     miss_share: float = 0.1

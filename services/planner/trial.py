@@ -18,9 +18,10 @@ Try = Callable[[int], float]
 """The share missed by so many workers. Falls, or stays, as they grow."""
 
 
-def reading_missed(past: Past, workers: int, *, wait_s: float, load_target: float) -> float:
+def reading_missed(past: Past, workers: int, *, wait_s: float) -> float:
     """Share of reading that began later than `wait_s`, first come first served, on so many workers and what the others
-    lend. All of a slot's work comes at its beginning: bursts are shorter than a slot."""
+    lend. All of a slot's work comes at its beginning: bursts are shorter than a slot. The queue is tried itself, so
+    no time is set aside for queueing."""
     backlog = missed = 0.0
     for seconds, work, lent in zip(past.seconds, past.work, past.lent, strict=True):
         readers = workers + lent
@@ -29,7 +30,7 @@ def reading_missed(past: Past, workers: int, *, wait_s: float, load_target: floa
             most = readers * wait_s
             if backlog > most:
                 missed += min(work, backlog - most)
-        backlog -= readers * load_target * seconds
+        backlog -= readers * seconds
         if backlog < 0.0:  # noqa: PLR1730 - a thousand slots a look: max() costs more than all the rest
             backlog = 0.0
     total = sum(past.work)

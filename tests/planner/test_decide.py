@@ -9,7 +9,7 @@ import pytest
 from common.core.queue import Cause
 from common.core.worker import Role
 from services.planner.decide import Why
-from services.planner.load import Crew
+from services.planner.load import Crew, Load
 from services.planner.settings import Bounds
 from tests.planner.loads import COST, SETTINGS, load, walk, wanted
 
@@ -63,8 +63,8 @@ def test_a_missing_signal_changes_nothing_and_starts_the_wait_for_fewer_anew() -
     seen = [BUSY] * 30 + [idle] * 80
     blind = [each for pair in zip([idle] * 80, [None] * 80, strict=True) for each in pair]
     lowered, held = wanted(walk(seen, settings)), wanted(walk([BUSY] * 30 + blind, settings))
-    assert lowered[-1][0] < 4
-    assert held[-1][0] == 4
+    assert lowered[-1][0] < lowered[29][0]
+    assert held[-1][0] == held[29][0] == lowered[29][0]
 
 
 def test_blindness_from_the_start_decides_nothing() -> None:
@@ -101,6 +101,42 @@ def test_reading_that_waits_for_decode_does_not_grow_prefill() -> None:
     found = wanted(walk([QUIET, *[stuck] * 60]))
     assert found[-1][0] <= 3
     assert found[-1][1] == 5
+
+
+def test_those_that_are_coming_may_be_what_a_place_is_waited_for() -> None:
+    """One more than there are, once: not one more than was asked for a look ago, at every look until the first came."""
+
+    def short(crew: Crew) -> Load:
+        causes = frozenset({Cause.DECODE_FULL})
+        return load(sequences=12, queued=2, admission_s=5.0, causes=causes, decode=crew)
+
+    looks = [short(Crew(ready=2))] * 3 + [short(Crew(ready=2, starting=1))] * 60
+    assert [each[1] for each in wanted(walk([load(decode=Crew(ready=2)), *looks]))][3:] == [3] * 61
+
+
+def test_one_burst_among_many_hours_of_others_does_not_decide_alone() -> None:
+    """Bursts alike, then one of twice their size: what it alone would need is within the allowance."""
+    settings = replace(SETTINGS, window_s=3600.0, miss_share=0.2, ttft_s=5.0, hold_s=20.0)
+    quiet, small, large = [load()] * 20, [load(read_s=4.0)] * 10, [load(read_s=8.0)] * 10
+    one = [pair[0] for pair in wanted(walk([*quiet, *large, *quiet, *quiet], settings))]
+    many = [pair[0] for pair in wanted(walk([*(quiet + small) * 8, *quiet, *large, *quiet, *quiet], settings))]
+    assert many[-1] < one[-1]
+
+
+def test_a_quiet_past_is_no_licence_to_be_late_now() -> None:
+    """Minutes of little, then four workers' load: what is late is a share of what is like now."""
+    settings = replace(SETTINGS, window_s=3600.0, miss_share=0.1)
+    night = [load(read_s=1.0)] * 400
+    found = wanted(walk([*night, *[load(read_s=3.5)] * 60], settings))
+    assert found[-1][0] >= 4
+
+
+def test_a_lull_between_bursts_is_no_ebb() -> None:
+    """Bursts every minute, seven minutes long; then two minutes of nothing: they may come back."""
+    settings = replace(SETTINGS, window_s=3600.0, miss_share=0.1, hold_s=60.0)
+    bursts = [*[load(read_s=8.0)] * 10, *[load()] * 50] * 7
+    found = [pair[0] for pair in wanted(walk([*bursts, *[load()] * 120], settings))]
+    assert found[-1] >= found[len(bursts) - 1] - 1
 
 
 def test_what_decode_workers_read_is_demand() -> None:
@@ -160,8 +196,9 @@ def test_nobody_goes_to_none_unless_both_may() -> None:
 
 def test_a_step_up_is_large_enough_for_an_hpa_to_notice() -> None:
     settings = replace(SETTINGS, prefill=Bounds(least=20, most=40), hpa_tolerance=0.1)
-    found = wanted(walk([load(read_s=1.0)] * 3 + [load(read_s=19.0)] * 9, settings))
+    found = wanted(walk([load(read_s=1.0)] * 3 + [load(read_s=21.0)] * 40, settings))
     assert found[2][0] == 20
+    assert not {21, 22} & {each[0] for each in found}
     assert found[-1][0] > 22
 
 

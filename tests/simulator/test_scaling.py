@@ -11,6 +11,7 @@ from services.simulator.policies import PolicyName
 from services.simulator.scaling import ScalingStudy, run_scaling
 from services.simulator.scaling_hpa import Hpa, HpaSettings
 from services.simulator.scaling_play import Replicas
+from services.simulator.scaling_pulse import Count
 from services.simulator.trace import Trace, TraceRequest
 
 
@@ -47,6 +48,15 @@ def test_turns_are_counted_from_one_burst_to_the_next():
     bursts = (Burst(begin=10.0, end=20.0), Burst(begin=50.0, end=60.0))
     series = [(float(at), wanted) for at, wanted in ((0, 1), (12, 3), (15, 5), (30, 4), (40, 6), (55, 7), (70, 7))]
     assert turns_per_burst(bursts, series) == (3, 0)
+
+
+@pytest.mark.parametrize("period_s", [0.5, 2.0, 5.0])
+def test_a_pace_does_not_depend_on_how_often_it_is_looked_at(period_s):
+    """A thousand tokens a second for a minute: the rates seen add up to what was read."""
+    count, looks = Count(), int(60.0 / period_s)
+    seen = [count.up_to(round(1000 * period_s * look), look * period_s) for look in range(1, looks + 1)]
+    seen += [count.up_to(60_000, 60.0 + look * period_s) for look in range(1, looks + 1)]
+    assert sum(seen) * period_s == pytest.approx(60_000, rel=0.05)
 
 
 def test_a_day_swings_by_ten_and_keeps_its_requests():

@@ -20,10 +20,11 @@ class PlannerSection:
         maximum=60,
     )
     window_s: float = knob(
-        900.0,
+        3600.0,
         owner="services/planner",
         unit="seconds",
-        reason="past load that candidates are tried on, at the present level: tells rare bursts from common ones",
+        reason="past load that candidates are tried on, as far as it is like the present: a burst that came once in a "
+        "quarter of an hour is not yet known to be common",
         minimum=10,
         maximum=3600,
     )
