@@ -13,6 +13,7 @@ from common.core.errors import Reason, Refused, TransferFailed
 from common.core.ids import WorkerId
 from common.kv.span import DeviceSpan
 from common.transfer.channel import Channel, Side
+from common.transfer.limits import TransferLimits
 from common.transfer.menu import ChannelMenu
 from common.transfer.messages import HostFacts, OutcomeState, Pair
 from common.transfer.nccl import MAX_OPENING, STUCK_STATUS, Communicator, NcclFactory
@@ -174,12 +175,12 @@ async def deliver(rig: Rig, sender: str, receiver: str, name: str) -> OutcomeSta
     _, promised = expect(decode, 2, name=name)
     transfer = rig.ends[WorkerId(sender)].start(promised, REQUEST, decode.me)
     await ship_all(transfer, 2)
-    return (await transfer.wait_outcome(2.0)).state
+    return (await transfer.wait_outcome(20.0)).state
 
 
 async def test_the_idlest_communicator_makes_room_for_the_next() -> None:
     """Far below the limit of links: what is scarce is device memory."""
-    async with rigged() as rig:
+    async with rigged(limits=TransferLimits()) as rig:
         costly = Costly(rig, max_pairs=2)
         for name in ("p", "d1", "d2", "d3"):
             await rig.add(name, channels=ChannelMenu(costly))
@@ -192,7 +193,7 @@ async def test_the_idlest_communicator_makes_room_for_the_next() -> None:
 
 
 async def test_communicators_in_use_are_not_taken_away() -> None:
-    async with rigged() as rig:
+    async with rigged(limits=TransferLimits()) as rig:
         costly = Costly(rig, max_pairs=1)
         for name in ("p", "d1", "d2"):
             await rig.add(name, channels=ChannelMenu(costly))
