@@ -28,23 +28,27 @@ def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([tool("helm"), *arguments], check=False, capture_output=True, text=True, timeout=60)
 
 
-def template(*settings: str, values: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def template(
+    *settings: str, values: Path | None = None, kubernetes: str = "1.33"
+) -> "subprocess.CompletedProcess[str]":
     flags = [flag for setting in settings for flag in ("--set", setting)]
     files = ["--values", str(values)] if values else []
-    return helm("template", "demo", str(CHART), "--namespace", "ns", "--kube-version", "1.33.0", *flags, *files)
+    return helm(
+        "template", "demo", str(CHART), "--namespace", "ns", "--kube-version", f"{kubernetes}.0", *flags, *files
+    )
 
 
 @cache
-def render(*settings: str, values: Path | None = None) -> tuple[Manifest, ...]:
+def render(*settings: str, values: Path | None = None, kubernetes: str = "1.33") -> tuple[Manifest, ...]:
     """All objects; what helm says when it refuses is the failure."""
-    done = template(*settings, values=values)
+    done = template(*settings, values=values, kubernetes=kubernetes)
     assert done.returncode == 0, done.stderr
     return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
 
 
-def refusal(*settings: str) -> str:
+def refusal(*settings: str, kubernetes: str = "1.33") -> str:
     """What helm says about values that it does not take."""
-    done = template(*settings)
+    done = template(*settings, kubernetes=kubernetes)
     assert done.returncode != 0, "accepted"
     return done.stderr
 

@@ -28,8 +28,14 @@ from tests.rpc.test_identity import ask
 GOLDEN = ROOT / "tests/deploy/golden"
 CASES = [pytest.param((), None, id="defaults"), pytest.param(EVERYTHING, None, id="everything")]
 KIND = ROOT / "deploy/kind/values.yaml"
+SETS_SCALES = ("planner.enabled=true", "planner.config.planner.actuate=kubernetes", "planner.deletionCosts=true")
+CASES += [
+    pytest.param(SETS_SCALES, None, id="actuate"),
+    pytest.param(("autoscaling.mode=builtin",), None, id="builtin"),
+]
+CASES += [pytest.param(("autoscaling.mode=keda", "toolbox.enabled=true"), None, id="keda")]
 CASES += [pytest.param((), path, id=path.stem) for path in EXAMPLES] + [pytest.param((), KIND, id="kind")]
-FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/")
+FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/", "keda.sh/")
 """Kinds of others: their schemas do not come with Kubernetes."""
 
 
@@ -47,14 +53,16 @@ def test_lint_is_strict_and_silent(values):
 
 @pytest.mark.parametrize(("settings", "values"), CASES)
 def test_kubernetes_takes_every_object(settings, values):
-    """Strictly: unknown fields are errors. Image volumes are younger than 1.29."""
-    manifests = render(*settings, values=values)
+    """What is rendered for a version, strictly: unknown fields are errors. Image volumes are younger than 1.29."""
     versions = ("1.33", "1.37") if values and "image://" in values.read_text() else ("1.29", "1.33", "1.37")
-    for manifest in manifests:
-        if manifest["apiVersion"].startswith(FOREIGN):
-            continue
-        for version in versions:
-            kubernetes_validate.validate(manifest, version, strict=True)
+    for version in versions:
+        for manifest in render(*settings, values=values, kubernetes=version):
+            if not manifest["apiVersion"].startswith(FOREIGN):
+                kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_kubernetes_without_image_volumes_is_told_so():
+    assert "image volumes need Kubernetes 1.31" in refusal("model.uri=image://registry/model:1", kubernetes="1.29")
 
 
 def test_rendering_takes_less_than_a_second():

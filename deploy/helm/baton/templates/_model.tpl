@@ -34,6 +34,9 @@
 {{- if ne $scheme "file" }}
 - name: model
   {{- if eq $scheme "image" }}
+  {{- if semverCompare "<1.31.0-0" $.Capabilities.KubeVersion.Version }}
+  {{- fail (printf "model.uri %s: image volumes need Kubernetes 1.31 with the feature gate ImageVolume, this is %s; use pvc://, hf:// or s3://" .Values.model.uri .Capabilities.KubeVersion.Version) }}
+  {{- end }}
   image:
     reference: {{ $rest | quote }}
     pullPolicy: IfNotPresent
