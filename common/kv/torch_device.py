@@ -8,12 +8,14 @@ Legend: N pages, B bytes of a page, W words of 4 bytes.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from common.core.errors import Reason, StartupError
+from common.core.errors import Reason, StartupError, TransferFailed
 from common.kv.digest import DigestKey
 from common.kv.page_streams import PageStreams
 from common.kv.span import DeviceSpan
@@ -48,6 +50,10 @@ class TorchPageDevice:
 
     def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
         assert len(data) % page_bytes == 0, f"{len(data)} bytes are not whole pages of {page_bytes}"
+        with self._memory_for(f"digests of {len(data)} bytes"):
+            return self._digests(data, page_bytes, key, first_index)
+
+    def _digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, first_index: int) -> bytes:
         pages_NB = tensor_of(data, self._device).view(-1, page_bytes)
         told_N = torch.empty(len(pages_NB), dtype=torch.int64, pin_memory=self._device.type == "cuda")
         keys = self._keys_for(key, page_bytes)
@@ -62,6 +68,15 @@ class TorchPageDevice:
         assert len(data) == len(out), f"{len(data)} bytes into {len(out)}"
         data_B, out_B = tensor_of(data, self._device), torch.frombuffer(out, dtype=torch.uint8)
         self._streams.read(lambda: out_B.copy_(data_B, non_blocking=True), data.address)
+
+    @contextmanager
+    def _memory_for(self, what: str) -> Iterator[None]:
+        """A GPU that is full is no broken GPU: what wanted memory fails, and nothing else."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            message = f"{self._device} has no memory for {what}: lower engine.memory_fraction"
+            raise TransferFailed(message=message, reason=Reason.MEMORY_PRESSURE) from None
 
     def _keys_for(self, key: DigestKey, page_bytes: int) -> MoveKeys:
         """Made before their use is launched: that takes ms, and steps want the streams meanwhile. Whoever uses a set

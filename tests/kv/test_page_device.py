@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 
+from common.core.errors import TransferFailed
 from common.core.ids import PageId
 from common.kv.digest import DigestKey, digest_pages
 from common.kv.layout import LayerSpan, PageLayout
@@ -251,3 +252,16 @@ def test_a_span_is_sliced_as_a_buffer_is() -> None:
     assert (len(span[:]), len(span[8:20]), len(span[5:2]), span.nbytes) == (10, 2, 0, 10)
     with pytest.raises(AssertionError, match="every 2th"):
         span[::2]
+
+
+def test_a_full_device_fails_the_transfer_that_wanted_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of a pair are made at its first digest, beside pages that fill the device."""
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TorchPageDevice, "_keys_for", full)
+    with pytest.raises(TransferFailed, match=r"no memory for digests of \d+ bytes: lower engine.memory_fraction"):
+        rig.device.digests(span, SIZE, KEY, first_index=0)

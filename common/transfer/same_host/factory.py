@@ -103,7 +103,11 @@ class SameHostFactory:
         """Until the grip is handed over nobody maps the slots, and they may be freed; from there on nothing fails."""
         make = partial(create_slots, runtime, num_slots=self._num_slots, slot_bytes=self._slot_bytes)
         slots = await _taken(make, f"make slots of {pair}")
-        grip, others = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            grip, others = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            await slots.close()
+            raise TransferFailed(message=f"{pair}: {error.strerror}", reason=Reason.CHANNEL_BROKEN) from error
         try:
             receiver = await self._invite(pair, store, timeout_s, slots.memory(), others)
         except BaseException:
