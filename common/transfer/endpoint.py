@@ -37,6 +37,7 @@ from common.transfer.links import LinkTable
 from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Fetch, Meet, Met, Offer, Outcome, Pair, ProbeReport, TransferRef
 from common.transfer.offload import Offload
+from common.transfer.opening import Opener
 from common.transfer.outbound import OutboundTransfer
 from common.transfer.peer import Peers
 from common.transfer.probe import Prober
@@ -112,7 +113,7 @@ class KvEndpoint:
         self.inbound = inbound = InboundTransfers(
             me, max_run_bytes=staging.num_bytes, limits=limits, counters=received, clock=clock
         )
-        self._links = LinkTable(
+        opener = Opener(
             me,
             meet=meet,
             peers=peers,
@@ -124,6 +125,7 @@ class KvEndpoint:
             entropy=entropy,
             dock=dock,
         )
+        self._links = LinkTable(opener, limits=limits, counters=sent, scope=scope, clock=clock)
         self._inlets = InletTable(
             me,
             meet=meet,

@@ -5,19 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from common.core.clock import Clock
-from common.core.entropy import Entropy
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed
 from common.core.ids import WorkerId, WorkerRef
 from common.observe.logging import get_log
 from common.transfer.channel import ChannelFactory
 from common.transfer.counters import TransferCounters
-from common.transfer.dock import Dock
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
-from common.transfer.menu import ChannelMenu
-from common.transfer.messages import Meet
 from common.transfer.opening import Opener
-from common.transfer.peer import Peers
 from common.transfer.scope import TaskScope
 
 _LOG = get_log("transfer")
@@ -28,34 +23,18 @@ class LinkTable:
 
     def __init__(
         self,
-        me: WorkerRef,
+        opener: Opener,
         *,
-        meet: Meet,
-        peers: Peers,
-        channels: ChannelMenu,
         limits: TransferLimits,
         counters: TransferCounters,
         scope: TaskScope,
         clock: Clock,
-        entropy: Entropy,
-        dock: Dock | None = None,
     ) -> None:
+        self._opener = opener
         self._limits = limits
         self._counters = counters
         self._scope = scope
         self._clock = clock
-        self._opener = Opener(
-            me,
-            meet=meet,
-            peers=peers,
-            channels=channels,
-            limits=limits,
-            counters=counters,
-            scope=scope,
-            clock=clock,
-            entropy=entropy,
-            dock=dock,
-        )
         self._links: dict[WorkerId, Link] = {}
         self._opening: dict[WorkerId, tuple[WorkerRef, asyncio.Task[Link]]] = {}
 

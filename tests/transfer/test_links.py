@@ -14,6 +14,7 @@ from common.transfer.limits import TransferLimits
 from common.transfer.links import LinkTable
 from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Meet, Met, Pair
+from common.transfer.opening import Opener
 from common.transfer.scope import TaskScope
 from tests.engine.rig import LAYOUT
 
@@ -40,17 +41,19 @@ class AbsentPeer:
 async def test_an_opening_that_nobody_waited_for_does_not_fail_the_next() -> None:
     counters, peers = TransferCounters(), AbsentPeer()
     async with TaskScope(counters) as scope:
-        table = LinkTable(
+        clock, limits = SystemClock(), TransferLimits()
+        opener = Opener(
             ME,
             meet=Meet(layout=LAYOUT, scheme=scheme_fingerprint()),
             peers=peers,  # type: ignore[arg-type]
             channels=ChannelMenu(type("Factory", (), {"name": "none", "max_pairs": None})()),
-            limits=TransferLimits(),
+            limits=limits,
             counters=counters,
             scope=scope,
-            clock=SystemClock(),
+            clock=clock,
             entropy=SeededEntropy(1),
         )
+        table = LinkTable(opener, limits=limits, counters=counters, scope=scope, clock=clock)
         given_up = asyncio.create_task(table.hold(PEER))
         await asyncio.sleep(0.01)
         given_up.cancel()
