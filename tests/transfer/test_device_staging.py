@@ -1,7 +1,8 @@
 """Hand-overs whose pages stay in the memory of GPUs, which here is the host's: what crosses to it, and what not."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import pytest
@@ -14,14 +15,14 @@ from common.kv.span import DeviceSpan, Span
 from common.kv.staging import Staging
 from common.transfer.digester import Digester
 from common.transfer.endpoint import KvEndpoint
-from common.transfer.fetch import Retained
+from common.transfer.fetch import PageSource, Retained
 from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Outcome, OutcomeState, PageRun
 from common.transfer.offload import InlineOffload
 from common.transfer.outbound import OutboundTransfer
 from tests.kv.host_page_device import HostPageDevice, write_span
 from tests.transfer.device_loopback import Card, DeviceLoopback
-from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, as_bytes, expect, finale, page_bytes, rigged, run_data
+from tests.transfer.rig import PAGE, REQUEST, Sink, as_bytes, expect, finale, page_bytes, rigged, run_data
 
 Result = TypeVar("Result")
 
@@ -40,9 +41,16 @@ class Pages:
         return span
 
 
-def channel(rig: Rig) -> tuple[DeviceLoopback, ChannelMenu]:
-    factory = DeviceLoopback(rig.network)
-    return factory, ChannelMenu(factory)
+@asynccontextmanager
+async def two_workers(
+    here: Card | None, there: Card, source: PageSource | None = None
+) -> AsyncIterator[tuple[DeviceLoopback, KvEndpoint, KvEndpoint]]:
+    """A sender (`here` None: without a GPU) and a receiver, with what carries between them. `source`: what is kept."""
+    async with rigged() as rig:
+        factory = DeviceLoopback(rig.network)
+        p = await rig.add("p", channels=ChannelMenu(factory), dock=here and here.dock, source=source)
+        d = await rig.add("d", channels=ChannelMenu(factory), dock=there.dock)
+        yield factory, p, d
 
 
 async def ship(transfer: OutboundTransfer, data_of: Callable[[PageRun], Span], total_pages: int) -> Outcome:
@@ -66,11 +74,8 @@ class Landing(Sink):
 
 
 async def test_from_gpu_to_gpu_nothing_crosses_to_the_host() -> None:
-    async with rigged() as rig:
-        factory, menu = channel(rig)
-        here, there = Card(BUFFER), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER), Card(BUFFER)
+    async with two_workers(here, there) as (factory, p, d):
         sink, transfer = expect(d, 5, sink=Landing(d))
         outcome = await ship(p.start(transfer, REQUEST, d.me), Pages(here.device).of, 5)
     assert outcome.state is OutcomeState.DONE
@@ -100,10 +105,8 @@ async def test_over_a_channel_of_host_memory_one_host_buffer_per_link_is_used() 
 
 
 async def test_a_sender_without_a_gpu_fills_staging_on_one() -> None:
-    async with rigged() as rig:
-        factory, menu = channel(rig)
-        there = Card(BUFFER)
-        p, d = await rig.add("p", channels=menu), await rig.add("d", channels=menu, dock=there.dock)
+    there = Card(BUFFER)
+    async with two_workers(None, there) as (factory, p, d):
         sink, transfer = expect(d, 3, sink=Landing(d))
         outcome = await ship(p.start(transfer, REQUEST, d.me), run_data, 3)
     assert outcome.state is OutcomeState.DONE
@@ -115,20 +118,17 @@ async def test_a_sender_without_a_gpu_fills_staging_on_one() -> None:
 
 
 async def test_a_bit_that_changed_on_the_way_is_found_on_the_gpu() -> None:
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        here, there = Card(BUFFER), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER), Card(BUFFER)
+    async with two_workers(here, there) as (factory, p, d):
         sink, transfer = expect(d, 2)
-        rig.network.faults.flip = 1.0
+        factory.network.faults.flip = 1.0
         run = PageRun(first_page=0, num_pages=2)
         shipped = p.start(transfer, REQUEST, d.me)
         await shipped.finish(finale(2), run, Pages(here.device).of(run))
         outcome = await shipped.wait_outcome(2.0)
         assert (outcome.state, outcome.reason) == (OutcomeState.FAILED, Reason.DIGEST_MISMATCH)
         assert sink.pages == {}
-        rig.network.faults.flip = 0.0
+        factory.network.faults.flip = 0.0
         sink, transfer = expect(d, 2, name="res-2")
         outcome = await ship(p.start(transfer, REQUEST, d.me), Pages(here.device).of, 2)
         assert outcome.state is OutcomeState.DONE, "the pair lives"
@@ -136,11 +136,8 @@ async def test_a_bit_that_changed_on_the_way_is_found_on_the_gpu() -> None:
 
 
 async def test_runs_of_some_layers_stay_there_as_well() -> None:
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        here, there = Card(BUFFER), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER), Card(BUFFER)
+    async with two_workers(here, there) as (_, p, d):
         parts: dict[int, bytes] = {}
 
         class Parts(Sink):
@@ -180,11 +177,8 @@ class Kept:
 
 
 async def test_pages_that_are_fetched_leave_from_the_dock() -> None:
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        here, there, kept = Card(BUFFER), Card(BUFFER), Kept(7)
-        p = await rig.add("p", channels=menu, dock=here.dock, source=kept)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there, kept = Card(BUFFER), Card(BUFFER), Kept(7)
+    async with two_workers(here, there, source=kept) as (_, p, d):
         sink, transfer = expect(d, 7)
         ticket = p.mint_ticket(REQUEST, num_pages=7, lease_s=5.0)
         assert await d.pull(ticket, transfer, REQUEST, held_pages=0, context_digest=b"context") == 7
@@ -198,11 +192,8 @@ async def test_pages_that_are_fetched_leave_from_the_dock() -> None:
 
 
 async def test_a_probe_measures_the_way_that_pages_take() -> None:
-    async with rigged() as rig:
-        factory, menu = channel(rig)
-        here, there = Card(BUFFER), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER), Card(BUFFER)
+    async with two_workers(here, there) as (factory, p, d):
         report = await p.probe(d.me, 6 * PAGE)
     assert report.num_bytes == 6 * PAGE
     assert (factory.num_device, factory.num_host) == (2, 0)
@@ -232,12 +223,9 @@ class SlowOffload:
 
 
 async def test_a_cancelled_shipment_returns_when_the_device_reads_no_more() -> None:
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        slow = SlowOffload()
-        here, there = Card(BUFFER, offload=slow), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    slow = SlowOffload()
+    here, there = Card(BUFFER, offload=slow), Card(BUFFER)
+    async with two_workers(here, there) as (_, p, d):
         _, transfer = expect(d, 2)
         run = PageRun(first_page=0, num_pages=2)
         shipping = asyncio.ensure_future(p.start(transfer, REQUEST, d.me).ship(run, Pages(here.device).of(run)))
@@ -255,11 +243,8 @@ async def test_a_cancelled_shipment_returns_when_the_device_reads_no_more() -> N
 
 async def test_a_link_that_came_anew_has_other_digests() -> None:
     """They are keyed per pair: made for the dead link they would fit nothing."""
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        here, there = Card(BUFFER), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER), Card(BUFFER)
+    async with two_workers(here, there) as (_, p, d):
         _, first = expect(d, 2)
         assert (await ship(p.start(first, REQUEST, d.me), Pages(here.device).of, 2)).state is OutcomeState.DONE
         await d.drop_peer(p.me.worker, "for a test")
@@ -271,11 +256,8 @@ async def test_a_link_that_came_anew_has_other_digests() -> None:
 
 
 async def test_staging_that_is_all_out_refuses_and_then_serves() -> None:
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        here, there = Card(BUFFER), Card(BUFFER, count=1)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER), Card(BUFFER, count=1)
+    async with two_workers(here, there) as (_, p, d):
         sink, transfer = expect(d, 4, sink=Sink(d, lands_at_once=False))
         shipping = asyncio.ensure_future(ship(p.start(transfer, REQUEST, d.me), Pages(here.device).of, 4))
         async with asyncio.timeout(2.0):
@@ -296,11 +278,8 @@ async def test_a_device_that_fails_is_no_outcome_of_a_transfer() -> None:
         def digests(self, *_: object, **__: object) -> bytes:
             raise RuntimeError("an illegal memory access was encountered")
 
-    async with rigged() as rig:
-        _, menu = channel(rig)
-        here, there = Card(BUFFER, device=Broken()), Card(BUFFER)
-        p = await rig.add("p", channels=menu, dock=here.dock)
-        d = await rig.add("d", channels=menu, dock=there.dock)
+    here, there = Card(BUFFER, device=Broken()), Card(BUFFER)
+    async with two_workers(here, there) as (_, p, d):
         _, transfer = expect(d, 2)
         run = PageRun(first_page=0, num_pages=2)
         with pytest.raises(RuntimeError, match="illegal memory"):
