@@ -30,9 +30,10 @@ test: test-fast test-cluster  ## run the test suite
 test-fast: venv
 	$(ONE_THREAD) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not slow and not cluster"
 
-# Real processes and deadlines, one test at a time.
+# Real processes. Those with deadlines run one at a time; the calm ones by file, whose tests may share a cluster.
 test-cluster: venv
-	$(ONE_THREAD) $(PYTEST) -m "cluster and not slow"
+	$(ONE_THREAD) $(PYTEST) -n $(JOBS) --dist loadfile -m "cluster and calm and not slow"
+	$(ONE_THREAD) $(PYTEST) -m "cluster and not calm and not slow"
 
 soak: venv  ## run the long tests: many seeds, long clusters
 	$(ONE_THREAD) $(PYTEST) -m slow --timeout 3600

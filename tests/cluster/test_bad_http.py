@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.house import House
 from tests.gateway.wire import HttpAnswer, ask
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(200)]
 
 HOUSE = {"settings": ("local.gateways=1",)}
 TEXT, CHAT = "/v1/completions", "/v1/chat/completions"

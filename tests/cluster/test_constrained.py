@@ -21,7 +21,7 @@ from tests.cluster.house import Ask, House, Told
 from tests.cluster.ports import stable_port
 from tests.cluster.reference import torch_reference
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 MODEL = Path("models/demo")
 HOUSE = {

@@ -7,7 +7,7 @@ from tests.cluster.house import house
 from tests.cluster.reference import torch_reference
 from tests.cluster.test_same_answer import MODEL, mixed_requests
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 
 @pytest.mark.timeout(200)

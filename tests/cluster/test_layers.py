@@ -20,7 +20,7 @@ SETTINGS = (
     "router.local_prompt_tokens=1",
 )
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 
 def prompts_of_several_chunks(seed: int) -> list[Ask]:

@@ -14,7 +14,7 @@ SEED = 20261121
 NUM_REQUESTS = 200
 PAGE_SIZE = 16
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 
 def mixed_requests(seed: int = SEED, count: int = NUM_REQUESTS) -> list[Ask]:

@@ -26,7 +26,7 @@ from services.router.request import mint_choices
 from tests.cluster.drive import running_on
 from tests.cluster.house import CLOCK, House
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 MODEL = Path("models/demo")
 NUM_PAGES = 64

@@ -20,6 +20,7 @@ from tests.rpc.certificates import Authority
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.calm,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates"),
 ]
 NAME = "blue"

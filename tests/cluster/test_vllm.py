@@ -20,7 +20,7 @@ from tests.cluster.reference import sim_reference
 pb = pytest.importorskip("smg_grpc_proto.generated.vllm_engine_pb2", reason="smg-grpc-proto is not installed")
 pb_grpc = pytest.importorskip("smg_grpc_proto.generated.vllm_engine_pb2_grpc")
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 ASK = Ask(tokens=tuple(range(40, 140)), max_tokens=12)
 PAGES = 7

@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 
 from tests.cluster.house import house
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(200)]
 
 DEMO = Path("models/demo")
 START_S = 60.0

@@ -13,7 +13,7 @@ from services.local.ports import free_port, is_free
 from services.local.topology import ROOT
 from tests.local.shell import BATON, Up, baton, up, widest
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 PROMPT = "def read_json(path):\n    "
 LONG = "import os, sys, json  # a line of a module\n" * 30

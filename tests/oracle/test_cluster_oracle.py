@@ -7,7 +7,7 @@ from tests.cluster.house import Ask, house
 from tests.oracle.families import FAMILIES, MAX_CONTEXT, THROUGH_THE_CLUSTER
 from tests.oracle.jobs import DEMO, Answers
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600), pytest.mark.xdist_group("oracle")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(600), pytest.mark.xdist_group("oracle")]
 
 NUM_TOKENS = 64
 NO_LOCAL = "router.local_prompt_tokens=0"
