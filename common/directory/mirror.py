@@ -15,6 +15,7 @@ from common.directory.owners import OwnerTable, keys_of
 from common.directory.pace import Pace
 from common.directory.predictions import Predictions
 from common.directory.replica import OwnedPrefixes
+from common.directory.roll import Roll
 from common.directory.settings import DirectorySettings
 from common.directory.store import STREAM_START, Entry, EntryId, Store
 from common.observe import catalogue
@@ -29,7 +30,7 @@ SHARDS_PER_ROUND = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sight:
-    """One look at the membership. `records` has every announced id, None where the lease ran out."""
+    """One look at the membership. `records` has every id that was asked for, None where the lease ran out."""
 
     records: Mapping[WorkerId, MemberRecord | None]
     newest: EntryId | None
@@ -57,6 +58,7 @@ class DirectoryMirror:
         self._metrics = metrics
         self._keys = Keys(settings.cluster)
         self._pace = Pace(settings, clock)
+        self._roll = Roll(MAX_MEMBERS)
         self._peers: dict[WorkerId, _Peer] = {}
         self._table = OwnerTable()
         self._predictions = Predictions()
@@ -145,20 +147,20 @@ class DirectoryMirror:
             if self._peers:
                 self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="emptied" if is_emptied else "returned")
         self._missed_look = False
-        if sight.newest is None or sight.newest < self._position:
-            self._position = STREAM_START
+        self._position = self._position if sight.newest and sight.newest >= self._position else STREAM_START
         self._take_members(sight)
         self._strangers.clear()
         self._show()
         return sight
 
     async def _see(self, store: Store) -> _Sight:
-        ids = sorted(await store.members(self._keys.workers))[:MAX_MEMBERS]
-        values = await store.read([self._keys.worker(WorkerId(worker)) for worker in ids])
+        names = await store.members(self._keys.workers)
+        called = self._roll.call(names, known=self._peers, heard_of=[worker for worker, _epoch in self._strangers])
+        ids = [WorkerId(name) for name in called]
+        values = await store.read([self._keys.worker(worker) for worker in ids])
+        self._roll.was_answered()
         newest = await store.newest(self._keys.events)
-        records = {
-            WorkerId(worker): self._decoded(value, WorkerId(worker)) for worker, value in zip(ids, values, strict=True)
-        }
+        records = {worker: self._decoded(value, worker) for worker, value in zip(ids, values, strict=True)}
         return _Sight(records=records, newest=newest)
 
     def _decoded(self, value: bytes | None, worker: WorkerId) -> MemberRecord | None:
@@ -176,8 +178,7 @@ class DirectoryMirror:
             if record is None:
                 continue
             if known is None or known.member.worker.epoch != record.member.worker.epoch:
-                cause = "start" if known is None else "new_epoch"
-                self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause=cause)
+                self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="start" if known is None else "new_epoch")
                 if known is not None:
                     self._forget(known)
                 self._peers[worker] = self._met(record.member)
@@ -295,6 +296,5 @@ class DirectoryMirror:
             for state in WorkerState:
                 self._metrics.set(catalogue.MEMBERS, seen.count((role, state)), target=role, state=state)
         self._metrics.set(catalogue.OWNED_PREFIXES, sum(len(peer.owned) for peer in self._peers.values()))
-        behind = sum(peer.owned.behind for peer in self._peers.values())
-        self._metrics.set(catalogue.OWNERSHIP_EVENTS_BEHIND, behind)
+        self._metrics.set(catalogue.OWNERSHIP_EVENTS_BEHIND, sum(peer.owned.behind for peer in self._peers.values()))
         self._metrics.set(catalogue.PREDICTED_PREFIXES, len(self._predictions))

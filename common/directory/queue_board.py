@@ -5,6 +5,7 @@ from common.core.queue import QueueReport
 from common.directory.codec import QueueView, decode_queue
 from common.directory.guard import Guard
 from common.directory.keys import Keys
+from common.directory.roll import Roll
 from common.directory.settings import DirectorySettings
 from common.directory.store import Join, Leave, Memory, Put, Remove, Store
 from common.rpc.convert.directory import queue_to_wire
@@ -20,6 +21,9 @@ class QueueBoard:
         self._settings = settings
         self._router = router
         self._keys = Keys(settings.cluster)
+        self._roll = Roll(MAX_ROUTERS)
+        self._known: tuple[RouterId, ...] = ()
+        """Who was on the board when it was last read."""
 
     async def publish(self, report: QueueReport) -> bool:
         """Once per heartbeat; the record is a lease. False when Redis did not take it."""
@@ -32,8 +36,13 @@ class QueueBoard:
         return await self._guard.run(lambda store: store.write(commands)) is not None
 
     async def read(self) -> tuple[QueueView, ...] | None:
-        """The queues of all live routers; None when Redis does not answer: stale is not the same as empty."""
-        return await self._guard.run(self._see)
+        """The queues of all live routers; None when Redis does not answer, and until every name on the board was looked
+        up once: stale is not the same as empty."""
+        views = await self._guard.run(self._see)
+        if views is None:
+            return None
+        self._known = tuple(view.router.router for view in views)
+        return views if self._roll.is_whole else None
 
     async def memory(self) -> Memory | None:
         """What Redis holds; None when it does not answer, or not to us."""
@@ -46,8 +55,10 @@ class QueueBoard:
         await self._guard.run(lambda store: store.write(commands))
 
     async def _see(self, store: Store) -> tuple[QueueView, ...]:
-        routers = [RouterId(router) for router in sorted(await store.members(self._keys.routers))[:MAX_ROUTERS]]
+        names = await store.members(self._keys.routers)
+        routers = [RouterId(router) for router in self._roll.call(names, known=self._known)]
         values = await store.read([self._keys.queue(router) for router in routers])
+        self._roll.was_answered()
         views = [
             decode_queue(value, router) for router, value in zip(routers, values, strict=True) if value is not None
         ]
