@@ -109,8 +109,7 @@ class FetchDesk:
             await transfer.open()
             most = min(self._staging.num_bytes, transfer.max_run_bytes)
             wanted = PageRun(first_page=fetch.held_pages, num_pages=retained.num_pages - fetch.held_pages)
-            for run in split(wanted, max_run_pages(most, self._page_bytes)):
-                await self._push_run(transfer, source, fetch.ticket.request, run)
+            await self._push_runs(transfer, source, fetch.ticket.request, wanted, max_run_pages(most, self._page_bytes))
             await transfer.finish(retained.finale)
         except BatonError as error:
             # The caller hears of it from its own side of the transfer.
@@ -121,14 +120,38 @@ class FetchDesk:
         if outcome.state is not OutcomeState.DONE:
             self._counters.incidents["fetch_failed"] += 1
 
-    async def _push_run(self, transfer: OutboundTransfer, source: PageSource, request: RequestId, run: PageRun) -> None:
-        async with self._places:
-            staging = await self._staging.acquire(self._limits.idle_timeout_s)
-            try:
-                await source.gather(request, run, staging)
-                await transfer.ship(run, staging.view[: run_bytes(run, self._page_bytes)])
-            finally:
-                staging.release()
+    async def _push_runs(
+        self, transfer: OutboundTransfer, source: PageSource, request: RequestId, wanted: PageRun, most_pages: int
+    ) -> None:
+        """The next run is gathered and offered while one is on its way. The first failure is the transfer's."""
+        ahead = asyncio.Semaphore(self._limits.max_announced)
+        async with asyncio.TaskGroup() as under_way:
+            for run in split(wanted, most_pages):
+                await ahead.acquire()  # bounded: given back by a run that ends, and every wait of a run has a deadline
+                if transfer.outcome.is_terminal:
+                    break
+                under_way.create_task(self._push_run(transfer, source, request, run, ahead))
+
+    async def _push_run(
+        self,
+        transfer: OutboundTransfer,
+        source: PageSource,
+        request: RequestId,
+        run: PageRun,
+        ahead: asyncio.Semaphore,
+    ) -> None:
+        try:
+            async with self._places:
+                staging = await self._staging.acquire(self._limits.idle_timeout_s)
+                try:
+                    await source.gather(request, run, staging)
+                    await transfer.ship(run, staging.view[: run_bytes(run, self._page_bytes)])
+                finally:
+                    staging.release()
+        except BatonError as error:
+            transfer.abort(error.reason, error.message)
+        finally:
+            ahead.release()
 
 
 def _invalid(message: str) -> Fenced:

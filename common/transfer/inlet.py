@@ -18,7 +18,7 @@ from common.transfer.scope import TaskScope
 _LOG = get_log("transfer")
 
 MAX_REMEMBERED_FRAMES = 64
-"""Chosen: a sender has one frame in the air per pair, so a duplicate older than this is no retry."""
+"""Chosen: a sender asks for one frame at a time, so a duplicate older than this is no retry."""
 
 
 class Inlet:
@@ -31,7 +31,9 @@ class Inlet:
         self.store = PairStore()
         self.used_at = used_at
         self.pending = 0
-        """Frames accepted and not yet received."""
+        """Frames accepted and not yet handed over."""
+        self.coming: dict[int, int] = {}
+        """Bytes of the frames that were accepted and whose bytes are not here: in the order of their numbers."""
         self.is_closed = False
         self._factory = factory
         self._scope = scope
@@ -82,6 +84,10 @@ class Inlet:
         self._next_frame -= 1
         accepted.set_exception(error)
         accepted.exception()  # retrieved: a duplicate may or may not be waiting for it
+
+    def before(self, frame: int) -> list[int]:
+        """Bytes of the frames that still come before this one."""
+        return [num_bytes for earlier, num_bytes in self.coming.items() if earlier < frame]
 
     async def close(self) -> None:
         """Closes channel and store. Idempotent. A waiting receive ends at its own deadline or with the connection."""

@@ -1,5 +1,6 @@
 """Every deadline and ceiling of this room, in one value. Built once from the transfer section of the configuration."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -29,6 +30,11 @@ class TransferLimits:
     """One long poll for a transfer's outcome."""
     max_links: int = 64
     """Per direction. Each holds a thread and two sockets; the least recently used idle one is closed."""
+    max_announced: int = 2
+    """Frames of a pair that are accepted and not sent yet: one on its way, and the next, so that the link does not wait
+    for an answer between them. Each holds a place at the receiver."""
+    max_accepted: int = 8
+    """The same as the receiver bounds it, whatever a sender's window is: room for frames that do not come."""
     max_queued_runs: int = 4
     """Runs of one transfer that may wait to be sent; the next `ship` waits."""
     max_transfers: int = 4096
@@ -46,6 +52,7 @@ class TransferLimits:
         """Time a frame may take at the sender, from its accept to its last byte."""
         return self.frame_timeout_s + num_bytes / self.min_bytes_per_s
 
-    def receive_s(self, num_bytes: int) -> float:
-        """Time from posting a receive to its last byte: every lost answer to the offer, then the frame."""
-        return self.offer_s * self.control_tries + self.frame_s(num_bytes)
+    def receive_s(self, num_bytes: int, ahead: Iterable[int] = ()) -> float:
+        """Time from posting a receive to its last byte: every lost answer to the offer, the frames of these sizes that
+        are still to come before it, then the frame."""
+        return self.offer_s * self.control_tries + sum(map(self.frame_s, ahead)) + self.frame_s(num_bytes)

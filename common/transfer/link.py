@@ -3,10 +3,25 @@
     LIVE --(a frame or its accept fails; the peer closes; eviction; a new epoch)--> DEAD
 
 A dead link is never mended. A frame whose offer may have been accepted is sent, or the link dies.
+
+The next frame is announced while one is carried:
+
+    WAITING --a place, then its turn--> ASKED --accepted--> ACCEPTED --its turn--> CARRIED --> over, and its place free
+       |                                  |                    |                      |
+       '--the link is dead: LinkGone      |                    '----------------------'--it fails: the link dies
+                                          |--refused: its number goes to the next, and it may be asked again
+                                          '--no answer, or the ends disagree: the link dies
+
+* One frame is ASKED at a time: numbers are given out in the order of the calls, a refusal gives its number back, and
+  the receiver hears them without gaps. A repeated question is the same words; the receiver knows its duplicates.
+* One frame is CARRIED at a time, in the order of the numbers. At most `max_announced` have a place.
+* With the link every frame dies that was accepted: its bytes were promised to this pair. One that was not is offered on
+  the next link, if nothing else of its transfer was accepted.
 """
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed, Unavailable
@@ -19,7 +34,7 @@ from common.transfer.limits import TransferLimits
 from common.transfer.messages import Finale, Offer, PageRun, Pair, TransferRef
 from common.transfer.outlet import Outlet
 from common.transfer.peer import Peer
-from common.transfer.scope import TaskScope, outlast
+from common.transfer.scope import TaskScope, outlast, wait_over
 
 MAX_FRAMES = 1 << 30
 """Derived: gloo's tag is a signed 32-bit number. A link that has used them up is replaced."""
@@ -67,7 +82,9 @@ class Link:
         self._counters = counters
         self._scope = scope
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._places = asyncio.Semaphore(limits.max_announced)
+        self._asking = asyncio.Lock()
+        self._carrying = asyncio.Lock()
         self._next_frame = 0
 
     @property
@@ -84,13 +101,38 @@ class Link:
         digests: bytes,
         finale: Finale | None = None,
     ) -> float:
-        """Offers one run and sends its bytes; seconds on the data plane. One run at a time, in the order of the calls.
+        """Offers one run and sends its bytes; seconds on the data plane.
 
         Returns or raises only when `data` is no longer read. Raises what the receiver answered (the link lives on), or
         TransferFailed when the link is dead.
         """
-        work = self._carry(transfer, run, data, digests, finale)
-        return await outlast(self._scope.start(work, name=f"carry {self.pair} {run}"))
+        return await outlast(await self.announce(transfer, run, data, digests=digests, finale=finale))
+
+    async def announce(
+        self,
+        transfer: TransferRef | None,
+        run: PageRun,
+        data: Span,
+        *,
+        digests: bytes,
+        finale: Finale | None = None,
+    ) -> asyncio.Task[float]:
+        """Offers one run, in the order of the calls; what is returned once it is accepted sends it, in its turn.
+
+        `data` is read until that task is over, or until this raises, as `carry` does.
+        """
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        work = self._through(transfer, run, data, digests, finale, accepted)
+        frame = self._scope.start(work, name=f"carry {self.pair} {run}")
+        either: set[asyncio.Future[Any]] = {accepted, frame}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)  # bounded: every wait of `frame` is
+        except asyncio.CancelledError:
+            await wait_over(frame)
+            raise
+        if not accepted.done():
+            frame.result()  # raises: it was over before it was accepted
+        return frame
 
     async def kill(self, reason: str) -> None:
         """Ends the link and tells the peer, as far as it listens. Idempotent."""
@@ -100,26 +142,36 @@ class Link:
         self._scope.spawn(self._leave(reason), name=f"leave {self.pair}")
         await self._channel.close()
 
-    async def _carry(
-        self, transfer: TransferRef | None, run: PageRun, data: Span, digests: bytes, finale: Finale | None
+    async def _through(
+        self,
+        transfer: TransferRef | None,
+        run: PageRun,
+        data: Span,
+        digests: bytes,
+        finale: Finale | None,
+        accepted: "asyncio.Future[None]",
     ) -> float:
-        async with self._turn:
-            self._check_live()
-            offer = Offer(
-                pair=self.pair,
-                transfer=transfer,
-                frame=self._next_frame,
-                run=run,
-                num_bytes=len(data),
-                digests=digests,
-                finale=finale,
-            )
+        """A frame's way: see the drawing."""
+        async with self._places:
             try:
-                await self._announce(offer)
-                if run.num_pages == 0:
-                    return 0.0
-                self._next_frame += 1
-                return await self._send(offer, data)
+                async with self._asking:
+                    self._check_live()
+                    offer = Offer(
+                        pair=self.pair,
+                        transfer=transfer,
+                        frame=self._next_frame,
+                        run=run,
+                        num_bytes=len(data),
+                        digests=digests,
+                        finale=finale,
+                    )
+                    await self._ask(offer)
+                    accepted.set_result(None)
+                    if run.num_pages == 0:
+                        return 0.0
+                    self._next_frame += 1
+                async with self._carrying:
+                    return await self._send(offer, data)
             except TransferFailed as error:
                 if error.reason in (Reason.CHANNEL_BROKEN, Reason.TRANSFER_TIMEOUT):
                     await self.kill(error.message)
@@ -133,7 +185,7 @@ class Link:
         self._counters.of(self.pair.channel).moved(offer.run.num_pages, offer.num_bytes, seconds)
         return seconds
 
-    async def _announce(self, offer: Offer) -> None:
+    async def _ask(self, offer: Offer) -> None:
         """Until accepted. A lost answer is asked for again, unchanged: the receiver knows its duplicates."""
         unheard = refused = 0
         while True:

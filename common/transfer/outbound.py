@@ -32,7 +32,7 @@ from common.transfer.links import LinkTable
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun, TransferRef
 from common.transfer.peer import Peers
 from common.transfer.plan import digest_index, max_run_pages, split
-from common.transfer.scope import TaskScope, outlast
+from common.transfer.scope import TaskScope, outlast, wait_over
 
 Result = TypeVar("Result")
 
@@ -141,31 +141,41 @@ class OutboundTransfer:
         async with self._places:
             await self.open()
             await self._guarded(self._ship_in_turn(run, data, finale))
-        self._check_running()
+        self._check_unfailed()
 
     async def _ship_in_turn(self, run: PageRun, data: Span, finale: Finale | None) -> None:
         """The digests are made while earlier runs travel; offers keep the order of the calls."""
         assert self._link is not None
-        link = self._link
+        link, frames = self._link, list[asyncio.Task[float]]()
         digesting = self._scope.start(self._digest(run, data, link), name=f"digest {self.ref} {run}")
         try:
             async with self._turn:
                 self._check_running()
                 digests = await outlast(digesting)
                 try:
-                    await self._carry(link, run, data, digests, finale)
+                    await self._announce(link, run, data, digests, finale, frames)
                 except LinkGone:
                     # It ended while idle. Nothing of this transfer is at the receiver: one new link, one more try.
                     if self._has_started:
                         raise
                     link = await self._reopen()
-                    await self._carry(link, run, data, await self._digest(run, data, link), finale)
+                    await self._announce(link, run, data, await self._digest(run, data, link), finale, frames)
+            for frame in frames:
+                await outlast(frame)
         finally:
-            if not digesting.done():
-                await outlast(digesting)
+            await wait_over(digesting, *frames)
 
-    async def _carry(self, link: Link, run: PageRun, data: Span, digests: bytes, finale: Finale | None) -> None:
-        """In as many pieces as the receiver's staging buffers ask for; the finale goes with the last."""
+    async def _announce(
+        self,
+        link: Link,
+        run: PageRun,
+        data: Span,
+        digests: bytes,
+        finale: Finale | None,
+        frames: list[asyncio.Task[float]],
+    ) -> None:
+        """In as many pieces as the receiver's staging buffers ask for; the finale goes with the last. What was accepted
+        is added to `frames`."""
         size = self._layout.part_bytes(run.layers)
         if run.layers is not None and not link.takes_layers:
             message = f"{self.ref}: {link.pair.receiver.worker} takes whole pages, not {run}"
@@ -174,17 +184,20 @@ class OutboundTransfer:
             first, end = piece.first_page - run.first_page, piece.end - run.first_page
             last = finale if piece.end == run.end else None
             part = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
-            await self._carry_piece(link, piece, data[first * size : end * size], part, last)
+            frames.append(await self._announce_piece(link, piece, data[first * size : end * size], part, last))
 
-    async def _carry_piece(self, link: Link, run: PageRun, data: Span, digests: bytes, finale: Finale | None) -> None:
+    async def _announce_piece(
+        self, link: Link, run: PageRun, data: Span, digests: bytes, finale: Finale | None
+    ) -> asyncio.Task[float]:
         try:
-            await link.carry(self.ref, run, data, digests=digests, finale=finale)
+            frame = await link.announce(self.ref, run, data, digests=digests, finale=finale)
         except TransferFailed as error:
             # All but a refusal may have begun at the receiver, which counts it then.
             if not isinstance(error, LinkGone) and error.reason in (Reason.CHANNEL_BROKEN, Reason.TRANSFER_TIMEOUT):
                 self._start()
             raise
         self._start()
+        return frame
 
     async def _digest(self, run: PageRun, data: Span, link: Link) -> bytes:
         size = self._layout.part_bytes(run.layers)
@@ -273,6 +286,9 @@ class OutboundTransfer:
             self._counters.incidents["abort_unheard"] += 1
 
     def _check_running(self) -> None:
+        self._check_unfailed()
+        assert self.state in (OutboundState.PLANNED, OutboundState.SHIPPING), f"{self.ref} is {self.state} already"
+
+    def _check_unfailed(self) -> None:
         if self.outcome.is_terminal and self.state is not OutboundState.DONE:
             raise TransferFailed(message=self.outcome.message, reason=self.outcome.reason or Reason.TRANSFER_FAILED)
-        assert self.state in (OutboundState.PLANNED, OutboundState.SHIPPING), f"{self.ref} is {self.state} already"

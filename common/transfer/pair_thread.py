@@ -20,7 +20,7 @@ Group = TypeVar("Group")
 Result = TypeVar("Result")
 
 MAX_QUEUED = 64
-"""Chosen: a pair has one frame in the air, rarely a second one waiting."""
+"""Chosen: a pair has one frame in the air, and at a receiver those that were announced behind it."""
 NEARLY = 0.9
 """Of its time: a library that fails so late has waited for the other end, like us, and saw its deadline first."""
 

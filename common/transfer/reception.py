@@ -4,7 +4,7 @@ import asyncio
 import hmac
 
 from common.core.clock import Clock
-from common.core.errors import BatonError, Reason, TransferFailed, Unavailable
+from common.core.errors import BatonError, Reason, Refused, TransferFailed, Unavailable
 from common.kv.layout import PageLayout
 from common.kv.span import Span
 from common.kv.staging import StagingPool
@@ -68,6 +68,7 @@ class Reception:
         if self._inbound.has_taken(offer):
             self._counters.incidents["duplicate_offer"] += 1
             return
+        self._check_room(inlet)
         transfer = self._claim(offer)
         if transfer is not None and offer.run.num_pages == 0:
             self._inbound.begin(transfer, offer)
@@ -87,6 +88,13 @@ class Reception:
         except TimeoutError:
             message = f"{inlet.pair}: the first offer still waits"
             raise Unavailable(message=message, reason=Reason.CHANNEL_BROKEN) from None
+
+    def _check_room(self, inlet: Inlet) -> None:
+        """A sender that announces frames and does not send them holds no more than its share of what frames lie in."""
+        if len(inlet.coming) >= self._limits.max_accepted:
+            self._counters.incidents["refused_offer"] += 1
+            message = f"{inlet.pair}: {len(inlet.coming)} frames were accepted and have not come"
+            raise Refused(message=message, reason=Reason.MEMORY_PRESSURE)
 
     def _claim(self, offer: Offer) -> InboundTransfer | None:
         """None: a probe."""
@@ -110,6 +118,7 @@ class Reception:
             berth.release()
             raise
         inlet.pending += 1
+        inlet.coming[offer.frame] = offer.num_bytes
         if transfer is not None:
             self._inbound.begin(transfer, offer)
 
@@ -134,7 +143,7 @@ class Reception:
         is_lent = False
         try:
             started = self._clock.monotonic()
-            await berth.receive(offer.frame, offer.num_bytes, timeout_s=self._limits.receive_s(offer.num_bytes))
+            await self._wait_bytes(offer, inlet, berth)
             counters = self._counters.of(inlet.pair.channel)
             counters.moved(offer.run.num_pages, offer.num_bytes, self._clock.monotonic() - started)
             is_whole = await self._verify(offer, berth.view[: offer.num_bytes], inlet)
@@ -150,6 +159,14 @@ class Reception:
             inlet.pending -= 1
             if not is_lent:
                 berth.release()
+
+    async def _wait_bytes(self, offer: Offer, inlet: Inlet, berth: Berth) -> None:
+        """Frames that were announced before it come before it: their time is not its own."""
+        timeout_s = self._limits.receive_s(offer.num_bytes, inlet.before(offer.frame))
+        try:
+            await berth.receive(offer.frame, offer.num_bytes, timeout_s=timeout_s)
+        finally:
+            del inlet.coming[offer.frame]
 
     async def _verify(self, offer: Offer, data: Span, inlet: Inlet) -> bool:
         """Every page's digest is the one offered: the bytes are those that left, each under its own index."""

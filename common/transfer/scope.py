@@ -79,11 +79,20 @@ async def outlast(work: asyncio.Future[Result]) -> Result:
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        while not work.done():
-            try:
-                await asyncio.wait({work})  # bounded: `work` has a deadline
-            except asyncio.CancelledError:
-                continue
-        if not work.cancelled():
-            work.exception()  # retrieved: the cancellation is what the caller gets
+        await wait_over(work)
         raise
+
+
+async def wait_over(*work: asyncio.Future[Any]) -> None:
+    """Until all of it is over, however it ends and however often the caller is cancelled meanwhile: it holds buffers.
+
+    No cancellation is passed on: for who is on the way out already. `work` must have deadlines.
+    """
+    while any(not each.done() for each in work):
+        try:
+            await asyncio.wait(work)  # bounded: `work` has deadlines
+        except asyncio.CancelledError:
+            continue
+    for each in work:
+        if not each.cancelled():
+            each.exception()  # retrieved: what the caller raises is another story

@@ -1,4 +1,5 @@
-"""Ships what the prefill core gathered: one task per export, in the order of its runs.
+"""Ships what the prefill core gathered: one task per export, in the order of its runs; the next is offered while one is
+on its way.
 
 The core never waits for this room: a run that finds no staging stays with the core. A stalled decode worker delays
 others only as far as the staging that it holds, and only until its transfers' deadlines. Every way out gives the
@@ -90,9 +91,6 @@ class Shipping:
     async def _ship(self, key: ExportKey, export: "_Export") -> None:
         try:
             await self._carry(key, export)
-        except BatonError as error:
-            # Every error of a transfer is the transfer's outcome; it is reported below, once.
-            export.transfer.abort(error.reason, error.message)
         finally:
             del self._exports[key]
             if export.transfer.outcome.state is not OutcomeState.DONE:
@@ -105,18 +103,27 @@ class Shipping:
             self._report(key, export, export.transfer.outcome)
 
     async def _carry(self, key: ExportKey, export: "_Export") -> None:
-        while True:
-            ready = await export.runs.get()  # bounded: the core drops the prompt at its deadline, the stop ends it
-            if ready is None:
+        """Runs that are there are handed over at once: the transfer keeps their order, and says how far ahead of their
+        bytes they are offered. As many as there is staging for."""
+        async with asyncio.TaskGroup() as under_way:
+            while (ready := await export.runs.get()) is not None:  # bounded: the core drops late prompts, the stop all
+                under_way.create_task(self._carry_run(key, export, ready))
+                if ready.finale is not None:
+                    break
+            else:
                 return
-            try:
-                await self._ship_run(export.transfer, ready)
-            finally:
-                self._release(ready)
-            self._station(key, export, Station.CHUNK_SHIPPED, pages=ready.run.num_pages, bytes=ready.num_bytes)
-            if ready.finale is not None:
-                await export.transfer.wait_outcome(self._outcome_s)
-                return
+        await export.transfer.wait_outcome(self._outcome_s)
+
+    async def _carry_run(self, key: ExportKey, export: "_Export", ready: RunReady) -> None:
+        """Every error of a transfer is the transfer's outcome; it is reported in `_ship`, once."""
+        try:
+            await self._ship_run(export.transfer, ready)
+        except BatonError as error:
+            export.end(error.reason, error.message)
+            return
+        finally:
+            self._release(ready)
+        self._station(key, export, Station.CHUNK_SHIPPED, pages=ready.run.num_pages, bytes=ready.num_bytes)
 
     async def _ship_run(self, transfer: OutboundTransfer, ready: RunReady) -> None:
         data = ready.staging.view[: ready.num_bytes] if ready.staging is not None else memoryview(b"")

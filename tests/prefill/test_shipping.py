@@ -1,6 +1,7 @@
 """Shipping between the core and the transfer room: every way out ends, and gives the staging back."""
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from common.core.clock import SystemClock
@@ -24,8 +25,14 @@ class Transfer:
     def __init__(self) -> None:
         self.outcome = Outcome(state=OutcomeState.PENDING)
         self.shipped = asyncio.Event()
+        self.begun: list[PageRun] = []
+        self.may_leave = asyncio.Event()
+        self.may_leave.set()
 
     async def ship(self, run: PageRun, data: memoryview) -> None:
+        self._check()
+        self.begun.append(run)
+        await self.may_leave.wait()
         self._check()
         self.shipped.set()
 
@@ -92,3 +99,48 @@ async def test_a_stop_ends_an_export_that_waits_for_a_run_which_never_comes() ->
     assert transfer.outcome.reason is Reason.DRAINING
     assert scene.shipping.num_exports == 0
     assert scene.staging.num_free == scene.staging.count
+
+
+async def test_a_run_is_handed_over_while_the_one_before_it_travels_and_each_gives_its_own_staging_back() -> None:
+    scene, stop = Scene(), asyncio.Event()
+    running = asyncio.create_task(scene.shipping.run(stop))
+    await asyncio.sleep(0)
+    for page in range(2):
+        scene.shipping.ready(scene.run_ready(page))
+        scene.transfers[0].may_leave.clear()
+    (transfer,) = scene.transfers
+    async with asyncio.timeout(1.0):
+        while len(transfer.begun) < 2:  # turns of the loop
+            await asyncio.sleep(0)
+    assert [run.first_page for run in transfer.begun] == [0, 1]
+    assert scene.staging.num_free == 0
+    transfer.may_leave.set()
+    scene.shipping.ready(replace(scene.run_ready(2), staging=None, finale=Finale(first_tokens=(), total_pages=3)))
+    async with asyncio.timeout(1.0):
+        await scene.shipping.wait_idle()
+    assert transfer.outcome.state is OutcomeState.DONE
+    assert scene.staging.num_free == scene.staging.count
+    assert scene.given_up == []
+    stop.set()
+    await running
+
+
+async def test_a_run_that_fails_ends_those_beside_it_and_is_reported_once() -> None:
+    scene, stop = Scene(), asyncio.Event()
+    running = asyncio.create_task(scene.shipping.run(stop))
+    await asyncio.sleep(0)
+    for page in range(2):
+        scene.shipping.ready(scene.run_ready(page))
+        scene.transfers[0].may_leave.clear()
+    (transfer,) = scene.transfers
+    async with asyncio.timeout(1.0):
+        while len(transfer.begun) < 2:  # turns of the loop
+            await asyncio.sleep(0)
+        transfer.abort(Reason.CHANNEL_BROKEN, "the pair broke")
+        transfer.may_leave.set()
+        await scene.shipping.wait_idle()
+    assert scene.given_up == [(RequestId("r"), 1)]
+    assert [type(event).__name__ for event in scene.told] == ["WorkFailed"]
+    assert scene.staging.num_free == scene.staging.count
+    stop.set()
+    await running

@@ -110,6 +110,24 @@ async def test_frames_keep_their_numbers(factory: ChannelFactory) -> None:
     assert [bytes(out) for out in outs] == frames
 
 
+async def test_a_frame_that_was_announced_ahead_fails_with_its_pair(factory: ChannelFactory) -> None:
+    """The one before it has come, whole; nobody waits for it at its own deadline."""
+    data, outs = os.urandom(1 << 20), [buffer(1 << 20), buffer(1 << 20)]
+    async with opened(factory) as (sender, receiver):
+        first, second = (
+            asyncio.ensure_future(receiver.receive(number, out, timeout_s=10.0)) for number, out in enumerate(outs)
+        )
+        await sender.send(0, memoryview(bytearray(data)), timeout_s=5.0)
+        await first
+        started = time.monotonic()
+        await sender.close()
+        with pytest.raises(TransferFailed):
+            await second
+        assert time.monotonic() - started < NOTICED_S
+    assert bytes(outs[0]) == data
+    assert bytes(outs[1]) == bytes(1 << 20)
+
+
 async def test_a_receive_takes_no_frame_of_another_number(factory: ChannelFactory) -> None:
     """A stale frame is never taken for the one that is awaited: both ends fail instead."""
     out = buffer(100)

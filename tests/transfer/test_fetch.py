@@ -23,6 +23,7 @@ class Source:
 
     def __init__(self, num_pages: int = 7) -> None:
         self.num_pages = num_pages
+        self.gathered: list[PageRun] = []
         self.released: list[RequestId] = []
 
     def retained(self, request: RequestId) -> Retained | None:
@@ -31,6 +32,7 @@ class Source:
         return Retained(num_pages=self.num_pages, finale=finale(self.num_pages), context_digest=b"mine")
 
     async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+        self.gathered.append(run)
         staging.view[: run.num_pages * PAGE] = run_data(run)
 
     def release(self, request: RequestId) -> None:
@@ -44,10 +46,10 @@ class GoneSource(Source):
         raise Fenced(message="gone")
 
 
-async def couple(rig: Rig, held: int = 0) -> tuple[Source, Ticket, Fetch, Sink]:
+async def couple(rig: Rig, held: int = 0, pages: int = 4) -> tuple[Source, Ticket, Fetch, Sink]:
     """A holder, a caller with a promise, and the fetch between them."""
     source = Source()
-    holder, caller = await rig.add("p", source=source), await rig.add("d")
+    holder, caller = await rig.add("p", source=source, pages=pages), await rig.add("d")
     ticket = holder.mint_ticket(KEPT, num_pages=7, lease_s=0.4)
     sink, transfer = expect(caller, 7, held=held)
     return source, ticket, fetch_of(ticket, caller, transfer, held), sink
@@ -171,3 +173,18 @@ async def test_a_probe_moves_bytes_and_counts_no_transfer() -> None:
             await one.probe(other.me, 0)
         with pytest.raises(InvalidRequest):
             await one.probe(other.me, 2**32)
+
+
+async def test_the_next_run_is_gathered_while_one_is_on_its_way_and_no_more() -> None:
+    async with rigged() as rig:
+        source, _, fetch, sink = await couple(rig, pages=1)
+        holder = rig.ends[fetch.ticket.holder.worker]
+        await holder._links.hold(fetch.receiver)  # open before the wires stand still
+        rig.network.faults.bytes_per_s = PAGE * 10
+        await rig.ends[fetch.receiver.worker]._peers.at(fetch.ticket.holder).fetch(fetch, timeout_s=1.0)
+        await until(lambda: source.gathered)
+        await asyncio.sleep(0.02)
+        assert [run.first_page for run in source.gathered] == [0, 1]
+        assert sink.pages == {}
+        await until(lambda: source.released)
+        assert sorted(sink.pages) == list(range(7))

@@ -24,8 +24,11 @@ from tests.transfer.rig import REQUEST, Rig, Sink, expect, finale, page_bytes, r
 
 SENDERS = ("p1", "p2")
 CHANCES = st.sampled_from([0.0, 0.0, 0.05, 0.4])
-HOW = st.tuples(st.sampled_from(SENDERS), st.booleans(), st.sampled_from([0.0, 0.05, 1.0]))
-"""Which sender, whether decode lands slowly, seconds of computation between two runs."""
+HOW = st.tuples(st.sampled_from(SENDERS), st.booleans(), st.sampled_from([None, None, 0.0, 0.05, 1.0]))
+"""Which sender, whether decode lands slowly, seconds of computation between two runs. None: they are shipped at once,
+as runs are that were gathered ahead."""
+
+How = tuple[str, bool, float | None]
 
 
 @dataclass
@@ -92,27 +95,35 @@ class TransferMachine(RuleBasedStateMachine):
 
     @rule(total=st.integers(1, 6), held=st.integers(0, 6), step=st.integers(1, 3), how=HOW)
     @precondition(lambda self: len(self.attempts) < 20)
-    def promise(self, total: int, held: int, step: int, how: tuple[str, bool, float]) -> None:
+    def promise(self, total: int, held: int, step: int, how: How) -> None:
         self.reservations += 1
         self._attempt(f"res-{self.reservations}", 1, total, min(held, total), step, how)
 
     @rule(data=st.data(), step=st.integers(1, 3), how=HOW)
     @precondition(lambda self: self.attempts)
-    def renew(self, data: st.DataObject, step: int, how: tuple[str, bool, float]) -> None:
+    def renew(self, data: st.DataObject, step: int, how: How) -> None:
         old = data.draw(st.sampled_from(self.current))
         self._attempt(old.name, old.number + 1, old.total, old.held, step, how)
 
-    async def _ship(self, attempt: Attempt, step: int, pause_s: float) -> None:
+    async def _ship(self, attempt: Attempt, step: int, pause_s: float | None) -> None:
         """As prefill does: a run, the next chunk's computation, a run, ..., the finale with the last."""
         starts = range(attempt.held, attempt.total, step)
         runs = [PageRun(first_page=first, num_pages=min(step, attempt.total - first)) for first in starts]
+        under_way = []
         for run in runs[:-1]:
-            await attempt.transfer.ship(run, run_data(run, attempt.name))
-            await asyncio.sleep(pause_s)
-        if runs:
-            await attempt.transfer.finish(finale(attempt.total), runs[-1], run_data(runs[-1], attempt.name))
-        else:
-            await attempt.transfer.finish(finale(attempt.total))
+            shipping = asyncio.ensure_future(attempt.transfer.ship(run, run_data(run, attempt.name)))
+            if pause_s is None:
+                under_way.append(shipping)
+            else:
+                await shipping
+                await asyncio.sleep(pause_s)
+        last = (runs[-1], run_data(runs[-1], attempt.name)) if runs else ()
+        ends = await asyncio.gather(
+            *under_way, attempt.transfer.finish(finale(attempt.total), *last), return_exceptions=True
+        )
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
         await attempt.transfer.wait_outcome(8.0)
 
     @rule(data=st.data())
@@ -198,7 +209,7 @@ class TransferMachine(RuleBasedStateMachine):
             assert end._scope.first_bug is None
         assert self.loop.unhandled == []
 
-    def _attempt(self, name: str, number: int, total: int, held: int, step: int, how: tuple[str, bool, float]) -> None:
+    def _attempt(self, name: str, number: int, total: int, held: int, step: int, how: How) -> None:
         sender, is_slow, pause_s = how
         sink = Sink(self.decode, lands_at_once=not is_slow)
         try:

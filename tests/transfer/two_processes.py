@@ -52,7 +52,7 @@ def page(index: int) -> bytes:
 
 
 @asynccontextmanager
-async def working(name: str, channel: str) -> AsyncIterator[tuple[KvEndpoint, str]]:
+async def working(name: str, channel: str, limits: TransferLimits = LIMITS) -> AsyncIterator[tuple[KvEndpoint, str]]:
     """One endpoint with its listener, its dialer and its digest thread; and the address to dial it at."""
     me = WorkerRef(worker=WorkerId(name), epoch=mint_epoch(SystemEntropy()), address="")
     dialer, offload = Dialer(grpc_connect(Surface.INTERNAL)), ThreadOffload()
@@ -65,7 +65,7 @@ async def working(name: str, channel: str) -> AsyncIterator[tuple[KvEndpoint, st
         offload=offload,
         clock=SystemClock(),
         entropy=SystemEntropy(),
-        limits=LIMITS,
+        limits=limits,
     )
     service = Service(name=SERVICE_NAME, add=partial(add_KvServiceServicer_to_server, KvServicer(endpoint)))
     server = await serve([service], Bind(), surface=Surface.INTERNAL)
