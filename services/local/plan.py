@@ -31,7 +31,9 @@ class ScalingWish:
     most_decode: int
     start_s: float
     depths: tuple[float, ...]
+    chart_factors: tuple[float, ...]
     miss_shares: tuple[float, ...]
+    followed_shares: tuple[float, ...]
     ttft_s: float
     itl_s: float
     seed: int
@@ -47,7 +49,9 @@ class ScalingWish:
             most=Replicas(prefill=self.most_prefill, decode=self.most_decode),
             start_s=self.start_s,
             depths=self.depths,
+            chart_factors=self.chart_factors,
             miss_shares=self.miss_shares,
+            followed_shares=self.followed_shares,
             policy=PolicyName.ALWAYS_REMOTE if self.is_remote else PolicyName.COST_MODEL,
             slo=Slo(ttft_s=self.ttft_s, itl_s=self.itl_s),
         )
@@ -103,7 +107,13 @@ def plan_command(
     depth: Annotated[
         list[float] | None, typer.Option(help="Waiting requests per replica, of two HPAs; repeatable.")
     ] = None,
+    chart: Annotated[
+        list[float] | None, typer.Option(help="The chart's HPAs by queue, all targets times this; repeatable.")
+    ] = None,
     late: Annotated[list[float] | None, typer.Option(help="The planner's miss_share; repeatable.")] = None,
+    followed: Annotated[
+        list[float] | None, typer.Option(help="The same, where HPAs carry out what it wants; repeatable.")
+    ] = None,
     ttft: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: time to the first token.")] = 5.0,
     itl: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: mean time between tokens.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the day's arrivals.")] = 1,
@@ -121,8 +131,10 @@ def plan_command(
         most_prefill=prefill,
         most_decode=decode,
         start_s=start,
-        depths=tuple(depth or (1.0, 5.0)),
-        miss_shares=tuple(late or (0.1,)),
+        depths=tuple(depth or ()),
+        chart_factors=tuple(chart or (() if depth else (1.0,))),
+        miss_shares=tuple(late or (() if followed else (0.1,))),
+        followed_shares=tuple(followed or ()),
         ttft_s=ttft,
         itl_s=itl,
         seed=seed,

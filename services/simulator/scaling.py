@@ -15,8 +15,7 @@ from services.simulator.bursts import find_bursts, turns_per_burst
 from services.simulator.cluster import ClusterShape
 from services.simulator.policies import PolicyName, make_policy
 from services.simulator.report import Slo
-from services.simulator.scalers import Depths, Joint, Static
-from services.simulator.scaling_hpa import HpaSettings
+from services.simulator.scalers import ChartQueue, Depth, Followed, Joint, Look, Pair, Static
 from services.simulator.scaling_play import Moment, Replicas, ScaledPlay, Scaler
 from services.simulator.study import settings_for
 from services.simulator.trace import Trace
@@ -42,15 +41,19 @@ CACHE_TOKENS = 330_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingStudy:
-    """`most` workers of each role may run; `start_s` until one is ready. `depths`: targets of the queue-depth HPAs, in
-    requests that wait per replica, and `miss_shares` of the planner: each a contender. All see the same arrivals."""
+    """`most` workers of each role may run; `start_s` until one is ready. Each of these is a contender, and all see the
+    same arrivals: `depths`, targets of queue-depth HPAs in requests that wait per replica; `chart_factors`, on the
+    targets of the chart's own HPAs; `miss_shares` of the planner, which sets scales itself; `followed_shares`, of the
+    planner whose wishes HPAs carry out."""
 
     trace: Trace
     most: Replicas = field(default_factory=lambda: Replicas(prefill=16, decode=8))
     start_s: float = 60.0
     slo: Slo = field(default_factory=lambda: Slo(ttft_s=5.0, itl_s=0.1))
     depths: tuple[float, ...] = (1.0, 2.0, 5.0)
+    chart_factors: tuple[float, ...] = ()
     miss_shares: tuple[float, ...] = (0.1,)
+    followed_shares: tuple[float, ...] = ()
     static: Replicas | None = None
     planner: PlannerSettings = field(default_factory=PlannerSettings)
     policy: PolicyName = PolicyName.COST_MODEL
@@ -64,17 +67,19 @@ class ScalingStudy:
 
     def contenders(self) -> Mapping[str, Scaler]:
         """By name. The peak is what the largest fleet has, if nobody says better."""
-        prefill, decode = self.most.prefill, self.most.decode
         static = self.static or self.most
+        looks: dict[str, Look] = {f"HPAs, {target:g} waiting": Depth(target=target) for target in self.depths}
+        looks |= {f"HPAs, chart x {factor:g}": ChartQueue(factor=factor) for factor in self.chart_factors}
         found: dict[str, Scaler] = {f"static {static.prefill}P {static.decode}D": Static(replicas=static)}
-        for target in self.depths:
-            found[f"HPAs, {target:g} waiting"] = Depths.of(
-                HpaSettings(target=target, most=prefill), HpaSettings(target=target, most=decode, down_period_s=120.0)
-            )
-        for share in self.miss_shares:
-            settings = replace(planner_settings(self), miss_share=share)
-            found[f"planner, {share:.0%} late"] = Joint(settings=settings, watch=Watch(start_s=self.start_s))
+        found |= {name: Pair.of(look, self.most) for name, look in looks.items()}
+        found |= {f"planner, {share:.0%} late": self._joint(share) for share in self.miss_shares}
+        for share in self.followed_shares:
+            found[f"planner and HPAs, {share:.0%} late"] = Followed.of(self._joint(share), self.most)
         return found
+
+    def _joint(self, miss_share: float) -> Joint:
+        settings = replace(planner_settings(self), miss_share=miss_share)
+        return Joint(settings=settings, watch=Watch(start_s=self.start_s))
 
 
 def planner_settings(study: ScalingStudy) -> PlannerSettings:
