@@ -3,7 +3,7 @@
 from common.observe import catalogue as c
 from common.observe.metric import Metric
 from deploy.alert import Alert
-from deploy.labels import BY, NAMESPACE, RELEASE, series
+from deploy.labels import BY, FULLNAME, NAMESPACE, series
 
 DAY_S = 86_400
 NOT_BATCH = 'priority!="batch"'
@@ -21,7 +21,8 @@ def _peak(metric: Metric, by: str) -> str:
 def _planner() -> tuple[Alert, ...]:
     by_role = f"{BY}, target"
     wanted, limit = _peak(c.PLANNER_DESIRED, by_role), _peak(c.PLANNER_LIMIT, by_role)
-    hpas = f'{KUBE},horizontalpodautoscaler=~"{RELEASE}-.*"'
+    # KEDA names the HPA that it makes after its own object.
+    hpas = f'{KUBE},horizontalpodautoscaler=~"(keda-hpa-)?{FULLNAME}-(prefill|decode)"'
     return (
         Alert(
             name="BatonPlannerBlind",
@@ -102,7 +103,7 @@ FOUNDATIONS = (
     Alert(
         name="BatonDownloadFailed",
         expression=(
-            f'max by (namespace, job_name) (kube_job_failed{{{KUBE},job_name=~"{RELEASE}-model-.*",condition="true"}})'
+            f'max by (namespace, job_name) (kube_job_failed{{{KUBE},job_name=~"{FULLNAME}-model-.*",condition="true"}})'
             " > 0"
         ),
         severity="ticket",

@@ -16,7 +16,7 @@ CHART = Path(__file__).parent / "helm" / "baton"
 TABLE = "## Values\n\n"
 """What follows it in the README is generated."""
 
-NOTE = "# Made by deploy/generate.py. NAMESPACE, RELEASE and RUNBOOK are filled in by the chart.\n"
+NOTE = "# Made by deploy/generate.py. NAMESPACE, RELEASE, FULLNAME and RUNBOOK are filled in by the chart.\n"
 
 
 def generated() -> Iterator[tuple[Path, str]]:

@@ -1,7 +1,7 @@
 """The labels that every series of a release has once it is scraped as the chart asks for it."""
 
-NAMESPACE, RELEASE = "NAMESPACE", "RELEASE"
-"""Replaced by the chart when it renders rules."""
+NAMESPACE, RELEASE, FULLNAME = "NAMESPACE", "RELEASE", "FULLNAME"
+"""Replaced by the chart when it renders rules. Objects of a release are named after the last, which values may set."""
 
 HERE = f'namespace="{NAMESPACE}",release="{RELEASE}"'
 """One release, in rules."""

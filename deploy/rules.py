@@ -6,7 +6,7 @@ from common.observe import catalogue as c
 from common.observe.metric import Metric
 from deploy.alert import Alert
 from deploy.alerts import ALERTS
-from deploy.labels import BY, RELEASE, series
+from deploy.labels import BY, NAMESPACE, RELEASE, series
 from deploy.objectives import BURNS, OBJECTIVES, WINDOWS, Objective
 
 RUNBOOK = "RUNBOOK"
@@ -75,7 +75,8 @@ def _alert(alert: Alert) -> Rule:
         "alert": alert.name,
         "expr": alert.expression,
         "for": alert.hold,
-        "labels": {"severity": alert.severity},
+        # What comes from kube-state-metrics does not know the release: who routes or silences by it must not lose that.
+        "labels": {"severity": alert.severity, "namespace": NAMESPACE, "release": RELEASE},
         "annotations": {
             "summary": alert.summary,
             "description": alert.description,

@@ -207,7 +207,7 @@ PLANNER = Row(
             queries=tuple(
                 Query(
                     expression=f"kube_horizontalpodautoscaler_status_{name}_replicas"
-                    '{namespace="$namespace",horizontalpodautoscaler=~"$release-.*"}',
+                    '{namespace="$namespace",horizontalpodautoscaler=~"(keda-hpa-)?$release(-.+)?-(prefill|decode)"}',
                     legend=f"{{{{horizontalpodautoscaler}}}} {name}",
                 )
                 for name in ("current", "desired")

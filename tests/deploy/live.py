@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.labels import NAMESPACE, RELEASE
+from deploy.labels import FULLNAME, NAMESPACE, RELEASE
 from deploy.prometheus import Line, Span, ask, fill_in, range_query
 from deploy.rules import RUNBOOK, rule_groups
 from services.local.ports import free_port
@@ -120,7 +120,8 @@ def _configuration(pods: Mapping[str, str]) -> dict[str, object]:
 def _rules() -> object:
     """As the chart fills them in, but looked at as often as the test needs it."""
     text = yaml.safe_dump(rule_groups())
-    for word, value in ((NAMESPACE, IN), (RELEASE, OF), (RUNBOOK, "https://example.com/runbook")):
+    named = {NAMESPACE: IN, RELEASE: OF, FULLNAME: f"{OF}-baton", RUNBOOK: "https://example.com/runbook"}
+    for word, value in named.items():
         text = text.replace(word, value)
     rules = yaml.safe_load(text)
     for group in rules["groups"]:
