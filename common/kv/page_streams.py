@@ -21,7 +21,10 @@ On a host there is one order, that of the calls: HostStream has nothing to do. F
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+
+from common.kv.span import DeviceSpan
 
 Work = Callable[[], object]
 
@@ -68,6 +71,14 @@ class HostStream:
         return
 
 
+@dataclass(frozen=True, slots=True)
+class _Lift:
+    """What was lifted to one place last: its mark, and the end of the longest lift there."""
+
+    mark: Mark
+    end: int
+
+
 class PageStreams:
     """Writers: the thread that launches steps (`begin_step`, `reach`, `end_step`, `settle`), else any."""
 
@@ -78,7 +89,7 @@ class PageStreams:
         self._settled: Mark | None = None
         self._reached: Mark | None = None
         self._moved: Mark | None = None
-        self._lifted: dict[int, Mark] = {}
+        self._lifted: dict[int, _Lift] = {}
         """By address: as many as there are buffers to lift into."""
         # An order to wait and the work that it is for go into the stream together.
         self._lock = threading.Lock()
@@ -122,24 +133,34 @@ class PageStreams:
             self._moved = self._moves.mark()
         brought.finish()
 
-    def lift(self, gather: Work, address: int) -> None:
-        """Launch `gather`, which copies settled pages to a buffer at `address` of the device. Waits for nothing."""
+    def lift(self, gather: Work, out: DeviceSpan) -> None:
+        """Launch `gather`, which copies settled pages to `out`. Waits for nothing."""
         with self._lock:
             self._follow_settled()
             self._moves.run(gather)
-            self._moved = self._lifted[address] = self._moves.mark()
+            self._moved = mark = self._moves.mark()
+            known = self._lifted.get(out.address)
+            end = out.address + len(out)
+            # What a longer lift left behind this one came before it: one mark tells of both.
+            self._lifted[out.address] = _Lift(mark, end if known is None else max(end, known.end))
 
-    def read(self, work: Work, address: int) -> None:
-        """Run `work`, which reads memory of the device from `address` on, behind what was lifted into it last, and wait
-        until it is done. What is lifted elsewhere meanwhile, perhaps behind a step, is not waited for."""
-        # The nearest buffer below: where it is another one, nothing was lifted here, and a longer wait does no harm.
-        begin = max((known for known in self._lifted.copy() if known <= address), default=None)
-        if begin is not None:
-            self._lifted[begin].finish()
+    def read(self, work: Work, data: DeviceSpan) -> None:
+        """Run `work`, which reads `data`, behind what was lifted into it, and wait until it is done. What is lifted
+        elsewhere meanwhile, perhaps behind a step, is not waited for."""
+        start, end = data.address, data.address + len(data)
+        with self._lock:
+            marks = [lift.mark for begin, lift in self._lifted.items() if begin < end and start < lift.end]
+        for mark in marks:
+            mark.finish()
         with self._lock:
             self._reads.run(work)
             done = self._reads.mark()
         done.finish()
+
+    def provide(self, work: Work) -> None:
+        """Launch `work`, which makes what a later `read` wants beside its data. Waits for nothing, for no step either."""
+        with self._lock:
+            self._reads.run(work)
 
     def lower(self, place: Work) -> None:
         """Run `place`, which copies from other memory of the device into pages: as `put`, for what is there already."""

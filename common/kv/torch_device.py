@@ -10,12 +10,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from common.core.errors import Reason, StartupError, TransferFailed
+from common.kv.cuda_stream import on_device
 from common.kv.digest import DigestKey
 from common.kv.page_streams import PageStreams
 from common.kv.span import DeviceSpan
@@ -26,6 +28,13 @@ MAX_KEYS = 32
 is made again when it is wanted, in some ms."""
 
 
+@dataclass(slots=True, eq=False)
+class _KeySet:
+    """A pair's keys for pages of one size: there for what is launched on the readers' stream behind their making."""
+
+    words: MoveKeys | None = None
+
+
 class TorchPageDevice:
     """PageDevice on the streams of a storage's pages."""
 
@@ -33,7 +42,7 @@ class TorchPageDevice:
         self._device = device
         self._streams = streams
         self._buffers: list[torch.Tensor] = []
-        self._keys: OrderedDict[tuple[DigestKey, int], MoveKeys] = OrderedDict()
+        self._keys: OrderedDict[tuple[DigestKey, int], _KeySet] = OrderedDict()
         self._lock = threading.Lock()
 
     def make_buffer(self, num_bytes: int) -> DeviceSpan:
@@ -50,7 +59,7 @@ class TorchPageDevice:
 
     def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
         assert len(data) % page_bytes == 0, f"{len(data)} bytes are not whole pages of {page_bytes}"
-        with self._memory_for(f"digests of {len(data)} bytes"):
+        with on_device(self._device), self._memory_for(f"digests of {len(data)} bytes"):
             return self._digests(data, page_bytes, key, first_index)
 
     def _digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, first_index: int) -> bytes:
@@ -59,15 +68,17 @@ class TorchPageDevice:
         keys = self._keys_for(key, page_bytes)
 
         def tell() -> None:
-            told_N.copy_(digest_pages(pages_NB, keys, first_index), non_blocking=True)
+            assert keys.words is not None, "read before they were made"
+            told_N.copy_(digest_pages(pages_NB, keys.words, first_index), non_blocking=True)
 
-        self._streams.read(tell, data.address)
+        self._streams.read(tell, data)
         return told_N.numpy().astype("<i8").tobytes()
 
     def copy_out(self, data: DeviceSpan, out: memoryview) -> None:
         assert len(data) == len(out), f"{len(data)} bytes into {len(out)}"
-        data_B, out_B = tensor_of(data, self._device), torch.frombuffer(out, dtype=torch.uint8)
-        self._streams.read(lambda: out_B.copy_(data_B, non_blocking=True), data.address)
+        with on_device(self._device):
+            data_B, out_B = tensor_of(data, self._device), torch.frombuffer(out, dtype=torch.uint8)
+            self._streams.read(lambda: out_B.copy_(data_B, non_blocking=True), data)
 
     @contextmanager
     def _memory_for(self, what: str) -> Iterator[None]:
@@ -78,24 +89,43 @@ class TorchPageDevice:
             message = f"{self._device} has no memory for {what}: lower engine.memory_fraction"
             raise TransferFailed(message=message, reason=Reason.MEMORY_PRESSURE) from None
 
-    def _keys_for(self, key: DigestKey, page_bytes: int) -> MoveKeys:
-        """Made before their use is launched: that takes ms, and steps want the streams meanwhile. Whoever uses a set
-        holds it until the device is done with it."""
+    def _keys_for(self, key: DigestKey, page_bytes: int) -> _KeySet:
+        """Made before their use is launched: that takes ms of a processor, and others want streams and sets meanwhile;
+        two who want a new set at once make it twice. Whoever uses a set holds it until the device is done with it.
+
+        They are made on the stream of their readers: on the steps' own a first digest would wait for a step.
+        """
+        if (known := self._known(key, page_bytes)) is not None:
+            return known
+        made, stream = _KeySet(), key.stream(page_bytes // WORD_BYTES + 1).view("<i8")
+        host_W = torch.from_numpy(stream[1:].copy())
+        if self._device.type == "cuda":
+            host_W = host_W.pin_memory()
+
+        def bring() -> None:
+            words_W = host_W.to(self._device, non_blocking=True)
+            made.words = MoveKeys(position=int(stream[0]), words_W=words_W)
+
+        self._streams.provide(bring)
         with self._lock:
-            keys = self._keys.get((key, page_bytes))
-            if keys is None:
-                stream = key.stream(page_bytes // WORD_BYTES + 1).view("<i8")
-                words_W = torch.from_numpy(stream[1:].copy()).to(self._device)
-                keys = self._keys[key, page_bytes] = MoveKeys(position=int(stream[0]), words_W=words_W)
-            self._keys.move_to_end((key, page_bytes))
+            self._keys[key, page_bytes] = made
             if len(self._keys) > MAX_KEYS:
                 self._keys.popitem(last=False)
-            return keys
+        return made
+
+    def _known(self, key: DigestKey, page_bytes: int) -> _KeySet | None:
+        with self._lock:
+            if (known := self._keys.get((key, page_bytes))) is not None:
+                self._keys.move_to_end((key, page_bytes))
+            return known
 
 
 def tensor_of(span: DeviceSpan, device: torch.device) -> torch.Tensor:
     """bytes_B of the span where they lie, without a copy; valid as long as the memory is."""
     if device.type == "cuda":
-        return torch.as_tensor(span, device=device)
+        bytes_B = torch.as_tensor(span, device=device)
+        # Memory of another device would be copied, and nobody would see what is written to the copy.
+        assert bytes_B.data_ptr() == span.address, f"{span} does not lie on {device}"
+        return bytes_B
     # numpy knows the same description by another name.
     return torch.from_numpy(np.asarray(SimpleNamespace(__array_interface__=span.__cuda_array_interface__)))

@@ -76,7 +76,7 @@ class TorchStorage:
         if not pages:
             return
         if isinstance(out, DeviceSpan):
-            self.streams.lift(partial(self._gather_within, parts_UB, numbers, out), out.address)
+            self.streams.lift(partial(self._gather_within, parts_UB, numbers, out), out)
             return
         if not self._is_on_host():
             self.streams.take(partial(self._gather_from_device, parts_UB, numbers, out))

@@ -107,6 +107,43 @@ def test_keys_of_every_pair_are_told_apart_and_few_are_kept() -> None:
     assert len(rig.device._keys) == MAX_KEYS
 
 
+def test_a_first_digest_makes_its_keys_beside_the_step_in_flight() -> None:
+    """Keys and digest are work of the readers' stream, and nothing of the steps' is waited for."""
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    rig.storage.gather([PageId(1)], span)
+    rig.storage.streams.begin_step()
+    rig.write(PageId(2), 8)
+    rig.storage.streams.end_step()
+    for _ in range(2):
+        found = rig.device.digests(span, SIZE, KEY, first_index=0)
+        assert found == b"".join(digest_pages(memoryview(rig.contents[1]), SIZE, KEY))
+    assert raw_page(rig, PageId(2)) == rig.contents[2], "the step in flight was waited for"
+
+
+def test_a_read_waits_for_lifts_into_its_own_bytes_alone() -> None:
+    """A slot of a ring above a staging buffer, whose lift comes behind a step: nobody waits for that."""
+    rig = Rig()
+    both = rig.device.make_buffer(4 * SIZE)
+    below, above = both[: 2 * SIZE], both[2 * SIZE :]
+    fill(above, bytes([4]) * 2 * SIZE)
+    rig.write(PageId(1), 7)
+    rig.storage.streams.settle(rig.storage.streams.end_step())
+    rig.storage.gather([PageId(1)], below[:SIZE])
+    assert rig.copied(above) == bytes([4]) * 2 * SIZE
+    assert raw_page(rig, PageId(1)) == rig.contents[1], "another buffer's lift was waited for"
+    assert rig.copied(both[SIZE - 1 : SIZE + 1])[:1] == bytes([7])
+
+
+def test_what_a_longer_lift_left_behind_a_shorter_one_is_waited_for() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(2 * SIZE)
+    fill(span, bytes(2 * SIZE))
+    rig.storage.gather(ORDER, span)
+    rig.storage.gather([PageId(1)], span[:SIZE])
+    assert rig.copied(span[SIZE:]) == rig.contents[0]
+
+
 def test_a_lifted_page_may_be_given_back_at_once_the_next_step_writes_it_later() -> None:
     rig = Rig()
     span = rig.device.make_buffer(SIZE)
