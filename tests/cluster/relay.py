@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from common.observe.tracing.context import TRACEPARENT
 from common.rpc.options import Surface, channel_options, server_options
 
 Rewrite = Callable[[str, bytes], Awaitable[bytes]]
@@ -37,6 +38,8 @@ class GrpcRelay:
         self.rewrite_request: Rewrite = _unchanged
         self.rewrite_answer: Rewrite = _unchanged
         self.happened: Counter[str] = Counter()
+        self.traced: set[tuple[str, str]] = set()
+        """Methods of unary calls, and the `traceparent` that they came with."""
         self._server = grpc.aio.server(options=list(server_options(Surface.INTERNAL)))
         self._server.add_generic_rpc_handlers((_Handlers(self),))
         self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -62,6 +65,7 @@ class GrpcRelay:
 
     async def forward(self, method: str, request: bytes, context: Any) -> bytes:
         name = method.rsplit("/", 1)[1]
+        self.traced |= {(name, value) for key, value in context.invocation_metadata() if key == TRACEPARENT}
         request = await self.rewrite_request(name, request)
         fate = self._fate(name)
         if fate:
