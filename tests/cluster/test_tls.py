@@ -15,6 +15,7 @@ from clients.synchronous import Baton
 from common.rpc.identity import Caller
 from protos.baton.v1 import generation_pb2, types_pb2
 from tests.cluster.house import SIM, House, house
+from tests.cluster.mutual import NAME, mount, serve_with
 from tests.observe.test_listener import has_ipv6
 from tests.rpc.certificates import Authority
 
@@ -23,20 +24,10 @@ pytestmark = [
     pytest.mark.calm,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates"),
 ]
-NAME = "blue"
 REQUEST = generation_pb2.GenerateRequest(
     token_ids=generation_pb2.TokenIds(ids=range(10, 30)),
     sampling=types_pb2.SamplingParams(max_tokens=4, ignore_eos=True),
 )
-
-
-def mount(authority: Authority, folder: Path, *callers: Caller) -> Path:
-    """A folder as Kubernetes mounts a Secret."""
-    folder.mkdir()
-    tls = authority.sign(*(caller.name_in(NAME) for caller in callers))
-    for name, pem in (("tls.crt", tls.certificate), ("tls.key", tls.private_key), ("ca.crt", tls.authority)):
-        (folder / name).write_bytes(pem)
-    return folder
 
 
 async def baton(*arguments: str) -> tuple[int, str]:
@@ -57,13 +48,9 @@ async def test_every_command_that_dials_and_the_client_work_with_a_certificate_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority(tmp_path / "ca")
-    ours = mount(authority, tmp_path / "ours", Caller.ROUTER, Caller.WORKER, Caller.OPERATOR)
     operator = mount(authority, tmp_path / "operator", Caller.OPERATOR)
     client = mount(authority, tmp_path / "client", Caller.CLIENT)
-    # What every process of this cluster, and this test's own client of it, is configured with.
-    for part, name in (("CERT", "tls.crt"), ("KEY", "tls.key"), ("CA", "ca.crt")):
-        monkeypatch.setenv(f"BATON_CLUSTER__TLS_{part}_FILE", str(ours / name))
-    monkeypatch.setenv("BATON_CLUSTER__NAME", NAME)
+    serve_with(monkeypatch, mount(authority, tmp_path / "ours", Caller.ROUTER, Caller.WORKER, Caller.OPERATOR))
     # Everywhere, told as IPv6 where there is any: as in a pod of Kubernetes.
     host = "::1" if has_ipv6() else "127.0.0.1"
     listen = ("listen.host=*", f"listen.advertise={host}", f"transfer.host={host}", "transfer.channel=gloo")

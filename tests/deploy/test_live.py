@@ -6,32 +6,41 @@ Run it with BATON_PROMETHEUS=/usr/bin/prometheus; with BATON_PICTURES=FOLDER the
 import asyncio
 import os
 import random
+import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
+from rich.console import Console
 
 from common.core.request import Priority
 from common.observe.announce import Announcement, Phase, read_announcement
+from common.rpc.identity import Caller
 from deploy import picture
 from deploy.dashboards import DASHBOARDS
 from deploy.prometheus import Span, range_query
 from deploy.rules import SIGNALS
+from services.local.answer import Answer
+from services.local.drain import drain
 from services.local.topology import Kind
-from tests.cluster.drive import PAGE_SIZE
-from tests.cluster.house import CLOCK, SIM, Ask, House, house
+from tests.cluster.drive import PAGE_SIZE, wait_tokens
+from tests.cluster.house import CLOCK, SIM, Ask, House, Told, house
 from tests.cluster.load import every, offer
+from tests.cluster.mutual import NAME, mount, serve_with
+from tests.cluster.ports import stable_port
 from tests.deploy.live import Prometheus, chosen, prometheus, scraping
+from tests.rpc.certificates import Authority
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
-LOAD_S = 20.0
+LOAD_S = 12.0
 SETTINGS = (
     *SIM,
+    f"cluster.name={NAME}",
     "local.gateways=1",
     "engine.sim_step_ms=5",
     "router.local_prompt_tokens=32",
@@ -45,9 +54,7 @@ FEW_PLACES = ("engine.num_pages=96",)
 
 MAY_BE_EMPTY = {
     "Replicas of the HPAs": "kube-state-metrics tells them, and here is no Kubernetes",
-    "Certificates": "these processes speak without TLS",
     "What Redis holds B": "its limit, and the server of a local cluster has none",
-    "What a move costs": "nobody drains while this load runs",
     "Failures and refusals C": "by reason, and nothing need have failed: A shows that",
     "Failures and refusals D": "by reason, and nothing need have been refused: B shows that",
     "Failures C": "by reason, and no transfer need have failed",
@@ -102,7 +109,7 @@ async def _ready(lines: asyncio.StreamReader) -> Announcement:
 
 
 async def press(cluster: House, seed: int) -> None:
-    """A mixed load: classes, short prompts and long ones, a beginning that is shared, bursts, and HTTP."""
+    """A mixed load: classes, short prompts and long ones, a beginning that is shared, bursts, HTTP, and a drain."""
     chance = random.Random(seed)
 
     def prompt(length: int) -> tuple[int, ...]:
@@ -123,10 +130,24 @@ async def press(cluster: House, seed: int) -> None:
     shared = Ask(tokens=prompt(20 * PAGE_SIZE), max_tokens=8)
     arrivals += [(at / 2, shared) for at in range(int(2 * LOAD_S))]
     burst = [Ask(tokens=prompt(8 * PAGE_SIZE), max_tokens=200, priority=each) for each in Priority for _ in range(8)]
-    arrivals += [(moment, ask) for moment in (4.0, 12.0) for ask in burst]
+    arrivals += [(moment, ask) for moment in (5.0, 9.0) for ask in burst]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(offer(cluster, arrivals, timeout_s=60.0))
         tasks.create_task(_over_http(cluster))
+        tasks.create_task(_move(cluster, [Ask(tokens=prompt(PAGE_SIZE), max_tokens=400) for _ in range(4)]))
+
+
+async def _move(cluster: House, asks: Sequence[Ask]) -> None:
+    """Whoever has most of these answers is drained in their midst, and comes back."""
+    told = [Told(answer=Answer(CLOCK)) for _ in asks]
+    async with asyncio.TaskGroup() as tasks:
+        for ask, each in zip(asks, told, strict=True):
+            tasks.create_task(cluster.ask(ask, told=each))
+        for each in told:
+            await wait_tokens(cluster, each, 3)
+        loads = [(await cluster.status(each)).load.running_sequences for each in cluster.cluster.of(Kind.DECODE)]
+        await drain(cluster.client, f"decode-{loads.index(max(loads))}", 2.0, Console(quiet=True))
+    await cluster.wait_whole()
 
 
 async def _over_http(cluster: House) -> None:
@@ -161,11 +182,17 @@ def pictures(found: Prometheus, span: Span, folder: Path) -> list[Path]:
 
 
 @pytest.mark.timeout(240)
-async def test_every_panel_of_every_dashboard_shows_something_of_a_cluster_at_work(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+async def test_every_panel_of_every_dashboard_shows_something_of_a_cluster_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prometheus()  # or skip, before a cluster is started
+    everybody = mount(Authority(tmp_path / "ca"), tmp_path / "tls", *Caller)
+    serve_with(monkeypatch, everybody)
     seed = 20
     print("seed", seed)
-    places = {f"decode-{number}": FEW_PLACES for number in range(2)}
+    # Where whoever comes back is found by the Prometheus that knew the one before.
+    places = {f"decode-{number}": (*FEW_PLACES, f"listen.metrics_port={stable_port()}") for number in range(2)}
     async with (
         house(prefill=2, decode=2, settings=SETTINGS, of_process=places) as cluster,
         planner(cluster, tmp_path) as planning,
