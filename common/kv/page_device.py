@@ -5,6 +5,15 @@ from typing import Protocol
 from common.kv.digest import DigestKey
 from common.kv.span import DeviceSpan
 
+MAX_KEYS = 32
+"""Chosen: sets of keys that lie on the GPU, one per live pair and size of run. Beyond, the set used longest ago is made
+again when it is wanted, in some ms."""
+
+
+def key_bytes(page_bytes: int) -> int:
+    """Of the GPU's memory, for one set: 8 bytes for each 4 of a page."""
+    return 2 * page_bytes
+
 
 class PageDevice(Protocol):
     """Any thread may call. What is asked of bytes that were gathered comes behind the gather.

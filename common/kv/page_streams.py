@@ -158,7 +158,7 @@ class PageStreams:
         done.finish()
 
     def provide(self, work: Work) -> None:
-        """Launch `work`, which makes what a later `read` wants beside its data. Waits for nothing, for no step either."""
+        """Launch `work`, which makes what a later `read` wants beside its data. Waits for no step, nor for it."""
         with self._lock:
             self._reads.run(work)
 

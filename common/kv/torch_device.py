@@ -19,13 +19,10 @@ import torch
 from common.core.errors import Reason, StartupError, TransferFailed
 from common.kv.cuda_stream import on_device
 from common.kv.digest import DigestKey
+from common.kv.page_device import MAX_KEYS
 from common.kv.page_streams import PageStreams
 from common.kv.span import DeviceSpan
 from kernels.page_move import WORD_BYTES, MoveKeys, digest_pages
-
-MAX_KEYS = 32
-"""Chosen: keys take twice the bytes of a page, one set per live pair and size of run. Beyond, the set used longest ago
-is made again when it is wanted, in some ms."""
 
 
 @dataclass(slots=True, eq=False)

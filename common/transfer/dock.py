@@ -19,4 +19,4 @@ class Dock:
     make_host_buffer: MakeBuffer
     """Memory of the host that the device copies to fastest."""
     offload: Offload
-    """Where the device is waited for: it may be a step that comes first."""
+    """Where the device is waited for: it may be a step that comes first. Ended with the endpoint that uses it."""

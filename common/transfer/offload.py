@@ -5,7 +5,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from common.transfer.pair_thread import run_aside
 from common.transfer.scope import outlast
+
+END_S = 5.0
+"""Chosen: a digest or a copy takes some steps at most; what takes longer will not come back."""
 
 Result = TypeVar("Result")
 
@@ -15,9 +19,13 @@ class Offload(Protocol):
 
     async def run(self, function: Callable[[], Result]) -> Result: ...
 
+    async def end(self) -> None:
+        """Nothing more is run. Behind the last function, or after END_S without it: a device may hang."""
+        ...
+
 
 class ThreadOffload:
-    """A small pool of threads. Owner: the composition root, which closes it last."""
+    """A small pool of threads. Owner: whoever makes it, who ends it last."""
 
     def __init__(self, num_threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="offload")
@@ -25,8 +33,12 @@ class ThreadOffload:
     async def run(self, function: Callable[[], Result]) -> Result:
         return await outlast(asyncio.get_running_loop().run_in_executor(self._pool, function))
 
+    async def end(self) -> None:
+        ended = run_aside(self.close, "end offload")
+        await asyncio.wait({ended}, timeout=END_S)
+
     def close(self) -> None:
-        """Waits for the last function, then ends the threads."""
+        """Waits for the last function, then ends the threads. For who has no event loop any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -35,3 +47,6 @@ class InlineOffload:
 
     async def run(self, function: Callable[[], Result]) -> Result:
         return function()
+
+    async def end(self) -> None:
+        return

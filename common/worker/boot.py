@@ -61,13 +61,17 @@ async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> No
     """Until SIGTERM or SIGINT. Raises StartupError when it cannot start, or what ended the step loop."""
     configure_logging(log_format=LogFormat.JSON, process=name)
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"loading {config.model.path}"))
-    outside = _outside(config)
+    offload = ThreadOffload()
+    outside = _outside(config, offload)
 
     def report(detail: str) -> None:
         announce(Announcement(name=name, phase=Phase.LOADING, detail=detail))
 
-    engine = await asyncio.to_thread(build_engine, config, report, assembly.role)
-    await serve_worker(config, name, assembly, engine=engine, outside=outside, farewell=Farewell().listen())
+    try:
+        engine = await asyncio.to_thread(build_engine, config, report, assembly.role)
+        await serve_worker(config, name, assembly, engine=engine, outside=outside, farewell=Farewell().listen())
+    finally:
+        await offload.end()
 
 
 async def serve_worker(
@@ -158,7 +162,7 @@ def reachable_address(section: ListenSection, port: int) -> str:
     return join_address(section.host, port)
 
 
-def _outside(config: Config) -> Outside:
+def _outside(config: Config, offload: ThreadOffload) -> Outside:
     secret, entropy = read_secret(config.cluster), SystemEntropy()
     pings = Pings.of(config.liveness)
     return Outside(
@@ -168,5 +172,5 @@ def _outside(config: Config) -> Outside:
         make_server=partial(make_grpc_server, pings=pings),
         store=connect(config.cluster, config.liveness, user=RedisUser.WORKER, secret=secret),
         channels=make_channels(config, entropy),
-        offload=ThreadOffload(),
+        offload=offload,
     )

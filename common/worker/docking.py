@@ -1,7 +1,7 @@
-"""Staging in a GPU's memory, as the configuration wants it, and how much of that memory it takes."""
+"""Staging in a GPU's memory, as the configuration wants it, and how much of that memory transfers may take."""
 
 from common.config.sections.worker import TransferSection
-from common.kv.page_device import PageDevice
+from common.kv.page_device import MAX_KEYS, PageDevice, key_bytes
 from common.kv.staging import MakeBuffer, StagingPool
 from common.transfer.dock import Dock
 from common.transfer.offload import ThreadOffload
@@ -26,7 +26,10 @@ def build_dock(device: PageDevice | None, transfer: TransferSection, make_host_b
     )
 
 
-def staged_bytes(transfer: TransferSection, *, exports: bool) -> int:
-    """Of the GPU's memory: a dock's, and as much again in a worker that `exports` what it has read. Rings of pairs,
-    which come later, are not among them."""
-    return transfer.staging_count * transfer.staging_bytes * (2 if exports else 1)
+def staged_bytes(transfer: TransferSection, page_bytes: int, *, exports: bool) -> int:
+    """Of the GPU's memory, before pages take theirs: a dock's, as much again in a worker that `exports` what it has
+    read, the rings of as many CUDA IPC pairs as may send here, and what digests are made with."""
+    staging = transfer.staging_count * transfer.staging_bytes * (2 if exports else 1)
+    has_rings = transfer.channel in ("auto", "cuda_ipc")
+    rings = transfer.max_communicators * transfer.ring_slots * transfer.staging_bytes if has_rings else 0
+    return staging + rings + MAX_KEYS * key_bytes(page_bytes)

@@ -123,6 +123,7 @@ class WorkerNode(Generic[Event]):
         self.dialer = Dialer(outside.connect)
         transfer = config.transfer
         self.staging = StagingPool(transfer.staging_count, transfer.staging_bytes, make_buffer=outside.make_buffer)
+        self._dock = build_dock(outside.page_device, transfer, outside.make_buffer)
         self.endpoint = KvEndpoint(
             me,
             layout=layout,
@@ -138,7 +139,7 @@ class WorkerNode(Generic[Event]):
                 frame_timeout_s=transfer.deadline_s,
                 max_links=transfer.max_links,
             ),
-            dock=build_dock(outside.page_device, transfer, outside.make_buffer),
+            dock=self._dock,
         )
         self.presence = Presence(
             me, role=role, layout=layout, load=self._beat_load, metrics_address=metrics_address, pool=config.engine.pool
@@ -168,6 +169,8 @@ class WorkerNode(Generic[Event]):
             stack.push_async_callback(self.dialer.close)
             self._driver.start()
             stack.callback(self._driver.stop)  # after the transfers: one that is cancelled still waits for a turn
+            if self._dock is not None:
+                stack.push_async_callback(self._dock.offload.end)
             await stack.enter_async_context(self.endpoint)
             self._server = server = await serve(
                 self._services(role),

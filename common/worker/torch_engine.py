@@ -54,7 +54,7 @@ def build_torch(
     free_bytes = None
     if is_on_gpu:
         measured = rehearse(config.engine, model.decoder, layout, clock, report, decodes=decodes)
-        free_bytes = max(0, measured - staged_bytes(config.transfer, exports=not decodes))
+        free_bytes = max(0, measured - staged_bytes(config.transfer, layout.page_bytes, exports=not decodes))
     num_pages = count_pages(config.engine, layout, free_bytes=free_bytes)
     report(
         f"{description.name}: {description.num_parameters / 1e6:.1f} M parameters in {model.dtype} on {device}, loaded "

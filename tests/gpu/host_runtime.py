@@ -14,6 +14,7 @@ class HostRuntime:
     """DeviceRuntime. A handle says where the other process finds the memory; it is gone with its last mapping."""
 
     bus_id: bytes = b"host"
+    device: int = 0
     _memory: dict[int, tuple[mmap.mmap, int]] = field(default_factory=dict)
     """By address, with the descriptor."""
 

@@ -14,8 +14,9 @@ from common.core.errors import TransferFailed
 from common.core.ids import PageId
 from common.kv.digest import DigestKey, digest_pages
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.page_device import MAX_KEYS, key_bytes
 from common.kv.span import DeviceSpan
-from common.kv.torch_device import MAX_KEYS, TorchPageDevice
+from common.kv.torch_device import TorchPageDevice
 from common.kv.torch_storage import TorchStorage
 from kernels.dispatch import interpreted
 from tests.kv.lazy_streams import LazyDevice
@@ -105,6 +106,7 @@ def test_keys_of_every_pair_are_told_apart_and_few_are_kept() -> None:
         expected = digest_pages(memoryview(rig.contents[1]), SIZE, key)
         assert rig.device.digests(span, SIZE, key, first_index=0) == b"".join(expected)
     assert len(rig.device._keys) == MAX_KEYS
+    assert {each.words.words_W.nbytes for each in rig.device._keys.values() if each.words} == {key_bytes(SIZE)}
 
 
 def test_a_first_digest_makes_its_keys_beside_the_step_in_flight() -> None:

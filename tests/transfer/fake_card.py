@@ -42,6 +42,7 @@ class FakeRuntime:
     """One process's view. Its rule is CUDA's: what is mapped elsewhere must not be freed."""
 
     bus_id = b"0000:01:00.0"
+    device = 1
 
     def __init__(self, card: Card) -> None:
         self._card = card

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -91,6 +92,33 @@ async def test_slots_are_lent_and_not_written_over_until_they_come_back() -> Non
         assert [lent(card, berth) for berth in (berths[1], third)] == [b"\2" * 100, b"c" * 100]
         berths[1].release()
         third.release()
+
+
+async def test_slots_lie_on_the_device_that_they_were_taken_from() -> None:
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        berth = await receiver.reserve(timeout_s=1.0)
+        await asyncio.gather(
+            sender.send_device(0, filled(card, b"x" * 100), timeout_s=1.0), berth.receive(0, 100, timeout_s=1.0)
+        )
+        assert isinstance(berth.view, DeviceSpan)
+        assert berth.view.device == FakeRuntime.device == 1
+        berth.release()
+
+
+async def test_a_receiver_closes_in_time_whatever_its_device_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To free memory may wait for a step, or hang with it: the process that leaves does not."""
+    hangs = threading.Event()
+    monkeypatch.setattr("common.transfer.same_host.device.RELEASE_S", 0.1)
+    monkeypatch.setattr(FakeRuntime, "free", lambda *_: hangs.wait(10))
+    async with paired(small(Card())) as (sender, receiver):
+        await sender.close()
+        await receiver.close()
+        while receiver._freeing is None:  # the sender's grip is heard of in a turn of the loop
+            await asyncio.sleep(0)
+        async with asyncio.timeout(2.0):
+            await receiver.close()
+    hangs.set()
 
 
 async def test_a_slot_that_is_being_landed_outlives_its_pair() -> None:

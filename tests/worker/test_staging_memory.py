@@ -13,6 +13,7 @@ from common.core.entropy import SeededEntropy
 from common.core.ids import Epoch, WorkerId, WorkerRef
 from common.core.worker import Role
 from common.engine.device import pinned_memory
+from common.kv.page_device import MAX_KEYS, key_bytes
 from common.kv.staging import host_memory
 from common.kv.torch_device import TorchPageDevice
 from common.observe.metric import ProcessRole
@@ -68,9 +69,18 @@ def test_a_dock_takes_what_was_set_aside_for_it() -> None:
     dock = build_dock(device, CONFIG.transfer, host_memory)
     assert dock is not None
     assert (dock.incoming.count, dock.leaving.count) == (2, 1)
-    assert sum(len(buffer) for buffer in device._buffers) == staged_bytes(CONFIG.transfer, exports=False) == 3 * 4096
-    assert staged_bytes(CONFIG.transfer, exports=True) == 6 * 4096
+    assert sum(len(buffer) for buffer in device._buffers) == 3 * 4096
     assert build_dock(None, CONFIG.transfer, host_memory) is None
+
+
+@pytest.mark.parametrize(("channel", "rings"), [("auto", 5 * 2), ("cuda_ipc", 5 * 2), ("nccl", 0), ("gloo", 0)])
+def test_pages_are_counted_beside_all_that_transfers_may_take(channel: str, rings: int) -> None:
+    """Staging, once more where pages are exported, rings of every pair that may open one, and keys of digests."""
+    transfer = replace(CONFIG.transfer, channel=channel, max_communicators=5, ring_slots=2)
+    keys = MAX_KEYS * key_bytes(1024)
+    assert keys == MAX_KEYS * 2048
+    assert staged_bytes(transfer, 1024, exports=False) == (3 + rings) * 4096 + keys
+    assert staged_bytes(transfer, 1024, exports=True) == (6 + rings) * 4096 + keys
 
 
 async def test_so_is_what_a_worker_receives_into() -> None:

@@ -30,6 +30,11 @@ class DeviceRuntime(Protocol):
         """Names the device to every process of the host, whatever number it has there."""
         ...
 
+    @property
+    def device(self) -> int:
+        """Its number in this process."""
+        ...
+
     def allocate(self, num_bytes: int) -> int: ...
 
     def free(self, address: int) -> None: ...
@@ -77,7 +82,7 @@ class CudaRuntime:
         self._cuda = ctypes.CDLL(name)
         self._cuda.cudaIpcOpenMemHandle.argtypes = (ctypes.POINTER(ctypes.c_void_p), _Handle, ctypes.c_uint)
         self._cuda.cudaGetErrorString.restype = ctypes.c_char_p
-        self._device = device
+        self.device = device
         self._enter()
         bus_id = ctypes.create_string_buffer(BUS_ID_BYTES)
         self._check("cudaDeviceGetPCIBusId", self._cuda.cudaDeviceGetPCIBusId(bus_id, BUS_ID_BYTES, device))
@@ -132,7 +137,7 @@ class CudaRuntime:
 
     def _enter(self) -> None:
         """The current device belongs to the thread, and calls come from several."""
-        self._check("cudaSetDevice", self._cuda.cudaSetDevice(self._device))
+        self._check("cudaSetDevice", self._cuda.cudaSetDevice(self.device))
 
     def _check(self, call: str, status: int) -> None:
         if status != 0:

@@ -57,7 +57,7 @@ class DeviceSlots:
         assert self._address is not None, "the slots are gone"
         assert num_bytes <= self.slot_bytes, f"{num_bytes} bytes in a slot of {self.slot_bytes}"
         address = self._address + slot * _stride(self.slot_bytes)
-        return DeviceSpan(address=address, num_bytes=num_bytes, device=0)
+        return DeviceSpan(address=address, num_bytes=num_bytes, device=self._runtime.device)
 
     async def copy(self, into: DeviceSpan, source: DeviceSpan) -> None:
         """All four return or raise only once neither side is touched any more."""
@@ -77,11 +77,7 @@ class DeviceSlots:
     async def close(self) -> None:
         """Off the event loop: a device that is busy is waited for, within bounds."""
         ended = run_aside(self.close_blocking, "close device slots")
-        try:
-            async with asyncio.timeout(RELEASE_S):
-                await asyncio.shield(ended)
-        except TimeoutError:
-            return  # it ends on its thread, or never, with the device
+        await asyncio.wait({ended}, timeout=RELEASE_S)  # it ends on its thread, or never, with the device
 
     def close_blocking(self) -> None:
         """Frees what is ours; unmaps what is not, and then lets go of it. Idempotent."""
@@ -209,7 +205,7 @@ class DeviceReceivingEnd:
             await self._end.close()
             self._free_if_over()
         if self._freeing is not None:
-            await outlast(self._freeing)
+            await asyncio.wait({self._freeing}, timeout=RELEASE_S)  # it ends on its thread, or never, with the device
 
     async def take(self, frame: int, num_bytes: int, *, timeout_s: float) -> Word:
         """The frame's slot, which stays until `give_back`, whatever becomes of the pair."""

@@ -1,0 +1,43 @@
+"""Threads beside the event loop end with whoever made them, and hold up nobody who leaves."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from common.transfer import offload
+from common.transfer.offload import ThreadOffload
+
+
+async def test_its_threads_are_gone_behind_the_last_function() -> None:
+    made, begun = ThreadOffload(2), threading.Event()
+    names = {thread.name for thread in threading.enumerate()}
+
+    def work() -> str:
+        begun.set()
+        time.sleep(0.05)
+        return "done"
+
+    running = asyncio.ensure_future(made.run(work))
+    await asyncio.to_thread(begun.wait, 5.0)
+    await made.end()
+    assert await running == "done"
+    assert not [each for each in threading.enumerate() if each.name.startswith("offload") and each.name not in names]
+
+
+async def test_a_function_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offload, "END_S", 0.1)
+    made, begun, hangs = ThreadOffload(), threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return hangs.wait(10)
+
+    running = asyncio.ensure_future(made.run(work))
+    await asyncio.to_thread(begun.wait, 5.0)
+    async with asyncio.timeout(2.0):
+        await made.end()
+    assert not running.done()
+    hangs.set()
+    assert await running
