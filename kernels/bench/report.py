@@ -41,10 +41,12 @@ class Conditions:
 
 
 def write(path: Path, conditions: Conditions, ceilings: Ceilings, figures: Sequence[Figure]) -> None:
-    """As one JSON object."""
+    """As one JSON object, whole at any moment: a run may be cut off while it writes."""
     cases = [{**asdict(figure), "share": figure.share} for figure in figures]
     whole = {"conditions": asdict(conditions), "ceilings": asdict(ceilings), "cases": cases}
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+    half = path.with_suffix(".half")
+    half.write_text(json.dumps(whole, indent=1) + "\n")
+    half.replace(path)
 
 
 def heading(conditions: Conditions, ceilings: Ceilings) -> str:

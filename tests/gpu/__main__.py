@@ -1,8 +1,9 @@
 """Everything that waits for a GPU, within ten minutes: `python -m tests.gpu --out DIR --when DATE`.
 
 NOT RUN YET on a GPU. Each part is a process with a deadline of its own, so that one that hangs or dies costs the
-others nothing; its JSON and its last words lie in DIR. What was measured so far outlives the deadline: the benchmark of
-kernels writes after every case. With two GPUs and more, `--two-gpus` lets the NCCL pair have one each.
+others nothing; its JSON and its last words lie in DIR. What was measured so far outlives the deadline: parts write as
+they go. At the end, or once more with `python -m tests.gpu.summary DIR`, one table of every bar: bound, time, share,
+kept or missed; DIR/summary.json keeps it. With two GPUs and more, `--two-gpus` lets the NCCL pair have one each.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.gpu.part import keep
+from tests.gpu.summary import RUN, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,9 +43,9 @@ def parts(out: Path, when: str, *, has_two: bool) -> tuple[Part, ...]:
         part("tests.gpu.prefill", 50),
         part("tests.gpu.transfer", 25),
         part("tests.gpu.hand_over", 35),
-        part("tests.gpu.choice", 30),
-        part("tests.gpu.e2e", 80),
-        part("tests.gpu.interference", 105, "--limit-s", "25"),
+        part("tests.gpu.choice", 25),
+        part("tests.gpu.e2e", 75),
+        part("tests.gpu.interference", 115, "--deadline-s", "23"),
         Part(name="nccl_pair", arguments=("tests.gpu.nccl_pair", *pair), limit_s=35),
     )
 
@@ -67,7 +71,7 @@ def run_part(part: Part, out: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    """0 when every part ended well."""
+    """0 when every part ended well and every bar was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--when", default="", help="the date, as it is kept with the figures")
@@ -78,9 +82,11 @@ def main() -> int:
     ended = []
     for part in parts(out, given.when, has_two=given.two_gpus):
         ended.append(run_part(part, out))
+        keep({"when": given.when, "parts": ended}, out / f"{RUN}.json")
         sys.stdout.write(json.dumps(ended[-1]) + "\n")
         sys.stdout.flush()
-    return 0 if all(each["status"] == 0 for each in ended) else 1
+    are_kept = summarise(out)
+    return 0 if are_kept and all(each["status"] == 0 for each in ended) else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +24,10 @@ from common.engine.device_graph import recorder
 from common.model.decoder import Decoder
 from common.model.spec import ModelSpec
 from kernels.dispatch import interpreted
-from tests.gpu.decode_step import step_row
 from tests.gpu.engine import Engine, Span, finish
-from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
+from tests.gpu.part import NO_GPU, conditions, keep, part_device, part_parser, tell
 from tests.gpu.random_decoder import EIGHT_B, TINY, random_decoder
+from tests.gpu.rows import step_row
 
 PROMPT_TOKENS_PER_STEP = 8192
 
@@ -126,19 +127,19 @@ def tokens_are_equal(device: torch.device, record: Record | None, *, is_interpre
     with interpreted() if is_interpreted else nullcontext():
         engine = Engine(
             own_decoder(TINY, model, torch.float32, 64),
-            num_contexts=SMALL.streams,
-            max_context=SMALL.prompt + SMALL.answer,
+            max_lengths=[SMALL.prompt + SMALL.answer] * SMALL.streams,
             record=record,
         )
         own = answered(engine, SMALL)
     return own == rivals(model, SMALL, is_batched=False)
 
 
-def timed(device: torch.device) -> dict[str, object]:
-    """Tokens per second of both."""
+def timed(device: torch.device, out: Path | None) -> dict[str, object]:
+    """Tokens per second of both; ours are kept before the rival begins."""
     model = rival_model(EIGHT_B, torch.bfloat16, device)
-    found: dict[str, object] = {"streams": FULL.streams, "prompt": FULL.prompt, "answer": FULL.answer}
+    found = conditions(device) | {"streams": FULL.streams, "prompt": FULL.prompt, "answer": FULL.answer}
     found["baton_tokens_per_s"] = own_tokens_per_s(model, device)
+    keep(found, out)
     if model is None:
         return found | {"transformers": "not installed"}
     # Baton's pages and fused weights are gone: the rival's cache takes what is free.
@@ -155,7 +156,7 @@ def own_tokens_per_s(model: Any | None, device: torch.device) -> float:
         decoder = random_decoder(EIGHT_B, dtype=dtype, device=device, max_context=max_context)
     else:
         decoder = own_decoder(EIGHT_B, model, dtype, max_context)
-    engine = Engine(decoder, num_contexts=FULL.streams, max_context=max_context, record=recorder(device))
+    engine = Engine(decoder, max_lengths=[max_context] * FULL.streams, record=recorder(device))
     return tokens_per_s(lambda: answered(engine, FULL), device)
 
 
@@ -181,7 +182,7 @@ def main() -> int:
         are_equal = tokens_are_equal(device, record, is_interpreted=given.miniature)
         found: dict[str, object] = {"tokens_are_equal": "not compared" if are_equal is None else are_equal}
         if are_equal is not False and not given.miniature:
-            found |= conditions(device) | timed(device)
+            found |= timed(device, given.out)
     tell(found, given.out)
     return 1 if are_equal is False else 0
 

@@ -1,6 +1,6 @@
 """An engine reduced to what is timed: a decoder over pages, greedy, with recorded decode steps. No queue, no wire.
 
-Contexts are numbered, and each has pages for `max_context` tokens from the beginning. From a bare checkout.
+Contexts are numbered, and each has its pages from the beginning. From a bare checkout.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from common.engine.decode_graphs import DecodeGraphs, Record
 from common.engine.inputs import ragged_tokens
 from common.engine.sampler import draw_tokens
 from common.model.decoder import Decoder
-from tests.gpu.decode_step import PAGE_SIZE, contexts, step_row, storage_for
+from tests.gpu.rows import contexts, step_row, storage_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,21 +29,32 @@ class Span:
 
 
 class Engine:
-    """Writer: one thread. `lengths` are the tokens of each context that are stored, `drawn` what follows them."""
+    """Writer: one thread. `lengths` are the tokens of each context that are stored, `drawn` what follows them.
 
-    def __init__(self, decoder: Decoder, *, num_contexts: int, max_context: int, record: Record | None) -> None:
+    `max_lengths`: tokens that each context has pages for. With `record`, decode steps of up to `num_recorded` rows are
+    recorded; None: of as many as there are contexts.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        max_lengths: Sequence[int],
+        record: Record | None = None,
+        num_recorded: int | None = None,
+    ) -> None:
         dtype = str(decoder.dtype).removeprefix("torch.")
-        num_pages = num_contexts * -(-max_context // PAGE_SIZE)
         self._decoder = decoder
-        self._tables: list[list[PageId]] = contexts([max_context] * num_contexts)
-        self._storage = storage_for(decoder.spec, dtype, num_pages, decoder.device)
+        self._tables: list[list[PageId]] = contexts(list(max_lengths))
+        self._storage = storage_for(decoder.spec, dtype, sum(map(len, self._tables)), decoder.device)
         self._graphs = None
-        self.lengths = [0] * num_contexts
-        self.drawn = [TokenId(0)] * num_contexts
+        self.lengths = [0] * len(max_lengths)
+        self.drawn = [TokenId(0)] * len(max_lengths)
         scratch = self._storage.scratch
         if record is not None and scratch is not None:
+            buckets = Buckets(sizes=(num_recorded or len(max_lengths),))
             self._graphs = DecodeGraphs(
-                decoder, self._storage.kv_PL2HSD, scratch=scratch, buckets=Buckets(sizes=(num_contexts,)), record=record
+                decoder, self._storage.kv_PL2HSD, scratch=scratch, buckets=buckets, record=record
             )
 
     def extend(self, spans: Sequence[Span], decoding: Sequence[int] = ()) -> list[TokenId]:

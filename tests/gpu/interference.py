@@ -1,214 +1,160 @@
 """What prefill does to decode on one GPU: `python -m tests.gpu.interference [--out FILE] [--miniature]`. Prints JSON.
 
-NOT RUN YET on a GPU; `--miniature` runs the loops on a CPU for a moment, and its figures mean nothing. 32 streams of
-the 8B shape at 1k of context decode without a pause while prompts of 8k tokens arrive at half of what prefill reads
-alone. Ways to share the GPU:
+NOT RUN YET on a GPU; `--miniature` runs the loops on a CPU for a moment, and its figures mean nothing. First, each
+alone on the whole GPU: 32 streams of the 8B shape at 1k of context that decode without a pause, and prompts of 8k
+tokens. Then both, in every way at the same load, prompts arriving at half of what was read alone:
 
     time_sliced    two processes: the driver gives each its turn
     priority       one process, two threads: decode on a stream of high priority
-    green          one process, two threads: decode on a quarter of the multiprocessors, prefill on the others
+    green          one process, two threads, multiprocessors of their own: three eighths decode's, the others prefill's
     colocated      one engine: every step carries a chunk of 512 prompt tokens beside the streams
 
-Each in a process of its own, which ends by its deadline. Undisturbed steps are measured first, in the same process.
-Threads of one process share its interpreter lock: their times hold what that costs. From a bare checkout.
+Each in a process of its own, which ends by its deadline. Steps are judged by the ITL p99 of decode alone, whatever a
+way makes of undisturbed steps. Threads of one process share its interpreter lock: their times hold what that costs.
+From a bare checkout.
 """
 
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import torch
 
-from tests.gpu.engine import Span, finish
-from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
-from tests.gpu.roles import FULL, SMALL, Prompts, Scale, Streams
+from common.engine.device_graph import recorder
+from tests.gpu.bars import MOST_DISTURBED
+from tests.gpu.engine import finish
+from tests.gpu.part import NO_GPU, conditions, keep, part_device, part_parser, tell
+from tests.gpu.roles import FULL, SMALL, Arrivals, Load, Prompts, Scale, Streams
+from tests.gpu.sharing import child_reads, green, in_processes, in_threads, on_stream
 
 ROOT = Path(__file__).resolve().parents[2]
+ALONE = "alone"
 WAYS = ("time_sliced", "priority", "green", "colocated")
-READY_S = 60.0
-DECODE_SHARE = 4
-"""One of so many multiprocessors is decode's: its steps are bound by bytes."""
+HALF = 2
+"""Prompts arrive this many times as far apart as they take alone."""
 
 
-def told(quiet: list[float], loud: list[float], waits: list[float], scale: Scale) -> dict[str, object]:
-    """`goodput`: decoded tokens per second in steps within 1.5 times the undisturbed p99, and prompt tokens read."""
-    limit_s = 1.5 * percentile(quiet, 99)
-    return {
-        "itl_ms_p50": percentile(loud, 50) * 1e3,
-        "itl_ms_p99": percentile(loud, 99) * 1e3,
-        "undisturbed_itl_ms_p99": percentile(quiet, 99) * 1e3,
-        "itl_p99_over_undisturbed": percentile(loud, 99) / percentile(quiet, 99),
-        "ttft_ms_p50": percentile(waits, 50) * 1e3,
-        "prompt_tokens_per_s": len(waits) * scale.prompt / sum(loud),
-        "goodput_tokens_per_s": sum(each <= limit_s for each in loud) * scale.streams / sum(loud),
-    }
-
-
-def percentile(values: list[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
     """NaN of nothing: too slow for a single one."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def colocated(scale: Scale, device: torch.device) -> dict[str, object]:
-    """A prompt's chunks ride on decode steps; it arrives when a prompt of half of the capacity would."""
-    streams = Streams(scale, device, num_more=1)
-    quiet = streams.steps_until(time.perf_counter() + scale.quiet_s)
-    place, chunk_s = scale.streams, streams.step((Span(context=scale.streams, first=0, end=scale.chunk),))
-    apart_s = 2 * chunk_s * scale.prompt / scale.chunk
-    loud, waits = [], []
-    end = time.perf_counter() + scale.loud_s
-    due, done = time.perf_counter(), 0
-    while time.perf_counter() < end:
-        if time.perf_counter() < due:
-            loud.append(streams.step())
-            continue
-        upto = min(done + scale.chunk, scale.prompt)
-        loud.append(streams.step((Span(context=place, first=done, end=upto),)))
-        done = upto
-        if done == scale.prompt:
-            waits.append(time.perf_counter() - due)
-            due, done = due + apart_s, 0
-    return told(quiet, loud, waits, scale)
+def told(steps_s: Sequence[float], arrivals: Arrivals, load: Load, scale: Scale) -> dict[str, object]:
+    """`goodput`: decoded tokens per second in steps that were good."""
+    undisturbed_s = load.good_s / MOST_DISTURBED
+    return {
+        "itl_ms_p50": percentile(steps_s, 50) * 1e3,
+        "itl_ms_p99": percentile(steps_s, 99) * 1e3,
+        "itl_p99_over_undisturbed": percentile(steps_s, 99) / undisturbed_s,
+        "goodput_tokens_per_s": sum(each <= load.good_s for each in steps_s) * scale.streams / sum(steps_s),
+        "prompts_due": arrivals.num_due,
+        "prompts_read": len(arrivals.waits_s),
+        "keeps_up": arrivals.keeps_up,
+        "ttft_ms_p50": percentile(arrivals.waits_s, 50) * 1e3,
+    }
 
 
-def in_threads(scale: Scale, device: torch.device, decode: Any, prefill: Any) -> dict[str, object]:
-    """`decode` and `prefill` are contexts that a thread enters before it touches the GPU: a stream, a partition."""
-    waits: list[float] = []
-    ready, begin = threading.Event(), threading.Event()
-    ends: list[float] = []
-
-    def read_prompts() -> None:
-        with prefill(), torch.inference_mode():
-            prompts = Prompts(scale, device)
-            ready.set()
-            if begin.wait(timeout=READY_S):
-                waits.extend(prompts.arrive_until(ends[0]))
-
-    reader = threading.Thread(target=read_prompts)
-    with decode():
-        streams = Streams(scale, device)
-        reader.start()
-        if not ready.wait(timeout=READY_S):
-            raise RuntimeError("prefill was not ready in time")
-        quiet = streams.steps_until(time.perf_counter() + scale.quiet_s)
-        ends.append(time.perf_counter() + scale.loud_s)
-        begin.set()
-        loud = streams.steps_until(ends[0])
-    reader.join(timeout=READY_S)
-    return told(quiet, loud, waits, scale)
+def alone(scale: Scale, device: torch.device) -> dict[str, object]:
+    """Each by itself on the whole GPU: what the others are measured by."""
+    streams = Streams(scale, device, record=recorder(device) if device.type == "cuda" else None)
+    steps_s = streams.steps_until(time.perf_counter() + scale.quiet_s)
+    del streams
+    return {
+        "itl_ms_p50": percentile(steps_s, 50) * 1e3,
+        "itl_ms_p99": percentile(steps_s, 99) * 1e3,
+        "prompt_ms": Prompts(scale, device).alone_s() * 1e3,
+    }
 
 
-def in_processes(scale: Scale, device: torch.device, *, is_small: bool) -> dict[str, object]:
-    """Prefill in a child, which says when it is ready and is told when to begin."""
-    command = [sys.executable, "-m", "tests.gpu.interference", "--child", *(["--miniature"] if is_small else [])]
-    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    timer = threading.Timer(2 * READY_S, child.kill)
-    timer.start()
-    try:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        streams = Streams(scale, device)
-        if child.stdout.readline() != "ready\n":
-            raise RuntimeError("the process that reads prompts did not get ready")
-        quiet = streams.steps_until(time.perf_counter() + scale.quiet_s)
-        child.stdin.write("begin\n")
-        child.stdin.flush()
-        loud = streams.steps_until(time.perf_counter() + scale.loud_s)
-        waits: list[float] = json.loads(child.stdout.readline())
-    finally:
-        timer.cancel()
-        child.kill()
-        child.communicate(timeout=10)
-        timer.join(timeout=10)
-    return told(quiet, loud, waits, scale)
+def load_of(undisturbed: dict[str, Any]) -> Load:
+    return Load(
+        apart_s=HALF * undisturbed["prompt_ms"] / 1e3,
+        good_s=MOST_DISTURBED * undisturbed["itl_ms_p99"] / 1e3,
+    )
 
 
-def read_prompts_as_child(scale: Scale, device: torch.device) -> None:
-    prompts = Prompts(scale, device)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(json.dumps(prompts.arrive_until(time.perf_counter() + scale.loud_s)), flush=True)
+def colocated(scale: Scale, device: torch.device, load: Load) -> tuple[list[float], Arrivals]:
+    record = recorder(device) if device.type == "cuda" else None
+    streams = Streams(scale, device, record=record, has_guest=True)
+    return streams.steps_beside_chunks(time.perf_counter() + scale.loud_s, load.apart_s)
 
 
-def on_stream(priority: int, device: torch.device) -> Callable[[], Any]:
-    return lambda: torch.cuda.stream(torch.cuda.Stream(device, priority=priority))  # type: ignore[no-untyped-call]  # torch's
-
-
-def on_partition(num_processors: int, device: torch.device) -> Callable[[], Any]:
-    """A green context: kernels launched inside, and graphs recorded inside, run on so many multiprocessors."""
-
-    @contextmanager
-    def partition() -> Iterator[None]:
-        from torch.cuda.green_contexts import GreenContext
-
-        context: Any = GreenContext.create(num_sms=num_processors, device_id=device.index)
-        context.set_context()
-        try:
-            yield
-        finally:
-            context.pop_context()
-
-    return partition
-
-
-def measured(way: str, scale: Scale, device: torch.device, *, is_small: bool) -> dict[str, object]:
+def measured(way: str, scale: Scale, device: torch.device, load: Load, *, is_small: bool) -> dict[str, object]:
+    more: dict[str, object] = {}
     if way == "colocated":
-        return colocated(scale, device)
-    if way == "time_sliced":
-        return in_processes(scale, device, is_small=is_small)
-    if is_small:
-        return in_threads(scale, device, nullcontext, nullcontext)
-    if way == "priority":
-        return in_threads(scale, device, on_stream(-1, device), on_stream(0, device))
-    num_all = torch.cuda.get_device_properties(device).multi_processor_count
-    num_own = num_all // DECODE_SHARE // 8 * 8  # partitions are whole groups of eight on an H100
-    return in_threads(scale, device, on_partition(num_own, device), on_partition(num_all - num_own, device))
+        steps_s, arrivals = colocated(scale, device, load)
+    elif way == "time_sliced":
+        steps_s, arrivals = in_processes(scale, device, load, is_small=is_small)
+    elif is_small:
+        steps_s, arrivals = in_threads(scale, device, load, None, None)
+    elif way == "priority":
+        steps_s, arrivals = in_threads(scale, device, load, on_stream(-1, device), on_stream(0, device))
+    else:
+        decode, prefill, more["partitions"] = green(device)
+        steps_s, arrivals = in_threads(scale, device, load, decode, prefill)
+    return told(steps_s, arrivals, load, scale) | more
 
 
-def apart(way: str, limit_s: float) -> dict[str, object]:
+def apart(way: str, deadline_s: float, load: Load | None = None) -> dict[str, Any]:
     """One way in a process of its own; what went wrong there stays there."""
     command = [sys.executable, "-m", "tests.gpu.interference", "--way", way]
+    if load is not None:
+        command += ["--apart-s", repr(load.apart_s), "--good-s", repr(load.good_s)]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=deadline_s, check=False)
     except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {limit_s:.0f} s"}
-    found: dict[str, object] = json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-300:]}
+        return {"failed": f"no answer within {deadline_s:.0f} s"}
+    found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-300:]}
+    return found
+
+
+def every_way(device: torch.device, deadline_s: float, out: Path | None) -> dict[str, Any]:
+    """Without figures of each alone there is no load to compare the ways under."""
+    found: dict[str, Any] = conditions(device) | {"undisturbed": apart(ALONE, deadline_s), "ways": {}}
+    if "failed" not in found["undisturbed"]:
+        for way in WAYS:
+            found["ways"][way] = apart(way, deadline_s, load_of(found["undisturbed"]))
+            keep(found, out)
     return found
 
 
 def main() -> int:
     """0 when every way was measured, 1 when not, 2 without a GPU."""
     parser = part_parser(__doc__)
-    parser.add_argument("--way", choices=WAYS, help="this one alone, in this process")
+    parser.add_argument("--way", choices=(ALONE, *WAYS), help="this one, in this process")
     parser.add_argument("--child", action="store_true")
-    parser.add_argument("--limit-s", type=float, default=45.0, help="of each way")
+    parser.add_argument("--apart-s", type=float, default=1.0, help="between prompts")
+    parser.add_argument("--good-s", type=float, default=1.0, help="of a good step at most")
+    parser.add_argument("--deadline-s", type=float, default=45.0, help="of each way")
     given = parser.parse_args()
     is_small: bool = given.miniature
     scale, device = SMALL if is_small else FULL, part_device(is_small=is_small)
     if device is None:
         return NO_GPU
+    load = Load(apart_s=given.apart_s, good_s=given.good_s)
     with torch.inference_mode():
         if given.child:
-            read_prompts_as_child(scale, device)
+            child_reads(scale, device, load)
             return 0
         if given.way or is_small:
-            ways = (given.way,) if given.way else WAYS
-            found: dict[str, Any] = {way: measured(way, scale, device, is_small=is_small) for way in ways}
+            found = alone(scale, device) if given.way in (ALONE, None) else {}
+            for way in WAYS if given.way is None else (given.way,):
+                if way != ALONE:
+                    own = load_of(found) if given.way is None else load
+                    found |= measured(way, scale, device, own, is_small=is_small)
             finish(device)
-            sys.stdout.write(json.dumps(found[given.way] if given.way else found, indent=1) + "\n")
+            tell(found, given.out)
             return 0
-    found = {way: apart(way, given.limit_s) for way in WAYS}
-    tell(conditions(device) | {"ways": found}, given.out)
-    return 1 if any("failed" in each for each in found.values()) else 0
+    found = every_way(device, given.deadline_s, given.out)
+    tell(found, given.out)
+    return 0 if found["ways"] and not any("failed" in each for each in found["ways"].values()) else 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -31,11 +32,18 @@ def part_device(*, is_small: bool) -> torch.device | None:
 
 def conditions(device: torch.device) -> dict[str, object]:
     """What a time means nothing without."""
-    return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}"
+    return {"device": torch.cuda.get_device_name(device), "versions": versions}
 
 
-def tell(found: dict[str, object], out: Path | None) -> None:
-    text = json.dumps(found, indent=1) + "\n"
-    sys.stdout.write(text)
+def keep(found: Mapping[str, object], out: Path | None) -> None:
+    """What there is so far, whole at any moment: a part may be cut off at its deadline."""
     if out is not None:
-        out.write_text(text)
+        half = out.with_suffix(".half")
+        half.write_text(json.dumps(found, indent=1) + "\n")
+        half.replace(out)
+
+
+def tell(found: Mapping[str, object], out: Path | None) -> None:
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    keep(found, out)

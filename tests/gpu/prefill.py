@@ -13,10 +13,10 @@ import torch
 from common.model.spec import ModelSpec
 from kernels.bench.ceilings import measured_ceilings
 from kernels.dispatch import interpreted
-from tests.gpu.decode_step import seconds_of
 from tests.gpu.engine import Engine, Span
 from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 from tests.gpu.random_decoder import EIGHT_B, TINY, random_decoder
+from tests.gpu.step_times import seconds_of
 
 CASES = ((1, 8192), (8, 1024), (1, 1024))
 """Prompts of a step, and tokens of each."""
@@ -38,7 +38,7 @@ def chunks_are_equal(device: torch.device, *, is_interpreted: bool) -> bool:
     """Whole and in chunks, the same token."""
     with interpreted() if is_interpreted else nullcontext():
         decoder = random_decoder(TINY, dtype=torch.float32, device=device, max_context=256)
-        engine = Engine(decoder, num_contexts=2, max_context=96, record=None)
+        engine = Engine(decoder, max_lengths=[96] * 2)
         whole = engine.extend([Span(context=0, first=0, end=80)])
         cut = [engine.extend([Span(context=0, first=first, end=end)]) for first, end in ((0, 33), (33, 50), (50, 80))]
     return whole == cut[-1]
@@ -48,7 +48,7 @@ def timed_prompts(device: torch.device) -> list[dict[str, object]]:
     ceilings = measured_ceilings(device, CEILING_REPEATS)
     longest = max(tokens for _, tokens in CASES)
     decoder = random_decoder(EIGHT_B, dtype=torch.bfloat16, device=device, max_context=longest)
-    engine = Engine(decoder, num_contexts=max(prompts for prompts, _ in CASES), max_context=longest, record=None)
+    engine = Engine(decoder, max_lengths=[longest] * max(prompts for prompts, _ in CASES))
     found: list[dict[str, object]] = [{"matmul_tflops": ceilings.flops_per_s / 1e12}]
     for num_prompts, num_tokens in CASES:
         spans = [Span(context=place, first=0, end=num_tokens) for place in range(num_prompts)]

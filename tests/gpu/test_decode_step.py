@@ -6,8 +6,10 @@ import torch
 
 from kernels.dispatch import Backend, backend
 from tests.gpu.__main__ import Part, parts, run_part
-from tests.gpu.decode_step import checks, contexts
+from tests.gpu.decode_step import checks
 from tests.gpu.random_decoder import EIGHT_B, num_weight_bytes
+from tests.gpu.rows import contexts
+from tests.gpu.step_times import with_shares
 
 
 def test_every_check_passes_in_miniature() -> None:
@@ -25,6 +27,14 @@ def test_contexts_share_no_page_and_hold_their_tokens() -> None:
 
 def test_an_8b_step_reads_15_gigabytes_of_weights() -> None:
     assert 14.9e9 < num_weight_bytes(EIGHT_B, torch.bfloat16) < 15.1e9
+
+
+def test_shares_of_a_step_can_be_counted_by_hand() -> None:
+    """The bar of one row is of its weights alone; draws are judged beside the whole step."""
+    took = {"weights_ms": 4.0, "keys_and_values_ms": 1.0, "step_ms": 8.0}
+    step = with_shares({**took, "greedy_ms": 0.08, "cut_ms": 0.16, "shaped_ms": 0.4})
+    assert (step["share_of_weights_bound"], step["share_of_bound"]) == (0.5, 0.625)
+    assert (step["share_of_greedy"], step["share_of_cut"], step["share_of_shaped"]) == (0.01, 0.02, 0.05)
 
 
 def test_all_parts_fit_ten_minutes(tmp_path: Path) -> None:

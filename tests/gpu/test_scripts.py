@@ -12,7 +12,7 @@ from kernels.dispatch import interpreted
 from tests.architecture.source import ROOT
 from tests.gpu import e2e, interference, prefill, transfer
 from tests.gpu.random_decoder import EIGHT_B, TINY
-from tests.gpu.roles import SMALL
+from tests.gpu.roles import FULL, SMALL, Arrivals, Load
 
 CPU = torch.device("cpu")
 
@@ -55,10 +55,26 @@ def test_flops_of_a_prompt_can_be_counted_by_hand() -> None:
 @pytest.mark.parametrize("way", interference.WAYS)
 def test_every_way_of_sharing_a_gpu_runs_on_a_cpu(way: str) -> None:
     with torch.inference_mode():
-        found = interference.measured(way, SMALL, CPU, is_small=True)
+        found = interference.measured(way, SMALL, CPU, Load(apart_s=0.1, good_s=0.1), is_small=True)
     figures = [value for value in found.values() if isinstance(value, float)]
-    assert len(figures) == len(found)
+    assert len(figures) >= 5
     assert not any(isnan(value) for value in figures)
+    assert isinstance(found["prompts_due"], int)
+    assert found["prompts_due"] >= 1
+
+
+def test_prompts_arrive_half_as_often_as_they_are_read_alone() -> None:
+    load = interference.load_of({"prompt_ms": 40.0, "itl_ms_p99": 10.0})
+    assert (load.apart_s, load.good_s) == (0.08, 0.015)
+
+
+def test_steps_are_judged_by_what_decode_does_alone_whatever_a_way_makes_of_quiet() -> None:
+    steps_s = [0.01] * 50 + [0.03] * 50
+    load = Load(apart_s=1.0, good_s=0.015)
+    found = interference.told(steps_s, Arrivals(num_due=5, waits_s=[0.1, 0.2]), load, FULL)
+    assert found["itl_p99_over_undisturbed"] == pytest.approx(3.0)
+    assert found["goodput_tokens_per_s"] == pytest.approx(50 * FULL.streams / 2.0)
+    assert (found["prompts_due"], found["prompts_read"], found["keeps_up"]) == (5, 2, False)
 
 
 def test_a_bare_checkout_with_torch_triton_and_numpy_runs_them() -> None:
