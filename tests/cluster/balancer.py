@@ -1,8 +1,9 @@
-"""Clients of several routers as a balancer serves them: each request goes to one whose health says SERVING."""
+"""Several routers, or gateways, as a balancer serves them: each request goes to one that says that it is ready."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,31 +14,65 @@ from services.local.client import RouterClient
 from tests.cluster.house import CLOCK, Ask, Told
 
 LOOK_EVERY_S = 0.1
-"""A tenth of the notice that leaving routers give."""
+"""A fifth, at most, of the notice that leaving processes give."""
 
 LOOK_S = 5.0
 
 
-class Balancer:
-    """No retries: what fails at the router that was chosen has failed."""
+class Entrance(Protocol):
+    """One process that clients may be sent to."""
 
-    def __init__(self, addresses: list[str]) -> None:
+    async def is_ready(self) -> bool | None:
+        """None: it did not say in time, and a slow machine says nothing about a process."""
+        ...
+
+    async def ask(self, ask: Ask, told: Told, *, timeout_s: float) -> None:
+        """Reads one answer to its end. Raises BatonError where that is not a good one."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class RouterEntrance:
+    """gRPC; its health service says whether it is ready."""
+
+    def __init__(self, address: str) -> None:
         options = (("grpc.max_reconnect_backoff_ms", 500),)  # a router that comes back is found again
-        self._channels = {address: grpc.aio.insecure_channel(address, options) for address in addresses}
-        self._serving: set[str] = set()
+        self._channel = grpc.aio.insecure_channel(address, options)
+        self._client = RouterClient(address, self._channel)
+
+    async def is_ready(self) -> bool | None:
+        try:
+            health = health_pb2_grpc.HealthStub(self._channel)
+            said = await health.Check(health_pb2.HealthCheckRequest(), timeout=LOOK_S)
+        except grpc.aio.AioRpcError as error:
+            return None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
+        return bool(said.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def ask(self, ask: Ask, told: Told, *, timeout_s: float) -> None:
+        async for response in self._client.generate(ask.message(), timeout_s=timeout_s):
+            told.times.append(CLOCK.monotonic())
+            told.answer.take(response)
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+
+
+class Balancer:
+    """No retries: what fails where it was sent has failed."""
+
+    def __init__(self, entrances: Sequence[Entrance]) -> None:
+        self._entrances = entrances
+        self._ready: set[int] = set()
         self._turn = 0
 
     async def ask(self, ask: Ask, *, timeout_s: float = 90.0) -> Told:
         told = Told(answer=Answer(CLOCK))
-        serving = sorted(self._serving)
-        assert serving, "no router serves"
+        ready = sorted(self._ready)
+        assert ready, "nobody is ready"
         self._turn += 1
-        address = serving[self._turn % len(serving)]
-        client = RouterClient(address, self._channels[address])
         try:
-            async for response in client.generate(ask.message(), timeout_s=timeout_s):
-                told.times.append(CLOCK.monotonic())
-                told.answer.take(response)
+            await self._entrances[ready[self._turn % len(ready)]].ask(ask, told, timeout_s=timeout_s)
         except BatonError as error:
             told.error = error
         told.ended_at = CLOCK.monotonic()
@@ -46,40 +81,32 @@ class Balancer:
     async def watch(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for address, channel in self._channels.items():
-                group.create_task(self._watch_one(address, channel))
+            for number in range(len(self._entrances)):
+                group.create_task(self._watch_one(number))
 
-    async def _watch_one(self, address: str, channel: grpc.aio.Channel) -> None:
+    async def _watch_one(self, number: int) -> None:
         while True:
-            await self._look(address, channel)
+            is_ready = await self._entrances[number].is_ready()
+            if is_ready is not None:
+                (self._ready.add if is_ready else self._ready.discard)(number)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _look(self, address: str, channel: grpc.aio.Channel) -> None:
-        try:
-            said = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=LOOK_S)
-            is_serving = said.status == health_pb2.HealthCheckResponse.SERVING
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return  # a slow machine says nothing about a router
-            is_serving = False
-        (self._serving.add if is_serving else self._serving.discard)(address)
-
-    async def wait_serving(self, count: int) -> None:
+    async def wait_ready(self, count: int) -> None:
         async with asyncio.timeout(30.0):
-            while len(self._serving) < count:
+            while len(self._ready) < count:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close(grace=None)
+        for entrance in self._entrances:
+            await entrance.close()
 
 
 @asynccontextmanager
-async def balancer(addresses: list[str]) -> AsyncIterator[Balancer]:
-    made = Balancer(addresses)
+async def balancer(entrances: Sequence[Entrance]) -> AsyncIterator[Balancer]:
+    made = Balancer(entrances)
     watching = asyncio.create_task(made.watch())
     try:
-        await made.wait_serving(len(addresses))
+        await made.wait_ready(len(entrances))
         yield made
     finally:
         watching.cancel()

@@ -1,5 +1,6 @@
 """The undisturbed answer: the same model in one process, the request alone, no network, no cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,21 +32,27 @@ class Reference:
 
     def answer(self, ask: Ask, rule: TokenRule | None = None) -> list[list[int]]:
         """Token ids by choice. `rule`: of a constraint, before the first token."""
+        (answer,) = self.answer_together([ask], rule)
+        return answer
+
+    def answer_together(self, asks: Sequence[Ask], rule: TokenRule | None = None) -> list[list[list[int]]]:
+        """Token ids by request and choice. In one batch: on whose rows none depends, and which is sooner done."""
         layout = self._storage.layout
         cache = PageCache(PagePool(self._storage.num_pages), PrefixIndex(), page_size=layout.page_size)
         batch = Batch(cache=cache, executor=self._executor, layout=layout, eos_ids=self._eos_ids)
-        work = _work(ask)
-        output: dict[int, list[int]] = {choice.index: [] for choice in work.choices}
-        alive: list[SequenceId] = [batch.add(work, arrived=0.0, rule=rule)]
-        batch.begin(alive[0])
+        works = [_work(ask, RequestId(f"reference-{number}")) for number, ask in enumerate(asks)]
+        output: dict[SequenceId, list[int]] = {}
+        alive: list[SequenceId] = [batch.add(work, arrived=0.0, rule=rule) for work in works]
+        for each in alive:
+            batch.begin(each)
         while alive:
             extend = tuple(Extend(sequence=each, num_tokens=batch[each].num_pending) for each in alive)
             drawn = batch.run(BatchPlan(extend=extend)).drawn
             batch.proceed(drawn)
             for draw in drawn:
-                output[draw.choice.index].append(draw.token)
+                output.setdefault(draw.sequence, []).append(draw.token)
             alive = [draw.sequence for draw in drawn if draw.finish is None]
-        return [output[index] for index in sorted(output)]
+        return [[output[SequenceId(work.request, choice.index)] for choice in work.choices] for work in works]
 
 
 def sim_reference(num_pages: int = 512) -> Reference:
@@ -67,11 +74,11 @@ def torch_reference(folder: Path, num_pages: int = 512, *, kv_dtype: str = "floa
     return Reference(executor, description.generation.eos_ids)
 
 
-def _work(ask: Ask) -> Work:
+def _work(ask: Ask, name: RequestId) -> Work:
     sampling = TokenSampling(temperature=ask.temperature, max_tokens=ask.max_tokens, ignore_eos=ask.ignore_eos)
     seed = ask.seed or 0
     return Work(
-        request=RequestId("reference"),
+        request=name,
         attempt=1,
         prompt=tuple(TokenId(token) for token in ask.tokens),
         choices=mint_choices(seed, ask.n),

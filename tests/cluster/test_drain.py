@@ -1,173 +1,98 @@
-"""SIGTERM to processes with requests on them: answers move with their pages; nothing is lost, failed or repeated."""
+"""SIGTERM to workers with requests on them: answers move with their pages, prompts are read elsewhere."""
 
 import asyncio
+import math
 import random
-import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from services.local.answer import Answer
-from services.local.drain import drain
-from services.local.supervisor import Supervised
 from services.local.topology import Kind
-from tests.cluster.balancer import balancer
-from tests.cluster.drive import PAGE_BYTES, PAGE_SIZE, SLOW_SIM, check_all, counter, prompts, wait_tokens
-from tests.cluster.house import CLOCK, Ask, House, Told, house
-from tests.cluster.reference import torch_reference
+from tests.cluster.drive import PAGE_SIZE, SLOW_SIM, check_all, counter, prompts, running_on
+from tests.cluster.house import CLOCK, Ask, house
+from tests.cluster.leaving import end, leave, wait_back
+from tests.cluster.reference import Reference, torch_reference
 
 pytestmark = pytest.mark.cluster
 
 SEED = 21_001
-GRACE_S = 8.0
-NOTICE_S = 1.0
-STREAMS = (*SLOW_SIM, f"liveness.drain_s={GRACE_S}")
-LONG_TOKENS = 700
-"""Fourteen seconds of steps: nobody ends within the grace."""
+GRACE_S = 20.0
+NUM_STREAMS, PROMPT_TOKENS = 16, 90
+LEAST_TOKENS, MOST_TOKENS = 1600, 3500
+"""Chosen: twenty seconds of a calm laptop, for a machine that was busy when it was measured; what the model can hold."""
+SETTINGS = ("engine.num_pages=4096", "router.local_prompt_tokens=16", f"liveness.drain_s={GRACE_S}")
 
 
-async def test_sixteen_long_streams_leave_a_decode_worker_with_their_pages(capsys: pytest.CaptureFixture[str]) -> None:
-    """F21. Greedy and sampled, one and two choices; the worker exits 0 within its grace, and nothing is read again."""
-    plain = prompts(20, length=90, max_tokens=LONG_TOKENS, seed=SEED)
-    pairs = prompts(6, length=90, max_tokens=LONG_TOKENS, seed=SEED + 1)
-    asks = [*plain, *(replace(ask, n=2, temperature=1.0, seed=SEED + n) for n, ask in enumerate(pairs))]
-    async with house(prefill=1, decode=2, settings=STREAMS) as cluster:
-        running = asyncio.create_task(cluster.ask_all(asks))
+@pytest.mark.timeout(300)
+async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """F21, with the demo model's weights; greedy and sampled, one and two choices, and no stream would end within the
+    grace. The other worker was away when they came, so that all of them are on the one that leaves."""
+    alone = torch_reference(Path("models/demo"), num_pages=4096)
+    asks = long_streams(alone)
+    num_choices, max_tokens = sum(ask.n for ask in asks), asks[0].max_tokens
+    async with house(prefill=1, decode=2, settings=SETTINGS) as cluster:
         leaving, other = cluster.worker(Kind.DECODE, 0), cluster.worker(Kind.DECODE, 1)
+        await end(cluster, other, within_s=GRACE_S)
+        running = asyncio.create_task(cluster.ask_all(asks, timeout_s=250.0))
+        expected = asyncio.create_task(asyncio.to_thread(alone.answer_together, asks))
+        await wait_back(cluster, other)
+        await cluster.wait_whole()
 
         async def all_run() -> bool:
-            loads = [(await cluster.status(each)).load for each in (leaving, other)]
-            return sum(load.running_sequences for load in loads) == 32
+            return await running_on(cluster, Kind.DECODE) == num_choices
 
         await cluster.until(all_run)
-        await asyncio.sleep(1.0)
-        hit = (await cluster.status(leaving)).load.running_sequences
-        before = dict((await cluster.status(other)).counters)
+        at_signal = (await cluster.status(leaving)).load
         computed = await counter(cluster, Kind.PREFILL, "computed_tokens")
-        took_s = await leave(cluster, leaving)
-        after = dict((await cluster.status(other)).counters)
+        took_s = await leave(cluster, leaving, within_s=GRACE_S)
+        landed = await cluster.status(other)
         spent = await counter(cluster, Kind.PREFILL, "computed_tokens") - computed
         told = await running
         figures = (await cluster.view()).figures
-    check_all(asks, told)
-    moved_bytes = after["landed_bytes"] - before["landed_bytes"]
+        tokens = await expected
+    for ask, each, answer in zip(asks, told, tokens, strict=True):
+        each.check_whole(max_tokens)
+        assert [each.tokens(choice) for choice in range(ask.n)] == answer
+    written = at_signal.context_tokens / num_choices - PROMPT_TOKENS
+    in_place_s = (max_tokens - written) * at_signal.step_seconds
     silence_s = max(each.longest_silence_s for each in told)
-    gap_ms = figures["move_gap_p50"] * 1000
     with capsys.disabled():
-        print(f"\nF21: {hit} sequences left within {took_s:.2f} s of {GRACE_S:.0f}, {moved_bytes:.0f} bytes moved")
-        print(f"gap p50 at most {gap_ms:.0f} ms, longest silence of a client {silence_s * 1000:.0f} ms")
-    assert hit >= 12
-    assert figures["choices_moved"] == hit
-    assert spent == 0, "a prompt was read again"
-    assert after["local_prompt_tokens"] == before["local_prompt_tokens"]
-    assert moved_bytes >= hit * 90 // PAGE_SIZE * PAGE_BYTES
-    assert took_s <= GRACE_S
+        print(f"\nF21: {num_choices} answers of {max_tokens} tokens, {in_place_s:.0f} s to go, left in {took_s:.2f} s")
+        print(f"{landed.counters['landed_bytes']:.0f} bytes moved, longest silence of a client {silence_s:.2f} s")
+    assert in_place_s > GRACE_S, "they would have ended where they were"
+    assert figures["choices_moved"] == num_choices
+    assert landed.counters["landed_bytes"] >= num_choices * PROMPT_TOKENS // PAGE_SIZE * landed.layout.page_bytes
+    assert spent == landed.counters["local_prompt_tokens"] == 0, "a prompt was read again"
+    assert took_s < GRACE_S
 
 
-async def leave(cluster: House, process: Supervised, *, within_s: float = GRACE_S + 5.0) -> float:
-    """SIGTERM, until its successor is ready; it must have exited 0. Seconds that its end took."""
-    restarts = process.restarts
-    process.ready.clear()
-    began = CLOCK.monotonic()
-    pid = process.child.pid
-    assert pid is not None
-    process.status = None
-    process.child.signal(signal.SIGTERM)
-
-    async def is_gone() -> bool:
-        return process.status is not None
-
-    await cluster.until(is_gone, timeout_s=within_s)
-    took_s = CLOCK.monotonic() - began
-    assert process.status == 0, f"{process.spec.name} ended with {process.status}"
-
-    async def is_back() -> bool:
-        return process.restarts > restarts and process.ready.is_set()
-
-    await cluster.until(is_back, timeout_s=30.0)
-    return took_s
-
-
-async def test_the_demo_models_answers_move_when_a_worker_is_taken_out_by_hand() -> None:
-    """`baton drain`. Pages of real numbers, from decode to decode: the tokens are those of a single process."""
+def long_streams(alone: Reference) -> list[Ask]:
+    """Two of them with two choices, and more tokens than this machine at its quickest writes within the grace."""
     chance = random.Random(SEED)
+    print(f"seed {SEED}")
     asks = [
-        Ask(
-            tokens=tuple(chance.randrange(10, 4000) for _ in range(60)), max_tokens=400, temperature=temperature, seed=7
-        )
-        for temperature in (0.0, 0.0, 1.0, 1.0)
+        Ask(tokens=tuple(chance.randrange(10, 4000) for _ in range(PROMPT_TOKENS)), temperature=number % 2, seed=number)
+        for number in range(NUM_STREAMS)
     ]
-    async with house(prefill=1, decode=2, settings=("engine.num_pages=2048", "router.local_prompt_tokens=16")) as made:
-        told = [Told(answer=Answer(CLOCK)) for _ in asks]
-        running = [asyncio.create_task(made.ask(ask, told=each)) for ask, each in zip(asks, told, strict=True)]
-        for each in told:
-            await wait_tokens(made, each, 3)
-        computed = await counter(made, Kind.PREFILL, "computed_tokens")
-        loads = [(await made.status(made.worker(Kind.DECODE, number))).load for number in range(2)]
-        leaving = max(range(2), key=lambda number: loads[number].running_sequences)
-        hit = loads[leaving].running_sequences
-        other = await made.status(made.worker(Kind.DECODE, 1 - leaving))
-        page_bytes, before = other.layout.page_bytes, other.counters["landed_bytes"]
-        await drain(made.client, f"decode-{leaving}", 4.0, Console(quiet=True))
-        after = (await made.status(made.worker(Kind.DECODE, 1 - leaving))).counters
-        spent = await counter(made, Kind.PREFILL, "computed_tokens") - computed
-        await asyncio.gather(*running)
-        await made.wait_whole()
-    reference = torch_reference(Path("models/demo"))
-    for ask, each in zip(asks, told, strict=True):
-        each.check_whole()
-        assert [each.tokens()] == reference.answer(ask)
-    assert hit > 0
-    assert spent == 0
-    assert after["local_prompt_tokens"] == 0
-    assert after["landed_bytes"] - before >= hit * 60 // PAGE_SIZE * page_bytes
+    asks[1::8] = [replace(ask, n=2) for ask in asks[1::8]]
+    max_tokens = math.ceil(1.3 * GRACE_S / step_s(alone, asks))
+    return [replace(ask, max_tokens=min(max(max_tokens, LEAST_TOKENS), MOST_TOKENS)) for ask in asks]
 
 
-PER_S = 10.0
+def step_s(alone: Reference, asks: Sequence[Ask], *, num_steps: int = 32) -> float:
+    """The quickest mean of three short runs of all of them in one batch, without their reading."""
 
+    def took_s(max_tokens: int) -> float:
+        began = CLOCK.monotonic()
+        alone.answer_together([replace(ask, max_tokens=max_tokens) for ask in asks])
+        return CLOCK.monotonic() - began
 
-@pytest.mark.timeout(240)
-async def test_everything_is_restarted_one_by_one_under_load_and_nothing_fails(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """F20: two routers, two prefill and two decode workers and Redis, ten requests a second, no retries by clients."""
-    settings = (*SLOW_SIM, "liveness.drain_s=20", f"liveness.drain_notice_s={NOTICE_S}")
-    async with house(prefill=2, decode=2, routers=2, settings=settings) as cluster:
-        addresses = [cluster.cluster.router_address(number) for number in range(2)]
-        async with balancer(addresses) as routers:
-            over = asyncio.Event()
-            asking = asyncio.create_task(keep_asking(routers.ask, over))
-            await asyncio.sleep(1.0)
-            for kind in (Kind.DECODE, Kind.PREFILL, Kind.ROUTER):
-                for process in cluster.cluster.of(kind):
-                    await leave(cluster, process, within_s=25.0)
-                    await routers.wait_serving(2)
-                    await cluster.wait_workers(4)
-            await cluster.valkey.kill()
-            await asyncio.sleep(1.0)
-            over.set()
-            asked = await asking
-    check_all([ask for ask, _ in asked], [told for _, told in asked])
-    silences = sorted(told.longest_wait_s for _, told in asked)
-    with capsys.disabled():
-        print(f"\nF20: {len(asked)} requests, longest silence {silences[-1]:.2f} s")
-    assert silences[-1] <= 5.0 + 1.0
-
-
-async def keep_asking(ask, over: asyncio.Event) -> list[tuple[Ask, Told]]:
-    """Ten a second until `over`, then to the last answer."""
-    running: list[tuple[Ask, asyncio.Task[Told]]] = []
-    began = CLOCK.monotonic()
-    while not over.is_set():
-        number = len(running)
-        await asyncio.sleep(max(0.0, began + number / PER_S - CLOCK.monotonic()))
-        wanted = prompts(1, length=(20, 90)[number % 2], max_tokens=(60, 150)[number % 3 > 0], seed=SEED + number)[0]
-        if number % 4 == 3:
-            wanted = replace(wanted, n=2, temperature=1.0, seed=number + 1)
-        running.append((wanted, asyncio.create_task(ask(wanted))))
-    return [(wanted, await task) for wanted, task in running]
+    reading_s = max(took_s(1) for _ in range(2))
+    return min(took_s(1 + num_steps) - reading_s for _ in range(3)) / num_steps
 
 
 READING_S = 0.8
