@@ -21,7 +21,7 @@ SEED = 21_001
 GRACE_S = 20.0
 NUM_STREAMS, PROMPT_TOKENS = 16, 90
 LEAST_TOKENS, MOST_TOKENS = 1600, 3500
-"""Chosen: twenty seconds of a calm laptop, for a machine that was busy when it was measured; what the model can hold."""
+"""Chosen: twenty seconds of a calm laptop, for a machine that was busy when measured; about what the model can hold."""
 SETTINGS = ("engine.num_pages=4096", "router.local_prompt_tokens=16", f"liveness.drain_s={GRACE_S}")
 
 
