@@ -6,7 +6,8 @@ copied into a ring of the other process's memory (CUDA IPC), digested there, com
 the workers are replaced, by lines over a socket: gRPC takes longer than these, and a bare checkout has none.
 
 First every page must be equal there, and a page with another digest than was offered must not land. Then hand-overs are
-timed, from the first gather to the last landing, for several sizes of frames, beside one copy of the same bytes.
+timed, from the first gather to the last landing, for several sizes of frames, beside one copy of the same bytes: as
+workers make them, 8 passes over memory, and fused (tests.gpu.fused), 4, which no worker makes.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -29,64 +31,27 @@ from common.transfer.channel import Channel
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
-from common.transfer.messages import DeviceMemory, Offer, PageRun, SameHostInvitation
+from common.transfer.messages import DeviceMemory, PageRun, SameHostInvitation
 from common.transfer.plan import split
-from common.transfer.same_host.device import DeviceSendingEnd, adopt_slots
+from common.transfer.same_host.device import DeviceSendingEnd, DeviceSlots, adopt_slots
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.ring import adopt_ring, create_ring
 from common.transfer.same_host.sending import SendingEnd
 from common.transfer.scope import TaskScope
 from kernels.bench.ceilings import measured_ceilings
 from kernels.dispatch import interpreted
+from tests.gpu.fused import FusedMoves
 from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
+from tests.gpu.pipe_peer import PipePeer
 from tests.gpu.two_ends import MIB, PAIR, WAIT_S, End, Shape, Words, places
 
 ROOT = Path(__file__).resolve().parents[2]
+KEY = DigestKey(bytes(range(32)))
 FRAMES_MIB = (8, 32, 128, 256)
+FIRST_FUSED_FRAME = 1 << 20
+"""Numbers grow on one line: those before are the link's."""
 REPEATS = 5
-
-
-class PipePeer:
-    """The one call of a Peer that a link makes for a run, and the one at its end."""
-
-    def __init__(self, words: Words) -> None:
-        self._words = words
-        self._accepted: dict[int, asyncio.Future[None]] = {}
-        self._landed: dict[int, asyncio.Future[bool]] = {}
-        self._equal: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._hearing = asyncio.get_running_loop().create_task(self._hear())
-
-    async def offer(self, offer: Offer, *, timeout_s: float) -> None:
-        loop, run = asyncio.get_running_loop(), offer.run
-        accepted = self._accepted[offer.frame] = loop.create_future()
-        self._landed[run.first_page] = loop.create_future()
-        word = {"frame": offer.frame, "first": run.first_page, "num": run.num_pages, "digests": offer.digests.hex()}
-        self._words.say(word)
-        async with asyncio.timeout(timeout_s):
-            await accepted
-
-    async def leave(self, *_: object, **__: object) -> None:
-        return
-
-    async def wait_landed(self, run: PageRun) -> bool:
-        """Whether it was whole."""
-        return await self._landed[run.first_page]
-
-    async def compare(self) -> bool:
-        """Does the other end have what this one has?"""
-        self._equal = asyncio.get_running_loop().create_future()
-        self._words.say({"compare": True})
-        async with asyncio.timeout(WAIT_S):
-            return await self._equal
-
-    async def _hear(self) -> None:
-        while (word := await self._words.hear()) is not None:
-            if "equal" in word:
-                self._equal.set_result(word["equal"])
-            elif "accepted" in word:
-                self._accepted.pop(word["accepted"]).set_result(None)
-            else:
-                self._landed[word["landed"]].set_result(word["is_whole"])
+CHECKS = ("pages_arrive", "other_digests_are_found")
 
 
 class Sender:
@@ -124,6 +89,45 @@ class Sender:
         finally:
             staging.release()
         return await self.peer.wait_landed(run)
+
+
+class FusedSender:
+    """The same pages from the same end, without staging: what is gathered is in the other process's slot."""
+
+    def __init__(self, shape: Shape, end: End, line: SendingEnd, slots: DeviceSlots, peer: PipePeer) -> None:
+        self._shape = shape
+        self._size = shape.layout.page_bytes
+        self._end = end
+        self._line = line
+        self._slots = slots
+        self._peer = peer
+        self._places = places(shape, seed=1)
+        self._moves = FusedMoves(end.storage, KEY)
+        self._next_frame = FIRST_FUSED_FRAME
+
+    async def hand_over(self, frame_bytes: int, *, corrupt: bool = False) -> bool:
+        """As Sender's."""
+        wanted = PageRun(first_page=0, num_pages=self._shape.num_pages)
+        ahead, tasks = asyncio.Semaphore(self._shape.num_slots), []
+        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+            for run in split(wanted, frame_bytes // self._size):
+                await ahead.acquire()
+                tasks.append(group.create_task(self._ship(self._next_frame, run, ahead, corrupt=corrupt)))
+                self._next_frame += 1
+        return all(task.result() for task in tasks)
+
+    async def _ship(self, frame: int, run: PageRun, ahead: asyncio.Semaphore, *, corrupt: bool) -> bool:
+        own, num_bytes = self._places[run.first_page : run.end], run.num_pages * self._size
+
+        async def fill(slot: int) -> None:
+            span, first = self._slots.span(slot, num_bytes), run.first_page + corrupt
+            gather = partial(self._moves.gather, own, span, first_index=first)
+            self._peer.tell_digests(frame, await self._end.dock.offload.run(gather))
+
+        await self._peer.offer_fused(frame, run)
+        await self._line.send_filled(frame, num_bytes, fill, timeout_s=WAIT_S)
+        ahead.release()
+        return await self._peer.wait_landed(run)
 
 
 @contextmanager
@@ -165,36 +169,49 @@ async def measure(device: torch.device, *, is_small: bool) -> dict[str, object]:
         slots = adopt_slots(end.runtime, invitation, grip)
         ring = adopt_ring(descriptor, PAIR, num_slots=shape.num_slots, slot_bytes=shape.slot_bytes)
         os.close(descriptor)
-        channel = DeviceSendingEnd(SendingEnd(ring, Line(line, PAIR)), slots)
+        sending = SendingEnd(ring, Line(line, PAIR))
+        channel = DeviceSendingEnd(sending, slots)
         async with TaskScope(counters := TransferCounters()) as scope:
             sender = Sender(shape, end, _link(channel, shape, end, peer, counters, scope), peer)
-            largest = shape.slot_bytes
-            found: dict[str, object] = {
-                "pages_arrive": await sender.hand_over(largest) and await peer.compare(),
-                "other_digests_are_found": not await sender.hand_over(largest, corrupt=True),
-            }
+            fused = FusedSender(shape, end, sending, slots, peer)
+            found = {**await checked(sender, peer, shape), **await checked(fused, peer, shape, "fused_")}
             if all(found.values()) and not is_small:
-                found |= conditions(device) | await timed(sender, shape, device)
+                found |= conditions(device) | await timed(sender, fused, shape, device)
             await channel.close()
         return found
 
 
-async def timed(sender: Sender, shape: Shape, device: torch.device) -> dict[str, object]:
+async def checked(way: Sender | FusedSender, peer: PipePeer, shape: Shape, name: str = "") -> dict[str, object]:
+    """Every page is equal there, and then wiped; other digests are found. Fused, what they belong to was written: into
+    pages that are nobody's yet."""
+    largest = shape.slot_bytes
+    pages_arrive = await way.hand_over(largest) and await peer.compare()
+    is_found = not await way.hand_over(largest, corrupt=True)
+    await peer.compare()  # wipes
+    return {f"{name}{CHECKS[0]}": pages_arrive, f"{name}{CHECKS[1]}": is_found}
+
+
+async def timed(sender: Sender, fused: FusedSender, shape: Shape, device: torch.device) -> dict[str, object]:
+    """Both ways in turn. The bounds first: what the passes over memory of each take at a large copy's bandwidth."""
     num_bytes = shape.num_pages * shape.layout.page_bytes
-    bound_s = 2 * num_bytes / measured_ceilings(device, REPEATS).bytes_per_s
-    found: dict[str, object] = {"mib": num_bytes // MIB, "one_copy_ms": bound_s * 1e3}
+    pass_s = num_bytes / measured_ceilings(device, REPEATS).bytes_per_s
+    found: dict[str, object] = {"mib": num_bytes // MIB, "one_copy_ms": 2 * pass_s * 1e3}
+    ways = (("", sender, 8), ("fused_", fused, 4))
+    found |= {f"{name}bound_ms": passes * pass_s * 1e3 for name, _, passes in ways}
     for mib in FRAMES_MIB:
-        seconds = []
+        seconds: dict[str, list[float]] = {name: [] for name, _, _ in ways}
         for _ in range(REPEATS):
-            began = time.perf_counter()
-            await sender.hand_over(mib * MIB)
-            seconds.append(time.perf_counter() - began)
-        took_s = median(seconds)
-        found[f"frames_of_{mib}_mib"] = {
-            "ms": took_s * 1e3,
-            "share_of_one_copy": bound_s / took_s,
-            "ms_per_frame": took_s * 1e3 / (num_bytes / (mib * MIB)),
-        }
+            for name, way, _ in ways:
+                began = time.perf_counter()
+                await way.hand_over(mib * MIB)
+                seconds[name].append(time.perf_counter() - began)
+        for name, taken in seconds.items():
+            took_s = median(taken)
+            found[f"{name}frames_of_{mib}_mib"] = {
+                "ms": took_s * 1e3,
+                "share_of_one_copy": 2 * pass_s / took_s,
+                "ms_per_frame": took_s * 1e3 / (num_bytes / (mib * MIB)),
+            }
     return found
 
 
@@ -205,7 +222,7 @@ def _link(
         PAIR,
         peer=peer,  # type: ignore[arg-type]  # what a link asks of one here
         channel=channel,
-        digest_key=DigestKey(bytes(range(32))),
+        digest_key=KEY,
         max_run_bytes=shape.slot_bytes,
         takes_layers=True,
         limits=TransferLimits(control_timeout_s=WAIT_S),
@@ -225,7 +242,8 @@ def main() -> int:
     with interpreted() if given.miniature else nullcontext():
         found = asyncio.run(measure(device, is_small=given.miniature))
     tell(found, given.out)
-    return 0 if found["pages_arrive"] and found["other_digests_are_found"] else 1
+    checks = (found.get(f"{name}{check}") for name in ("", "fused_") for check in CHECKS)
+    return 0 if all(checks) else 1
 
 
 if __name__ == "__main__":
