@@ -30,7 +30,8 @@ def on_a_device() -> Iterator[None]:
 @pytest.mark.parametrize("flipped", [None, 0, 2 * SIZE + 17])
 def test_pages_pass_through_a_slot_with_the_cpus_digests_and_a_flipped_bit_is_found(flipped: int | None) -> None:
     storages = [TorchStorage(LAYOUT, 4) for _ in range(2)]
-    slot = TorchPageDevice(torch.device("cpu"), storages[0].streams).make_buffer(3 * SIZE)
+    device = TorchPageDevice(torch.device("cpu"), storages[0].streams)  # its memory ends with it
+    slot = device.make_buffer(3 * SIZE)
     contents = [random.Random(page).randbytes(SIZE) for page in range(4)]
     storages[0].scatter([PageId(page) for page in range(4)], memoryview(bytearray(b"".join(contents))))
     sending, receiving = (FusedMoves(storage, KEY) for storage in storages)
