@@ -1,9 +1,16 @@
-"""gRPC's completions wake the loop once for all that came."""
+"""gRPC's completions wake the loop once for all that came, and its poller runs ahead by a few."""
 
+import array
 import asyncio
+import fcntl
 import socket
-from collections.abc import Callable
+import termios
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import grpc
 import pytest
@@ -28,6 +35,102 @@ def test_completions_that_come_together_wake_the_loop_a_few_times(monkeypatch: p
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(_answer_together())
     assert 0 < num_wakes < 2 * NUM_CALLS
+
+
+def _num_unread(wakes: socket.socket) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(wakes.fileno(), termios.FIONREAD, count)
+    return count[0]
+
+
+def test_a_poller_ahead_of_a_busy_loop_is_stuck_after_a_few_wakes_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two hundred messages are handed over in one turn, which then goes on: the poller would wake for each of them."""
+    seen: list[socket.socket] = []
+
+    def noted(wakes: socket.socket, handle: Callable[[], object]) -> None:
+        seen.append(wakes)
+        take_all(wakes, handle)
+
+    monkeypatch.setattr(event_loop, "take_all", noted)
+
+    async def while_busy() -> None:
+        deadline = time.monotonic() + 5.0
+        while _num_unread(seen[-1]) < 10 and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251  # the loop is busy
+        time.sleep(0.2)  # noqa: ASYNC251
+        assert 10 <= _num_unread(seen[-1]) <= 60
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(_write_together(while_busy))
+
+
+async def _write_together(meanwhile: Callable[[], Awaitable[None]]) -> None:
+    server = grpc.aio.server()
+    contexts: list[Any] = []
+    everybody, is_over = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: bytes, context: object) -> None:
+        contexts.append(context)
+        if len(contexts) == NUM_CALLS:
+            everybody.set()
+        await is_over.wait()
+
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Answer": grpc.unary_stream_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Bulk", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with asyncio.timeout(20.0), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/test.Bulk/Answer")
+        calls = [ask(b"") for _ in range(NUM_CALLS)]
+        await everybody.wait()
+        await asyncio.gather(*(context.write(b"head") for context in contexts))
+        writes = [context.write(b"token") for context in contexts]
+        futures = [write.send(None) for write in writes]
+        await meanwhile()
+        await asyncio.wait([asyncio.ensure_future(_taken(future)) for future in futures])
+        is_over.set()
+        assert [[message async for message in call] for call in calls] == [[b"head", b"token"]] * NUM_CALLS
+        for write in writes:
+            write.close()
+    await server.stop(None)
+
+
+async def _taken(future: Awaitable[object]) -> None:
+    await future
+
+
+@dataclass(slots=True)
+class PollerCompletionQueue:
+    """As gRPC's: the handler's owner holds both ends."""
+
+    wakes: socket.socket
+    written: socket.socket
+
+    def handle(self, _loop: object) -> None:
+        self.wakes.recv(1)
+
+
+@pytest.mark.parametrize("leaves", [EventLoop.close, None], ids=["closed", "reader removed"])
+def test_a_poller_that_nobody_reads_any_more_is_not_left_stuck(leaves: Callable[[EventLoop], None] | None) -> None:
+    """When gRPC shuts down it waits for its poller, which tells of everything that is still under way."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        loop, owner = EventLoop(), PollerCompletionQueue(ours, theirs)
+        loop.add_reader(ours, partial(owner.handle, loop))
+        poller = threading.Thread(target=lambda: [theirs.send(b"1") for _ in range(100)], daemon=True)
+        poller.start()
+        poller.join(0.2)
+        assert poller.is_alive(), "stuck, as it should be while the loop is busy"
+        if leaves is None:
+            loop.remove_reader(ours)
+        else:
+            leaves(loop)
+        poller.join(5.0)
+        assert not poller.is_alive()
+        loop.close()
 
 
 async def _answer_together() -> None:
