@@ -2,9 +2,13 @@
 
 import math
 
+SILENCE = 0.01
+"""Chosen: of fewer per second nothing is left to tell. A fading exponential would be above zero for an hour, and who
+asks whether anybody works here would be told that somebody does."""
+
 
 class Rate:
-    """Writer: the core that owns it. Forgets with time constant `window_s`; silence brings it to zero."""
+    """Writer: the core that owns it. Forgets with time constant `window_s`; silence brings it to zero, not near it."""
 
     def __init__(self, *, window_s: float = 5.0) -> None:
         self._window_s = window_s
@@ -17,4 +21,5 @@ class Rate:
         self._at = now
 
     def per_second(self, now: float) -> float:
-        return self._value * math.exp(-max(0.0, now - self._at) / self._window_s)
+        rate = self._value * math.exp(-max(0.0, now - self._at) / self._window_s)
+        return rate if rate >= SILENCE else 0.0
