@@ -1,6 +1,7 @@
 """Sets what was decided, where this process may: with the Lease, the scale; and which pods are to go first.
 
-Only with `planner.actuate=kubernetes`. An HPA on the same workload would set it back: the chart refuses both.
+Scales only with `planner.actuate=kubernetes`: an HPA on the same workload would set them back, and the chart refuses
+both. Pods only with `planner.deletion_costs`, whoever sets the scale.
 """
 
 import asyncio
@@ -65,12 +66,14 @@ class Actuator:
         *,
         me: str,
         read: Callable[[], Wish],
+        sets_scales: bool,
         marks_pods: bool,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._scales = scales
         self._me = me
+        self._sets_scales = sets_scales
         self._marks_pods = marks_pods
         self._read = read
         self._metrics = metrics
@@ -121,7 +124,8 @@ class Actuator:
         return self.is_leader and not self._is_leaving
 
     def round(self) -> None:
-        """The Lease first; then, with it, scales and costs. Raises Unavailable."""
+        """The Lease first; then, with it, costs and scales: a ReplicaSet that shrinks looks at what the pods cost then.
+        Raises Unavailable."""
         now = self._clock.monotonic()
         lease = self._scales.lease()
         step, self._watched = next_step(lease, self._watched, me=self._me, now=now)
@@ -131,13 +135,14 @@ class Actuator:
             # From before the write: others count from when they see it.
             self._held_until = now + DURATION_S * 2 / 3 if is_held else 0.0
         if not self._may_write:
+            self._costs = {}  # who leads now writes others
             return
         wish = self._read()
-        for role in Role:
-            if self._may_write:
-                self._scale(role, wish.recommendation)
         if self._marks_pods:
             self._mark(wish.members)
+        for role in Role:
+            if self._sets_scales and self._may_write:
+                self._scale(role, wish.recommendation)
 
     def _scale(self, role: Role, recommendation: Recommendation | None) -> None:
         verdict = None if recommendation is None else recommendation.of(role)

@@ -138,9 +138,10 @@ def _planner(house: _House, journal: Journal) -> Planner:
 
 
 def _actuator(house: _House, name: str) -> Actuator | None:
-    """None where others set the scales. The client of Kubernetes is loaded only where it is used."""
+    """None where this process writes nothing in Kubernetes. Its client is loaded only where it is used."""
     section = house.config.planner
-    if section.actuate != "kubernetes":
+    sets_scales = section.actuate == "kubernetes"
+    if not (sets_scales or section.deletion_costs):
         return None
     from services.planner.actuate_kubernetes import KubernetesScales
 
@@ -151,6 +152,7 @@ def _actuator(house: _House, name: str) -> Actuator | None:
         scales,
         me=name,
         read=house.outlook.wish,
+        sets_scales=sets_scales,
         marks_pods=section.deletion_costs,
         metrics=house.metrics,
         clock=house.clock,

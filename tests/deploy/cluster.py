@@ -25,8 +25,13 @@ ALWAYS: Mapping[str, Manifest] = {
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
     "/api/v1": _kinds("v1", "Secret", "secrets"),
     "/apis/apps/v1": _kinds("apps/v1", "Deployment", "deployments"),
+    "/apis/autoscaling/v1": _kinds("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
 }
-PLURALS = {"Secret": "/api/v1/namespaces/ns/secrets", "Deployment": "/apis/apps/v1/namespaces/ns/deployments"}
+PLURALS = {
+    "Secret": "/api/v1/namespaces/ns/secrets",
+    "Deployment": "/apis/apps/v1/namespaces/ns/deployments",
+    "HorizontalPodAutoscaler": "/apis/autoscaling/v1/namespaces/ns/horizontalpodautoscalers",
+}
 
 
 @contextmanager

@@ -88,6 +88,18 @@ def test_two_scalers_of_one_workload_are_refused():
     assert "replicas" not in objects("Deployment", manifests)["demo-baton-decode"]["spec"]
 
 
+def test_pods_may_be_marked_whoever_sets_the_scale_and_nothing_else_may_be_written_then():
+    for mode in ("hpa", "keda", "keda-push", "builtin"):
+        manifests = render(f"autoscaling.mode={mode}", "planner.deletionCosts=true")
+        rules = objects("Role", manifests)["demo-baton-planner"]["rules"]
+        assert {resource for rule in rules for resource in rule["resources"]} == {"pods", "leases"}
+        pod = objects("Deployment", manifests)["demo-baton-planner"]["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is True
+        egress = objects("NetworkPolicy", manifests)["demo-baton-planner"]["spec"]["egress"]
+        assert any({"port": 6443, "protocol": "TCP"} in each["ports"] for each in egress)
+    assert "needs a planner" in refusal("planner.deletionCosts=true", "autoscaling.mode=hpa", "autoscaling.by=queue")
+
+
 def test_a_planner_that_sets_scales_may_do_so_wherever_its_configuration_says_it():
     """`config` holds for all processes: what it says of the planner counts like the planner's own."""
     everywhere = "config.planner.actuate=kubernetes"

@@ -26,11 +26,24 @@ def passwords(**texts):
 def test_a_fleet_that_gets_a_scaler_keeps_its_size_until_the_scaler_looks():
     """helm takes back a number that the new manifest leaves out, and the API server reads none as one."""
     marks = objects("Deployment", render())["demo-baton-decode"]["metadata"]["annotations"]
-    for size in (0, 7):
-        with cluster(deployment(size, **marks)) as address:
+    with cluster(deployment(7, **marks)) as address:
+        decode = objects("Deployment", upgrade(address, *SCALED))["demo-baton-decode"]
+    assert decode["spec"]["replicas"] == 7
+    assert decode["metadata"]["annotations"] == marks, "and so do the upgrades after this one"
+
+
+def test_a_fleet_at_none_is_woken_by_the_upgrade_that_brings_an_hpa_and_by_no_later_one():
+    """An HPA takes none for switched off. Whoever switches a fleet off under an HPA means it."""
+    marks = objects("Deployment", render())["demo-baton-decode"]["metadata"]["annotations"]
+    hpa = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler"}
+    hpa |= {"metadata": {"name": "demo-baton-decode", "namespace": "ns"}}
+    for fleet in (deployment(0), deployment(0, **marks)):
+        with cluster(fleet) as address:
             decode = objects("Deployment", upgrade(address, *SCALED))["demo-baton-decode"]
-        assert decode["spec"]["replicas"] == size
-        assert decode["metadata"]["annotations"] == marks, "and so do the upgrades after this one"
+        assert decode["spec"]["replicas"] == 1
+        with cluster(fleet, hpa) as address:
+            decode = objects("Deployment", upgrade(address, *SCALED))["demo-baton-decode"]
+        assert not decode["spec"].get("replicas")
 
 
 def test_a_fleet_that_had_a_scaler_from_the_start_is_left_to_it():

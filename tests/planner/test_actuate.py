@@ -25,6 +25,8 @@ class Api:
     scales: dict[Role, int] = field(default_factory=lambda: {Role.PREFILL: 1, Role.DECODE: 1})
     costs: dict[str, int] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
+    written: list[str] = field(default_factory=list)
+    """Pods and roles, in the order in which they were."""
 
     def lease(self) -> LeaseView | None:
         return self.lease_now
@@ -44,11 +46,13 @@ class Api:
 
     def scale(self, role: Role, replicas: int) -> None:
         self.scales[role] = replicas
+        self.written.append(role)
 
     def set_deletion_cost(self, pod: str, cost: int) -> None:
         if pod in self.missing:
             raise Unavailable(message="404")
         self.costs[pod] = cost
+        self.written.append(pod)
 
 
 def recommendation(prefill: int, decode: int) -> Recommendation:
@@ -69,9 +73,18 @@ def member(name: str, sequences: int, state: WorkerState = WorkerState.READY) ->
     )
 
 
-def actuator(api: Api, clock: ManualClock, me: str, wish: Wish, *, marks_pods: bool = True) -> Actuator:
-    metrics = Metrics(ProcessRole.PLANNER)
-    return Actuator(api, me=me, read=lambda: wish, marks_pods=marks_pods, metrics=metrics, clock=clock)
+def actuator(
+    api: Api, clock: ManualClock, me: str, wish: Wish, *, sets_scales: bool = True, marks_pods: bool = True
+) -> Actuator:
+    return Actuator(
+        api,
+        me=me,
+        read=lambda: wish,
+        sets_scales=sets_scales,
+        marks_pods=marks_pods,
+        metrics=Metrics(ProcessRole.PLANNER),
+        clock=clock,
+    )
 
 
 def test_the_leader_sets_scales_and_the_other_waits_until_it_is_silent() -> None:
@@ -173,3 +186,36 @@ def test_pods_are_left_alone_by_a_planner_that_may_only_set_scales() -> None:
     assert api.scales == {Role.PREFILL: 3, Role.DECODE: 2}
     assert api.costs == {}
     assert one._metrics.value(catalogue.PLANNER_PATCHES, outcome="refused") == 0
+
+
+def test_pods_are_marked_before_a_fleet_shrinks() -> None:
+    """A ReplicaSet looks once: at what they cost when its number changes."""
+    api = Api()
+    actuator(api, ManualClock(1.0), "x", Wish(recommendation=recommendation(1, 0), members=(member("b", 3),))).round()
+    assert api.written == ["b", Role.DECODE]
+
+
+def test_where_an_hpa_sets_the_scales_pods_may_be_marked_all_the_same() -> None:
+    api = Api()
+    wish = Wish(recommendation=recommendation(3, 2), members=(member("b", 3),))
+    actuator(api, ManualClock(1.0), "x", wish, sets_scales=False).round()
+    assert api.scales == {Role.PREFILL: 1, Role.DECODE: 1}
+    assert api.costs == {"b": 4}
+
+
+def test_who_leads_again_does_not_trust_what_it_wrote_before() -> None:
+    api, clock = Api(), ManualClock(100.0)
+    one, two = (
+        actuator(api, clock, name, Wish(recommendation=None, members=(member("b", count),)))
+        for name, count in (("x", 3), ("y", 9))
+    )
+    for planner in (one, two):
+        planner.round()
+    clock.advance(DURATION_S + 1)
+    for planner in (two, one):
+        planner.round()
+    assert api.costs == {"b": 16}
+    clock.advance(DURATION_S + 1)
+    one.round()
+    assert one.is_leader
+    assert api.costs == {"b": 4}

@@ -63,9 +63,14 @@ app.kubernetes.io/component: {{ .role }}
 {{- if eq (dig "planner" "actuate" (dig "planner" "actuate" "none" .Values.config) .Values.planner.config) "kubernetes" -}}true{{- end -}}
 {{- end -}}
 
-{{/* Whether the planner talks to the API server: to read the front proxy's authority, or to set scales. */}}
+{{/* Whether the planner writes in Kubernetes, and so holds a Lease: scales, or what its pods cost. */}}
+{{- define "baton.plannerWrites" -}}
+{{- if or .Values.planner.deletionCosts (include "baton.plannerSets" .) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the planner talks to the API server: to read the front proxy's authority, or to write. */}}
 {{- define "baton.plannerAsks" -}}
-{{- if and (include "baton.hasPlanner" .) (or (eq .Values.autoscaling.mode "builtin") (include "baton.plannerSets" .)) -}}true{{- end -}}
+{{- if and (include "baton.hasPlanner" .) (or (eq .Values.autoscaling.mode "builtin") (include "baton.plannerWrites" .)) -}}true{{- end -}}
 {{- end -}}
 
 {{/* What carries a role's pods: its version and kind, as in the object itself and in whatever scales it. */}}
