@@ -24,6 +24,10 @@ from services.prefill.messages import ExportDropped, RunReady
 ExportKey = tuple[RequestId, int]
 
 
+_TOLD: dict[Reason | None, Reason] = {Reason.INVALID_REQUEST: Reason.TRANSFER_FAILED}
+"""A receiver that finds fault with an offer speaks of our numbers: no client could ask better."""
+
+
 class Shipping:
     """Writer: the event loop. It speaks through `tell` (a router), `wake` and `give_up` (the core)."""
 
@@ -149,7 +153,7 @@ class Shipping:
             request=request,
             attempt=attempt,
             role=Role.PREFILL,
-            reason=outcome.reason or Reason.TRANSFER_FAILED,
+            reason=_TOLD.get(outcome.reason, outcome.reason) or Reason.TRANSFER_FAILED,
             message=outcome.message,
             reservation_stands=True,
         )

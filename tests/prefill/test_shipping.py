@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from common.core.clock import SystemClock
 from common.core.errors import Reason, TransferFailed
+from common.core.events import WorkFailed
 from common.core.ids import Epoch, RequestId, ReservationId, RouterId, RouterRef, TransferId, WorkerId, WorkerRef
 from common.kv.staging import StagingPool
 from common.transfer.messages import Finale, Outcome, OutcomeState, PageRun
@@ -142,5 +143,22 @@ async def test_a_run_that_fails_ends_those_beside_it_and_is_reported_once() -> N
     assert scene.given_up == [(RequestId("r"), 1)]
     assert [type(event).__name__ for event in scene.told] == ["WorkFailed"]
     assert scene.staging.num_free == scene.staging.count
+    stop.set()
+    await running
+
+
+async def test_an_offer_that_the_receiver_calls_wrong_is_a_failed_transfer_and_no_mistake_of_the_client() -> None:
+    scene, stop = Scene(), asyncio.Event()
+    running = asyncio.create_task(scene.shipping.run(stop))
+    await asyncio.sleep(0)
+    scene.shipping.ready(scene.run_ready(0))
+    (transfer,) = scene.transfers
+    async with asyncio.timeout(1.0):
+        await transfer.shipped.wait()
+        transfer.abort(Reason.INVALID_REQUEST, "finale while 2 of 4 pages are missing")
+        scene.shipping.ready(scene.run_ready(1))
+        await scene.shipping.wait_idle()
+    (failed,) = (event for event in scene.told if isinstance(event, WorkFailed))
+    assert (failed.reason, failed.reservation_stands) == (Reason.TRANSFER_FAILED, True)
     stop.set()
     await running
