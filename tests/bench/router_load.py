@@ -2,96 +2,76 @@
 
 Real routers, and one worker that only writes (router_load_worker): `streams` answers come at `rate` tokens a second
 each. Given are each router's CPU time per message to a client, and the time between two messages of a stream against
-the period in which they are written. The router is pinned to the first core, worker and clients to the others. `--slow`
-reads one message a second from each stream: the streams must hold.
+the period in which they are written. The router is pinned to the first core, worker and clients to the others.
+
+Before that the same clients read a bare gRPC server that only writes (router_load_bare), pinned to the same core: what
+the router adds is its figures less these. `--slow` reads one message a second from each stream: the streams must hold.
 
 With `--routers 2` the same streams are measured on one router, then spread over two on a core each. Worker and clients
 share those cores where there are no others; what counts is then messages per second of the routers' own CPU time.
-
-The bound: a bare grpc.aio server that only writes takes about 40 us of CPU per message on one such core.
 """
 
 import argparse
 import asyncio
-import os
 import random
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 import psutil
 
 from common.config.loader import load
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
-from common.core.errors import BatonError
 from common.observe.garbage import calm_collector
-from protos.baton.v1 import generation_pb2
 from services.local.acquaintance import wait_acquainted
-from services.local.bench.message_stream import connected
-from services.local.client import RouterClient, router_client
 from services.local.cluster import LocalCluster, local_cluster
 from services.local.topology import ROOT, Kind, Overrides
+from tests.bench.router_load_streams import START_S, Reader, Window, asking, pin
 from tests.cluster.house import Ask
-from tests.cluster.load import percentile
 from tests.cluster.ports import stable_port
 
 PROMPT = 8
-CHANNELS = 8
-"""Connections. One router's limit on streams of a connection lies far above."""
-
-START_S = 60.0
-"""Chosen: so long may the streams take to begin; they are long enough to go on until the end."""
-
-GENERATE = "/baton.v1.GenerationService/Generate"
 CLOCK = SystemClock()
 
 
-@dataclass(slots=True)
-class Reader:
-    """One client. Checks what it reads: a token that is missing or comes twice is an error."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One measurement: all streams, on some servers."""
 
-    times: list[float] = field(default_factory=list)
-    num_tokens: int = 0
-    error: str = ""
+    window: Window
+    readers: Sequence[Reader]
+    errors: Sequence[str]
+    start_s: float
+    stream_bytes: float
+    """A server's memory per stream."""
 
-    def take(self, message: bytes) -> None:
-        self.times.append(CLOCK.monotonic())
-        for delta in generation_pb2.GenerateResponse.FromString(message).deltas:
-            if delta.first_index != self.num_tokens:
-                self.error = f"token {delta.first_index} came after {self.num_tokens} tokens"
-            self.num_tokens += delta.num_tokens
-
-    def end(self, error: BatonError | None) -> None:
-        self.error = self.error or ("" if error is None else error.message)
-
-    async def read_slowly(self, client: RouterClient, ask: Ask) -> None:
-        """One message a second: grpc's own client holds the others up."""
-        try:
-            async for response in client.generate(ask.message(), timeout_s=300.0):
-                self.times.append(CLOCK.monotonic())
-                self.num_tokens += sum(delta.num_tokens for delta in response.deltas)
-                await asyncio.sleep(1.0)
-        except BatonError as error:
-            self.error = error.message
+    def tell(self, what: str, period_s: float) -> None:
+        print(
+            f"{what}: {len(self.readers)} streams began within {self.start_s:.1f} s, "
+            f"{len(self.errors)} errors {self.errors[:1] or ''}\n{self.window.line(self.readers, period_s=period_s)}; "
+            f"{self.stream_bytes / 1024:.0f} KiB of its memory each"
+        )
 
 
-async def measure(cluster: LocalCluster, worker: Process, arguments: argparse.Namespace, num_routers: int) -> float:
-    """All streams on the first `num_routers` routers. Messages per second of a router's CPU time, over all of them."""
-    routers = [psutil.Process(each.child.pid) for each in cluster.of(Kind.ROUTER)[:num_routers]]
-    writing, own = psutil.Process(worker.pid), psutil.Process()
-    _pin(routers, [own, writing])
-    watched = {f"router-{number}": each for number, each in enumerate(routers)} | {"worker": writing, "clients": own}
+async def watch(
+    servers: Mapping[str, psutil.Process],
+    others: Mapping[str, psutil.Process],
+    addresses: Sequence[str],
+    arguments: argparse.Namespace,
+) -> Seen:
+    """All streams on these servers, each on a core of its own, at `addresses`."""
+    processes = list(servers.values())
+    clients = psutil.Process()
+    pin(processes, [clients, *others.values()])
     chance = random.Random(7)
     length = int(arguments.rate * (arguments.seconds + START_S))
     readers = [Reader() for _ in range(arguments.streams)]
     asks = [Ask(tokens=tuple(chance.randrange(512) for _ in range(PROMPT)), max_tokens=length) for _ in readers]
-    addresses = [cluster.router_address(number) for number in range(num_routers)]
-    resting_bytes = sum(router.memory_info().rss for router in routers)
+    resting_bytes = sum(each.memory_info().rss for each in processes)
     began = CLOCK.monotonic()
     async with asking(addresses, readers, asks, is_slow=arguments.slow):
         async with asyncio.timeout(START_S):
@@ -99,92 +79,45 @@ async def measure(cluster: LocalCluster, worker: Process, arguments: argparse.Na
                 await asyncio.sleep(0.05)
         await asyncio.sleep(1.0)
         start_s = CLOCK.monotonic() - began
-        window = Window(watched, began=CLOCK.monotonic())
+        window = Window({**servers, **others, "clients": clients}, began=CLOCK.monotonic(), num_servers=len(servers))
         await asyncio.sleep(arguments.seconds)
         window.end(CLOCK.monotonic())
-        stream_bytes = (sum(router.memory_info().rss for router in routers) - resting_bytes) / arguments.streams
-        errors = [reader.error for reader in readers if reader.error]  # before they are sent away
-    print(f"{arguments.streams} streams began within {start_s:.1f} s, {len(errors)} errors {errors[:1] or ''}")
-    print(
-        f"{window.line(readers, period_s=1 / arguments.rate)}; {stream_bytes / 1024:.0f} KiB of a router's memory each"
+        return Seen(
+            window=window,
+            readers=readers,
+            errors=[reader.error for reader in readers if reader.error],  # before they are sent away
+            start_s=start_s,
+            stream_bytes=(sum(each.memory_info().rss for each in processes) - resting_bytes) / arguments.streams,
+        )
+
+
+async def measure_bare(arguments: argparse.Namespace) -> Seen:
+    """The control."""
+    async with child("tests.bench.router_load_bare", f"--rate={arguments.rate}", stdout=PIPE) as bare:
+        assert bare.stdout is not None
+        async with asyncio.timeout(START_S):
+            address = (await bare.stdout.readline()).decode().strip()
+        return await watch({"bare server": psutil.Process(bare.pid)}, {}, [address], arguments)
+
+
+async def measure(cluster: LocalCluster, worker: Process, arguments: argparse.Namespace, num_routers: int) -> Seen:
+    """All streams on the first `num_routers` routers."""
+    routers = {
+        f"router-{number}": psutil.Process(each.child.pid)
+        for number, each in enumerate(cluster.of(Kind.ROUTER)[:num_routers])
+    }
+    addresses = [cluster.router_address(number) for number in range(num_routers)]
+    return await watch(routers, {"worker": psutil.Process(worker.pid)}, addresses, arguments)
+
+
+def added(bare: Seen, routed: Seen) -> str:
+    """What the router adds to a bare server."""
+    gaps = [(seen.window.gap_ms(seen.readers, 0.5), seen.window.gap_ms(seen.readers, 0.99)) for seen in (bare, routed)]
+    cost_us = routed.window.cost_us("router-0", routed.readers) - bare.window.cost_us("bare server", bare.readers)
+    return (
+        f"added by the router: between messages p50 {gaps[1][0] - gaps[0][0]:+.1f} ms, p99 "
+        f"{gaps[1][1] - gaps[0][1]:+.1f} ms; {cost_us:+.0f} us of CPU a message"
     )
-    shares = [readers[number::num_routers] for number in range(num_routers)]
-    return sum(window.messages_per_cpu_s(f"router-{number}", share) for number, share in enumerate(shares))
-
-
-class Window:
-    """The time in which everything is counted: all streams run from its begin to its end."""
-
-    def __init__(self, processes: Mapping[str, psutil.Process], *, began: float) -> None:
-        self._processes = processes
-        self._began = self._ended = began
-        self._cpu_s = {name: -cpu_s(each) for name, each in processes.items()}
-
-    def end(self, now: float) -> None:
-        self._ended = now
-        for name, each in self._processes.items():
-            self._cpu_s[name] += cpu_s(each)
-
-    def messages_per_cpu_s(self, name: str, readers: Sequence[Reader]) -> float:
-        return sum(map(len, self._times(readers))) / self._cpu_s[name]
-
-    def line(self, readers: Sequence[Reader], *, period_s: float) -> str:
-        times = self._times(readers)
-        num_messages, seconds = max(sum(map(len, times)), 1), self._ended - self._began
-        gaps = [later - earlier for each in times for earlier, later in pairwise(each)]
-        num_routers = sum(name.startswith("router") for name in self._cpu_s)
-        shares = {name: num_messages / (num_routers if name.startswith("router") else 1) for name in self._cpu_s}
-        costs = ", ".join(
-            f"{name} {used_s / shares[name] * 1e6:.0f} us a message, {used_s / seconds:.2f} cores"
-            for name, used_s in self._cpu_s.items()
-        )
-        return (
-            f"{num_messages / seconds:.0f} messages/s; CPU: {costs}\n"
-            f"between messages: p50 {percentile(gaps, 0.5) * 1e3:.1f} ms, p99 {percentile(gaps, 0.99) * 1e3:.1f} ms, "
-            f"written every {period_s * 1e3:.1f} ms"
-        )
-
-    def _times(self, readers: Sequence[Reader]) -> list[list[float]]:
-        return [[at for at in reader.times if self._began <= at < self._ended] for reader in readers]
-
-
-def cpu_s(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:2])
-
-
-@asynccontextmanager
-async def asking(
-    addresses: Sequence[str], readers: Sequence[Reader], asks: Sequence[Ask], *, is_slow: bool
-) -> AsyncIterator[None]:
-    """All requests sent, to each router in turn, over several connections each."""
-    places = [address for _ in range(CHANNELS) for address in addresses]
-    async with AsyncExitStack() as stack:
-        if is_slow:
-            clients = [await stack.enter_async_context(router_client(address)) for address in places]
-            group = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks = [
-                group.create_task(reader.read_slowly(clients[number % len(places)], ask))
-                for number, (reader, ask) in enumerate(zip(readers, asks, strict=True))
-            ]
-            stack.callback(lambda: [task.cancel() for task in tasks])
-        else:
-            connections = [await stack.enter_async_context(connected(address)) for address in places]
-            for number, (reader, ask) in enumerate(zip(readers, asks, strict=True)):
-                request = ask.message().SerializeToString()
-                connections[number % len(places)].call(GENERATE, request, reader.take, reader.end)
-        yield
-
-
-def _pin(routers: Sequence[psutil.Process], others: Sequence[psutil.Process]) -> None:
-    """Each router to a core, with every thread that it has; the others to the rest, if there is one."""
-    cores = sorted(os.sched_getaffinity(os.getppid()))
-    taken = cores[: len(routers)]
-    places = [(router, [core]) for router, core in zip(routers, taken, strict=False)]
-    places += [(other, cores[len(taken) :] or cores) for other in others]
-    for process, where in places:
-        for thread in process.threads():
-            with suppress(ProcessLookupError):  # it ended
-                os.sched_setaffinity(thread.id, where)
 
 
 @asynccontextmanager
@@ -222,16 +155,22 @@ async def writing_worker(cluster: LocalCluster, rate: float) -> AsyncIterator[Pr
         "cluster.redis_login=role",
         f"cluster.secret_file={cluster.run_dir / 'secret'}",
     )
-    command = [sys.executable, "-m", "tests.bench.router_load_worker", f"--rate={rate}"]
-    worker = await asyncio.create_subprocess_exec(
-        *command, *(f"--set={each}" for each in settings), stdin=PIPE, cwd=ROOT
-    )
-    try:
+    options = [f"--rate={rate}", *(f"--set={each}" for each in settings)]
+    async with child("tests.bench.router_load_worker", *options) as worker:
         yield worker
+
+
+@asynccontextmanager
+async def child(module: str, *options: str, stdout: int | None = None) -> AsyncIterator[Process]:
+    """A process that ends with its input."""
+    command = [sys.executable, "-m", module, *options]
+    started = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=stdout, cwd=ROOT)
+    try:
+        yield started
     finally:
-        assert worker.stdin is not None
-        worker.stdin.close()
-        await worker.wait()
+        assert started.stdin is not None
+        started.stdin.close()
+        await started.wait()
 
 
 async def main() -> None:
@@ -243,12 +182,22 @@ async def main() -> None:
     parser.add_argument("--slow", action="store_true")
     arguments = parser.parse_args()
     calm_collector()  # what is measured is the router's lateness
+    period_s = 1 / arguments.rate
+    bare = None if arguments.slow else await measure_bare(arguments)
+    if bare is not None:
+        bare.tell("bare", period_s)
     async with running(arguments) as (cluster, worker):
         alone = await measure(cluster, worker, arguments, 1)
+        alone.tell("routed", period_s)
+        if bare is not None:
+            print(added(bare, alone))
         if arguments.routers > 1:
             together = await measure(cluster, worker, arguments, arguments.routers)
+            together.tell(f"{arguments.routers} routers", period_s)
+            rates = [seen.window.messages_per_cpu_s(seen.readers) for seen in (alone, together)]
             print(
-                f"messages per second of CPU time: {alone:.0f} alone, {together:.0f} together: {together / alone:.2f}x"
+                f"messages per second of CPU time: {rates[0]:.0f} alone, {rates[1]:.0f} together: "
+                f"{rates[1] / rates[0]:.2f}x"
             )
 
 
