@@ -104,6 +104,8 @@ def signed(word: int) -> int:
 def reshape_pages(source: PageSpan, destination: PageSpan, *, num_tokens: int, num_heads: int) -> None:
     """Carry `num_heads` heads of the first `num_tokens` tokens to pages with other heads (another degree of tensor
     parallelism) or other page sizes. Slots behind the last token keep what they hold.
+
+    Nobody calls it yet: no worker is larger than one GPU.
     """
     have, want = source.kv_PL2KSV, destination.kv_PL2KSV
     assert have.dtype is want.dtype, f"{have.dtype} to {want.dtype}"

@@ -18,8 +18,8 @@ def key_bytes(page_bytes: int) -> int:
 class PageDevice(Protocol):
     """Any thread may call. What is asked of bytes that were gathered comes behind the gather.
 
-    `digests` and `copy_out` block until they are done, and raise RuntimeError where the device failed: it computes
-    nothing more for this process.
+    `digests`, `finish_lift` and `copy_out` block until they are done, and raise RuntimeError where the device failed:
+    it computes nothing more for this process.
     """
 
     def make_buffer(self, num_bytes: int) -> DeviceSpan:
@@ -29,6 +29,10 @@ class PageDevice(Protocol):
     def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
         """One of DIGEST_BYTES for each page in `data`, which holds pages `first_index`, `first_index` + 1, ...: what
         digest.digest_pages says of the same bytes in the host's memory."""
+        ...
+
+    def finish_lift(self, out: DeviceSpan) -> None:
+        """Blocks until nothing that was gathered into `out` is under way: from here on its memory may be unmapped."""
         ...
 
     def copy_out(self, data: DeviceSpan, out: memoryview) -> None:

@@ -157,6 +157,16 @@ class PageStreams:
             done = self._reads.mark()
         done.finish()
 
+    def finish_lift(self, out: DeviceSpan) -> None:
+        """Until nothing that was lifted to the beginning of `out` is under way, and forget it: its memory may go."""
+        with self._lock:
+            lift = self._lifted.get(out.address)
+        if lift is not None:
+            lift.mark.finish()
+        with self._lock:
+            if self._lifted.get(out.address) is lift:
+                self._lifted.pop(out.address, None)
+
     def provide(self, work: Work) -> None:
         """Launch `work`, which makes what a later `read` wants beside its data. Waits for no step, nor for it."""
         with self._lock:

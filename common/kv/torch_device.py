@@ -71,6 +71,9 @@ class TorchPageDevice:
         self._streams.read(tell, data)
         return told_N.numpy().astype("<i8").tobytes()
 
+    def finish_lift(self, out: DeviceSpan) -> None:
+        self._streams.finish_lift(out)
+
     def copy_out(self, data: DeviceSpan, out: memoryview) -> None:
         assert len(data) == len(out), f"{len(data)} bytes into {len(out)}"
         with on_device(self._device):

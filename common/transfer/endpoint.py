@@ -155,6 +155,7 @@ class KvEndpoint:
             me,
             page_bytes=layout.page_bytes,
             source=source,
+            dock=dock,
             tickets=self._tickets,
             staging=leaving,
             start=self._start,

@@ -1,14 +1,17 @@
 """Pull: a holder pushes retained pages into the caller's reservation, with the same outbound transfer as a hand-off."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from common.core.errors import BatonError, Fenced, InvalidRequest, Reason
 from common.core.ids import RequestId, WorkerRef
-from common.kv.staging import Staging, StagingPool
+from common.kv.span import Span
+from common.kv.staging import StagingPool
 from common.transfer.counters import TransferCounters
+from common.transfer.dock import Dock
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Fetch, Finale, OutcomeState, PageRun, TransferRef
 from common.transfer.outbound import OutboundTransfer
@@ -33,8 +36,8 @@ class PageSource(Protocol):
         """What is kept, lent to the caller until its `release`; None when nothing is."""
         ...
 
-    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
-        """Copies the run's pages to the front of the buffer. Raises Fenced when they are gone."""
+    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+        """Copies the run's pages to `out`, which has exactly their size. Raises Fenced when they are gone."""
         ...
 
     def release(self, request: RequestId) -> None:
@@ -52,6 +55,7 @@ class FetchDesk:
         *,
         page_bytes: int,
         source: PageSource | None,
+        dock: Dock | None,
         tickets: TicketOffice,
         staging: StagingPool,
         start: Callable[[TransferRef, WorkerRef], OutboundTransfer],
@@ -62,6 +66,7 @@ class FetchDesk:
         self._me = me
         self._page_bytes = page_bytes
         self._source = source
+        self._dock = dock
         self._tickets = tickets
         self._staging = staging
         self._start = start
@@ -141,17 +146,34 @@ class FetchDesk:
         ahead: asyncio.Semaphore,
     ) -> None:
         try:
-            async with self._places:
-                staging = await self._staging.acquire(self._limits.idle_timeout_s)
-                try:
-                    await source.gather(request, run, staging)
-                    await transfer.ship(run, staging.view[: run_bytes(run, self._page_bytes)])
-                finally:
-                    staging.release()
+            async with self._places, self._room(transfer, run_bytes(run, self._page_bytes)) as out:
+                await source.gather(request, run, out)
+                await transfer.ship(run, out)
         except BatonError as error:
             transfer.abort(error.reason, error.message)
         finally:
             ahead.release()
+
+    @asynccontextmanager
+    async def _room(self, transfer: OutboundTransfer, num_bytes: int) -> AsyncIterator[Span]:
+        """Where a run is gathered: at the receiver, where the channel has that and the GPU reaches it, else in staging
+        here."""
+        if self._dock is None or (slot := transfer.lend_slot(num_bytes)) is None:
+            staging = await self._staging.acquire(self._limits.idle_timeout_s)
+            try:
+                yield staging.view[:num_bytes]
+            finally:
+                staging.release()
+            return
+        device, view = self._dock.device, slot.view
+        try:
+            yield view
+        finally:
+            # A gather is only launched: it may be under way when its run is not wanted any more.
+            try:
+                await self._dock.offload.run(lambda: device.finish_lift(view))
+            finally:
+                slot.give_back()
 
 
 def _invalid(message: str) -> Fenced:

@@ -29,6 +29,7 @@ from common.kv.digest import DigestKey
 from common.kv.span import Span
 from common.transfer.channel import Channel
 from common.transfer.counters import TransferCounters
+from common.transfer.device import Slot
 from common.transfer.dock import Dock
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Finale, Offer, PageRun, Pair, TransferRef
@@ -133,6 +134,10 @@ class Link:
         if not accepted.done():
             frame.result()  # raises: it was over before it was accepted
         return frame
+
+    def lend_slot(self, num_bytes: int) -> Slot | None:
+        """See SlotChannel. None where frames are not made at the other end, or none now."""
+        return self._outlet.lend_slot(num_bytes) if self.is_live else None
 
     async def kill(self, reason: str) -> None:
         """Ends the link and tells the peer, as far as it listens. Idempotent."""

@@ -25,6 +25,7 @@ from common.kv.digest import DIGEST_BYTES
 from common.kv.layout import PageLayout
 from common.kv.span import Span
 from common.transfer.counters import TransferCounters
+from common.transfer.device import Slot
 from common.transfer.digester import Digester
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link, LinkGone
@@ -96,6 +97,10 @@ class OutboundTransfer:
     def takes_layers(self) -> bool:
         """Whether runs may be of some layers. Valid after `open`, until the end; one incarnation's answer stays."""
         return self._link is not None and self._link.takes_layers
+
+    def lend_slot(self, num_bytes: int) -> Slot | None:
+        """Room at the receiver for one run, which `ship` then sends without a copy. None: it takes staging."""
+        return None if self._link is None else self._link.lend_slot(num_bytes)
 
     async def open(self) -> None:
         """Makes sure of a link to the destination; `ship` does it too. Idempotent. Raises as LinkTable.hold does."""

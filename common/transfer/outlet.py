@@ -2,7 +2,7 @@
 
 from common.kv.span import DeviceSpan, Span
 from common.transfer.channel import Channel
-from common.transfer.device import DeviceChannel
+from common.transfer.device import DeviceChannel, Slot, SlotChannel
 from common.transfer.dock import Dock
 
 
@@ -25,6 +25,12 @@ class Outlet:
             return
         host = await self._brought(data) if isinstance(data, DeviceSpan) else data
         await self._channel.send(frame, host, timeout_s=timeout_s)
+
+    def lend_slot(self, num_bytes: int) -> Slot | None:
+        """Where the next frame may be made, so that `send` copies nothing; None where it is to be made elsewhere."""
+        if self._dock is None or not isinstance(self._channel, SlotChannel):
+            return None
+        return self._channel.lend_slot(num_bytes)
 
     async def _brought(self, data: DeviceSpan) -> memoryview:
         assert self._dock is not None, "bytes of a GPU where there is none"

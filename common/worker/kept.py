@@ -11,7 +11,6 @@ from common.core.ticket import Ticket
 from common.engine.loop import Turns
 from common.kv.hashing import context_digest
 from common.kv.span import Span
-from common.kv.staging import Staging
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
 from common.transfer.messages import PageRun
@@ -92,11 +91,11 @@ class KeptPages:
         digest = context_digest(kept.context, kept.work.cache_scope)
         return Retained(num_pages=kept.finale.total_pages, finale=kept.finale, context_digest=digest)
 
-    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
         kept = self._kept.get(request)
         attempt = 0 if kept is None else kept.work.attempt
         # Even a cancelled push waits: until the step loop has written, the buffer is not free.
-        await outlast(self._turns.call(lambda: self._core.gather_kept(request, attempt, run, staging.view)))
+        await outlast(self._turns.call(lambda: self._core.gather_kept(request, attempt, run, out)))
 
     def release(self, request: RequestId) -> None:
         self._lent.discard(request)

@@ -7,11 +7,13 @@ from common.kv.span import DeviceSpan
 
 
 class HostPageDevice:
-    """PageDevice. `num_digests` counts calls, `num_copies` what came out to the host."""
+    """PageDevice. `num_digests` counts calls, `num_copies` what came out to the host, `num_finished` gathers that were
+    waited for before their memory went."""
 
     def __init__(self) -> None:
         self.num_digests = 0
         self.num_copies = 0
+        self.num_finished = 0
         self._buffers: list[ctypes.Array[ctypes.c_char]] = []
 
     def make_buffer(self, num_bytes: int) -> DeviceSpan:
@@ -21,6 +23,9 @@ class HostPageDevice:
     def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
         self.num_digests += 1
         return b"".join(digest_pages(memoryview(read_span(data)), page_bytes, key, first_index=first_index))
+
+    def finish_lift(self, out: DeviceSpan) -> None:
+        self.num_finished += 1
 
     def copy_out(self, data: DeviceSpan, out: memoryview) -> None:
         self.num_copies += 1

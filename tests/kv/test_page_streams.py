@@ -12,6 +12,7 @@ import torch
 from common.core.ids import PageId
 from common.kv.cuda_stream import page_streams
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.span import DeviceSpan
 from common.kv.torch_storage import TorchStorage
 from kernels.dispatch import interpreted
 from tests.kv.lazy_streams import LazyDevice
@@ -150,3 +151,18 @@ def test_a_host_has_one_order() -> None:
     streams.put(lambda: order.append("bring"), lambda: order.append("place"))
     streams.take(lambda: order.append("gather"))
     assert order == ["bring", "place", "gather"]
+
+
+def test_what_was_lifted_is_finished_before_its_memory_goes_and_then_forgotten() -> None:
+    """Also where it comes behind a step, and though nobody reads it."""
+    device = LazyDevice()
+    streams, done = device.streams(), []
+    out = DeviceSpan(address=4096, num_bytes=64, device=0)
+    device.steps.run(lambda: done.append("step"))
+    streams.settle(streams.end_step())
+    streams.lift(lambda: done.append("lift"), out)
+    assert done == []
+    streams.finish_lift(out)
+    assert done == ["step", "lift"]
+    assert not streams._lifted
+    streams.finish_lift(out)

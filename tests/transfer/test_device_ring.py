@@ -12,7 +12,7 @@ from common.core.entropy import SystemEntropy
 from common.core.errors import Refused, TransferFailed
 from common.kv.span import DeviceSpan
 from common.transfer.channel import Berth, Side
-from common.transfer.device import DeviceChannel
+from common.transfer.device import DeviceChannel, SlotChannel
 from common.transfer.host import read_host
 from common.transfer.rendezvous import PairStore
 from common.transfer.same_host.cuda_ipc import CudaIpcFactory
@@ -119,6 +119,105 @@ async def test_a_receiver_closes_in_time_whatever_its_device_does(monkeypatch: p
         async with asyncio.timeout(2.0):
             await receiver.close()
     hangs.set()
+
+
+async def took(berth: Berth, frame: int, num_bytes: int) -> None:
+    await berth.receive(frame, num_bytes, timeout_s=1.0)
+
+
+async def test_what_is_made_in_a_lent_slot_is_sent_without_a_copy() -> None:
+    card = Card(breaks={"copy"})
+    async with paired(small(card)) as (sender, receiver):
+        assert isinstance(sender, SlotChannel)
+        for frame in range(3):
+            loan = sender.lend_slot(100)
+            assert loan is not None
+            assert sender.lend_slot(100) is None, "half of the slots are for frames that are copied"
+            memory, start = card.find(loan.view.address)
+            memory[start : start + 100] = bytes([frame + 1]) * 100
+            berth = await receiver.reserve(timeout_s=1.0)
+            await asyncio.gather(sender.send_device(frame, loan.view, timeout_s=1.0), took(berth, frame, 100))
+            assert lent(card, berth) == bytes([frame + 1]) * 100
+            berth.release()
+            loan.give_back()
+
+
+async def test_a_slot_that_was_sent_is_lent_again_while_its_first_holder_lingers() -> None:
+    card = Card(breaks={"copy"})
+    async with paired(card_factory(card, num_slots=4, slot_bytes=100)) as (sender, receiver):
+        first = sender.lend_slot(100)
+        assert first is not None
+        berth = await receiver.reserve(timeout_s=1.0)
+        await asyncio.gather(sender.send_device(0, first.view, timeout_s=1.0), took(berth, 0, 100))
+        berth.release()
+        async with asyncio.timeout(1.0):
+            while (second := sender.lend_slot(100)) is not None and second.slot != first.slot:  # RELEASED is heard
+                second.give_back()
+                await asyncio.sleep(0)
+        assert second is not None
+        first.give_back()
+        again = await receiver.reserve(timeout_s=1.0)
+        await asyncio.gather(sender.send_device(1, second.view, timeout_s=1.0), took(again, 1, 100))
+        again.release()
+        second.give_back()
+
+
+async def test_a_lent_slot_that_is_not_sent_goes_to_another_frame() -> None:
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        loan = sender.lend_slot(100)
+        assert loan is not None
+        loan.give_back()
+        berths = [await receiver.reserve(timeout_s=1.0) for _ in range(SLOTS)]
+        for frame, berth in enumerate(berths):
+            await asyncio.gather(
+                sender.send_device(frame, filled(card, b"x" * 100), timeout_s=1.0), took(berth, frame, 100)
+            )
+        for berth in berths:
+            berth.release()
+
+
+async def test_part_of_a_lent_slot_is_copied_like_any_memory() -> None:
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        loan = sender.lend_slot(100)
+        assert loan is not None
+        memory, start = card.find(loan.view.address)
+        memory[start : start + 100] = bytes(range(100))
+        berth = await receiver.reserve(timeout_s=1.0)
+        await asyncio.gather(sender.send_device(0, loan.view[:50], timeout_s=1.0), took(berth, 0, 50))
+        assert lent(card, berth) == bytes(range(50))
+        assert isinstance(berth.view, DeviceSpan)
+        assert berth.view.address != loan.view.address
+        berth.release()
+        loan.give_back()
+
+
+async def test_a_lent_slot_stays_mapped_until_it_comes_back() -> None:
+    """Whoever fills it may have launched that, and may be waited for by whoever closes."""
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        loan = sender.lend_slot(100)
+        assert loan is not None
+        async with asyncio.timeout(1.0):
+            await sender.close()
+        await receiver.close()
+        await asyncio.sleep(0.05)
+        assert sum(card.mapped.values()) == 1
+        with pytest.raises(TransferFailed):
+            await sender.send_device(0, loan.view, timeout_s=1.0)
+        assert sender.lend_slot(100) is None
+        loan.give_back()
+        await card.wait_free()
+    assert sum(card.mapped.values()) == 0
+
+
+async def test_slots_of_another_gpu_are_copied_into_and_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel of this GPU would take the other's memory for its own."""
+    names = iter([b"0000:01:00.0", b"0000:02:00.0"])
+    monkeypatch.setattr(FakeRuntime, "bus_id", property(lambda _: next(names)))
+    async with paired(small(Card())) as (sender, _):
+        assert sender.lend_slot(100) is None
 
 
 async def test_a_slot_that_is_being_landed_outlives_its_pair() -> None:

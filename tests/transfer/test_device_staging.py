@@ -12,7 +12,6 @@ from common.core.ids import RequestId
 from common.kv.digest import DigestKey, digest_pages
 from common.kv.layout import LayerSpan
 from common.kv.span import DeviceSpan, Span
-from common.kv.staging import Staging
 from common.transfer.digester import Digester
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import PageSource, Retained
@@ -167,10 +166,10 @@ class Kept:
     def retained(self, request: RequestId) -> Retained:
         return Retained(num_pages=self.total_pages, finale=finale(self.total_pages), context_digest=b"context")
 
-    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
-        self.kinds.add(type(staging.view))
-        assert isinstance(staging.view, DeviceSpan)
-        write_span(staging.view[: run.num_pages * PAGE], bytes(run_data(run)))
+    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+        self.kinds.add(type(out))
+        assert isinstance(out, DeviceSpan)
+        write_span(out, bytes(run_data(run)))
 
     def release(self, request: RequestId) -> None:
         return

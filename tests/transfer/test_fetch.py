@@ -9,7 +9,7 @@ import pytest
 from common.core.errors import Fenced, InvalidRequest, Reason
 from common.core.ids import RequestId, TransferId
 from common.core.ticket import Ticket
-from common.kv.staging import Staging
+from common.kv.span import Span
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
 from common.transfer.messages import Fetch, PageRun, TransferRef
@@ -31,9 +31,10 @@ class Source:
             return None
         return Retained(num_pages=self.num_pages, finale=finale(self.num_pages), context_digest=b"mine")
 
-    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
         self.gathered.append(run)
-        staging.view[: run.num_pages * PAGE] = run_data(run)
+        assert isinstance(out, memoryview)
+        out[:] = run_data(run)
 
     def release(self, request: RequestId) -> None:
         self.released.append(request)
@@ -42,7 +43,7 @@ class Source:
 class GoneSource(Source):
     """Agrees, and has nothing any more when the pages are wanted."""
 
-    async def gather(self, request: RequestId, run: PageRun, staging: Staging) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
         raise Fenced(message="gone")
 
 

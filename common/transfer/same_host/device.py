@@ -40,11 +40,20 @@ class DeviceSlots:
     """The slots of one ring, in device memory that is ours or mapped."""
 
     def __init__(
-        self, runtime: DeviceRuntime, address: int, *, num_slots: int, slot_bytes: int, grip: int | None = None
+        self,
+        runtime: DeviceRuntime,
+        address: int,
+        *,
+        num_slots: int,
+        slot_bytes: int,
+        grip: int | None = None,
+        is_near: bool = True,
     ) -> None:
         """`grip`: memory of another process, and what tells it that we let go. None: ours."""
         self.num_slots = num_slots
         self.slot_bytes = slot_bytes
+        self.is_near = is_near
+        """On the very GPU of this process's pages: its kernels write them as their own memory."""
         self._runtime = runtime
         self._address: int | None = address
         self._grip = grip
@@ -110,20 +119,74 @@ def adopt_slots(runtime: DeviceRuntime, invitation: SameHostInvitation, grip: in
     except BaseException:
         os.close(grip)
         raise
-    return DeviceSlots(runtime, address, num_slots=invitation.num_slots, slot_bytes=invitation.slot_bytes, grip=grip)
+    return DeviceSlots(
+        runtime,
+        address,
+        num_slots=invitation.num_slots,
+        slot_bytes=invitation.slot_bytes,
+        grip=grip,
+        is_near=invitation.device.device_uuid == runtime.bus_id,
+    )
+
+
+class SlotLoan:
+    """A slot in the hands of who fills it. Owner: whoever asked for it."""
+
+    def __init__(self, lender: "DeviceSendingEnd", slot: int, view: DeviceSpan) -> None:
+        self.slot = slot
+        self.view = view
+        self.is_sent = False
+        self._lender = lender
+
+    def give_back(self) -> None:
+        self._lender.take_back(self)
 
 
 class DeviceSendingEnd:
-    """Sends device memory, and memory of the host. See DeviceChannel for what the caller promises."""
+    """Sends device memory, and memory of the host. See DeviceChannel for what the caller promises.
+
+    Half of the slots may be lent (SlotChannel): frames that are copied find one among the others, which come back by
+    the receiver's landing alone, so neither waits for the other.
+    """
 
     def __init__(self, end: SendingEnd, slots: DeviceSlots) -> None:
         self._end = end
         self._slots = slots
         self._copying = asyncio.Lock()
+        self._unsent: dict[int, SlotLoan] = {}
+        """By address. A slot that was sent may come round and be lent again before its first holder gives it back."""
+        self._num_lent = 0
+        self._all_back = asyncio.Event()
+        self._all_back.set()
         # Whoever holds this end may notice late that the pair is over; the receiver waits for its memory.
         self._ending = asyncio.get_running_loop().create_task(self._end_with_line(), name=f"end {end.pair}")
 
+    def lend_slot(self, num_bytes: int) -> SlotLoan | None:
+        is_enough = self._num_lent >= self._slots.num_slots // 2
+        if is_enough or not self._slots.is_near or num_bytes > self._slots.slot_bytes:
+            return None
+        if (slot := self._end.take_slot()) is None:
+            return None
+        loan = SlotLoan(self, slot, self._slots.span(slot, num_bytes))
+        self._unsent[loan.view.address] = loan
+        self._num_lent += 1
+        self._all_back.clear()
+        return loan
+
+    def take_back(self, loan: SlotLoan) -> None:
+        if not loan.is_sent:
+            del self._unsent[loan.view.address]
+            self._end.put_back(loan.slot)
+        self._num_lent -= 1
+        if not self._num_lent:
+            self._all_back.set()
+
     async def send_device(self, frame: int, data: DeviceSpan, *, timeout_s: float) -> None:
+        loan = self._unsent.get(data.address)
+        if loan is not None and loan.view == data:
+            await self._send_loan(frame, loan, timeout_s)
+            return
+
         async def fill(slot: int) -> None:
             async with self._copying:
                 self._end.check()
@@ -146,12 +209,22 @@ class DeviceSendingEnd:
         raise AssertionError(f"{self._end.pair}: this end sends")
 
     async def close(self) -> None:
-        """Unmapped behind a copy that is under way. Idempotent."""
+        """Unmapped behind a copy that is under way, and with the last slot that is lent: whoever holds that may wait
+        for this. Idempotent."""
         await self._end.close()
-        await outlast(self._ending)
+        if not self._num_lent:
+            await outlast(self._ending)
+
+    async def _send_loan(self, frame: int, loan: SlotLoan, timeout_s: float) -> None:
+        async def fill(_: int) -> None:
+            loan.is_sent = True
+            del self._unsent[loan.view.address]
+
+        await self._end.send_filled(frame, len(loan.view), fill, timeout_s=timeout_s, slot=loan.slot)
 
     async def _end_with_line(self) -> None:
         await self._end.wait_ended()
+        await self._all_back.wait()  # bounded: whoever holds a slot has a transfer's deadlines
         async with self._copying:
             await self._slots.close()
 

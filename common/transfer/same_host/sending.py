@@ -47,8 +47,21 @@ class SendingEnd:
 
         await self.send_filled(frame, len(data), fill, timeout_s=timeout_s)
 
-    async def send_filled(self, frame: int, num_bytes: int, fill: Fill, *, timeout_s: float) -> None:
-        """A frame whose bytes `fill` puts into a slot, wherever slots lie."""
+    def take_slot(self) -> int | None:
+        """A free slot for `send_filled`, or for `put_back`; None while there is none, or when the pair is over."""
+        return heapq.heappop(self._free) if self._free and not self._line.is_ended else None
+
+    def put_back(self, slot: int) -> None:
+        """It was taken, and is not sent."""
+        heapq.heappush(self._free, slot)
+        if not self._freed.done():
+            self._freed.set_result(None)
+
+    async def send_filled(
+        self, frame: int, num_bytes: int, fill: Fill, *, timeout_s: float, slot: int | None = None
+    ) -> None:
+        """A frame whose bytes `fill` puts into a slot, wherever slots lie: into `slot`, which was taken, or any. From
+        the moment that `fill` returns it is the receiver's."""
         self._line.check()
         if num_bytes > self._ring.slot_bytes:
             message = f"{self.pair}: frame {frame} of {num_bytes} bytes exceeds a slot of {self._ring.slot_bytes}"
@@ -57,7 +70,7 @@ class SendingEnd:
         try:
             async with asyncio.timeout(timeout_s):
                 async with self._turn:
-                    taken = await self._put(frame, num_bytes, fill)
+                    taken = await self._put(frame, num_bytes, fill, slot)
                 await self._line.wait(taken)
         except TimeoutError:
             self._line.end(f"frame {frame} was not taken in {timeout_s} s")
@@ -75,9 +88,10 @@ class SendingEnd:
         self._line.end("closed here")
         self._ring.close()
 
-    async def _put(self, frame: int, num_bytes: int, fill: Fill) -> "asyncio.Future[None]":
+    async def _put(self, frame: int, num_bytes: int, fill: Fill, slot: int | None) -> "asyncio.Future[None]":
         """Fills a slot and announces it; what is resolved when the frame was taken."""
-        slot = await self._free_slot()
+        if slot is None:
+            slot = await self._free_slot()
         await fill(slot)
         self._line.check()
         self._generations[slot] += 1
@@ -108,8 +122,6 @@ class SendingEnd:
                 if not taken.done():
                     raise TransferFailed(message="a slot came back untaken", reason=Reason.CHANNEL_BROKEN)
                 del self._out[word.slot]
-                heapq.heappush(self._free, word.slot)
-                if not self._freed.done():
-                    self._freed.set_result(None)
+                self.put_back(word.slot)
             case WordKind.FULL:
                 raise TransferFailed(message="the receiving end sends", reason=Reason.CHANNEL_BROKEN)
