@@ -40,6 +40,11 @@ class Heads:
 
 
 HEADS = [Heads(query=6, key=2, dim=80), Heads(query=4, key=4, dim=16)]
+FEW_QUERIES = [
+    *(Heads(query=2 * group, key=2, dim=64) for group in (1, 2, 3, 4, 5, 6)),
+    Heads(query=3, key=1, dim=192),
+]
+"""What native code reads in place, in bf16."""
 MORE_HEADS = [*HEADS, Heads(query=7, key=1, dim=128), Heads(query=2, key=1, dim=256), Heads(query=3, key=1, dim=8)]
 
 
@@ -230,6 +235,39 @@ def test_a_decoded_token_has_the_same_bits_as_an_extended_one_in_every_batch(
         lengths = sorted(chosen.choices([1, 2, 16, 17, 200, 512, 513, 900, 1300, 2300], k=chosen.randint(1, 12)))
         out = context.attend([(length - 1, length) for length in lengths])
         assert torch.equal(out, expected[torch.tensor(lengths) - 1]), f"seed {seed}: lengths {lengths}"
+
+
+@pytest.mark.parametrize("library", [BEST], indirect=True)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("page_size", [16, 48])
+@pytest.mark.parametrize("heads", [*FEW_QUERIES, Heads(query=7, key=1, dim=64)], ids=str)
+def test_few_queries_over_pages_have_the_bits_of_many_over_copies(
+    heads: Heads, page_size: int, form: str, library: Native | None
+) -> None:
+    """Contexts of every length up to three tiles and around a span, alone and by twos; unused slots are NaN."""
+    context = Context(heads, 1100, page_size, dtype=torch.bfloat16, form=FORMS[form])
+    lengths = [*range(1, 195), 1023, 1024, 1025, 1088, 1100]
+    expected_THD = context.extend(0, 1100)
+    assert_close(context.attend([(1099, 1100)]), context.expected(1099, 1100))
+    for count in (1, 2):
+        ends = [length for length in lengths if length >= count]
+        for end in ends[-3:]:
+            use_threads(library, 2)  # spans of one context run on both
+            assert torch.equal(context.attend([(end - count, end)]), expected_THD[end - count : end]), end
+        use_threads(library, 1)
+        together_THD = torch.cat([expected_THD[end - count : end] for end in ends])
+        assert torch.equal(context.attend([(end - count, end) for end in ends]), together_THD), f"{count} at a time"
+
+
+def test_slots_behind_a_context_are_not_heard_of(library: Native | None) -> None:
+    """The same page with and without NaN in the slots that hold no token yet."""
+    context = Context(FEW_QUERIES[2], 64, dtype=torch.bfloat16)
+    context.store(0, 64)
+    clean = [context.attend([(length - 1, length)]) for length in range(1, 65)]
+    for length, expected in enumerate(clean, start=1):
+        own = Context(FEW_QUERIES[2], 64, dtype=torch.bfloat16)
+        own.store(0, length)
+        assert torch.equal(own.attend([(length - 1, length)]), expected), f"{length} tokens"
 
 
 def test_every_instruction_set_is_exact(library: Native | None) -> None:

@@ -3,14 +3,15 @@
 // Exact: a token's result has the same bits alone or beside others, in whatever chunk of its context, on any number of
 // threads. Its keys are cut into spans of 1,024 and those into tiles of 64, both counted from position 0. Within a tile a
 // score is summed over channels in rising order, a sum of values over keys in rising order, one accumulator each, whatever
-// the number of queries beside it (attention_tile.h); tiles follow in order within a span; spans are joined in order.
+// the number of queries beside it: many share a copy of the tile (attention_tile.h), a few read it where it lies
+// (attention_in_place.h). Tiles follow in order within a span; spans are joined in order.
 // Threads share blocks of queries and, where these are few, spans: never a tile.
 //
 // Bound by bytes of the context for one token, by the products for many: 4 dim operations per query, head and key.
 #include <algorithm>
 #include <vector>
 
-#include "attention_tile.h"
+#include "attention_in_place.h"
 #include "export.h"
 #include "pool.h"
 #include "scratch.h"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int64_t kBlockRows = 192;  // Measured: queries of a block, all that share its key head counted.
 constexpr int64_t kUnitsPerThread = 4;  // Chosen: with fewer blocks than this per thread, spans are shared as well.
+constexpr Keys kNoKeys{};
 
 struct Row {
     int64_t first, count;  // its tokens among all
@@ -57,7 +59,8 @@ inline void write_row(const float* sums, float total, int64_t dim, Kind kind, ch
     alignas(64) char converted[kLanes * 4];
     const int64_t size = bytes_of(kind);
     for (int64_t c = 0; c < dim; c += kLanes) {
-        const Vec value = load(sums + c) / by;
+        // Plus zero: products too small for their type leave a zero of either sign, which unseen keys may turn.
+        const Vec value = load(sums + c) / by + zero();
         if (kind == Kind::kFp32) store(reinterpret_cast<float*>(converted), value);
         else if (kind == Kind::kBf16) store_bf16(reinterpret_cast<uint16_t*>(converted), value);
         else store_fp16(reinterpret_cast<uint16_t*>(converted), value);
@@ -73,26 +76,29 @@ public:
     Work(const Call& call, const Unit& unit)
         : call_(call), unit_(unit), num_rows_((unit.end - unit.begin) * call.group()) {}
 
-    // Sums up one span of keys. `after` is what this thread will most likely read next, or null.
-    void add_span(int64_t span, const State& state, const Unit* after) const {
-        const int64_t dim = call_.pages.dim, width = padded(dim), group = call_.group();
+    // Sums up one span of keys. `after` is what this thread will most likely read next.
+    void add_span(int64_t span, const State& state, const Keys& after) const {
+        const int64_t dim = call_.pages.dim, width = padded(dim);
         Element* const memory = reinterpret_cast<Element*>(
             scratch<4>((num_rows_ * dim + kTile * (dim + width) + kLanes * dim + 128) * sizeof(Element)));
         Element *const keys = memory, *const values = keys + kTile * dim;
         Element *const rows = values + kTile * width, *const spare = rows + num_rows_ * dim;
         pack_queries(rows);
-        const Queries<Math> queries{rows, dim, unit_.position(), static_cast<int>(group)};
+        const Queries<Math> queries{rows, dim, unit_.position(), call_.group()};
         state.clear(num_rows_, dim);
-        const int64_t end = std::min((span + 1) * kSpan, unit_.last() + 1);
-        int64_t first = std::max(span * kSpan, call_.form.first_key(unit_.position()) / kTile * kTile);
+        const Keys own = keys_in(span);
+#if defined(__AVX512BF16__)
+        if constexpr (Math::kStep == 2)
+            if (can_stay(call_.pages, num_rows_))
+                return attend_in_place(num_rows_, queries, own, after, call_.form, state);
+#endif
         TileRows tiles[2];
         int turn = 0;
-        find(first, end, tiles[turn]);
-        for (; first < end; first += kTile, turn ^= 1) {
+        find_rows(own, own.first, tiles[turn]);
+        for (int64_t first = own.first; first < own.end; first += kTile, turn ^= 1) {
             const TileRows& here = tiles[turn];
             TileRows& next = tiles[turn ^ 1];
-            find(first + kTile, end, next);
-            if (next.count == 0 && after != nullptr) Work(call_, *after).find_first(next);
+            first + kTile < own.end ? find_rows(own, first + kTile, next) : find_rows(after, after.first, next);
             pack_keys<Math>(here, next, call_.pages.kind, dim, spare, keys);
             pack_values<Math>(here, next, call_.pages.kind, dim, spare, values);
             const bool has_scales = is_scaled(call_.pages.kind);
@@ -130,14 +136,18 @@ public:
     }
 
     // Both in one go: spans in order.
-    void run(const Unit* after) const {
+    void run(const Keys& after) const {
         const int64_t floats = State::floats(num_rows_, call_.pages.dim) + kLanes;
         float* const memory = reinterpret_cast<float*>(scratch<5>(2 * floats * sizeof(float)));
         const State all = state_at(memory), one = state_at(memory + floats / kLanes * kLanes);
-        all.clear(num_rows_, call_.pages.dim);
         const int64_t first = unit_.first_span(call_.form), end = first + unit_.num_spans(call_.form);
+        if (end == first + 1) {  // Joined to nothing a span stays as it is.
+            add_span(first, all, after);
+            return write(all);
+        }
+        all.clear(num_rows_, call_.pages.dim);
         for (int64_t span = first; span < end; ++span) {
-            add_span(span, one, span + 1 == end ? after : &unit_);
+            add_span(span, one, span + 1 == end ? after : keys_in(span + 1));
             join(all, one);
         }
         write(all);
@@ -145,17 +155,15 @@ public:
 
     State state_at(float* memory) const { return State::at(memory, num_rows_, call_.pages.dim); }
 
-    void find_first(TileRows& rows) const {
-        find(call_.form.first_key(unit_.position()) / kTile * kTile, unit_.last() + 1, rows);
+    Keys keys_in(int64_t span) const {
+        const int64_t first = call_.form.first_key(unit_.position()) / kTile * kTile;
+        return {&call_.pages, call_.tables + unit_.row->table, unit_.head, std::max(span * kSpan, first),
+                std::min((span + 1) * kSpan, unit_.last() + 1)};
     }
+
+    Keys first_keys() const { return keys_in(unit_.first_span(call_.form)); }
 
 private:
-    void find(int64_t first, int64_t end, TileRows& rows) const {
-        rows.count = 0;
-        if (first < end)
-            find_rows(call_.pages, call_.tables + unit_.row->table, unit_.head, first, end, rows);
-    }
-
     void pack_queries(Element* rows) const {
         const int64_t dim = call_.pages.dim, group = call_.group(), size = bytes_of(call_.kind);
         for (int64_t row = 0; row < num_rows_; ++row) {
@@ -219,7 +227,7 @@ void run_spans(const Call& call, const std::vector<Unit>& units) {
     parallel_for(static_cast<int64_t>(parts.size()), [&](int64_t index) {
         const Part& part = all_parts[index];
         const Work<Math> work(call, *part.unit);
-        work.add_span(part.span, work.state_at(memory + part.memory), nullptr);
+        work.add_span(part.span, work.state_at(memory + part.memory), kNoKeys);
     });
     parallel_for(static_cast<int64_t>(units.size()), [&](int64_t index) {
         const Work<Math> work(call, units[index]);
@@ -246,7 +254,8 @@ void attend(const Call& call, const Row* rows, int64_t num_rows) {
     const int64_t each = count >= heads * kUnitsPerThread * num_threads() ? heads : 1;
     parallel_for(count / each, [&](int64_t task) {
         for (int64_t index = task * each; index < (task + 1) * each; ++index)
-            Work<Math>(call, all[index]).run(index + 1 < (task + 1) * each ? all + index + 1 : nullptr);
+            Work<Math>(call, all[index])
+                .run(index + 1 < (task + 1) * each ? Work<Math>(call, all[index + 1]).first_keys() : kNoKeys);
     });
 }
 

@@ -5,6 +5,8 @@
 //
 // What lies beyond the context is zero: unused slots may hold anything, NaN included.
 #pragma once
+#include <algorithm>
+
 #include "attention.h"
 #include "eight_bits.h"
 #include "transpose.h"
@@ -21,16 +23,26 @@ struct TileRows {
     int count;
 };
 
-inline void find_rows(const Pages& pages, const int32_t* table, int64_t head, int64_t first, int64_t end,
-                      TileRows& rows) {
-    rows.count = static_cast<int>(end - first < kTile ? end - first : kTile);
+// Keys of one head from `first`, with which a tile begins, to `end`. None: `first` is not below `end`.
+struct Keys {
+    const Pages* pages;
+    const int32_t* table;
+    int64_t head;
+    int64_t first, end;
+};
+
+// Those of the tile that begins at `first`; none beyond the end.
+inline void find_rows(const Keys& keys, int64_t first, TileRows& rows) {
+    const Pages& pages = *keys.pages;
+    rows.count = static_cast<int>(std::clamp<int64_t>(keys.end - first, 0, kTile));
+    if (rows.count == 0) return;
     int64_t column = first / pages.slots, slot = first % pages.slots;
     const int64_t row_bytes = pages.row_bytes(), apart = pages.values_after_keys();
     // A scale of a slot that is not there would turn its zero scores into anything.
     if (is_scaled(pages.kind))
         for (int key = rows.count; key < kTile; ++key) rows.key_scales[key] = rows.value_scales[key] = 0.0f;
     for (int done = 0; done < rows.count; ++column, slot = 0) {
-        const char* chunk = pages.keys_of(table[column], head);
+        const char* chunk = pages.keys_of(keys.table[column], keys.head);
         const char* scales = chunk + pages.slots * row_bytes;
         for (; slot < pages.slots && done < rows.count; ++slot, ++done) {
             rows.keys[done] = chunk + slot * row_bytes;

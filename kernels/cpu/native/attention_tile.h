@@ -195,16 +195,12 @@ void add_all(const typename Math::Element* weights, const float* fade, const typ
     for (; c < width; c += kLanes) add_values<Math, rows, 1>(weights, fade, values + c * step, width, sums + c);
 }
 
-// Rows [first, first + rows) of the block against the tile.
+// Scores of rows [first, first + rows) become weights; `fade`, of 16, is what their sums so far count from now on.
 template <class Math, int rows>
-void attend_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
-                 const State& state) {
+inline void weigh_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
+                       const State& state, float* scores, typename Math::Element* weights, float* fade) {
     static_assert(rows <= kLanes);
-    alignas(64) float scores[rows * kTile];
-    alignas(64) typename Math::Element weights[rows * kTile];
-    alignas(64) float largest[kLanes] = {}, fade[kLanes] = {};
-    const int64_t width = padded(queries.dim);
-    score_all<Math, rows>(queries.rows + first * queries.dim, queries.dim, tile.keys, scores);
+    alignas(64) float largest[kLanes], lags[kLanes] = {};
     const auto bounded = [](int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kTile ? kTile : key); };
     for (int r = 0; r < rows; ++r) {
         const int64_t row = first + r, position = queries.position + row / queries.group;
@@ -212,14 +208,25 @@ void attend_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& 
         const float before = state.largest[row];
         const float top = scale<Math>(scores + r * kTile, tile, form, bounded(from), bounded(to));
         largest[r] = top > before ? top : before;
-        fade[r] = before - largest[r];
+        lags[r] = before - largest[r];
     }
-    store(fade, power_of_2<true>(load(fade)));  // All rows in one go.
+    store(fade, power_of_2<true>(load(lags)));  // All rows in one go.
     for (int r = 0; r < rows; ++r) {
         const int64_t row = first + r;
         state.largest[row] = largest[r];
         weigh<Math>(scores + r * kTile, tile, largest[r], fade[r], state.totals + row * kLanes, weights + r * kTile);
     }
+}
+
+// Rows [first, first + rows) of the block against the tile.
+template <class Math, int rows>
+void attend_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
+                 const State& state) {
+    alignas(64) float scores[rows * kTile], fade[kLanes];
+    alignas(64) typename Math::Element weights[rows * kTile];
+    const int64_t width = padded(queries.dim);
+    score_all<Math, rows>(queries.rows + first * queries.dim, queries.dim, tile.keys, scores);
+    weigh_rows<Math, rows>(queries, first, tile, form, state, scores, weights, fade);
     add_all<Math, rows>(weights, fade, tile.values, width, state.sums + first * width);
 }
 
