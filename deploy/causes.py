@@ -25,7 +25,7 @@ def _no_workers(role: str, what: str) -> Alert:
 
 
 CAUSES = (
-    _no_workers("decode", "Nothing can be answered: requests wait within their deadline."),
+    _no_workers("decode", "Nothing can be answered: new requests fail after ten seconds, begun ones wait."),
     _no_workers("prefill", "Decode reads all prompts itself: answers stutter under load."),
     Alert(
         name="BatonMetricsAbsent",
