@@ -162,6 +162,21 @@ async def test_a_slot_that_was_sent_is_lent_again_while_its_first_holder_lingers
         second.give_back()
 
 
+async def test_what_was_sent_from_a_lent_slot_is_copied_if_it_is_sent_again() -> None:
+    """The slot is the receiver's by then: announced twice, it would be read under two frames."""
+    card = Card()
+    async with paired(small(card)) as (sender, receiver):
+        loan = sender.lend_slot(100)
+        assert loan is not None
+        berths = [await receiver.reserve(timeout_s=1.0) for _ in range(SLOTS)]
+        for frame, berth in enumerate(berths):
+            await asyncio.gather(sender.send_device(frame, loan.view, timeout_s=1.0), took(berth, frame, 100))
+        assert len({berth.view.address for berth in berths if isinstance(berth.view, DeviceSpan)}) == SLOTS
+        for berth in berths:
+            berth.release()
+        loan.give_back()
+
+
 async def test_a_lent_slot_that_is_not_sent_goes_to_another_frame() -> None:
     card = Card()
     async with paired(small(card)) as (sender, receiver):
