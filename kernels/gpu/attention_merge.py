@@ -62,7 +62,7 @@ def merge_kernel(
             is_there = span < num_spans
             factor = power_of_two(tl.load(stats_WKU2 + at * 2, is_there, float("-inf")) - largest)
             weight += factor * tl.load(stats_WKU2 + at * 2 + 1, is_there, 0.0)
-            sum_D += factor * tl.load(sums_WKUD + at * DIM + dims_D, is_there & (dims_D < DIM), 0.0)
+            sum_D += factor * tl.load(sums_WKUD + at * DIM + dims_D, dims_D < tl.where(is_there, DIM, 0), 0.0)
     place = ((first_token + query // GROUP).to(tl.int64) * num_kv_heads + head) * GROUP + query % GROUP
     tl.store(out_THD + place * DIM + dims_D, (sum_D / weight).to(out_THD.dtype.element_ty), dims_D < DIM)
 
