@@ -33,6 +33,7 @@ from tests.cluster.load import every, offer
 from tests.cluster.mutual import NAME, mount, serve_with
 from tests.cluster.ports import stable_port
 from tests.deploy.live import Prometheus, chosen, prometheus, scraping
+from tests.observe.test_aliases import PICKERS
 from tests.rpc.certificates import Authority
 
 pytestmark = [pytest.mark.cluster, pytest.mark.calm]
@@ -41,6 +42,7 @@ LOAD_S = 12.0
 SETTINGS = (
     *SIM,
     f"cluster.name={NAME}",
+    "listen.vllm_metrics=true",
     "local.gateways=1",
     "engine.sim_step_ms=5",
     "router.local_prompt_tokens=32",
@@ -206,6 +208,10 @@ async def test_every_panel_of_every_dashboard_shows_something_of_a_cluster_at_wo
         assert set((await found.rules()).values()) == {"ok"}
         silent = [name for name in SIGNALS if not await found.lines(name, span)]
         assert not silent, "signals of autoscaling without a sample"
+        assert "BatonCertificateEndsToday" in await found.firing(), "certificates of tests end within a day"
+        for name in PICKERS:
+            pods = {line.labels["pod"] for line in await found.lines(f"vllm:{name}", span)}
+            assert pods == {each.spec.name for each in cluster.workers()}, name
         missing = await unanswered(found, span)
         if find_spec("matplotlib") is not None:
             folder = Path(os.environ.get("BATON_PICTURES") or tmp_path)

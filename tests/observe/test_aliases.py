@@ -1,11 +1,17 @@
 """Goal: who knows only vLLM's names reads the same numbers under them, each request once."""
 
+import re
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.observe import catalogue
 from common.observe.aliases import ALIASES
-from common.observe.metric import ProcessRole
+from common.observe.metric import MetricKind, ProcessRole
 from common.observe.registry import Metrics
+from tests.architecture.source import ROOT
+
+PICKERS = {"num_requests_waiting", "num_requests_running", "kv_cache_usage_perc"}
+"""What the Gateway API Inference Extension's model server protocol asks of every server."""
 
 
 def told(metrics: Metrics) -> dict[str, float]:
@@ -66,3 +72,10 @@ def test_no_name_is_given_twice_to_one_process() -> None:
         names = [alias.name for alias in ALIASES if role in alias.role]
         assert len(names) == len(set(names))
         assert all(role in alias.metric.roles for alias in ALIASES if role in alias.role)
+
+
+def test_what_pickers_ask_for_is_told_by_workers_as_gauges_and_is_in_the_documents() -> None:
+    told_by_workers = {alias.name for alias in ALIASES if alias.kind is MetricKind.GAUGE}
+    assert told_by_workers >= PICKERS
+    named = set(re.findall(r"`vllm:([a-z0-9_]+)`", (ROOT / "docs/kubernetes.md").read_text()))
+    assert PICKERS <= named <= {alias.name for alias in ALIASES}
