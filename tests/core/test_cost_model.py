@@ -1,8 +1,10 @@
 """Goal: predictions that make sense at their borders. Method: numbers small enough to check by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from common.core.cost.model import DEFAULT, CostModel
+from common.core.cost.model import DEFAULT, MAX_BATCH, CostModel
 from common.core.cost.work import StepWork
 from common.core.ids import PageId, RequestId, SequenceId, TokenId
 from common.core.step import Step, StepRow
@@ -60,6 +62,13 @@ def test_the_batch_cap_follows_from_the_gap_between_tokens() -> None:
     assert UNIT.max_batch(0.5, 0) == 1
     step_s = UNIT.decode_step_seconds(UNIT.max_batch(3.0, 100), 100 * UNIT.max_batch(3.0, 100))
     assert 2.9 < step_s <= 3.0
+
+
+def test_costs_of_next_to_nothing_limit_nothing() -> None:
+    """Divided by, they give more than a float holds."""
+    nothing = replace(UNIT, extend_token_s=5e-324, decode_row_s=5e-324, decode_context_s=0.0, step_s=0.0)
+    assert nothing.max_batch(1.0, 0) == MAX_BATCH
+    assert nothing.chunk_tokens(itl_s=1.0, decode_step_s=0.0, most=64) == 64
 
 
 def test_an_empty_transfer_still_costs_the_hand_over() -> None:

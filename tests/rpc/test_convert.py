@@ -289,8 +289,10 @@ def test_damaged_work_is_refused_by_field(field: str, damage: dict[str, object])
         worker_pb2.LoadReport(tokens_per_second=-1.0),
         worker_pb2.LoadReport(cost=worker_pb2.CostModel(step_s=-1.0)),
         worker_pb2.LoadReport(cost=worker_pb2.CostModel(transfer_byte_s=math.inf)),
+        worker_pb2.LoadReport(cost=worker_pb2.CostModel(extend_pair_s=1e300)),
+        worker_pb2.LoadReport(drain_left_s=1e300),
     ],
-    ids=["pages do not sum", "NaN", "negative", "negative cost", "infinite cost"],
+    ids=["pages do not sum", "NaN", "negative", "negative cost", "infinite cost", "absurd cost", "absurd figure"],
 )
 def test_a_load_report_that_cannot_be_is_not_believed(message: worker_pb2.LoadReport) -> None:
     with pytest.raises(InvalidRequest):

@@ -13,6 +13,8 @@ from common.core.cost.work import StepWork, extend_pairs
 
 MIN_CHUNK_TOKENS = 8
 """Tokens of a local prompt that join a step however late it is: what decode workers grant."""
+MAX_BATCH = 1_000_000
+"""As good as no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +85,15 @@ class CostModel:
         """Sequences of this length that a step of `itl_s` has room for; at least 1."""
         each = self.decode_row_s + self.decode_context_s * context_tokens_each
         if each <= 0.0:
-            return 1_000_000
-        return max(1, min(1_000_000, int((itl_s - self.step_s) / each)))
+            return MAX_BATCH
+        return max(1, int(min(MAX_BATCH, max(0.0, itl_s - self.step_s) / each)))
 
     def chunk_tokens(self, *, itl_s: float, decode_step_s: float, most: int) -> int:
         """Tokens of local prompts that a step can take without exceeding `itl_s`."""
         if self.extend_token_s <= 0.0:
             return most
-        spare = int(max(0.0, itl_s - decode_step_s) / self.extend_token_s)
-        return min(most, max(MIN_CHUNK_TOKENS, spare))
+        spare = max(0.0, itl_s - decode_step_s) / self.extend_token_s  # infinite where a token costs next to nothing
+        return int(min(most, max(MIN_CHUNK_TOKENS, spare)))
 
     def local_extend(
         self,

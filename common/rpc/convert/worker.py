@@ -8,6 +8,11 @@ from common.core.worker import LoadReport, PageCounts
 from common.rpc.convert.fields import require
 from protos.baton.v1 import types_pb2, worker_pb2
 
+MAX_COEFFICIENT_S = 1e6
+"""Of a step, a token, a byte: days. Chosen: so far from the end of floats that no product of costs gets there."""
+MAX_FIGURE = 1e12
+"""Of a load's other figures: seconds, tokens a second."""
+
 
 def worker_to_wire(worker: WorkerRef) -> types_pb2.WorkerRef:
     return types_pb2.WorkerRef(worker_id=worker.worker, epoch=worker.epoch, address=worker.address)
@@ -48,7 +53,7 @@ def load_from_wire(message: worker_pb2.LoadReport) -> LoadReport:
     parts = message.free_pages + message.promised_pages + message.referenced_pages + message.cached_pages
     require(parts == message.total_pages, "load.total_pages", f"states sum to {parts}, not to {message.total_pages}")
     for name in ("step_seconds", "tokens_per_second", "read_tokens_per_second", "drain_left_s"):
-        require(0 <= getattr(message, name) < math.inf, f"load.{name}", "must be finite and not negative")
+        require(0 <= getattr(message, name) <= MAX_FIGURE, f"load.{name}", f"must be from 0 to {MAX_FIGURE:g}")
     return LoadReport(
         pages=PageCounts(
             total=message.total_pages,
@@ -89,8 +94,11 @@ def cost_to_wire(cost: CostModel) -> worker_pb2.CostModel:
 
 
 def cost_from_wire(message: worker_pb2.CostModel) -> CostModel:
-    """Raises InvalidRequest for coefficients that are no seconds."""
-    for name in (*COEFFICIENTS, "age_s", "error"):
+    """Raises InvalidRequest for coefficients that are no seconds, or too many."""
+    for name in COEFFICIENTS:
+        is_sane = 0 <= getattr(message, name) <= MAX_COEFFICIENT_S
+        require(is_sane, f"load.cost.{name}", f"must be from 0 to {MAX_COEFFICIENT_S:g}")
+    for name in ("age_s", "error"):
         require(0 <= getattr(message, name) < math.inf, f"load.cost.{name}", "must be finite and not negative")
     return CostModel(
         step_s=message.step_s,
