@@ -33,6 +33,7 @@ CHOICES = {
     "autoscaling.mode": ["none", "hpa", "keda", "keda-push", "builtin"],
     "autoscaling.by": ["planner", "queue"],
     "workload.kind": ["Deployment", "LeaderWorkerSet"],
+    "authentication.kind": ["TriggerAuthentication", "ClusterTriggerAuthentication"],
     "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
     "externalTrafficPolicy": ["", "Cluster", "Local"],
     "ipFamilies.policy": ["", "SingleStack", "PreferDualStack", "RequireDualStack"],
@@ -53,6 +54,7 @@ PATTERNS = {
     "caBundle": "^[A-Za-z0-9+/=]*$",
     "ttftSeconds": r"^[0-9]+(\.[0-9]+)?$",
     "itlSeconds": r"^[0-9]+(\.[0-9]+)?$",
+    "authentication.modes": "^$|^(bearer|basic|tls|custom)(,(bearer|basic|tls|custom))*$",
     "admissionSeconds": r"^[0-9]+(\.[0-9]+)?$",
 }
 
