@@ -18,11 +18,16 @@ class Rotation:
         self._size: int | None = None
 
     def append(self, text: str, header: Callable[[], str]) -> None:
-        """`header` is asked where a file begins with this text. Raises OSError."""
+        """`header` is asked where a file begins with this text. Raises OSError; perhaps a part was written then, and
+        what comes next goes into another file."""
         if self._size is None or self._size + len(text) > self._max_bytes:
             self._begin(header())
-        with self._file.open("a", encoding="utf-8") as out:
-            out.write(text)
+        try:
+            with self._file.open("a", encoding="utf-8") as out:
+                out.write(text)
+        except OSError:
+            self.begin_anew()
+            raise
         self._size = (self._size or 0) + len(text)
 
     def begin_anew(self) -> None:
@@ -44,7 +49,8 @@ def older(file: Path) -> Path:
 
 
 def read_halves(file: Path, read: Callable[[str], Line]) -> Iterator[Line]:
-    """What `read` makes of every line, the older half first, if there is one.
+    """What `read` makes of every line, the older half first, if there is one. A last line without its break was being
+    written when the process died, or is still: it is left out.
 
     Raises InvalidRequest with the line's number where `read` does, and for a file that cannot be read.
     """
@@ -54,7 +60,8 @@ def read_halves(file: Path, read: Callable[[str], Line]) -> Iterator[Line]:
         try:
             with path.open(encoding="utf-8") as lines:
                 for number, line in enumerate(lines, start=1):
-                    yield _at(path, number, line, read)
+                    if line.endswith("\n"):
+                        yield _at(path, number, line, read)
         except OSError as error:
             raise InvalidRequest(message=f"{path} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:

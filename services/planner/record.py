@@ -48,7 +48,7 @@ def read_line(line: str) -> Look | Beginning:
     """Raises InvalidRequest for a line that is none of ours."""
     try:
         plain = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(message=f"not a line of a planner's log: {error}") from error
     kind = _KINDS.get(plain.pop("_", "")) if isinstance(plain, dict) else None
     if kind is None:

@@ -82,7 +82,11 @@ def test_a_setting_that_is_none_is_refused(wrong: dict[str, str]) -> None:
         changed(wrong)(SETTINGS)
 
 
-@pytest.mark.parametrize("line", ["", "[]", "{}", "nonsense", '{"_":"entry","request":1}', '{"_":"entry","more":1}'])
+@pytest.mark.parametrize(
+    "line",
+    ["", "[]", "{}", "nonsense", '{"_":"entry","request":1}', '{"_":"entry","more":1}', "1" * 5000, "[" * 100_000],
+    ids=["empty", "list", "no fields", "nonsense", "another type", "another field", "endless number", "endless depth"],
+)
 def test_a_line_that_is_none_is_refused(line: str) -> None:
     with pytest.raises(InvalidRequest):
         read_line(line)

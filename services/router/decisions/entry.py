@@ -69,7 +69,7 @@ def read_line(line: str) -> Entry | Header:
     """Raises InvalidRequest for a line that is none of ours."""
     try:
         plain = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(message=f"not a line of a decision log: {error}") from error
     if not isinstance(plain, dict):
         raise InvalidRequest(message="not a line of a decision log: no object")
