@@ -10,7 +10,7 @@ to spare is reading that prefill need not do, so decode is judged first.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -18,7 +18,7 @@ from common.core.worker import Role
 from services.planner.demand import Gauge, Past, Slot, measure, past_reading, past_writing, token_seconds
 from services.planner.load import Load, Signals
 from services.planner.settings import PlannerSettings
-from services.planner.trial import Trial, least_workers, reading_missed, writing_missed
+from services.planner.trial import Attempts, Trial, least_workers, reading_missed, writing_crowded, writing_missed
 
 STRICTER = 0.8
 """Chosen: share of the allowance for late work that fewer workers must keep: the band in which nothing changes. Half
@@ -118,25 +118,31 @@ def decide(signals: Signals, state: State, settings: PlannerSettings) -> Recomme
 
     wait_s = max(settings.ttft_s - gauge.tokens_each * token_seconds(gauge.reading_cost, gauge.tokens_each), 0.1)
 
-    writing = past_writing(slots, gauge)
+    lead_s = settings.lead_s
+    writing = past_writing(slots, gauge, lead_s=lead_s)
 
     def writes(workers: int) -> float:
         return writing_missed(writing, workers, load_target=settings.load_target)
 
+    def crowds(workers: int) -> float:
+        return writing_crowded(writing, workers, load_target=settings.load_target)
+
     lately = _within(slots, SUSTAINED_S)
-    least_writers = _sustained(past_writing(lately, gauge), settings)
+    least_writers = _sustained(past_writing(lately, gauge, lead_s=lead_s), settings)
+    attempts = Attempts(to_grow=writes, to_shrink=crowds)
     decode, standing_decode = _judge(
-        Role.DECODE, writes, load, state.decode, at, settings, at_least=least_writers, is_idle=is_idle
+        Role.DECODE, attempts, load, state.decode, at, settings, at_least=least_writers, is_idle=is_idle
     )
     staying = standing_decode.staying
-    reading = past_reading(slots, gauge, writers=staying)
+    reading = past_reading(slots, gauge, writers=staying, lead_s=lead_s)
 
     def reads(workers: int) -> float:
         return reading_missed(reading, workers, wait_s=wait_s)
 
-    least_readers = _sustained(past_reading(lately, gauge, writers=staying), settings)
+    least_readers = _sustained(past_reading(lately, gauge, writers=staying, lead_s=lead_s), settings)
+    attempts = Attempts(to_grow=reads, to_shrink=reads)
     prefill, standing_prefill = _judge(
-        Role.PREFILL, reads, load, state.prefill, at, settings, at_least=least_readers, is_idle=is_idle
+        Role.PREFILL, attempts, load, state.prefill, at, settings, at_least=least_readers, is_idle=is_idle
     )
     newest = slot or Slot(seconds=1.0, reading_s=0.0, writers=0.0)
     lent = gauge.uptake.share * newest.answers.spare(load.writing.crew.ready)
@@ -174,7 +180,7 @@ def _blind(at: float, state: State) -> Recommendation:
 
 def _judge(
     role: Role,
-    attempt: Callable[[int], float],
+    attempts: Attempts,
     load: Load,
     standing: Standing | None,
     at: float,
@@ -190,7 +196,9 @@ def _judge(
         return Verdict(role=role, desired=0, before=before, why=Why.IDLE, need=0), Standing(desired=0)
     least = min(max(bounds.least, at_least, 1), bounds.most)
     guess = crew.coming if standing is None else standing.desired
-    need, trials = least_workers(attempt, least=least, most=bounds.most, allowed=settings.miss_share, guess=guess)
+    need, trials = least_workers(
+        attempts.to_grow, least=least, most=bounds.most, allowed=settings.miss_share, guess=guess
+    )
     if standing is None:
         first = min(max(crew.coming, need), bounds.most)
         return Verdict(role=role, desired=first, before=None, why=Why.FIRST, need=need), Standing(desired=first)
@@ -202,7 +210,7 @@ def _judge(
             desired=desired
         )
     allowed = settings.miss_share * STRICTER
-    fewer, stricter = least_workers(attempt, least=min(least, now), most=now, allowed=allowed, guess=need)
+    fewer, stricter = least_workers(attempts.to_shrink, least=min(least, now), most=now, allowed=allowed, guess=need)
     next_standing, why = _lowered(standing, fewer, at, settings.hold_s)
     tried = tuple({trial.workers: trial for trial in (*trials, *stricter)}.values())
     return Verdict(

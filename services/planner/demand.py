@@ -7,7 +7,9 @@ writing: workers' worth of decode, the largest of: sequences over those of a ste
 
 Each slot knows the level at which it came: a mean of minutes (level.py). A past of bursts so says what bursts are
 like, and the present level how much of them: what was seen at noon is not held against the night, and what was seen
-at night says nothing of noon. Levels that differ by no more than chance may be the same one.
+at night says nothing of noon. Levels that differ by no more than chance may be the same one. The present is that of
+the moment at which a worker that is asked for now will be ready. And a past of few bursts is not all that may come: it
+counts as more by as much as its mean may be out by.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,6 +31,8 @@ LEARNING = 0.2
 CHUNK_TOKENS = 2048
 """Chosen: of a prefill step; only the share of a step's fixed cost depends on it."""
 
+MOST_DOUBT = 1.0
+"""Chosen: what a short past may be out by makes it count twice at most: two blocks that differ tell little."""
 
 ALIKE = 1.5
 """Chosen: a past at less than the present level by this factor is left out of what is tried: most of a tide that comes
@@ -38,7 +42,8 @@ in would else be a quiet past, in which nothing was late, and a share of it a li
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """What came within `seconds` before a look. `reading_s`: of reading; `writers`: workers' worth of decode, `answers`
-    what they take of steps. Levels: reading per second, and writers, in the mean at that time."""
+    what they take of steps. Levels: reading per second, and writers, in the mean at that time; `is_young`: when little
+    was seen."""
 
     seconds: float
     reading_s: float
@@ -46,6 +51,7 @@ class Slot:
     answers: Answers = field(default_factory=Answers)
     reading_level: float = 0.0
     writing_level: float = 0.0
+    is_young: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,37 +131,42 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
         answers=answers,
         reading_level=remembered.reading_level.now,
         writing_level=remembered.writing_level.now,
+        is_young=remembered.reading_level.is_young,
     )
     return slot, remembered
 
 
-def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int) -> Past:
-    """Seconds of reading, at the present level or as they came, whichever is less; so many decode workers help."""
-    share, least, most = gauge.uptake.share, gauge.reading_level.least, gauge.reading_level.most
-    most_written = gauge.writing_level.most
+def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int, lead_s: float) -> Past:
+    """Seconds of reading as they would come at the level of `lead_s` from now, and as much more as a past so short and
+    uneven may be out by; so many decode workers help."""
+    share, least = gauge.uptake.share, gauge.reading_level.least
+    doubted = 1.0 + min(gauge.reading_level.error, MOST_DOUBT)
+    reading, writing = gauge.reading_level.present(lead_s), gauge.writing_level.present(lead_s)
     return _past(
         (
             slot.seconds,
-            slot.reading_s * _levelled(most, slot.reading_level),
-            share * slot.answers.spare(writers, scale=_levelled(most_written, slot.writing_level)),
+            slot.reading_s * doubted * reading.scale(slot.reading_level, was_young=slot.is_young),
+            share * slot.answers.spare(writers, scale=writing.scale(slot.writing_level, was_young=slot.is_young))
+            if share
+            else 0.0,
         )
         for slot in slots
         if slot.reading_level * ALIKE >= least
     )
 
 
-def past_writing(slots: Sequence[Slot], gauge: Gauge) -> Past:
-    """Workers' worth of decode, likewise."""
-    least, most = gauge.writing_level.least, gauge.writing_level.most
+def past_writing(slots: Sequence[Slot], gauge: Gauge, *, lead_s: float) -> Past:
+    """Workers' worth of decode at that level. Answers come evenly, so nothing is added for doubt."""
+    least, writing = gauge.writing_level.least, gauge.writing_level.present(lead_s)
     return _past(
-        (slot.seconds, slot.seconds * slot.writers * _levelled(most, slot.writing_level), 0.0)
+        (
+            slot.seconds,
+            slot.seconds * slot.writers * writing.scale(slot.writing_level, was_young=slot.is_young),
+            0.0,
+        )
         for slot in slots
         if slot.writing_level * ALIKE >= least
     )
-
-
-def _levelled(level: float, then: float) -> float:
-    return min(1.0, level / then) if then > 0.0 else 1.0
 
 
 def _past(slots: Iterable[tuple[float, float, float]]) -> Past:

@@ -22,6 +22,8 @@ class PlannerSettings:
     decode: Bounds = Bounds(least=1, most=8)
     interval_s: float = 2.0
     window_s: float = 3600.0
+    lead_s: float = 60.0
+    """From a decision to a ready worker: the level that counts is that of then."""
     hold_s: float = 120.0
     idle_s: float = 600.0
     miss_share: float = 0.1
@@ -30,7 +32,7 @@ class PlannerSettings:
     step_budget_s: float = 0.05
     """Of a decode worker's step, in which prompts are read beside answers: `engine.itl_budget_ms`."""
     admission_s: float = 1.0
-    load_target: float = 0.85
+    load_target: float = 0.75
     hpa_tolerance: float = 0.1
 
     @classmethod
@@ -41,6 +43,7 @@ class PlannerSettings:
             decode=Bounds(least=section.min_decode, most=section.max_decode),
             interval_s=section.interval_s,
             window_s=section.window_s,
+            lead_s=section.start_s,
             hold_s=section.hold_s,
             idle_s=section.idle_s,
             miss_share=section.miss_share,

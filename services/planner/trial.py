@@ -18,6 +18,14 @@ Try = Callable[[int], float]
 """The share missed by so many workers. Falls, or stays, as they grow."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempts:
+    """`to_grow`: what so many miss for sure. `to_shrink`: what they might miss, never less."""
+
+    to_grow: Try
+    to_shrink: Try
+
+
 def reading_missed(past: Past, workers: int, *, wait_s: float) -> float:
     """Share of reading that began later than `wait_s`, first come first served, on so many workers and what the others
     lend. All of a slot's work comes at its beginning: bursts are shorter than a slot. The queue is tried itself, so
@@ -44,6 +52,16 @@ def writing_missed(past: Past, workers: int, *, load_target: float) -> float:
     missed = sum(work - places * seconds for seconds, work in slots if work > places * seconds)
     total = sum(past.work)
     return missed / total if total > 0 else 0.0
+
+
+def writing_crowded(past: Past, workers: int, *, load_target: float) -> float:
+    """Share of decode at times that had too few places: who comes then waits until somebody else is done, so this is
+    never less than what had none."""
+    places = workers * load_target
+    slots = zip(past.seconds, past.work, strict=True)
+    crowded = sum(work for seconds, work in slots if work > places * seconds)
+    total = sum(past.work)
+    return crowded / total if total > 0 else 0.0
 
 
 def least_workers(attempt: Try, *, least: int, most: int, allowed: float, guess: int) -> tuple[int, tuple[Trial, ...]]:

@@ -90,6 +90,7 @@ def planner_settings(study: ScalingStudy) -> PlannerSettings:
         decode=Bounds(least=1, most=study.most.decode),
         interval_s=given.interval_s,
         window_s=given.window_s,
+        lead_s=study.start_s,
         hold_s=given.hold_s,
         ttft_s=study.slo.ttft_s,
         itl_s=study.slo.itl_s,
@@ -118,10 +119,11 @@ def run_scaling(study: ScalingStudy, *, note: Callable[[str], None] | None = Non
     for name, scaler in study.contenders().items():
         if note is not None:
             note(name)
-        yield _run(study, name, scaler)
+        yield run_one(study, name, scaler)
 
 
-def _run(study: ScalingStudy, name: str, scaler: Scaler) -> ScalingSummary:
+def run_one(study: ScalingStudy, name: str, scaler: Scaler) -> ScalingSummary:
+    """One contender. A scaler remembers: each play needs its own."""
     first = scaler.replicas if isinstance(scaler, Static) else Replicas(prefill=1, decode=1)
     play = ScaledPlay(
         name,

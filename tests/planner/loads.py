@@ -20,7 +20,15 @@ COST = CostModel(
 )
 """A thousand tokens are a second of reading; ten sequences are a step of 0.1 s."""
 
-SETTINGS = PlannerSettings(interval_s=1.0, miss_share=0.01, window_s=120.0, hold_s=30.0, idle_s=60.0, hpa_tolerance=0.0)
+SETTINGS = PlannerSettings(
+    interval_s=1.0,
+    miss_share=0.01,
+    window_s=120.0,
+    hold_s=30.0,
+    idle_s=60.0,
+    load_target=0.85,
+    hpa_tolerance=0.0,
+)
 
 
 def load(

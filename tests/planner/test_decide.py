@@ -38,13 +38,13 @@ def test_the_same_load_gives_the_same_number_for_ever() -> None:
 
 
 def test_one_worker_fewer_needs_hold_s_of_proof_and_then_the_window_must_forget() -> None:
-    found = wanted(walk([BUSY] * 60 + [load(read_s=0.4)] * 300))
+    found = wanted(walk([BUSY] * 600 + [load(read_s=0.4)] * 300))
     prefill = [each[0] for each in found]
     peak, last = max(prefill), prefill[-1]
     assert (peak, last) == (4, 1)
-    first_down = next(index for index in range(60, len(prefill)) if prefill[index] < peak)
-    assert first_down >= 60 + SETTINGS.hold_s
-    changes = [after - before for before, after in pairwise(prefill[60:]) if after != before]
+    first_down = next(index for index in range(600, len(prefill)) if prefill[index] < peak)
+    assert first_down >= 600 + SETTINGS.hold_s
+    changes = [after - before for before, after in pairwise(prefill[600:]) if after != before]
     assert all(change < 0 for change in changes)
 
 
@@ -137,6 +137,34 @@ def test_a_lull_between_bursts_is_no_ebb() -> None:
     bursts = [*[load(read_s=8.0)] * 10, *[load()] * 50] * 7
     found = [pair[0] for pair in wanted(walk([*bursts, *[load()] * 120], settings))]
     assert found[-1] >= found[len(bursts) - 1] - 1
+
+
+def test_a_past_of_one_burst_is_not_all_that_may_come() -> None:
+    """The first of a kind asks for more than the twentieth."""
+    settings = replace(SETTINGS, window_s=3600.0, miss_share=0.1, hold_s=20.0)
+    quiet, burst = [load()] * 100, [load(read_s=4.0)] * 20
+    once = wanted(walk([*quiet, *burst, *[load()] * 60], settings))
+    often = wanted(walk([*(quiet + burst) * 20, *[load()] * 60], settings))
+    assert once[-1][0] > often[-1][0] >= 3
+
+
+def test_a_tide_is_met_where_it_will_be_when_a_worker_is_ready() -> None:
+    """Load that rises by a worker in five minutes: with two minutes' lead each is asked for earlier."""
+    settings = replace(SETTINGS, window_s=3600.0, miss_share=0.1)
+    tide = [load(read_s=1.0 + max(0, second - 600) / 300) for second in range(1800)]
+    early, late = (
+        [pair[0] for pair in wanted(walk(tide, replace(settings, lead_s=lead_s)))] for lead_s in (120.0, 0.0)
+    )
+    assert early.index(4) + 30 < late.index(4)
+
+
+def test_a_decode_worker_leaves_only_where_nobody_would_have_waited_for_it() -> None:
+    """Nine sequences on one worker are six hundredths too many, which is within the allowance, and a queue all day."""
+    settings = replace(SETTINGS, window_s=600.0, miss_share=0.1)
+    pair = Crew(ready=2)
+    two = wanted(walk([load(sequences=9, decode=pair)] * 200, settings))
+    assert two[-1][1] == 2
+    assert wanted(walk([load(sequences=8, decode=pair)] * 200, settings))[-1][1] == 1
 
 
 def test_what_decode_workers_read_is_demand() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from services.planner.level import BLOCK_S, LEVEL_S, Level
+from services.planner.level import BLOCK_S, LEVEL_S, Level, Present
 
 
 def walked(values: list[float], seconds: float = 10.0) -> Level:
@@ -52,6 +52,41 @@ def test_bursts_are_doubted_and_a_tide_is_not(seed: int) -> None:
         level = level.after(value, 10.0)
         within += index >= 400 and level.least <= 1.0 <= level.most
     assert within > 0.85 * (len(values) - 400), f"seed {seed}"
+
+
+def test_few_bursts_do_not_know_their_mean_and_many_do() -> None:
+    """One burst of a minute in three: after three minutes, and after an hour of them."""
+    burst = [*[6.0] * 6, *[0.0] * 12]
+    once, often = walked(burst), walked(burst * 20)
+    assert once.error > 0.5
+    assert 0.05 < often.error < once.error / 3
+
+
+def test_an_even_load_is_known_at_once_whenever_it_is_looked_at() -> None:
+    """A planner that starts anew beside a full fleet must not ask for a larger one."""
+    assert all(walked([3.0] * looks).error == 0.0 for looks in range(60))
+
+
+def test_a_steady_load_is_no_tide_however_young_the_level() -> None:
+    for looks in range(151, 2000, 37):
+        present = walked([3.0] * looks, 2.0).present(60.0)
+        assert present.least == present.most == pytest.approx(3.0, rel=0.01), f"after {looks}"
+
+
+def test_a_rising_tide_is_met_where_it_will_be() -> None:
+    """From 4 to 10 in an hour: 0.1 a minute, so that is how far a minute's lead is ahead. A falling one is not led."""
+    rising = [4.0] * 400 + [4.0 + 6.0 * step / 360 for step in range(360)]
+    level = walked(rising)
+    assert level.present(60.0).least - level.present(0.0).least == pytest.approx(0.1, rel=0.15)
+    falling = walked(rising[::-1])
+    assert falling.present(60.0) == falling.present(0.0)
+
+
+def test_work_counts_as_it_would_come_now_and_as_it_came_within_the_doubt() -> None:
+    present = Present(least=2.0, most=4.0)
+    scales = [present.scale(then, was_young=False) for then in (0.0, 1.6, 2.0, 3.0, 4.0, 8.0)]
+    assert scales == [1.0, 1.25, 1.0, 1.0, 1.0, 0.5]
+    assert present.scale(1.6, was_young=True) == 1.0
 
 
 def test_no_level_is_negative() -> None:

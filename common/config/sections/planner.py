@@ -78,10 +78,10 @@ class PlannerSection:
         maximum=600,
     )
     load_target: float = knob(
-        0.85,
+        0.75,
         owner="services/planner",
         unit="share",
-        reason="of a worker's reading time or of its pages: queues grow without bound towards 1",
+        reason="of a worker's reading time or of its pages: queues grow without bound towards 1; as decode.kvUsage",
         minimum=0.1,
         maximum=1,
     )
