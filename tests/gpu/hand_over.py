@@ -33,10 +33,11 @@ from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
 from common.transfer.messages import DeviceMemory, PageRun, SameHostInvitation
 from common.transfer.plan import split
-from common.transfer.same_host.device import DeviceSendingEnd, DeviceSlots, adopt_slots
+from common.transfer.same_host.device import DeviceSendingEnd
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.ring import adopt_ring, create_ring
 from common.transfer.same_host.sending import SendingEnd
+from common.transfer.same_host.slots import DeviceSlots, adopt_slots
 from common.transfer.scope import TaskScope
 from kernels.bench.ceilings import measured_ceilings
 from kernels.dispatch import interpreted

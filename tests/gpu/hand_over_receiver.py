@@ -14,10 +14,11 @@ from common.kv.digest import DigestKey
 from common.kv.span import DeviceSpan
 from common.transfer.berth import find_berth
 from common.transfer.channel import Berth
-from common.transfer.same_host.device import DeviceReceivingEnd, Retained, create_slots
+from common.transfer.same_host.device import DeviceReceivingEnd, Retained
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.ring import adopt_ring
+from common.transfer.same_host.slots import create_slots
 from kernels.dispatch import interpreted
 from tests.gpu.fused import FusedMoves
 from tests.gpu.two_ends import PAIR, WAIT_S, End, Shape, Words, places

@@ -14,10 +14,11 @@ import pytest
 from common.core.errors import TransferFailed
 from common.kv.span import DeviceSpan
 from common.transfer.messages import DeviceMemory, SameHostInvitation
-from common.transfer.same_host.device import DeviceSendingEnd, adopt_slots
+from common.transfer.same_host.device import DeviceSendingEnd
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.ring import adopt_ring
 from common.transfer.same_host.sending import SendingEnd
+from common.transfer.same_host.slots import adopt_slots
 from tests.gpu.hand_over import receiver
 from tests.gpu.host_runtime import HostRuntime
 from tests.gpu.two_ends import PAIR, Words

@@ -27,18 +27,12 @@ from common.transfer.messages import DeviceMemory, HostFacts, Pair, SameHostInvi
 from common.transfer.pair_thread import run_aside
 from common.transfer.rendezvous import RendezvousStore
 from common.transfer.same_host.cudart import DeviceRuntime
-from common.transfer.same_host.device import (
-    DeviceReceivingEnd,
-    DeviceSendingEnd,
-    DeviceSlots,
-    Retained,
-    adopt_slots,
-    create_slots,
-)
+from common.transfer.same_host.device import DeviceReceivingEnd, DeviceSendingEnd, Retained
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.ring import adopt_ring, create_ring
 from common.transfer.same_host.sending import SendingEnd
+from common.transfer.same_host.slots import DeviceSlots, adopt_slots, create_slots
 
 INVITATION, COMING = "same_host/invitation", "same_host/coming"
 NAME_BITS = 128
