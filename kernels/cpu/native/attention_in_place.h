@@ -31,7 +31,7 @@ inline bool can_stay(const Pages& pages, int64_t num_rows) {
 }
 
 inline PlacedTile place(const Keys& keys, int64_t first) {
-    PlacedTile tile;
+    PlacedTile tile{};
     tile.count = static_cast<int>(std::clamp<int64_t>(keys.end - first, 0, kTile));
     const Pages& pages = *keys.pages;
     for (int group = 0; tile.left(group) > 0; ++group) {
@@ -131,11 +131,12 @@ inline void add_in_place(const uint16_t* weights, const float* fade, const Place
     sums.begin(to, dim, fade);
     for (int g = 0; g < kGroups; ++g) {
         const bool has_next = next.left(g) > 0;
-        const char* from = tile.values[g] + channel * 2;
         const int whole = std::clamp(tile.left(g), 0, kLanes) / 2;
-        for (int pair = 0; pair < kPairs; ++pair, from += 4 * dim) {
+        for (int pair = 0; pair < kPairs; ++pair) {
             if (has_next) fetch_part(next.values[g] + channel * 2 * kLanes + pair * kPart, kPart);
-            if (pair < whole) sums.add(weights + g * kLanes + 2 * pair, from, from + 2 * dim);
+            if (pair >= whole) continue;
+            const char* even = tile.values[g] + (2 * pair * dim + channel) * 2;
+            sums.add(weights + g * kLanes + 2 * pair, even, even + 2 * dim);
         }
         if (tile.left(g) > 0 && tile.left(g) < kLanes && tile.left(g) % 2)
             sums.add(weights + g * kLanes + 2 * whole, tile.values[g] + (2 * whole * dim + channel) * 2, nullptr);
