@@ -42,6 +42,10 @@ OPERATORS = (
 
 ALIGNMENT = [["tt.divisibility", 16]]
 
+BLOCK_BYTES = {**SHARED_BYTES, 80: 101_376}
+"""Shared memory that a kernel may want. What is compiled for sm_80 also serves sm_86, 89 and 120 (tuned.CLASSES), whose
+blocks have 99 KiB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -56,14 +60,11 @@ class Report:
 
 
 def specimens(architecture: int, only: str = "", *, is_whole: bool = False) -> Iterator[Specimen]:
-    """Of every operator whose module name contains `only`; `is_whole`: of everything in the tuned table."""
+    """Those with `only` in their module's or their own name; `is_whole`: of everything in the tuned table."""
     for operator in OPERATORS:
-        if only not in operator:
-            continue
         module = import_module(f"kernels.gpu.{operator}")
-        yield from (
-            module.SPECIMENS if hasattr(module, "SPECIMENS") else module.specimens(architecture, is_whole=is_whole)
-        )
+        own = module.SPECIMENS if hasattr(module, "SPECIMENS") else module.specimens(architecture, is_whole=is_whole)
+        yield from (specimen for specimen in own if only in operator or only in specimen.name)
 
 
 def build(specimen: Specimen, architecture: int) -> Report:
@@ -108,15 +109,15 @@ def faults(specimen: Specimen, report: Report) -> list[str]:
     found = []
     if report.spilled_bytes > specimen.max_spilled_bytes:
         found.append(f"spills {report.spilled_bytes} bytes, {specimen.max_spilled_bytes} are allowed")
-    if report.shared_bytes > SHARED_BYTES[report.architecture]:
-        found.append(f"wants {report.shared_bytes} bytes of shared memory of {SHARED_BYTES[report.architecture]}")
+    if report.shared_bytes > BLOCK_BYTES[report.architecture]:
+        found.append(f"wants {report.shared_bytes} bytes of shared memory of {BLOCK_BYTES[report.architecture]}")
     return found
 
 
 def line(report: Report) -> str:
     """A report as it is printed."""
     return (
-        f"sm_{report.architecture:3}  {report.name:50}  {report.registers:3} registers  "
+        f"sm_{report.architecture:<3}  {report.name:66}  {report.registers:3} registers  "
         f"{report.shared_bytes:6} B shared  {report.spilled_bytes:4} B spilled"
     )
 
@@ -126,10 +127,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--arch", type=int, action="append", choices=sorted(SHARED_BYTES), help="80, 90, 100; repeatable"
     )
-    parser.add_argument("--only", default="", help="part of an operator's name")
+    parser.add_argument("--only", default="", help="part of an operator's or a kernel's name")
     parser.add_argument("--whole", action="store_true", help="everything in the tuned table: minutes")
     given = parser.parse_args(arguments)
     failed = 0
+    sys.stdout.write(f"triton {triton.__version__}\n")
     for architecture in given.arch or sorted(SHARED_BYTES):
         for specimen in specimens(architecture, given.only, is_whole=given.whole):
             if architecture < max(specimen.oldest, OLDEST):

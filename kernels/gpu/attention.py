@@ -19,7 +19,7 @@ from kernels.gpu.attention_extend import extend_kernel
 from kernels.gpu.attention_merge import merge_spans
 from kernels.gpu.eight_bits import page_scales, page_words
 from kernels.gpu.launch import device_of
-from kernels.gpu.tuned import Chooser, Tiles, tiles
+from kernels.gpu.tuned import Chooser, Tiles, element_bytes_of, tiles
 from kernels.paged_rows import Cut, ExtendPlan, PagedRows, SplitPlan
 from kernels.quantized_pages import SCALE_BYTES, channels, is_quantized
 
@@ -47,7 +47,7 @@ def attend(
     out_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
     device, group = device_of(q_THD.device), num_heads // num_kv_heads
     mode = "attention_exact" if rows.is_exact else "attention"
-    shape = max(triton.next_power_of_2(head_dim), SMALLEST_DIM), kv_PL2KSE.element_size()
+    shape = max(triton.next_power_of_2(head_dim), SMALLEST_DIM), element_bytes_of(q_THD, kv_PL2KSE)
 
     own = choose(f"{mode}_decode", device, *shape)
     cut = Cut(group=group, window=form.window, tile_queries=max(own.queries, group), span=own.span)

@@ -34,13 +34,34 @@ def finite(largest_M):
 
 
 @triton.jit
-def widened(x_ND, dtype: tl.constexpr):
-    """Stored keys or values in the type of the queries; eight-bit numbers are exact in each."""
+def widened(x_ND, dtype: tl.constexpr, IS_QUANTIZED: tl.constexpr):
+    """Stored keys or values as `product` takes them beside factors of `dtype`; eight-bit numbers are exact in each."""
     if x_ND.dtype == tl.uint8:
         x_ND = from_e4m3(x_ND)
     if IS_INTERPRETED:
-        return x_ND.to(tl.float32)
-    return x_ND.to(dtype)
+        wide_ND = x_ND.to(tl.float32)
+    elif IS_QUANTIZED and dtype == tl.float32:
+        wide_ND = x_ND.to(tl.bfloat16)
+    else:
+        wide_ND = x_ND.to(dtype)
+    return wide_ND
+
+
+@triton.jit
+def product(a_MK, b_KN, sum_MN, IS_QUANTIZED: tl.constexpr):
+    """sum + a b. fp32 beside eight-bit numbers: three products in bf16, which hold all 24 bits of a and every bit of b.
+
+    Otherwise b would be widened in registers, which hold it whole for products of fp32: they would spill kilobytes.
+    """
+    if IS_QUANTIZED and a_MK.dtype == tl.float32:
+        high_MK = a_MK.to(tl.bfloat16)
+        rest_MK = a_MK - high_MK.to(tl.float32)
+        middle_MK = rest_MK.to(tl.bfloat16)
+        low_MK = (rest_MK - middle_MK.to(tl.float32)).to(tl.bfloat16)
+        sum_MN = dot(high_MK, b_KN, dot(middle_MK, b_KN, dot(low_MK, b_KN, sum_MN)))
+    else:
+        sum_MN = dot(a_MK, b_KN, sum_MN)
+    return sum_MN
 
 
 @triton.jit
@@ -98,7 +119,8 @@ def walk(
             k_ND = tl.load(kv + keys_at + at_ND, (dims_D < DIM)[None, :], 0)
         else:
             k_ND = tl.load(kv + keys_at + at_ND)
-        s_MN = dot(q_MD, tl.trans(widened(k_ND, q_MD.dtype)), tl.zeros([q_MD.shape[0], N], tl.float32))
+        k_DN = tl.trans(widened(k_ND, q_MD.dtype, IS_QUANTIZED))
+        s_MN = product(q_MD, k_DN, tl.zeros([q_MD.shape[0], N], tl.float32), IS_QUANTIZED)
         if IS_QUANTIZED:
             scales_at_N = pages_N * scale_page_stride + keys_N % SLOTS
             s_MN = s_MN * tl.load(scales + key_scales_at + scales_at_N, is_there_N, 0.0)[None, :]
@@ -124,7 +146,8 @@ def walk(
             v_ND = tl.load(kv + values_at + at_ND, (dims_D < DIM)[None, :], 0)
         else:
             v_ND = tl.load(kv + values_at + at_ND)
-        acc_MD = dot(p_MN.to(q_MD.dtype), widened(v_ND, q_MD.dtype), acc_MD * rescale_M[:, None])
+        v_ND = widened(v_ND, q_MD.dtype, IS_QUANTIZED)
+        acc_MD = product(p_MN.to(q_MD.dtype), v_ND, acc_MD * rescale_M[:, None], IS_QUANTIZED)
         largest_M = larger_M
     return acc_MD, largest_M, weight_M
 

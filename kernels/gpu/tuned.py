@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from kernels.gpu.launch import INTERPRETER, Device
 
 TABLE = Path(__file__).with_name("tuned.json")
@@ -45,13 +48,19 @@ class Chooser(Protocol):
     def __call__(self, operator: str, device: Device, padded_dim: int, element_bytes: int, /) -> Tiles: ...
 
 
+def element_bytes_of(q_THD: Tensor, kv_PL2KSE: Tensor) -> int:
+    """What tiles depend on beside a head's channels: bytes of a stored number, but 4 beside queries in fp32, whatever
+    the pages hold: tiles made for narrower ones would not fit in registers."""
+    return 4 if q_THD.dtype is torch.float32 else kv_PL2KSE.element_size()
+
+
 def device_class(device: Device) -> int:
     """Whose table serves this device."""
     return device.architecture if device.architecture in CLASSES else min(CLASSES)
 
 
 def tiles(operator: str, device: Device, padded_dim: int, element_bytes: int) -> Tiles:
-    """Of `operator` for heads of up to `padded_dim` channels in pages of `element_bytes`. Raises KeyError."""
+    """Of `operator` for heads of up to `padded_dim` channels and `element_bytes_of` tensors. Raises KeyError."""
     if device is INTERPRETER:
         return SMALL
     return tiles_of(device_class(device), operator, padded_dim, element_bytes)

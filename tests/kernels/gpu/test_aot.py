@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import astuple, replace
+from itertools import combinations, product
 
 import pytest
 
 from kernels.gpu.aot import Report, faults, specimens
+from kernels.gpu.attention_specimens import DIMS, Kernel, Masks, Pages, Vectors, shapes
 from kernels.gpu.compile_only import SHARED_BYTES
 from tests.architecture.source import ROOT
 
@@ -21,9 +24,21 @@ def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
     assert made.returncode == 0, made.stdout + made.stderr
 
 
+def test_every_pair_of_a_kernel_a_dim_a_type_pages_an_architecture_and_masks_is_compiled() -> None:
+    rows = [(*astuple(shape), architecture) for architecture in SHARED_BYTES for shape in shapes(architecture)]
+    levels = (tuple(Kernel), DIMS, tuple(Vectors), tuple(Pages), tuple(Masks), tuple(SHARED_BYTES))
+    for (first, own), (second, other) in combinations(enumerate(levels), 2):
+        assert {(row[first], row[second]) for row in rows} == set(product(own, other))
+    usual = {(row[0], row[-1]) for row in rows if row[1:5] == (128, Vectors.BF16, Pages.SAME, Masks.PLAIN)}
+    assert usual >= set(product((Kernel.DECODE, Kernel.EXTEND), SHARED_BYTES))
+
+
 def test_spills_and_too_much_shared_memory_are_faults() -> None:
     specimen = next(specimens(80))
     report = Report(
         name=specimen.name, architecture=80, registers=255, shared_bytes=200_000, spilled_bytes=8, code_bytes=1
     )
     assert len(faults(specimen, report)) == 2
+    # What sm_86, 89 and 120 have, which are served by the same tiles.
+    assert len(faults(specimen, replace(report, spilled_bytes=0, shared_bytes=101_377))) == 1
+    assert faults(specimen, replace(report, spilled_bytes=0, shared_bytes=101_376)) == []
