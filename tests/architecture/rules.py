@@ -81,8 +81,11 @@ DOORS: dict[str, tuple[str, ...]] = {
         "common/engine/",
         "common/transfer/gloo",
         "common/transfer/nccl",
+        "services/local/bench/transformers_target.py",
         "models/",
     ),
+    # Optional: a rival to be measured beside.
+    "transformers": ("services/local/bench/transformers_target.py", "models/"),
     "torch.distributed": ("common/transfer/gloo", "common/transfer/nccl", "common/engine/ranks"),
     "numpy": (
         "kernels/",

@@ -1,6 +1,6 @@
 """`baton bench`: workloads, what they are run against (targets), and how figures are kept and shown.
 
-    workload (prefill, decode, interference, prefix, transfer)  --streams prompts-->  target
+    workload (prefill, decode, e2e, interference, prefix, transfer)  --streams prompts-->  target
                                                    engine in this process | a local cluster over gRPC | a peer over HTTP
 
 Every target is driven by the same workload code, so that figures compare. Nothing here serves: the engine is the real

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from rich.console import Console
 
+from common.config.config import Config
 from common.config.environment import environment
 from common.config.loader import load
 from common.core.clock import Clock
@@ -59,9 +60,13 @@ class Wish:
         file = None if self.config is None else self.config.resolve()
         return Overrides(file=file, settings=own if folder is None else (*own, f"model.path={folder}"))
 
-    def model_folder(self) -> Path:
+    def loaded(self) -> Config:
+        """As a worker would read it. Raises StartupError."""
         given = self.overrides()
-        return Path(load(given.file, environment(), given.settings).model.path)
+        return load(given.file, environment(), given.settings)
+
+    def model_folder(self) -> Path:
+        return Path(self.loaded().model.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +92,7 @@ def own_contenders(places: Sequence[Place], wish: Wish, lane: Lane) -> list[Cont
     made: list[Contender] = []
     for place in dict.fromkeys(places):
         if place is Place.ENGINE:
-            made.append(EngineContender(config=load(given.file, environment(), given.settings), clock=lane.clock))
+            made.append(EngineContender(config=wish.loaded(), clock=lane.clock))
             continue
         layout = lay_out(Way(place.value), usable_cores())
         made.append(

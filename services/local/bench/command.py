@@ -13,6 +13,7 @@ from common.core.errors import BatonError
 from services.local.bench.bench import Lane, Place, Wish, bench, own_contenders, show
 from services.local.bench.compare import Guests, invited
 from services.local.bench.decode import DecodeSpeed
+from services.local.bench.end_to_end import EndToEnd
 from services.local.bench.interference import Interference
 from services.local.bench.kernels import measure_kernels
 from services.local.bench.plot import draw
@@ -20,6 +21,7 @@ from services.local.bench.prefill import PrefillSpeed
 from services.local.bench.prefix import PrefixReuse
 from services.local.bench.results import read_results, summarise
 from services.local.bench.transfer import TransferCost
+from services.local.bench.transformers_target import TransformersContender
 from services.local.bench.workload import Workload
 from services.local.exits import Exit
 from services.local.failure import fail, run
@@ -83,6 +85,28 @@ def decode(
     """How fast answers are written: 64 tokens in, 128 out."""
     wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or BOTH, [DecodeSpeed(num_streams=number) for number in streams or (1, 8, 32)])
+
+
+@app.command()
+def e2e(
+    model: Model = None,
+    on: On = None,
+    streams: Annotated[int, typer.Option(min=1, help="That begin together.")] = 64,
+    prompt: Annotated[int, typer.Option(min=2, help="Tokens of each prompt.")] = 1024,
+    answer: Annotated[int, typer.Option(min=2, help="Tokens of each answer.")] = 256,
+    transformers: Annotated[bool, typer.Option("--transformers", help="Measure it beside, if installed.")] = False,
+    rounds: Rounds = 1,
+    attempts: Attempts = 1,
+    seed: Seed = 1,
+    out: Out = None,
+    plot: Plot = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Prompts and answers of many streams at once: output tokens per second."""
+    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
+    load = EndToEnd(num_streams=streams, prompt_tokens=prompt, output_tokens=answer)
+    _measure(wish, on or BOTH, [load], has_transformers=transformers)
 
 
 @app.command()
@@ -252,11 +276,16 @@ def _lane() -> Lane:
     return Lane(console=console, clock=SystemClock(), entropy=SystemEntropy())
 
 
-def _measure(wish: Wish, places: Sequence[Place], workloads: Sequence[Workload]) -> None:
+def _measure(
+    wish: Wish, places: Sequence[Place], workloads: Sequence[Workload], *, has_transformers: bool = False
+) -> None:
     lane = _lane()
 
     async def measure() -> None:
-        await bench(own_contenders(places, wish, lane), workloads, wish, lane)
+        contenders = own_contenders(places, wish, lane)
+        if has_transformers:
+            contenders.append(TransformersContender(config=wish.loaded(), clock=lane.clock))
+        await bench(contenders, workloads, wish, lane)
 
     _guarded(measure)
 

@@ -9,6 +9,7 @@ from services.local.bench.results import Summary
 SHOWN = {
     "prefill": ("tok_s", "ttft_ms"),
     "decode": ("tok_s", "steady_tok_s", "itl_ms_p50", "itl_ms_p99"),
+    "e2e": ("tok_s", "steady_tok_s", "ttft_ms_p50", "ttft_ms_p99", "itl_ms_p50", "itl_ms_p99"),
     "interference": (
         "quiet_itl_ms_p50",
         "quiet_itl_ms_p99",
