@@ -20,12 +20,13 @@ pytestmark = pytest.mark.cluster
 SEED = 21_001
 GRACE_S = 20.0
 NUM_STREAMS, PROMPT_TOKENS = 16, 90
-LEAST_TOKENS, MOST_TOKENS = 1600, 3500
-"""Chosen: twenty seconds of a calm laptop, for a machine that was busy when measured; about what the model can hold."""
+MOST_TOKENS = 3500
+"""About what the model can hold."""
+
 SETTINGS = ("engine.num_pages=4096", "router.local_prompt_tokens=16", f"liveness.drain_s={GRACE_S}")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -37,7 +38,7 @@ async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
     async with house(prefill=1, decode=2, settings=SETTINGS) as cluster:
         leaving, other = cluster.worker(Kind.DECODE, 0), cluster.worker(Kind.DECODE, 1)
         await end(cluster, other, within_s=GRACE_S)
-        running = asyncio.create_task(cluster.ask_all(asks, timeout_s=250.0))
+        running = asyncio.create_task(cluster.ask_all(asks, timeout_s=360.0))
         expected = asyncio.create_task(asyncio.to_thread(alone.answer_together, asks))
         await wait_back(cluster, other)
         await cluster.wait_whole()
@@ -71,7 +72,7 @@ async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
 
 
 def long_streams(alone: Reference) -> list[Ask]:
-    """Two of them with two choices, and more tokens than this machine at its quickest writes within the grace."""
+    """Two of them with two choices, and more tokens than this machine writes within the grace."""
     chance = random.Random(SEED)
     print(f"seed {SEED}")
     asks = [
@@ -79,20 +80,20 @@ def long_streams(alone: Reference) -> list[Ask]:
         for number in range(NUM_STREAMS)
     ]
     asks[1::8] = [replace(ask, n=2) for ask in asks[1::8]]
-    max_tokens = math.ceil(1.3 * GRACE_S / step_s(alone, asks))
-    return [replace(ask, max_tokens=min(max(max_tokens, LEAST_TOKENS), MOST_TOKENS)) for ask in asks]
+    max_tokens = math.ceil(1.4 * GRACE_S / step_s(alone, asks))
+    return [replace(ask, max_tokens=min(max_tokens, MOST_TOKENS)) for ask in asks]
 
 
-def step_s(alone: Reference, asks: Sequence[Ask], *, num_steps: int = 32) -> float:
-    """The quickest mean of three short runs of all of them in one batch, without their reading."""
+def step_s(alone: Reference, asks: Sequence[Ask], *, num_steps: int = 64) -> float:
+    """Of all of them in one batch, without their reading. A worker has more to do, and longer contexts."""
 
     def took_s(max_tokens: int) -> float:
         began = CLOCK.monotonic()
         alone.answer_together([replace(ask, max_tokens=max_tokens) for ask in asks])
         return CLOCK.monotonic() - began
 
-    reading_s = max(took_s(1) for _ in range(2))
-    return min(took_s(1 + num_steps) - reading_s for _ in range(3)) / num_steps
+    reading_s = min(took_s(1) for _ in range(2))  # the first touches the pages
+    return (took_s(1 + num_steps) - reading_s) / num_steps
 
 
 READING_S = 0.8
