@@ -45,6 +45,7 @@ class Services:
         self._api = api
         self._endpoints: dict[Key, Endpoints] = {}
         self._listening: dict[Key, AsyncExitStack] = {}
+        self._ports: dict[Key, list[Object]] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._watches: list[asyncio.Task[None]] = []
 
@@ -71,11 +72,14 @@ class Services:
         while True:
             async for event, obj in self._api.watch("/api/v1/services"):
                 key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-                if event == "DELETED":
-                    if (stack := self._listening.pop(key, None)) is not None:
-                        await stack.aclose()
-                elif key not in self._listening and (obj["spec"].get("clusterIP") or "None") != "None":
-                    self._listening[key] = await self._listen(key, obj["spec"]["clusterIP"], obj["spec"]["ports"])
+                address, ports = obj["spec"].get("clusterIP") or "None", obj["spec"].get("ports") or []
+                if event == "MODIFIED" and self._ports.get(key) == ports:
+                    continue
+                if (stack := self._listening.pop(key, None)) is not None:
+                    await stack.aclose()
+                if event != "DELETED" and address != "None":
+                    self._listening[key] = await self._listen(key, address, ports)
+                    self._ports[key] = ports
 
     async def _watch_endpoints(self) -> None:
         while True:
