@@ -51,12 +51,12 @@ class LateStorage(SimStorage):
             SimStorage.gather(self, pages, found, layers)
             write_span(out, bytes(found))
 
-        self.streams.lift(copy, out.address)
+        self.streams.lift(copy, out)
 
     def read(self, span: DeviceSpan) -> bytes:
         """As whoever ships it reads it."""
         found: list[bytes] = []
-        self.streams.read(lambda: found.append(read_span(span)), span.address)
+        self.streams.read(lambda: found.append(read_span(span)), span)
         return found[0]
 
 
