@@ -10,6 +10,7 @@ from services.local.bench.tables import family_of
 DRAWN = {
     "prefill": ("tok_s",),
     "decode": ("tok_s", "itl_ms_p50"),
+    "e2e": ("tok_s", "ttft_ms_p50", "itl_ms_p50"),
     "interference": ("itl_ms_p50", "itl_ms_p99", "ttft_ms_p50", "goodput_tok_s"),
     "prefix": ("cold_ttft_ms", "warm_ttft_ms"),
     "transfer": ("handoff_ms", "itl_ms_p50_landing"),
@@ -18,7 +19,7 @@ TITLES = {
     "tok_s": "tokens per second",
     "itl_ms_p50": "time between tokens, p50, ms",
     "itl_ms_p99": "time between tokens, p99, ms",
-    "ttft_ms_p50": "time to first token of arrivals, p50, ms",
+    "ttft_ms_p50": "time to first token, p50, ms",
     "goodput_tok_s": "tokens per second within the limits",
     "cold_ttft_ms": "time to first token, nothing cached, ms",
     "warm_ttft_ms": "time to first token, beginning cached, ms",
