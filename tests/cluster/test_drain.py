@@ -80,12 +80,13 @@ def long_streams(alone: Reference) -> list[Ask]:
         for number in range(NUM_STREAMS)
     ]
     asks[1::8] = [replace(ask, n=2) for ask in asks[1::8]]
-    max_tokens = math.ceil(1.4 * GRACE_S / step_s(alone, asks))
+    max_tokens = math.ceil(0.7 * GRACE_S / step_s(alone, asks))
     return [replace(ask, max_tokens=min(max_tokens, MOST_TOKENS)) for ask in asks]
 
 
 def step_s(alone: Reference, asks: Sequence[Ask], *, num_steps: int = 64) -> float:
-    """Of all of them in one batch, without their reading. A worker has more to do, and longer contexts."""
+    """Of all of them in one batch, without their reading. A worker has more to do, and longer contexts: on an idle
+    machine it needs twice this and more."""
 
     def took_s(max_tokens: int) -> float:
         began = CLOCK.monotonic()
@@ -101,7 +102,7 @@ READING_S = 0.8
 
 
 async def test_prompts_that_wait_leave_a_prefill_worker_and_nobody_may_fail_once() -> None:
-    """Six prompts or so on each of two prefill workers, read one after the other: the one that leaves ends what it has
+    """Four to eight prompts on each of two prefill workers, read one after the other: the one that leaves ends what it has
     begun, the other reads the rest."""
     narrow = ("engine.max_batch_tokens=16", "engine.max_sequences=6", "router.max_attempts=1")
     asks = prompts(12, length=640, max_tokens=8, seed=SEED + 2)
@@ -110,7 +111,7 @@ async def test_prompts_that_wait_leave_a_prefill_worker_and_nobody_may_fail_once
         leaving = cluster.worker(Kind.PREFILL, 0)
 
         async def many_wait() -> bool:
-            return (await cluster.status(leaving)).load.waiting_tokens > 4 * 640
+            return (await cluster.status(leaving)).load.waiting_tokens > 3 * 640
 
         await cluster.until(many_wait)
         load = (await cluster.status(leaving)).load
@@ -118,5 +119,5 @@ async def test_prompts_that_wait_leave_a_prefill_worker_and_nobody_may_fail_once
         told = await running
     check_all(asks, told)
     waited = load.running_sequences + load.waiting_requests
-    assert waited >= 5
+    assert waited >= 4
     assert took_s < (waited - 1) * READING_S, "it read what waited for it"
