@@ -30,8 +30,8 @@ SETTINGS = ("engine.num_pages=4096", "router.local_prompt_tokens=16", f"liveness
 async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """F21, with the demo model's weights; greedy and sampled, one and two choices, and no stream would end within the
-    grace. The other worker was away when they came, so that all of them are on the one that leaves."""
+    """F21, with the demo model's weights; greedy and sampled, one and two choices, and no stream would end within half the
+    grace (about all of it on an idle machine). The other worker was away when they came, so that all of them are on the one that leaves."""
     alone = torch_reference(Path("models/demo"), num_pages=4096)
     asks = long_streams(alone)
     num_choices, max_tokens = sum(ask.n for ask in asks), asks[0].max_tokens
@@ -64,7 +64,7 @@ async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
     with capsys.disabled():
         print(f"\nF21: {num_choices} answers of {max_tokens} tokens, {in_place_s:.0f} s to go, left in {took_s:.2f} s")
         print(f"{landed.counters['landed_bytes']:.0f} bytes moved, longest silence of a client {silence_s:.2f} s")
-    assert in_place_s > GRACE_S, "they would have ended where they were"
+    assert in_place_s > GRACE_S / 2, "they would have ended where they were"
     assert figures["choices_moved"] == num_choices
     assert landed.counters["landed_bytes"] >= num_choices * PROMPT_TOKENS // PAGE_SIZE * landed.layout.page_bytes
     assert spent == landed.counters["local_prompt_tokens"] == 0, "a prompt was read again"
@@ -80,7 +80,7 @@ def long_streams(alone: Reference) -> list[Ask]:
         for number in range(NUM_STREAMS)
     ]
     asks[1::8] = [replace(ask, n=2) for ask in asks[1::8]]
-    max_tokens = math.ceil(0.7 * GRACE_S / step_s(alone, asks))
+    max_tokens = math.ceil(0.8 * GRACE_S / step_s(alone, asks))
     return [replace(ask, max_tokens=min(max_tokens, MOST_TOKENS)) for ask in asks]
 
 
@@ -102,8 +102,8 @@ READING_S = 0.8
 
 
 async def test_prompts_that_wait_leave_a_prefill_worker_and_nobody_may_fail_once() -> None:
-    """Four to eight prompts on each of two prefill workers, read one after the other: the one that leaves ends what it has
-    begun, the other reads the rest."""
+    """Four to eight prompts on each of two prefill workers, read one after the other: the one that leaves ends what it
+    has begun, the other reads the rest."""
     narrow = ("engine.max_batch_tokens=16", "engine.max_sequences=6", "router.max_attempts=1")
     asks = prompts(12, length=640, max_tokens=8, seed=SEED + 2)
     async with house(prefill=2, decode=4, settings=(*SLOW_SIM, *narrow, "liveness.drain_s=20")) as cluster:
