@@ -30,8 +30,9 @@ SETTINGS = ("engine.num_pages=4096", "router.local_prompt_tokens=16", f"liveness
 async def test_sixteen_long_streams_leave_a_decode_worker_within_twenty_seconds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """F21, with the demo model's weights; greedy and sampled, one and two choices, and no stream would end within half the
-    grace (about all of it on an idle machine). The other worker was away when they came, so that all of them are on the one that leaves."""
+    """F21, with the demo model's weights; greedy and sampled, one and two choices, and no stream would end within half
+    the grace (about all of it on an idle machine). The other worker was away when they came, so that all of them are
+    on the one that leaves."""
     alone = torch_reference(Path("models/demo"), num_pages=4096)
     asks = long_streams(alone)
     num_choices, max_tokens = sum(ask.n for ask in asks), asks[0].max_tokens
