@@ -4,6 +4,7 @@ NCCL over faked communicators, CUDA IPC over a faked device, loopback in memory.
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -223,6 +224,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing(factory: ChannelFacto
 async def test_fifty_pairs_opened_used_and_closed_leak_nothing(factory: ChannelFactory) -> None:
     async with opened(factory, nonce=100) as ends:  # whatever is made once per process is made here
         await move(*ends, 0, b"warm")
+    await fill_pool()
     threads, files = count_threads(), count_files()
     for nonce in range(1, 51):
         async with opened(factory, nonce) as (sender, receiver):
@@ -240,6 +242,12 @@ async def test_pairs_fail_alone(factory: ChannelFactory) -> None:
         with pytest.raises(TransferFailed):
             await failing
         assert await move(sender, receiver, 20, b"after") == b"after"
+
+
+async def fill_pool() -> None:
+    """The loop makes threads of its own as they are wanted: here at once, so that none is taken for a leak later."""
+    meeting = threading.Barrier(len(os.sched_getaffinity(0)) + 4)
+    await asyncio.gather(*(asyncio.to_thread(meeting.wait, 5.0) for _ in range(meeting.parties)))
 
 
 def count_threads() -> int:

@@ -41,3 +41,5 @@ async def test_a_function_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPa
     assert not running.done()
     hangs.set()
     assert await running
+    for left in [each for each in threading.enumerate() if each.name.startswith("offload")]:
+        await asyncio.to_thread(left.join, 5.0)
