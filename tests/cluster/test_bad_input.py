@@ -21,7 +21,7 @@ from services.local.topology import Kind
 from tests.cluster.drive import check_all, prompts
 from tests.cluster.house import CLOCK, SIM, House
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module")]
 
 HOUSE = {"settings": (*SIM, "engine.sim_step_ms=5")}
 SEED = 4201

@@ -12,7 +12,7 @@ import pytest
 FROZEN_S = 4.0
 """Two unanswered tries of an offer, or one frame's deadline, as two_processes.LIMITS set them; and a loaded machine."""
 
-pytestmark = [pytest.mark.cluster, pytest.mark.parametrize("channel", ["gloo", "same_host"])]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.parametrize("channel", ["gloo", "same_host"])]
 
 
 async def test_real_bytes_between_two_processes(channel: str) -> None:
