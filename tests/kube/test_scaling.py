@@ -75,8 +75,8 @@ async def install(release, *settings):
 
 @asynccontextmanager
 async def stepped(release, decisions, *, num_roles):
-    """A load, in the block at its base: it begins when a step has made the HPAs of so many roles want more, the first
-    of them in time unless its role had begun to grow before. All of it is answered."""
+    """A load, in the block at its base: it begins when a step has made the HPAs of so many roles want more, each of
+    them in time unless it had begun to grow before. All of it is answered."""
 
     async def has_decided():
         return sum(desired > 1 for desired in decisions.desired.values()) >= num_roles
@@ -94,7 +94,7 @@ async def stepped(release, decisions, *, num_roles):
         told = await load.told()
     print(f"load step to decision: {took_s}; {len(told)} requests; changes: {decisions.changes}")
     check_whole(told, max_tokens=ANSWER_TOKENS)
-    assert min(took_s.values(), default=0.0) <= MAX_DECISION_S, took_s
+    assert all(took <= MAX_DECISION_S for took in sorted(took_s.values())[:num_roles]), took_s
 
 
 async def test_a_planner_with_its_own_rights_holds_none_wakes_a_pair_and_marks_the_emptiest_pod(release):
@@ -133,7 +133,7 @@ async def test_the_hpa_gives_what_the_planner_wants_up_and_down_and_no_request_i
 
 
 async def test_the_hpa_follows_the_queue_where_it_is_told_to(release):
-    await install(release, "autoscaling.by=queue")
+    await install(release, "autoscaling.by=queue", "config.engine.max_sequences=64")  # prompts wait for prefill alone
     await release.until(lambda: is_active(release))
     async with stepped(release, Decisions(release), num_roles=len(ROLES)):
         pass
