@@ -87,6 +87,18 @@ class Scene:
         )
 
 
+async def two_under_way(scene: Scene) -> Transfer:
+    """The first two runs of a transfer, neither of them over before it `may_leave`."""
+    for page in range(2):
+        scene.shipping.ready(scene.run_ready(page))
+        scene.transfers[0].may_leave.clear()
+    (transfer,) = scene.transfers
+    async with asyncio.timeout(1.0):
+        while len(transfer.begun) < 2:  # turns of the loop
+            await asyncio.sleep(0)
+    return transfer
+
+
 async def test_a_stop_ends_an_export_that_waits_for_a_run_which_never_comes() -> None:
     scene, stop = Scene(), asyncio.Event()
     running = asyncio.create_task(scene.shipping.run(stop))
@@ -106,13 +118,7 @@ async def test_a_run_is_handed_over_while_the_one_before_it_travels_and_each_giv
     scene, stop = Scene(), asyncio.Event()
     running = asyncio.create_task(scene.shipping.run(stop))
     await asyncio.sleep(0)
-    for page in range(2):
-        scene.shipping.ready(scene.run_ready(page))
-        scene.transfers[0].may_leave.clear()
-    (transfer,) = scene.transfers
-    async with asyncio.timeout(1.0):
-        while len(transfer.begun) < 2:  # turns of the loop
-            await asyncio.sleep(0)
+    transfer = await two_under_way(scene)
     assert [run.first_page for run in transfer.begun] == [0, 1]
     assert scene.staging.num_free == 0
     transfer.may_leave.set()
@@ -130,13 +136,8 @@ async def test_a_run_that_fails_ends_those_beside_it_and_is_reported_once() -> N
     scene, stop = Scene(), asyncio.Event()
     running = asyncio.create_task(scene.shipping.run(stop))
     await asyncio.sleep(0)
-    for page in range(2):
-        scene.shipping.ready(scene.run_ready(page))
-        scene.transfers[0].may_leave.clear()
-    (transfer,) = scene.transfers
+    transfer = await two_under_way(scene)
     async with asyncio.timeout(1.0):
-        while len(transfer.begun) < 2:  # turns of the loop
-            await asyncio.sleep(0)
         transfer.abort(Reason.CHANNEL_BROKEN, "the pair broke")
         transfer.may_leave.set()
         await scene.shipping.wait_idle()
