@@ -11,10 +11,13 @@ from services.local.answer import Answer
 from services.local.topology import Kind
 from tests.cluster.drive import PAGE_SIZE, counter, running_on, wait_tokens
 from tests.cluster.house import CLOCK, Ask, Told, house
+from tests.cluster.leaving import end, wait_back
 from tests.cluster.reference import torch_reference
 
 MODEL = Path("models/demo")
 HISTORY = 50 * PAGE_SIZE
+LONG = 2600
+"""Tokens of an answer that is written for longer than a worker takes to start."""
 SETTINGS = (
     f"model.path={MODEL}",
     "engine.num_pages=512",
@@ -30,13 +33,16 @@ async def test_the_next_turn_of_a_conversation_finds_its_history_on_a_worker_tha
     chance = random.Random(20261121)
     first = Ask(tokens=tuple(chance.randrange(10, 4000) for _ in range(HISTORY)), max_tokens=8)
     async with house(prefill=0, decode=2, settings=SETTINGS) as cluster:
+        other = cluster.worker(Kind.DECODE, 1)
+        await end(cluster, other, within_s=10.0)  # so that one worker has the conversation and what fills its one place
         answer = await cluster.ask(first)
         history = (*first.tokens, *answer.tokens())
         busy = Told(answer=Answer(CLOCK))
-        # Its prompt is cached there, so it goes where the conversation was, and fills the one place.
-        filling = asyncio.create_task(cluster.ask(Ask(tokens=first.tokens, max_tokens=900), told=busy))
+        filling = asyncio.create_task(cluster.ask(Ask(tokens=first.tokens, max_tokens=LONG), told=busy))
         await wait_tokens(cluster, busy, 1)
         assert busy.answer.usage.completion_tokens == 0
+        await wait_back(cluster, other)
+        await cluster.wait_whole()
         running = [await running_on(cluster, Kind.DECODE, number) for number in (0, 1)]
         assert sorted(running) == [0, 1]
         following = Ask(tokens=(*history, *(chance.randrange(10, 4000) for _ in range(20))), max_tokens=12)
