@@ -1,4 +1,4 @@
-"""Alerts on what serving stands on: the planner, Redis, certificates, the model's download."""
+"""Alerts on what serving stands on: the planner, Redis, certificates, open files, logs, the model's download."""
 
 from common.observe import catalogue as c
 from common.observe.metric import Metric
@@ -93,9 +93,34 @@ def _certificate(name: str, days: int, severity: str, hold: str, urgency: str) -
     )
 
 
+def _system() -> tuple[Alert, ...]:
+    """What the machine or the container gives to a process."""
+    by_role = f"{BY}, role"
+    return (
+        Alert(
+            name="BatonFilesShort",
+            expression=(
+                f"max by ({by_role}) ({series(c.PROCESS_FILES.name)} / {series(c.PROCESS_MAX_FILES.name)}) > 0.8"
+            ),
+            severity="ticket",
+            summary="a {{ $labels.role }} has {{ $value | humanizePercentage }} of its files and connections open",
+            description="At its limit it takes no connection and makes none: clients hang, peers look dead.",
+            hold="5m",
+        ),
+        Alert(
+            name="BatonLogsLost",
+            expression=f"sum by ({by_role}) (increase({series(c.LOG_LINES_LOST.name)}[10m])) > 0",
+            severity="ticket",
+            summary="{{ $labels.role }} processes cannot write their logs",
+            description="Serving goes on; what happens meanwhile is told nowhere.",
+        ),
+    )
+
+
 FOUNDATIONS = (
     *_planner(),
     *_redis(),
+    *_system(),
     # An hour: an issuer that renews thirty days before the end needs a moment for it.
     _certificate("BatonCertificateEndsSoon", 30, "ticket", "1h", "Renew it in the coming weeks."),
     _certificate("BatonCertificateEndsThisWeek", 7, "ticket", "1h", "Whatever should have renewed it did not."),

@@ -5,6 +5,7 @@ Logs go to stderr. A process that nobody supervises prints the same lines, which
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
@@ -31,9 +32,10 @@ class Announcement:
 
 
 def announce(announcement: Announcement) -> None:
-    """Print it, at once."""
-    sys.stdout.write(json.dumps(asdict(announcement)) + "\n")
-    sys.stdout.flush()
+    """Print it, at once. A supervisor that is gone, or a disk that is full, hears nothing; the process goes on."""
+    with suppress(OSError, ValueError):
+        sys.stdout.write(json.dumps(asdict(announcement)) + "\n")
+        sys.stdout.flush()
 
 
 def read_announcement(line: str) -> Announcement | None:

@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -56,8 +57,9 @@ def leave(status: int) -> NoReturn:
     a call of its library; back from there it would find no interpreter, and C++ ends the process with SIGABRT then: 134
     after a drain that went well.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # a full disk; closed; none at all
+            stream.flush()
     os._exit(status)
 
 
@@ -68,7 +70,8 @@ def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
 
 def _say(name: str, error: BatonError, status: int) -> int:
     announce(Announcement(name=name, phase=Phase.FAILED, detail=error.message))
-    sys.stderr.write(f"{name}: {error.message}\n")
+    with suppress(OSError, ValueError, AttributeError):  # the status tells more than the words
+        sys.stderr.write(f"{name}: {error.message}\n")
     return status
 
 

@@ -14,6 +14,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor
 
 from common.core.clock import Clock, SystemClock
+from common.observe.sink import Sink
 from common.observe.tracing.context import current_trace
 
 WITHHELD = "<withheld>"
@@ -24,6 +25,8 @@ _WITHHELD_KEYS = frozenset(
     }
 )  # fmt: skip
 MAX_VALUE_CHARS = 500
+
+_sink = Sink(None)
 
 
 class LogFormat(StrEnum):
@@ -62,6 +65,7 @@ def configure_logging(
     clock: Clock | None = None,
 ) -> None:
     """Once per process, by the composition root. Lines of other libraries take the same road."""
+    global _sink  # noqa: PLW0603  # as global as what both libraries are told here
     shared: list[Processor] = [
         _stamp(clock or SystemClock(), process),
         structlog.processors.add_log_level,
@@ -74,15 +78,15 @@ def configure_logging(
     last: Processor = structlog.processors.JSONRenderer(default=str)
     if log_format is LogFormat.CONSOLE:
         last = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=24, timestamp_key="at")
-    target = stream or sys.stderr
+    _sink = Sink(stream or sys.stderr)
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=target),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _sink)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(target)
+    handler = logging.StreamHandler(_sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_foreign, *shared],
@@ -92,6 +96,11 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+def num_lost_lines() -> int:
+    """Of this process's log: what could not be written."""
+    return _sink.num_lost
 
 
 def _stamp(clock: Clock, process: str) -> Processor:

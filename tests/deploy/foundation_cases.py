@@ -74,6 +74,37 @@ def _redis() -> tuple[Case, ...]:
     )
 
 
+def _files(used: int) -> dict[str, str]:
+    return {f"baton_process_files{{{ROUTER}}}": f"{used}x60", f"baton_process_max_files{{{ROUTER}}}": "1024x60"}
+
+
+def _lost(values: str) -> dict[str, str]:
+    return {f"baton_log_lines_lost_total{{{DECODE}}}": values}
+
+
+def _system() -> tuple[Case, ...]:
+    return (
+        *pair(
+            Page(
+                alert="BatonFilesShort",
+                summary="a router has 87.5% of its files and connections open",
+                labels={"role": "router"},
+            ),
+            _files(896),
+            _files(640),
+        ),
+        *pair(
+            Page(
+                alert="BatonLogsLost",
+                summary="decode processes cannot write their logs",
+                labels={"role": "decode"},
+            ),
+            _lost("0x55 1+1x5"),
+            _lost("7x60"),
+        ),
+    )
+
+
 CERTIFICATES = ("BatonCertificateEndsSoon", "BatonCertificateEndsThisWeek", "BatonCertificateEndsToday")
 
 
@@ -105,6 +136,7 @@ def _failed(job: str) -> dict[str, str]:
 FOUNDATION_CASES = (
     *_planner(),
     *_redis(),
+    *_system(),
     *_certificates(),
     *pair(
         Page(

@@ -4,12 +4,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
 from common.core.clock import ManualClock
-from common.observe.logging import LogFormat, configure_logging, get_log
+from common.observe.logging import LogFormat, configure_logging, get_log, num_lost_lines
 
 CANARY = "canary-7f3a"
 
@@ -89,3 +90,13 @@ def test_the_console_is_readable() -> None:
     get_log("services/router").info("request_routed", request="req-1")
     assert "request_routed" in stream.getvalue()
     assert "request=req-1" in stream.getvalue()
+
+
+def test_a_full_disk_costs_lines_of_ours_and_of_libraries_and_nothing_else() -> None:
+    with Path("/dev/full").open("w") as full:
+        configure_logging(log_format=LogFormat.JSON, process="router-0", stream=full)
+        assert num_lost_lines() == 0
+        get_log("services/router").warning("worker_suspect", worker="decode-0")
+        logging.getLogger("some.library").warning("cannot connect")
+        assert num_lost_lines() == 2
+    configure_logging(log_format=LogFormat.JSON, process="router-0", stream=io.StringIO())

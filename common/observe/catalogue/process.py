@@ -15,6 +15,8 @@ LOOP_LAG_SECONDS = gauge(
 )
 PROCESS_MEMORY_BYTES = gauge("process_memory_bytes", "Resident memory of the process.", ALL, unit="bytes")
 PROCESS_CPU = gauge("process_cpu_ratio", "Cores used since the last look: 1 is one core.", ALL, unit="ratio")
+PROCESS_FILES = gauge("process_files", "Open files and connections of the process.", ALL)
+PROCESS_MAX_FILES = gauge("process_max_files", "How many files and connections it may have open.", ALL)
 DEVICE_MEMORY_BYTES = gauge(
     "device_memory_bytes", "Memory used on each device.", WORKERS, open_label("device", 16), unit="bytes"
 )
@@ -29,6 +31,9 @@ CERTIFICATE_LEFT_SECONDS = gauge(
     unit="seconds",
 )
 LOG_EVENTS_DROPPED = counter("log_events_dropped_total", "Log lines held back by a once-a-minute rule.", ALL)
+LOG_LINES_LOST = counter(
+    "log_lines_lost_total", "Log lines that could not be written: a full disk, a reader that has stopped.", ALL
+)
 BUILD_INFO = gauge(
     "build_info", "Always 1; the labels say what runs.", ALL, open_label("version", 1), open_label("python", 1)
 )
