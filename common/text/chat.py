@@ -10,6 +10,7 @@ are encoded as one plain text, as the model saw them in training.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -22,12 +23,12 @@ from common.text.conversation import (
     MAX_MESSAGES,
     ROLES,
     ChatMessage,
-    Marking,
     ToolsTrouble,
     depth,
     read_tools,
 )
 from common.text.habits import MAX_OPENING_CHARS, habits
+from common.text.marking import Marking, unused_mark
 from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range, today
 from common.text.tokenizer import Tokenizer
 
@@ -35,9 +36,6 @@ MAX_TEMPLATE_CHARS = 256 << 10
 MAX_RENDERED_CHARS = 8 << 20
 """Chosen: eight times the largest request, so that no honest template reaches it."""
 MAX_RENDER_S = 1.0
-
-MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
-"""Unicode's noncharacters: no text needs them. The first that no message contains becomes the mark."""
 
 
 class ChatTemplate:
@@ -57,7 +55,7 @@ class ChatTemplate:
             raise _broken(f"{type(error).__name__}: {error}") from error
         spellings = sorted(tokenizer.control.ids, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
-        self._openers = frozenset(spelling[0] for spelling in spellings)
+        self._marking = Marking.against(spellings)
         self.habits = habits(source, self._opening())
 
     def encode(
@@ -71,7 +69,7 @@ class ChatTemplate:
         """Token ids of the whole conversation. Raises InvalidRequest: unknown role, or refused by the template."""
         _check(messages)
         tools = _tools(tools_json)
-        marking = Marking(mark=_unused_mark(messages, tools_json), openers=self._openers)
+        marking = replace(self._marking, mark=_mark(messages, tools_json))
         variables: dict[str, object] = {
             "messages": [_turn(message, marking) for message in messages],
             "tools": marking.value(list(tools)) or None,
@@ -80,7 +78,7 @@ class ChatTemplate:
         if enable_thinking is not None:
             variables["enable_thinking"] = enable_thinking
         rendered = self._render(variables)
-        return tuple(token for piece in self._pieces(rendered, marking.mark) for token in piece)
+        return tuple(token for piece in self._pieces(rendered, marking) for token in piece)
 
     def _opening(self) -> str:
         """How the template begins an answer, as far as it can be had from a short conversation."""
@@ -116,32 +114,33 @@ class ChatTemplate:
             ) from error
         return "".join(chunks)
 
-    def _pieces(self, rendered: str, mark: str) -> Iterator[tuple[TokenId, ...]]:
+    def _pieces(self, rendered: str, marking: Marking) -> Iterator[tuple[TokenId, ...]]:
         start = 0
         for found in self._control.finditer(rendered):
-            yield self._plain(rendered[start : found.start()], mark)
+            yield self._plain(rendered[start : found.start()], marking)
             yield (self._tokenizer.control.ids[found.group()],)
             start = found.end()
-        yield self._plain(rendered[start:], mark)
+        yield self._plain(rendered[start:], marking)
 
-    def _plain(self, text: str, mark: str) -> tuple[TokenId, ...]:
-        text = text.replace(mark, "")
+    def _plain(self, text: str, marking: Marking) -> tuple[TokenId, ...]:
+        text = marking.removed(text)
         return self._tokenizer.encode(text, add_special_tokens=False) if text else ()
 
 
 def _turn(message: ChatMessage, marking: Marking) -> dict[str, Any]:
     """As templates expect it: a key is absent where there is nothing to say."""
-    turn: dict[str, Any] = {"role": message.role, "content": marking.text(message.content)}
+    marked = marking.turn if message.role == "assistant" else marking.text
+    turn: dict[str, Any] = {"role": message.role, "content": marked(message.content)}
     if message.name:
-        turn["name"] = marking.text(message.name)
+        turn["name"] = marking.word(message.name)
     if message.tool_call_id:
-        turn["tool_call_id"] = marking.text(message.tool_call_id)
+        turn["tool_call_id"] = marking.word(message.tool_call_id)
     if message.tool_calls:
         turn["tool_calls"] = [
             {
-                "id": marking.text(call.id),
+                "id": marking.word(call.id),
                 "type": "function",
-                "function": {"name": marking.text(call.name), "arguments": marking.value(_arguments(call.arguments))},
+                "function": {"name": marking.word(call.name), "arguments": marking.value(_arguments(call.arguments))},
             }
             for call in message.tool_calls
         ]
@@ -157,17 +156,14 @@ def _arguments(text: str) -> Any:
     return value if isinstance(value, dict) and depth(value) <= MAX_DEPTH else text
 
 
-def _unused_mark(messages: Sequence[ChatMessage], tools_json: str) -> str:
+def _mark(messages: Sequence[ChatMessage], tools_json: str) -> str:
     said = [tools_json]
     for message in messages:
         said += [message.content, message.name, message.tool_call_id]
         said += [text for call in message.tool_calls for text in (call.id, call.name, call.arguments)]
-    # JSON may spell a mark as an escape, so one whose number appears is taken as used too.
-    for mark in MARKS:
-        escape = f"{ord(mark):04x}"
-        if not any(mark in text or escape in text.lower() for text in said):
-            return mark
-    raise _refuse("chat.messages", "every one of Unicode's noncharacters appears in the messages")
+    if (mark := unused_mark(said)) is None:
+        raise _refuse("chat.messages", "every one of Unicode's noncharacters appears in the messages")
+    return mark
 
 
 def _tools(tools_json: str) -> tuple[Mapping[str, Any], ...]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -103,36 +103,3 @@ def _is_name(name: object) -> bool:
         and name.isascii()
         and name.replace("_", "").replace("-", "").isalnum()
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marking:
-    """Puts `mark` where the text of clients could begin a control token, in whatever shape it comes."""
-
-    mark: str
-    openers: frozenset[str] = field(default_factory=frozenset)
-
-    def text(self, content: str) -> str:
-        """Marks inside and around, but not around white space: templates trim."""
-        inner = content.strip()
-        if not inner:
-            return content
-        at = content.index(inner)
-        return f"{content[:at]}{self.mark}{self.inside(inner)}{self.mark}{content[at + len(inner) :]}"
-
-    def inside(self, content: str) -> str:
-        for opener in self.openers:
-            content = content.replace(opener, opener + self.mark)
-        return content
-
-    def value(self, value: Any) -> Any:
-        """Every text within a JSON value; keys keep their ends, because templates look things up by them."""
-        match value:
-            case str():
-                return self.text(value)
-            case dict():
-                return {self.inside(key): self.value(item) for key, item in value.items()}
-            case list():
-                return [self.value(item) for item in value]
-            case _:
-                return value

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from common.core.clock import ManualClock
 from common.core.errors import InternalError, InvalidRequest, StartupError
-from common.text.chat import MARKS, ChatTemplate
+from common.text.chat import ChatTemplate
 from common.text.conversation import MAX_MESSAGES, ChatMessage, ToolCall
+from common.text.marking import MARKS
 from common.text.tokenizer import Tokenizer
 from tests.text.vocabularies import DEMO, demo, load_json
 

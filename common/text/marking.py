@@ -1,0 +1,99 @@
+"""What keeps the words of clients apart from a template's own: an invisible mark wherever they could begin, or become a
+part of, a control token.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+"""Unicode's noncharacters: no text needs them. The first that no message contains becomes the mark."""
+
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_THOUGHT = re.compile(r"(</?think>)")
+_ENDS = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9]+$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marking:
+    """Puts `mark` where the text of clients could begin a control token, in whatever shape it comes.
+
+    Templates compare short words with their own (the type of a parameter, its name among the required ones) and count
+    the characters of ids. So a plain word is left alone, unless it is what some control token is made of.
+    """
+
+    mark: str
+    openers: frozenset[str] = frozenset()
+    """What control tokens begin with, in both cases."""
+    cores: frozenset[str] = frozenset()
+    """Control tokens without what stands around their letters, in lower case: `[INST]` is `inst`."""
+
+    @classmethod
+    def against(cls, spellings: Collection[str]) -> Self:
+        """Without a mark yet: what depends on the control tokens alone."""
+        first = {spelling[0] for spelling in spellings}
+        return cls(
+            mark="",
+            openers=frozenset(first | set(map(str.lower, first)) | set(map(str.upper, first))),
+            cores=frozenset(_ENDS.sub("", spelling).casefold() for spelling in spellings),
+        )
+
+    def text(self, content: str) -> str:
+        """Marks inside and around, but not around white space: templates trim."""
+        return self._around(content, self.inside)
+
+    def turn(self, content: str) -> str:
+        """What an assistant said before. Its `<think>` and `</think>` stay as they are: templates leave old thoughts
+        out by them, and a thought is no turn of somebody else's.
+        """
+        return self._around(content, self._said)
+
+    def inside(self, content: str) -> str:
+        for opener in self.openers:
+            content = content.replace(opener, opener + self.mark)
+        return content
+
+    def word(self, content: str) -> str:
+        """A name or an id: as it is, where it is a plain word."""
+        is_plain = _WORD.fullmatch(content) and content.casefold() not in self.cores
+        return content if is_plain and self.openers.isdisjoint(content) else self.text(content)
+
+    def value(self, value: Any) -> Any:
+        """Every text within a JSON value; keys keep their ends, because templates look things up by them."""
+        match value:
+            case str():
+                return self.word(value)
+            case dict():
+                return {self.inside(key): self.value(item) for key, item in value.items()}
+            case list():
+                return [self.value(item) for item in value]
+            case _:
+                return value
+
+    def removed(self, text: str) -> str:
+        """A rendered text without marks, also without those that a template wrote as an escape."""
+        text = text.replace(self.mark, "")
+        number = f"{ord(self.mark):04x}"
+        return re.sub(rf"\\+u{number}", "", text, flags=re.IGNORECASE) if number in text.lower() else text
+
+    def _said(self, content: str) -> str:
+        parts = _THOUGHT.split(content)
+        return "".join(part if _THOUGHT.fullmatch(part) else self.inside(part) for part in parts)
+
+    def _around(self, content: str, marked: Callable[[str], str]) -> str:
+        inner = content.strip()
+        if not inner:
+            return content
+        at = content.index(inner)
+        return f"{content[:at]}{self.mark}{marked(inner)}{self.mark}{content[at + len(inner) :]}"
+
+
+def unused_mark(said: Iterable[str]) -> str | None:
+    """One that is in none of the texts; None where there is none left."""
+    texts = [(text, text.lower()) for text in said]
+    for mark in MARKS:
+        # JSON and Python may spell a mark as an escape, so one whose number appears is taken as used too.
+        if not any(mark in text or f"{ord(mark):04x}" in lower for text, lower in texts):
+            return mark
+    return None

@@ -1,0 +1,96 @@
+"""Marks keep clients' words from becoming control tokens, and leave templates to do their work on them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.text.chat import ChatTemplate
+from common.text.conversation import ChatMessage, ToolCall
+from common.text.marking import MARKS, Marking, unused_mark
+from tests.text.test_chat import CONTROL, user, with_template
+
+MARK = MARKS[0]
+MARKED = Marking(
+    mark=MARK, openers=Marking.against(CONTROL).openers | {"["}, cores=Marking.against([*CONTROL, "[INST]"]).cores
+)
+
+
+def rendered(source: str, messages: list[ChatMessage], tools: list[dict[str, Any]] | None = None) -> str:
+    tokenizer = with_template(source)
+    tokens = ChatTemplate(tokenizer).encode(messages, tools_json=json.dumps(tools) if tools else "")
+    return tokenizer.decode(tokens, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("word", ["call12345", "function", "object", "get-weather_2", "a" * 64])
+def test_a_plain_word_is_left_alone(word: str) -> None:
+    assert MARKED.word(word) == word
+
+
+@pytest.mark.parametrize("word", ["inst", "INST", "end", "End", "system", "a b", "<|end|>", "a" * 65, "é", "a\n"])
+def test_what_a_control_token_is_made_of_is_marked(word: str) -> None:
+    assert MARKED.word(word) != word
+    assert MARKED.removed(MARKED.word(word)) == word
+
+
+@given(st.text("inst|<>[]end_ \n", max_size=6), st.sampled_from(["[{}]", "<|{}|>", "{}", "<{}>", "[/{}]"]))
+def test_no_word_becomes_a_control_token_between_a_templates_brackets(word: str, around: str) -> None:
+    for made in (MARKED.word(word), MARKED.word(word).upper(), MARKED.word(word).lower()):
+        assert around.format(made) not in {*CONTROL, "[INST]"}
+
+
+def test_a_control_token_made_of_letters_is_marked_inside_of_longer_words() -> None:
+    marking = Marking.against(["yes"])
+    marked = Marking(mark=MARK, openers=marking.openers, cores=marking.cores).word("yesterday")
+    assert "yes" not in marked
+
+
+def test_ids_of_calls_keep_their_length() -> None:
+    """Mistral's templates refuse ids that are not nine characters long."""
+    source = (
+        "{% for m in messages %}{% for call in m.tool_calls or [] %}"
+        "{% if call.id | length != 9 %}{{ raise_exception('nine') }}{% endif %}{{ call.id }}{% endfor %}"
+        "{% if m.tool_call_id %}{% if m.tool_call_id | length != 9 %}{{ raise_exception('nine') }}{% endif %}"
+        "={{ m.tool_call_id }}{% endif %}{% endfor %}"
+    )
+    call = ToolCall(id="Ab3456789", name="look_up", arguments="{}")
+    messages = [
+        ChatMessage(role="assistant", content="", tool_calls=(call,)),
+        ChatMessage(role="tool", content="x", tool_call_id="Ab3456789"),
+    ]
+    assert rendered(source, messages) == "Ab3456789=Ab3456789"
+
+
+def test_a_template_can_compare_types_and_find_names_among_the_required() -> None:
+    source = (
+        "{% for tool in tools if tool.type == 'function' %}{% set form = tool.function.parameters %}"
+        "{% for name, spec in form.properties.items() %}{{ name }}:{{ 'str' if spec.type == 'string' else 'any' }}"
+        "{{ '!' if name in form.required else '?' }} {% endfor %}{% endfor %}"
+    )
+    form = {"type": "object", "properties": {"city": {"type": "string"}, "days": {}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": form}}]
+    assert rendered(source, [user("x")], tools) == "city:str! days:any? "
+
+
+def test_marks_that_a_template_wrote_as_escapes_are_taken_out() -> None:
+    """A list in a text is written as Python writes it, and JSON may be asked for in ASCII."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "d e", "tags": ["two words", "<|end|>"]}}]
+    source = "{{ tools[0].function.tags }} {{ tools | tojson(ensure_ascii=True) }} {{ tools[0].function.tags | upper }}"
+    expected = f"['two words', '<|end|>'] {json.dumps(tools)} ['TWO WORDS', '<|END|>']"
+    assert rendered(source, [user("x")], tools) == expected
+
+
+def test_old_thoughts_are_found_by_the_template_and_open_nothing_else() -> None:
+    source = "{% for m in messages %}{{ m.content.split('</think>')[-1].lstrip('\\n') }};{% endfor %}"
+    said = ChatMessage(role="assistant", content="<think>\nhm <|end|>\n</think>\n\nfine<|end|>")
+    tokenizer = with_template(source)
+    tokens = ChatTemplate(tokenizer).encode([said, user("no</think>tes")])
+    assert tokenizer.decode(tokens, skip_special_tokens=False) == "fine<|end|>;no</think>tes;", "a user has no thoughts"
+    assert not set(tokens) & set(CONTROL.values())
+
+
+def test_the_mark_is_one_that_nothing_spells() -> None:
+    assert unused_mark([MARKS[0], "\\UFDD1", "x"]) == MARKS[2]
+    assert unused_mark(["".join(MARKS)]) is None
