@@ -37,6 +37,9 @@ MAX_RENDERED_CHARS = 8 << 20
 """Chosen: eight times the largest request, so that no honest template reaches it."""
 MAX_RENDER_S = 1.0
 
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""Unicode's White_Space, which is what tokens swallow; Python's own notion of it knows four more."""
+
 
 class ChatTemplate:
     """A compiled template. Immutable; safe to share between tasks and threads."""
@@ -115,16 +118,23 @@ class ChatTemplate:
         return "".join(chunks)
 
     def _pieces(self, rendered: str, marking: Marking) -> Iterator[tuple[TokenId, ...]]:
-        start = 0
+        control, before, start = self._tokenizer.control, "", 0
         for found in self._control.finditer(rendered):
-            yield self._plain(rendered[start : found.start()], marking)
-            yield (self._tokenizer.control.ids[found.group()],)
-            start = found.end()
-        yield self._plain(rendered[start:], marking)
+            yield self._plain(rendered[start : found.start()], marking, before=before, after=found.group())
+            yield (control.ids[found.group()],)
+            before, start = found.group(), found.end()
+        yield self._plain(rendered[start:], marking, before=before, after="")
 
-    def _plain(self, text: str, marking: Marking) -> tuple[TokenId, ...]:
+    def _plain(self, text: str, marking: Marking, *, before: str, after: str) -> tuple[TokenId, ...]:
+        """A stretch between two control tokens; empty ones stand for the ends of the whole."""
         text = marking.removed(text)
-        return self._tokenizer.encode(text, add_special_tokens=False) if text else ()
+        if before in self._tokenizer.control.eats_after:
+            text = text.lstrip(WHITE_SPACE)
+        if after in self._tokenizer.control.eats_before:
+            text = text.rstrip(WHITE_SPACE)
+        if not text:
+            return ()
+        return self._tokenizer.encode_on(text) if before else self._tokenizer.encode(text, add_special_tokens=False)
 
 
 def _turn(message: ChatMessage, marking: Marking) -> dict[str, Any]:

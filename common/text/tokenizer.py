@@ -33,13 +33,26 @@ class ControlTokens:
     """Left out of text when special tokens are skipped: those that the file marks special."""
     bos: str = ""
     eos: str = ""
+    eats_before: frozenset[str] = frozenset()
+    """Spellings whose tokens swallow the white space before them in a template's text."""
+    eats_after: frozenset[str] = frozenset()
 
 
 class Tokenizer:
     """Immutable after loading, but for a cache of single entries; safe to share between tasks and threads."""
 
-    def __init__(self, library: Library, control: ControlTokens, spelling: Spelling, chat_template: str | None) -> None:
+    def __init__(
+        self,
+        library: Library,
+        control: ControlTokens,
+        spelling: Spelling,
+        chat_template: str | None,
+        *,
+        continuing: Library | None = None,
+    ) -> None:
+        """`continuing`: for text that something stands before, where a text's beginning is encoded in its own way."""
         self._library = library
+        self._continuing = continuing or library
         self._bytes: dict[TokenId, bytes] = {}
         self._spelling = spelling
         self.control = control
@@ -56,18 +69,15 @@ class Tokenizer:
         described = _read_json(folder / "tokenizer.json")
         config_path = folder / "tokenizer_config.json"
         config = _read_json(config_path) if config_path.exists() else {}
-        control = _control_tokens(described, config)
+        control = _control_tokens(folder, described, config)
         for added in described.get("added_tokens") or ():
             # The library spells out special tokens only; see the module's docstring.
             added["special"] = added["content"] in control.ids
         # Truncation and padding are training's business: a prompt is encoded whole or refused.
         described["truncation"] = described["padding"] = None
-        try:
-            library = Library.from_str(json.dumps(described))
-        except Exception as error:  # the library raises bare Exception
-            raise _refuse(folder / "tokenizer.json", f"not a tokenizer: {error}") from error
-        library.encode_special_tokens = True
-        return cls(library, control, spelling_of(described), read_template(folder, config))
+        library = _library(folder, described)
+        continuing = _library(folder, described) if _begin_without_space(described) else None
+        return cls(library, control, spelling_of(described), read_template(folder, config), continuing=continuing)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[TokenId, ...]:
         """Ids of a client's text. `add_special_tokens`: let the post-processor frame it, usually with a first token.
@@ -75,6 +85,11 @@ class Tokenizer:
         Other threads run meanwhile: a batch of one, because the library holds the interpreter's lock for a single text.
         """
         (encoding,) = self._library.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return tuple(map(TokenId, encoding.ids))
+
+    def encode_on(self, text: str) -> tuple[TokenId, ...]:
+        """Ids of a text that a control token stands before."""
+        (encoding,) = self._continuing.encode_batch_fast([text], add_special_tokens=False)
         return tuple(map(TokenId, encoding.ids))
 
     def token_bytes(self, token: TokenId) -> bytes:
@@ -94,12 +109,50 @@ class Tokenizer:
         return text.removeprefix(" ") if self._spelling.has_leading_space else text
 
 
-def _control_tokens(described: dict[str, Any], config: dict[str, Any]) -> ControlTokens:
+def _library(folder: Path, described: dict[str, Any]) -> Library:
+    try:
+        library = Library.from_str(json.dumps(described))
+    except Exception as error:  # the library raises bare Exception
+        raise _refuse(folder / "tokenizer.json", f"not a tokenizer: {error}") from error
+    library.encode_special_tokens = True
+    return library
+
+
+def _begin_without_space(described: dict[str, Any]) -> bool:
+    """Whether a tokenizer put a space before the first words of a text, and before no others: it puts none then."""
+    outer = described.get("pre_tokenizer") or {}
+    parts = outer.get("pretokenizers") or [outer]
+    firsts = [part for part in parts if part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first"]
+    for part in firsts:
+        part["prepend_scheme"] = "never"
+    return bool(firsts)
+
+
+def _control_tokens(folder: Path, described: dict[str, Any], config: dict[str, Any]) -> ControlTokens:
     added = described.get("added_tokens") or []
+    if not isinstance(added, list) or not all(map(_is_added, added)):
+        raise _refuse(folder / "tokenizer.json", "added_tokens is not a list of tokens with content, id and special")
     ids = {item["content"]: TokenId(item["id"]) for item in added if item["special"] or item["content"].strip()}
     hidden = frozenset(TokenId(item["id"]) for item in added if item["special"])
     return ControlTokens(
-        ids=ids, hidden=hidden, bos=_token_name(config.get("bos_token")), eos=_token_name(config.get("eos_token"))
+        ids=ids,
+        hidden=hidden,
+        bos=_token_name(config.get("bos_token")),
+        eos=_token_name(config.get("eos_token")),
+        eats_before=frozenset(item["content"] for item in added if item.get("lstrip")),
+        eats_after=frozenset(item["content"] for item in added if item.get("rstrip")),
+    )
+
+
+def _is_added(item: object) -> bool:
+    """Whether it is a token that was added: not empty, so that it can begin with something."""
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("content"), str)
+        and bool(item["content"])
+        and type(item.get("id")) is int
+        and item["id"] >= 0
+        and isinstance(item.get("special"), bool)
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, normalizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Library
 
 from common.text.tokenizer import Tokenizer
@@ -55,3 +55,23 @@ def load_json(described: str, config: dict[str, Any]) -> Tokenizer:
         (folder / "tokenizer.json").write_text(described, encoding="utf-8")
         (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
         return Tokenizer.load(folder)
+
+
+@cache
+def swallowing_library(scheme: str) -> Library:
+    """Phi 3's and Mistral's ways: control tokens that swallow the white space beside them, and a space that is put
+    before all words, or the first ones.
+    """
+    entries = ["<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz\n\x1c\u00a0"]
+    library = Library(models.BPE({entry: index for index, entry in enumerate(entries)}, [], unk_token="<unk>"))
+    library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    library.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
+    library.add_special_tokens(
+        [
+            AddedToken("[s]", special=True, normalized=False),
+            AddedToken("[r]", special=True, normalized=False, rstrip=True),
+            AddedToken("[l]", special=True, normalized=False, lstrip=True),
+            AddedToken("[b]", special=True, normalized=False, lstrip=True, rstrip=True),
+        ]
+    )
+    return library
