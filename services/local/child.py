@@ -5,9 +5,11 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from common.observe.announce import Announcement, read_announcement
+from services.local.lines import lines_of
 from services.local.topology import ROOT, ProcessSpec
 
 
@@ -30,7 +32,10 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     async def run(self) -> int:
-        """Start it and wait for its end. The exit status, negative for a signal. Cancelled: killed, then raised."""
+        """Start it and wait for its end. The exit status, negative for a signal. Cancelled: killed, then raised.
+
+        Raises OSError when it cannot be started: no memory, no more files or processes, no folder for its log.
+        """
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.spec.command,
@@ -62,13 +67,14 @@ class Child:
 
     def last_words(self) -> str:
         """The last line that it logged, without a traceback's frame: for the message when it cannot be kept alive."""
-        with self._log.open(errors="replace") as log:
-            lines = deque((line.strip(" |+-\n") for line in log if line.strip(" |+-\n")), maxlen=1)
+        lines: deque[str] = deque(maxlen=1)
+        with suppress(OSError), self._log.open(errors="replace") as log:
+            lines.extend(line.strip(" |+-\n") for line in log if line.strip(" |+-\n"))
         return lines[0][:300] if lines else "it logged nothing"
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        async for line in process.stdout:
+        async for line in lines_of(process.stdout):
             announcement = read_announcement(line.decode(errors="replace"))
             if announcement is not None:
                 self._heard(announcement)

