@@ -45,21 +45,17 @@ class ChatTemplate:
     """A compiled template. Immutable; safe to share between tasks and threads."""
 
     def __init__(self, tokenizer: Tokenizer, *, clock: Clock | None = None) -> None:
-        """Raises StartupError when the template is too long or no template."""
-        source = tokenizer.chat_template
+        """Raises StartupError when a template is too long or no template."""
+        source, with_tools = tokenizer.chat_template, tokenizer.tool_template
         assert source is not None, "a model without a chat template cannot chat"
-        if len(source) > MAX_TEMPLATE_CHARS:
-            raise _broken(f"{len(source)} characters, at most {MAX_TEMPLATE_CHARS}")
         self._tokenizer = tokenizer
         self._clock = clock or SystemClock()
-        try:
-            self._template = TemplateSandbox().from_string(source)
-        except jinja2.TemplateError as error:
-            raise _broken(f"{type(error).__name__}: {error}") from error
+        self._template = _compiled(source)
+        self._with_tools = self._template if with_tools is None else _compiled(with_tools)
         spellings = sorted(tokenizer.control.ids, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
         self._marking = Marking.against(spellings)
-        self.habits = habits(source, self._opening())
+        self.habits = habits(source + (with_tools or ""), self._opening())
 
     def encode(
         self,
@@ -97,7 +93,7 @@ class ChatTemplate:
         chunks: list[str] = []
         num_chars = 0
         try:
-            for chunk in self._template.generate(
+            for chunk in (self._with_tools if variables.get("tools") else self._template).generate(
                 **variables,
                 bos_token=control.bos,
                 eos_token=control.eos,
@@ -135,6 +131,15 @@ class ChatTemplate:
         if not text:
             return ()
         return self._tokenizer.encode_on(text) if before else self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def _compiled(source: str) -> jinja2.Template:
+    if len(source) > MAX_TEMPLATE_CHARS:
+        raise _broken(f"{len(source)} characters, at most {MAX_TEMPLATE_CHARS}")
+    try:
+        return TemplateSandbox().from_string(source)
+    except jinja2.TemplateError as error:
+        raise _broken(f"{type(error).__name__}: {error}") from error
 
 
 def _turn(message: ChatMessage, marking: Marking) -> dict[str, Any]:

@@ -12,28 +12,33 @@ from datetime import datetime
 from typing import Any
 
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_indent
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from common.text.generation_tag import GenerationTag
 
 MAX_RANGE_STEPS = 100_000
 MAX_JOINED_CHARS = 8 << 20
+MAX_REPEATED_CHARS = 256
+"""Chosen: a line under a title."""
 MAX_SEPARATOR_CHARS = 8
 MAX_FORM_CHARS = 200
 _PLAIN_FORM = re.compile(r"(?:[^%]|%-?[A-Za-z%])*")
 
 _FILTERS = frozenset(
     {
-        "abs", "capitalize", "default", "d", "dictsort", "first", "float", "int", "items", "join", "last", "length",
-        "count", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "select",
-        "selectattr", "sort", "string", "title", "tojson", "trim", "unique", "upper", "safe",
+        "abs", "capitalize", "default", "d", "dictsort", "e", "escape", "first", "float", "groupby", "int",
+        "items", "join", "last", "length", "count", "list", "lower", "map", "max", "min", "reject", "rejectattr",
+        "replace", "reverse", "select", "selectattr", "sort", "string", "sum", "title", "tojson",
+        "trim", "unique", "upper", "safe", "wordcount",
     }
 )  # fmt: skip
 _METHODS = frozenset(
     {
-        "capitalize", "count", "endswith", "find", "get", "index", "items", "join", "keys", "lower", "lstrip",
-        "partition", "removeprefix", "removesuffix", "replace", "rfind", "rpartition", "rsplit", "rstrip", "split",
-        "splitlines", "startswith", "strip", "title", "upper", "values",
+        "capitalize", "casefold", "count", "endswith", "find", "get", "index", "isalnum", "isalpha", "isdecimal",
+        "isdigit", "islower", "isnumeric", "isspace", "isupper", "items", "join", "keys", "lower", "lstrip",
+        "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip",
+        "split", "splitlines", "startswith", "strip", "title", "upper", "values",
     }
 )  # fmt: skip
 
@@ -51,13 +56,14 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationTag])
         self.filters = {name: self.filters[name] for name in _FILTERS if name in self.filters}
         self.filters["tojson"] = _to_json
+        self.filters["indent"] = _indent
         self.globals = {"raise_exception": _raise_exception, "namespace": self.globals["namespace"]}
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator in {"**", "%"} and not (isinstance(left, int) and isinstance(right, int) and abs(right) < 1 << 16):
             raise SecurityError(f"{operator} of these values")
-        if operator == "*" and not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise SecurityError("* of a string or a list")
+        if operator == "*" and not _is_small_product(left, right):
+            raise SecurityError("* of a list, or of a text to a long one")
         result = super().call_binop(context, operator, left, right)
         if hasattr(result, "__len__") and len(result) > MAX_JOINED_CHARS:
             raise SecurityError(f"a value of {len(result)} elements")
@@ -71,6 +77,12 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         if isinstance(obj, str | list | tuple | dict) and callable(value):
             return attr in _METHODS
         return super().is_safe_attribute(obj, attr, value)
+
+
+def _is_small_product(left: Any, right: Any) -> bool:
+    if isinstance(left, str):
+        return isinstance(right, int) and len(left) * right <= MAX_REPEATED_CHARS
+    return isinstance(left, int | float) and isinstance(right, int | float)
 
 
 def bounded_range() -> Callable[..., range]:
@@ -104,6 +116,13 @@ def _to_json(
         raise SecurityError("separators of more than a few characters")
     narrow = min(indent, 8) if indent is not None else None
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=narrow, separators=separators, sort_keys=sort_keys)
+
+
+def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    """jinja's, for a few characters."""
+    if (len(width) if isinstance(width, str) else width) > MAX_SEPARATOR_CHARS:
+        raise SecurityError("an indent of more than a few characters")
+    return do_indent(text, width, first, blank)
 
 
 def today(wall: float) -> Callable[[str], str]:

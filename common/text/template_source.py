@@ -9,7 +9,9 @@ from common.core.errors import Reason, StartupError
 FILE = "chat_template.jinja"
 OLD_FILE = "chat_template.json"
 """What tools of an earlier year wrote beside it."""
-DEFAULT = "default"
+DEFAULT, WITH_TOOLS = "default", "tool_use"
+TOOLS_FILE = f"additional_chat_templates/{WITH_TOOLS}.jinja"
+"""Where newer folders keep the one for conversations with tools, if it is another."""
 MAX_FILE_BYTES = 1 << 20
 """Chosen: far above any template's own limit; more is something else."""
 
@@ -28,13 +30,28 @@ def read_template(folder: Path, config: dict[str, Any]) -> str | None:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _refuse(OLD_FILE, f"no chat_template in it: {error}") from error
     if isinstance(said, list):
-        named = {each.get("name"): each.get("template") for each in said if isinstance(each, dict)}
+        named = _named(said)
         said = named.get(DEFAULT)
         if said is None:
-            raise _refuse("tokenizer_config.json", f"chat_template lists {sorted(map(str, named))}, none is {DEFAULT}")
+            raise _refuse("tokenizer_config.json", f"chat_template lists {sorted(named)}, none is {DEFAULT}")
     if said is not None and not isinstance(said, str):
         raise _refuse("tokenizer_config.json", "chat_template is neither a text nor a list of them")
     return said
+
+
+def read_tool_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The one for conversations with tools, None where the usual one serves them too. Raises StartupError."""
+    if (folder / FILE).exists() or (folder / TOOLS_FILE).exists():
+        return _read(folder / TOOLS_FILE) if (folder / TOOLS_FILE).exists() else None
+    said = config.get("chat_template")
+    found = _named(said).get(WITH_TOOLS) if isinstance(said, list) else None
+    if found is not None and not isinstance(found, str):
+        raise _refuse("tokenizer_config.json", f"chat_template {WITH_TOOLS} is no text")
+    return found
+
+
+def _named(listed: list[Any]) -> dict[str, object]:
+    return {str(each.get("name")): each.get("template") for each in listed if isinstance(each, dict)}
 
 
 def _read(path: Path) -> str:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Library
 from common.core.errors import Reason, StartupError
 from common.core.ids import TokenId
 from common.text.spelling import Spelling, spelling_of
-from common.text.template_source import read_template
+from common.text.template_source import read_template, read_tool_template
 
 SLOW_FILE = "tokenizer.model"
 """SentencePiece's own format."""
@@ -48,15 +48,19 @@ class Tokenizer:
         spelling: Spelling,
         chat_template: str | None,
         *,
+        tool_template: str | None = None,
         continuing: Library | None = None,
     ) -> None:
-        """`continuing`: for text that something stands before, where a text's beginning is encoded in its own way."""
+        """`tool_template`: for conversations with tools, where it is another. `continuing`: for text that something
+        stands before, where a text's beginning is encoded in its own way.
+        """
         self._library = library
         self._continuing = continuing or library
         self._bytes: dict[TokenId, bytes] = {}
         self._spelling = spelling
         self.control = control
         self.chat_template = chat_template
+        self.tool_template = tool_template
         entries = library.get_vocab(with_added_tokens=True)
         self.vocab_size = max(entries.values(), default=-1) + 1
         """Ids below this have a spelling; the model's own vocabulary may be padded beyond it."""
@@ -77,7 +81,14 @@ class Tokenizer:
         described["truncation"] = described["padding"] = None
         library = _library(folder, described)
         continuing = _library(folder, described) if _begin_without_space(described) else None
-        return cls(library, control, spelling_of(described), read_template(folder, config), continuing=continuing)
+        return cls(
+            library,
+            control,
+            spelling_of(described),
+            read_template(folder, config),
+            tool_template=read_tool_template(folder, config),
+            continuing=continuing,
+        )
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[TokenId, ...]:
         """Ids of a client's text. `add_special_tokens`: let the post-processor frame it, usually with a first token.

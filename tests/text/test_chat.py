@@ -145,6 +145,9 @@ def test_a_failing_template_does_not_quote_the_messages() -> None:
         "{{ ''.__class__.__mro__ }}",
         "{{ messages.append(1) }}",
         "{{ 'x' * 1000000000 }}",
+        "{{ [1] * 1000000000 }}",
+        "{{ 1000000000 * 'x' }}",
+        "{{ 'x' | indent(1000000000) }}",
         "{{ '%1000000000d' % 1 }}",
         "{{ 9 ** 99999999 }}",
         "{{ strftime_now('%9999999d') }}",
@@ -188,6 +191,9 @@ def test_what_templates_of_others_ask_for_is_there() -> None:
     assert chat(
         "{{ {'b': 1, 'a': 'é'} | tojson(ensure_ascii=False, sort_keys=True, separators=(',', ':')) }}", "x"
     ) == ('{"a":"é","b":1}')
+    assert chat("{{ '=' * 3 }}{{ [1, 2.5] | sum }}{{ 'a\nb' | indent(1) }}{{ '7'.isdigit() }}", "x") == (
+        "===3.5a\n bTrue"
+    )
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ x | center(9) }}", "x" * (1 << 20)])
