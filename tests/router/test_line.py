@@ -156,6 +156,23 @@ def test_nobody_is_shed_while_no_worker_is_there_or_nothing_is_known() -> None:
         assert slow.take(now, room) is None
 
 
+def test_an_absence_is_no_slowness() -> None:
+    """Begun answers wait in line for the workers' return. Whoever comes then has not to wait for the rest of the day, and
+    after the return as long as before."""
+    slow, room = line("admission.ttft_standard_s=1000"), Room()
+    now = move(slow, room, count=20, every_s=0.5, start=0.0)
+    room.cause = Cause.NO_WORKERS
+    for number in range(10):
+        slow.offer(ticket(f"begun-{number}", has_run=True), now, chance=0.0)
+    for _ in range(60):
+        assert slow.take(now, room) is None
+        now += 1.0
+    slow.offer(ticket("new", deadline=now + 8.0), now, chance=0.0)
+    room.cause = Cause.DECODE_FULL
+    assert slow.take(now, room) is None
+    assert slow.wait_s(ticket("newer"), now) == pytest.approx(5.5, rel=0.2)
+
+
 def test_expired_work_never_reaches_a_worker() -> None:
     late, room = line(), Room(Cause.DECODE_FULL)
     late.offer(ticket("late", deadline=1.0), 0.0, chance=0.5)

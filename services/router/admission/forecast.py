@@ -1,7 +1,8 @@
 """How long those who wait will wait, by how fast the line moved lately. Pure: the caller says what time it is.
 
 Only a line that is held up says how fast the fleet takes work in: the clock runs from the moment when the first in line
-had to wait until nobody waits any more. What was let in before that filled empty places, and is no measure.
+had to wait until nobody waits any more. What was let in before that filled empty places, and is no measure; neither is
+how long nobody was there to take anything in.
 """
 
 from collections import deque
@@ -43,8 +44,8 @@ class Forecast:
         if self._held_since is not None:
             self._samples.append(_Sample(self._busy(now), work))
 
-    def note_empty(self, now: float) -> None:
-        """Nobody waits any more."""
+    def pause(self, now: float) -> None:
+        """Nobody waits any more, or no worker is there: what passes until `note_held` is no measure."""
         self._busy_s = self._busy(now)
         self._held_since = None
 

@@ -152,7 +152,7 @@ class Line:
         self._landing[ticket.request] = entry
         self._forecast.note_admitted(entry.work, now)
         if not self._entries:
-            self._forecast.note_empty(now)
+            self._forecast.pause(now)
         return ticket
 
     def assign(self, request: RequestId) -> None:
@@ -208,9 +208,12 @@ class Line:
         return Entry(ticket=ticket, tenant=tenant, work=ticket.work(self._expected_output), offered=now)
 
     def _wait_s(self, entry: Entry, now: float) -> float | None:
-        """Higher classes go first; in the class, each tenant's queue as far as its share reaches."""
+        """Higher classes go first; in the class, each tenant's queue as far as its share reaches. Not known where nobody
+        serves: how fast those did who are gone says nothing."""
         if not self._entries:
             return 0.0
+        if self.cause is Cause.NO_WORKERS:
+            return None
         rank = RANK[entry.ticket.priority]
         ahead = sum(queue.work() for each, queue in self._queues.items() if RANK[each] < rank)
         ahead += self._queues[entry.ticket.priority].work_before(entry.tenant, entry.work)
@@ -222,8 +225,7 @@ class Line:
         wait_s = self._wait_s(entry, now)
         if self._entries or self.num_active >= self.limits.max_active:
             self._check_full(entry, retry_after_s(wait_s, chance))
-        if self.cause is not Cause.NO_WORKERS:  # nobody is served too slowly where nobody serves
-            shed(ticket, wait_s=wait_s, promise_s=limits.ttft_s, cause=self.cause, chance=chance)
+        shed(ticket, wait_s=wait_s, promise_s=limits.ttft_s, cause=self.cause, chance=chance)
         refuse_hopeless(ticket, wait_s=wait_s, now=now, chance=chance)
         self.tenants.check(entry.tenant, ticket, now, chance=chance)
 
@@ -251,7 +253,10 @@ class Line:
                 self.cause = None
                 return entry
             self.cause = self.cause or obstacle
-            self._forecast.note_held(now)
+            if obstacle is Cause.NO_WORKERS:
+                self._forecast.pause(now)
+            else:
+                self._forecast.note_held(now)
             if holds_up:
                 return None
         return None
@@ -286,7 +291,7 @@ class Line:
         self.tenants.leave(entry.tenant, entry.ticket, generated_tokens, now)
         if not self._entries:
             self.cause = None
-            self._forecast.note_empty(now)
+            self._forecast.pause(now)
 
 
 def _full(why: str, subject: str, retry_s: float) -> Refused:
