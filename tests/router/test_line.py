@@ -157,8 +157,8 @@ def test_nobody_is_shed_while_no_worker_is_there_or_nothing_is_known() -> None:
 
 
 def test_an_absence_is_no_slowness() -> None:
-    """Begun answers wait in line for the workers' return. Whoever comes then has not to wait for the rest of the day, and
-    after the return as long as before."""
+    """Begun answers wait in line for the workers' return. Whoever comes then has not to wait for the rest of the day,
+    and after the return as long as before."""
     slow, room = line("admission.ttft_standard_s=1000"), Room()
     now = move(slow, room, count=20, every_s=0.5, start=0.0)
     room.cause = Cause.NO_WORKERS

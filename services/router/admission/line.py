@@ -208,8 +208,8 @@ class Line:
         return Entry(ticket=ticket, tenant=tenant, work=ticket.work(self._expected_output), offered=now)
 
     def _wait_s(self, entry: Entry, now: float) -> float | None:
-        """Higher classes go first; in the class, each tenant's queue as far as its share reaches. Not known where nobody
-        serves: how fast those did who are gone says nothing."""
+        """Higher classes go first; in the class, each tenant's queue as far as its share reaches. Not known where
+        nobody serves: how fast those did who are gone says nothing."""
         if not self._entries:
             return 0.0
         if self.cause is Cause.NO_WORKERS:
