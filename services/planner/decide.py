@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from common.core.worker import Role
-from services.planner.demand import Gauge, Past, Slot, measure, past_reading, past_writing, token_seconds
+from services.planner.demand import Gauge, Past, Slot, measure, past_reading, past_writing
 from services.planner.load import Load, Signals
 from services.planner.settings import PlannerSettings
 from services.planner.trial import Attempts, Trial, least_workers, reading_missed, writing_crowded, writing_missed
@@ -116,8 +116,8 @@ def decide(signals: Signals, state: State, settings: PlannerSettings) -> Recomme
     busy_at = at if is_busy or state.busy_at is None else state.busy_at
     is_idle = settings.may_be_none and not is_busy and at - busy_at >= settings.idle_s
 
-    wait_s = max(settings.ttft_s - gauge.tokens_each * token_seconds(gauge.reading_cost, gauge.tokens_each), 0.1)
-
+    own_s = gauge.reading_cost.prefill_seconds(round(gauge.tokens_each), chunk_tokens=settings.chunk_tokens)
+    wait_s = max(settings.ttft_s - own_s, 0.1)
     lead_s = settings.lead_s
     writing = past_writing(slots, gauge, lead_s=lead_s)
 

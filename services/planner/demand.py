@@ -13,7 +13,7 @@ counts as more by as much as its mean may be out by.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common.core.cost.model import DEFAULT, CostModel
 from common.core.queue import Cause
@@ -26,10 +26,7 @@ USUAL_PROMPT = 512.0
 """Chosen: before anything was seen to wait."""
 
 LEARNING = 0.2
-"""Chosen: weight of the newest look in the mean length of a prompt."""
-
-CHUNK_TOKENS = 2048
-"""Chosen: of a prefill step; only the share of a step's fixed cost depends on it."""
+"""Chosen: weight of the newest look in the mean length of a prompt, and in the mean number of pages of a sequence."""
 
 MOST_DOUBT = 1.0
 """Chosen: what a short past may be out by makes it count twice at most: two blocks that differ tell little."""
@@ -74,7 +71,9 @@ class Past:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge:
     """What is remembered from look to look. `debt_s`: reading that was counted when it came and is being measured again
-    while it is read, as rates lag behind; never above 0. `at` None: the last look saw nothing."""
+    while it is read, as rates lag behind; never above 0. `at` None: the last look saw nothing. `pages_each` and
+    `places_each` of a decode worker, 0 until one told, and `pages_of_one` sequence: when all have gone, whoever comes
+    will be like them."""
 
     at: float | None = None
     backlog_s: float = 0.0
@@ -85,29 +84,35 @@ class Gauge:
     uptake: Uptake = field(default_factory=Uptake)
     reading_cost: CostModel = DEFAULT
     writing_cost: CostModel = DEFAULT
+    pages_each: int = 0
+    places_each: int = 0
+    pages_of_one: float = 0.0
 
 
 def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> tuple[Slot | None, Gauge]:
     """The newest slot, None at the first look after a gap; and what to remember."""
-    reading = load.reading
+    reading, writing = load.reading, _with_room(load.writing, gauge)
+    pages_of_one = _pages_of_one(writing, gauge)
     tokens_each = gauge.tokens_each
     if reading.tokens_each is not None:
         tokens_each += LEARNING * (reading.tokens_each - tokens_each)
     reading_cost = reading.cost or gauge.reading_cost
-    writing_cost = load.writing.cost or gauge.writing_cost
-    second_s = token_seconds(reading_cost, tokens_each)
+    writing_cost = writing.cost or gauge.writing_cost
+    second_s = token_seconds(reading_cost, tokens_each, settings)
     backlog_s = reading.all_backlog_tokens * second_s
-    answers = answers_of(load.writing, writing_cost, settings.step_budget_s)
-    spare = answers.spare(load.writing.crew.coming)
+    answers = answers_of(writing, writing_cost, settings.step_budget_s)
+    spare = answers.spare(writing.crew.coming)
     readers = max(1.0, reading.crew.coming + gauge.uptake.share * spare)
     readable = readers * settings.ttft_s / max(tokens_each * second_s, 1e-6)
-    writers = writers_needed(load.writing, writing_cost, settings, readable=readable)
+    writers = writers_needed(writing, writing_cost, settings, readable=readable, pages_of_one=pages_of_one)
     seconds = 0.0 if gauge.at is None else at - gauge.at
     uptake = gauge.uptake
     if min(backlog_s, gauge.backlog_s) > reading.crew.coming * seconds > 0.0:
         uptake = uptake.watched(reading.local_read_tokens_s * second_s, spare, seconds)
     if seconds <= 0:
         arrived_s = debt_s = 0.0
+        # More than was known, and than is read in time, came while nobody looked: the next look counts it as come.
+        backlog_s = min(backlog_s, max(gauge.backlog_s, reading.crew.ready * settings.ttft_s))
     else:
         net_s = backlog_s - gauge.backlog_s + reading.all_read_tokens_s * second_s * seconds + gauge.debt_s
         arrived_s, debt_s = max(0.0, net_s), _bounded_debt(net_s, reading, seconds)
@@ -121,6 +126,9 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
         uptake=uptake,
         reading_cost=reading_cost,
         writing_cost=writing_cost,
+        pages_each=writing.pages_each,
+        places_each=writing.places_each,
+        pages_of_one=_learnt(gauge.pages_of_one, pages_of_one),
     )
     if seconds <= 0:
         return None, remembered
@@ -184,20 +192,22 @@ def _past(slots: Iterable[tuple[float, float, float]]) -> Past:
     return Past(seconds=tuple(seconds), work=tuple(works), lent=tuple(lents))
 
 
-def token_seconds(cost: CostModel, tokens_each: float) -> float:
-    """Seconds of reading per token of a prompt of this length."""
-    tokens = max(1, round(tokens_each))
-    return cost.prefill_seconds(tokens, chunk_tokens=CHUNK_TOKENS) / tokens
+def token_seconds(cost: CostModel, tokens_each: float, settings: PlannerSettings) -> float:
+    """Seconds that a worker with a queue reads per token of a prompt of this length: its steps are shared."""
+    tokens, together = max(1, round(tokens_each)), settings.prompts_together
+    seconds = cost.prefill_seconds(tokens, chunk_tokens=settings.chunk_tokens, num_prompts=together)
+    return seconds / (together * tokens)
 
 
-def writers_needed(writing: Writing, cost: CostModel, settings: PlannerSettings, *, readable: float) -> float:
+def writers_needed(
+    writing: Writing, cost: CostModel, settings: PlannerSettings, *, readable: float, pages_of_one: float
+) -> float:
     """How many decode workers would be exactly full. `readable`: prompts that prefill can read within ttft_s."""
     waiting = writing.sequences - writing.running
     wanted = writing.running + min(waiting, readable)
     found = wanted / sequences_each(writing, cost, settings)
-    placed = writing.sequences - writing.queued
-    if writing.pages_each and placed:
-        found = max(found, writing.pages_used / placed * wanted / writing.pages_each)
+    if writing.pages_each:
+        found = max(found, pages_of_one * wanted / writing.pages_each)
     if is_waited_for(writing, settings) and waiting <= readable:
         # Those that are coming may be what the place is waited for: only one more than can take work now.
         found = max(found, (writing.crew.ready + 1) * settings.load_target)
@@ -214,6 +224,25 @@ def is_waited_for(writing: Writing, settings: PlannerSettings) -> bool:
     """Workers turn requests away, whatever their pages say: llm-d's average hid one worker at 95 % behind 11 %."""
     is_late = writing.admission_s is not None and writing.admission_s > settings.admission_s
     return writing.queued > 0 and is_late and Cause.DECODE_FULL in writing.causes
+
+
+def _with_room(writing: Writing, gauge: Gauge) -> Writing:
+    """With what a worker has room for as it was last told, where nobody is there to tell."""
+    return replace(
+        writing,
+        pages_each=writing.pages_each or gauge.pages_each,
+        places_each=writing.places_each or gauge.places_each,
+    )
+
+
+def _pages_of_one(writing: Writing, gauge: Gauge) -> float:
+    """Now, if any sequence has its pages; else as it was in the mean."""
+    placed = writing.sequences - writing.queued
+    return writing.pages_used / placed if placed else gauge.pages_of_one
+
+
+def _learnt(mean: float, newest: float) -> float:
+    return mean + LEARNING * (newest - mean) if mean else newest
 
 
 def _bounded_debt(net_s: float, reading: Reading, seconds: float) -> float:

@@ -9,7 +9,7 @@ from services.planner.decide import Recommendation, State, Verdict
 from services.planner.load import Signals
 from services.planner.settings import PlannerSettings
 
-DECIDER = "3"
+DECIDER = "4"
 """Grows when the same signals may give another answer: what an older one decided is then told apart."""
 
 

@@ -31,6 +31,10 @@ class PlannerSettings:
     itl_s: float = 0.1
     step_budget_s: float = 0.05
     """Of a decode worker's step, in which prompts are read beside answers: `engine.itl_budget_ms`."""
+    step_tokens: int = 512
+    """Of a prefill worker's step: `engine.max_batch_tokens`."""
+    chunk_tokens: int = 256
+    """One prompt's share of it: `engine.chunk_tokens`."""
     admission_s: float = 1.0
     load_target: float = 0.75
     hpa_tolerance: float = 0.1
@@ -50,6 +54,8 @@ class PlannerSettings:
             ttft_s=section.ttft_s,
             itl_s=section.itl_s,
             step_budget_s=config.engine.itl_budget_ms / 1000.0,
+            step_tokens=config.engine.max_batch_tokens,
+            chunk_tokens=config.engine.chunk_tokens,
             admission_s=section.admission_s,
             load_target=section.load_target,
             hpa_tolerance=section.hpa_tolerance,
@@ -57,6 +63,11 @@ class PlannerSettings:
 
     def bounds(self, role: Role) -> Bounds:
         return self.prefill if role is Role.PREFILL else self.decode
+
+    @property
+    def prompts_together(self) -> int:
+        """Prompts that share each of a prefill worker's steps when there is a queue of long ones."""
+        return max(1, self.step_tokens // self.chunk_tokens)
 
     @property
     def may_be_none(self) -> bool:

@@ -94,6 +94,8 @@ def planner_settings(study: ScalingStudy) -> PlannerSettings:
         hold_s=given.hold_s,
         ttft_s=study.slo.ttft_s,
         itl_s=study.slo.itl_s,
+        step_tokens=study.shape.step_tokens,
+        chunk_tokens=study.shape.chunk_tokens,
         load_target=given.load_target,
         hpa_tolerance=given.hpa_tolerance,
     )

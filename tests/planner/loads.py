@@ -44,6 +44,7 @@ def load(
     cost: CostModel | None = COST,
     pages_used: int = 0,
     pages_each: int = 0,
+    places_each: int = 0,
     local_s: float = 0.0,
 ) -> Load:
     """`read_s`: seconds of reading done per second on prefill, `local_s`: on decode; `backlog_s`: what waits of it."""
@@ -67,6 +68,7 @@ def load(
             cost=cost,
             pages_used=pages_used,
             pages_each=pages_each,
+            places_each=places_each,
         ),
     )
 

@@ -174,7 +174,8 @@ def test_what_decode_workers_read_is_demand() -> None:
 
 
 def test_what_decode_workers_have_to_spare_need_not_be_read_by_prefill() -> None:
-    crew, settings = Crew(ready=2), replace(SETTINGS, decode=Bounds(least=2, most=8))
+    crew = Crew(ready=2)
+    settings = replace(SETTINGS, prefill=Bounds(least=1, most=40), decode=Bounds(least=2, most=8))
     waiting = [load(read_s=1.0, local_s=1.6, backlog_s=30.0, decode=crew, sequences=2)] * 25
     silent = [load(read_s=2.6, local_s=0.0, backlog_s=30.0, decode=crew, sequences=2)] * 25
     helped, alone = list(walk(waiting, settings))[-1], list(walk(silent, settings))[-1]
