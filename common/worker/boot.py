@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,11 +68,11 @@ async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> No
     def report(detail: str) -> None:
         announce(Announcement(name=name, phase=Phase.LOADING, detail=detail))
 
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(offload.end)
         engine = await asyncio.to_thread(build_engine, config, report, assembly.role)
+        stack.push_async_callback(engine.rules.end)
         await serve_worker(config, name, assembly, engine=engine, outside=outside, farewell=Farewell().listen())
-    finally:
-        await offload.end()
 
 
 async def serve_worker(

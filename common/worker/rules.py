@@ -32,6 +32,10 @@ class Rules(Protocol):
         """Read what every constraint needs, before the first one comes."""
         ...
 
+    async def end(self) -> None:
+        """Nothing more is compiled. By whoever made them, behind the last that asks."""
+        ...
+
 
 class NoRules:
     """For engines without a tokenizer."""
@@ -42,6 +46,9 @@ class NoRules:
         return None
 
     async def warm(self) -> None:
+        return
+
+    async def end(self) -> None:
         return
 
 
@@ -67,6 +74,9 @@ class GrammarRules:
             await self._offload.run(self._ready)
         except StartupError as error:
             _LOG.warning("constraints_unavailable", error=error.message)
+
+    async def end(self) -> None:
+        await self._offload.end()
 
     def _rule(self, work: Work) -> TokenRule:
         """On the thread. Replaying takes microseconds per token."""
