@@ -15,6 +15,8 @@ from common.text.tokenizer import Tokenizer
 from tests.text.vocabularies import DEMO, demo, demo_library, load_json, metaspace, metaspace_library
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
+# Hypothesis draws words that stand in our sources too, and to the library a spelled control token is one.
+plain_texts = texts.filter(lambda text: not any(word in text for word in demo().control.ids))
 ids = st.lists(st.integers(0, demo().vocab_size + 10).map(TokenId), max_size=30).map(tuple)
 
 
@@ -24,7 +26,7 @@ def test_text_survives_a_round_trip(text: str) -> None:
     assert demo().decode(tokens, skip_special_tokens=True) == text
 
 
-@given(texts)
+@given(plain_texts)
 def test_plain_text_gets_the_librarys_own_ids(text: str) -> None:
     assert list(demo().encode(text, add_special_tokens=True)) == demo_library().encode(text).ids
 
