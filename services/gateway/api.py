@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 from common.core.clock import Clock
@@ -12,6 +13,7 @@ from protos.baton.v1 import generation_pb2
 from services.gateway import chat, completions
 from services.gateway.answer import Answer
 from services.gateway.callers import Caller
+from services.gateway.calls import mint_call
 from services.gateway.constraint import constraint_field
 from services.gateway.exchange import Exchange, as_text, number_header
 from services.gateway.frame import Frame
@@ -110,7 +112,7 @@ class Api:
             exchange.names["constraint"] = constraint_field(body)
         async with exchange.watched():
             answer = self._answer(exchange, caller, frame, [request])
-            shapes = chat.Chat(body, answer, frame, model, mint_id=self._mint_call)
+            shapes = chat.Chat(body, answer, frame, model, mint_id=partial(mint_call, self._entropy, model.tools))
             if not body.stream:
                 await exchange.reply(await shapes.whole())
                 return
@@ -229,9 +231,6 @@ class Api:
             timeout_s=number_header(exchange.asked, TIMEOUT_HEADER),
             is_silent=is_silent,
         )
-
-    def _mint_call(self) -> str:
-        return mint_name(self._entropy, "call")
 
     def _note_unknown(self, exchange: Exchange, body: Body) -> None:
         """Unknown fields are refused where that was asked for, else named in a header: never silently ignored."""

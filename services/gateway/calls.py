@@ -1,15 +1,21 @@
-"""A grammar of tool calls, as each kind of model writes them: for requests that must be answered with one."""
+"""Calls of tools as each kind of model takes them: a grammar for requests that must be answered with one, and ids."""
 
 import json
 from collections.abc import Sequence
 
 from common.core.constraint import JSON_WHITE_SPACE
+from common.core.entropy import Entropy, mint_name
 from common.core.errors import Unsupported
 from services.gateway.reading.tools import ToolFormat
 from services.gateway.schema.chat import FunctionTool
 
 MAX_CALLS = 16
 """Chosen: in one answer. A weak model would otherwise call until its tokens are spent."""
+
+
+def mint_call(entropy: Entropy, form: ToolFormat) -> str:
+    """An id for a call. Templates of Mistral's take nine letters and digits, and nothing else, when it comes back."""
+    return f"{entropy.bits(36):09x}" if form is ToolFormat.MISTRAL else mint_name(entropy, "call")
 
 
 def calls_grammar(form: ToolFormat, tools: Sequence[FunctionTool], *, is_one: bool, after: str) -> str:

@@ -55,7 +55,11 @@ class Chat:
         self._answer = answer
         self._frame = frame
         self._echo = Echo(wants_scores=body.prompt_logprobs is not None)
-        self._turns = [Turn(reader=make_reader(body, model), mint_id=mint_id) for _ in range(answer.num_choices)]
+        max_calls = 1 if body.parallel_tool_calls is False else None
+        self._turns = [
+            Turn(reader=make_reader(body, model), mint_id=mint_id, max_calls=max_calls)
+            for _ in range(answer.num_choices)
+        ]
 
     async def whole(self) -> dict[str, Any]:
         """One object with every choice."""

@@ -35,7 +35,7 @@ def constraint_of(body: SamplingBody) -> types_pb2.Constraint | None:
 
 def chat_constraint(body: ChatBody, model: Model) -> types_pb2.Constraint | None:
     """The same, and calls of tools that must be made. A model that thinks first may do so. Raises InvalidRequest."""
-    thinks_first = model.begins_in_thought and _may_think(body)
+    thinks_first = model.begins_in_thought and body.may_think is not False
     said = list(_all(body))
     if isinstance(body.tool_choice, NamedTool) or body.tool_choice == "required":
         said.append(("tool_choice", _calls(body, model, THOUGHT_END if thinks_first else "")))
@@ -43,11 +43,6 @@ def chat_constraint(body: ChatBody, model: Model) -> types_pb2.Constraint | None
     if found is not None and thinks_first and said[0][0] != "tool_choice":
         found.after = THOUGHT_END
     return found
-
-
-def _may_think(body: ChatBody) -> bool:
-    switches = body.chat_template_kwargs
-    return switches is None or switches.enable_thinking is not False
 
 
 def _one(said: list[Said]) -> types_pb2.Constraint | None:
@@ -65,12 +60,11 @@ def _one(said: list[Said]) -> types_pb2.Constraint | None:
 
 def _all(body: SamplingBody) -> Iterator[Said]:
     wanted = body.response_format
-    if wanted is not None and wanted.type == "json_object":
-        yield "response_format", types_pb2.Constraint(json_object=True)
-    if wanted is not None and wanted.type == "json_schema":
-        if wanted.json_schema is None or wanted.json_schema.document is None:
-            raise invalid([violation("response_format.json_schema.schema", "is missing")])
-        yield "response_format", types_pb2.Constraint(json_schema=json.dumps(wanted.json_schema.document))
+    if wanted is not None and wanted.type != "text":
+        if wanted.document is not None:
+            yield "response_format", types_pb2.Constraint(json_schema=json.dumps(wanted.document))
+        else:
+            yield "response_format", types_pb2.Constraint(json_object=True)
     yield from _spelled("guided_", body.guided_json, body.guided_regex, body.guided_choice, body.guided_grammar)
     outputs = body.structured_outputs
     if outputs is not None:

@@ -16,6 +16,9 @@ HEAD_FACT = "head"
 IS_LATE = {"body": "late"}
 """Marks the error of a client that did not send all of its request in time."""
 
+IS_PACKED = {"body": "compressed"}
+"""Marks the error of a client that compressed its request."""
+
 REFUSAL = "invalid: "
 """How a router begins a message that lists wrong fields."""
 
@@ -54,6 +57,8 @@ def status_of(error: BatonError) -> int:
         return 431
     if IS_LATE.items() <= error.facts.items():
         return 408
+    if IS_PACKED.items() <= error.facts.items():
+        return 415
     return _STATUS.get(error.reason, error.http_status)
 
 
@@ -86,6 +91,8 @@ def error_headers(error: BatonError) -> dict[str, str]:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s or 1.0)))
     if status == HTTPStatus.NOT_IMPLEMENTED:
         headers["x-should-retry"] = "false"  # OpenAI's libraries try every 5xx again, and this one will not change
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["accept-encoding"] = "identity"
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return headers

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from common.core.errors import BatonError, MalformedMessage, Reason, Refused
-from services.gateway.errors import IS_LATE, error_body, error_headers, error_object, status_of, too_large
+from services.gateway.errors import IS_LATE, IS_PACKED, error_body, error_headers, error_object, status_of, too_large
 from services.gateway.events import DONE, HEADERS, event
 from services.gateway.leaving import CUT, Cut, cut_short
 from services.gateway.timed_protocol import LINGER_BYTES, LINGER_S
@@ -50,8 +50,10 @@ class Exchange:
         told = self.asked.get("content-length", "")
         if told.isdigit() and int(told) > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
-        if self.asked.get("content-encoding", "identity") != "identity":
-            raise MalformedMessage(message="compressed bodies are not accepted: send it as it is")
+        if self.asked.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise MalformedMessage(
+                message="compressed bodies are not accepted: send it as it is", facts=dict(IS_PACKED)
+            )
         parts: list[bytes] = []
         size = 0
         try:

@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 from typing import Self
 
+from services.gateway.callers import denied
 from services.gateway.exchange import Exchange
 
 ANY = "*"
 KEPT_S = "600"
 """How long a browser may remember an answer to its question."""
+
+OTHERS = frozenset({"cross-site", "same-site"})
+"""What a browser says of a request by a page that this server did not give it."""
 
 SHOWN = "baton-request-id, baton-ignored-fields, retry-after, x-request-id"
 
@@ -25,9 +29,17 @@ class Origins:
 
     def note(self, exchange: Exchange) -> bool:
         """Says in the answer's headers what a browser may do. Whether that was all that was asked: a browser asks
-        before it sends, and without the credential."""
+        before it sends, and without the credential.
+
+        Raises InvalidRequest (PERMISSION_DENIED) for what a page of another origin sent without asking, as browsers let
+        it where the body claims to be plain text: its work would be done, though nobody could read the answer.
+        """
         origin = exchange.asked.get("origin", "")
-        if not origin or not (ANY in self.named or origin in self.named):
+        if not (ANY in self.named or origin in self.named):
+            if exchange.method == "POST" and exchange.asked.get("sec-fetch-site", "") in OTHERS:
+                raise denied("pages of this origin may not ask: gateway.allowed_origins names those that may")
+            return False
+        if not origin:
             return False
         exchange.headers["access-control-allow-origin"] = ANY if ANY in self.named else origin
         exchange.headers["vary"] = "origin"

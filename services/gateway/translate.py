@@ -62,9 +62,8 @@ def chat_request(body: ChatBody, model: Model) -> generation_pb2.GenerateRequest
         request.chat.tools_json = json.dumps([tool.model_dump(exclude_none=True) for tool in body.tools or ()])
     if (constraint := chat_constraint(body, model)) is not None:
         request.constraint.CopyFrom(constraint)
-    switches = body.chat_template_kwargs
-    if switches is not None and switches.enable_thinking is not None:
-        request.chat.enable_thinking = switches.enable_thinking
+    if body.may_think is not None:
+        request.chat.enable_thinking = body.may_think
     if (limit := body.max_completion_tokens or body.max_tokens) is not None:
         request.sampling.max_tokens = limit
     if body.logprobs:

@@ -22,9 +22,7 @@ def make_reader(body: ChatBody, model: Model) -> Reader:
     reader: Reader = tool_reader(model.tools, names) if wants_tools else PlainReader()
     if not model.thinks:
         return reader
-    switches = body.chat_template_kwargs
-    may_think = switches is None or switches.enable_thinking is not False
-    return ThoughtReader(reader, begins_inside=model.begins_in_thought and may_think)
+    return ThoughtReader(reader, begins_inside=model.begins_in_thought and body.may_think is not False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +31,8 @@ class Turn:
 
     reader: Reader
     mint_id: MintId
+    max_calls: int | None = None
+    """Calls beyond it are not told: who asked for no more cannot take them."""
     num_calls: int = 0
     finish: str | None = None
     stop: str | int | None = None
@@ -55,6 +55,8 @@ class Turn:
                     yield {"content": text}
             case Thought(text):
                 yield {"reasoning_content": text}
+            case Call() if self.num_calls == self.max_calls:
+                return
             case Call(name, arguments):
                 function = {"name": name, "arguments": arguments}
                 yield {

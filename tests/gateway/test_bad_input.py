@@ -159,7 +159,9 @@ async def test_heads_over_the_limit_are_431(headers):
 async def test_compressed_bodies_are_not_unpacked():
     async with gateway(HELLO) as house:
         answer = await house.post(PATH, {"prompt": "x"}, headers=["content-encoding: gzip"])
-    assert answer.status == 400
+        plain = await house.post(PATH, {"prompt": "x"}, headers=["content-encoding: Identity"])
+    assert (answer.status, answer.headers["accept-encoding"]) == (415, "identity")
+    assert plain.status == 200
 
 
 async def test_while_bad_input_comes_others_are_served():

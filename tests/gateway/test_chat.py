@@ -94,6 +94,23 @@ async def test_calls_of_tools_are_told_as_calls_whole_and_streamed():
     assert streamed.chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_who_takes_one_call_at_a_time_is_told_one():
+    async with gateway((say(CALL * 2, prompt=3, finish=STOP), usage()), habits={"tool_format": "hermes"}) as house:
+        both = await house.post(PATH, {**HI, "tools": [ADD]})
+        one = await house.post(PATH, {**HI, "tools": [ADD], "parallel_tool_calls": False})
+    assert [len(answer.json["choices"][0]["message"]["tool_calls"]) for answer in (both, one)] == [2, 1]
+    assert one.json["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_ids_of_calls_come_back_to_templates_of_mistrals():
+    call = '[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]'
+    async with gateway((say(call, prompt=3, finish=STOP), usage()), habits={"tool_format": "mistral"}) as house:
+        answer = await house.post(PATH, {**HI, "tools": [ADD]})
+    [told] = answer.json["choices"][0]["message"]["tool_calls"]
+    assert len(told["id"]) == 9
+    assert told["id"].isalnum()
+
+
 async def test_tools_are_not_shown_to_the_model_where_the_choice_is_none():
     async with gateway((say(CALL, prompt=3, finish=STOP), usage()), habits={"tool_format": "hermes"}) as house:
         answer = await house.post(PATH, {**HI, "tools": [ADD], "tool_choice": "none"})
@@ -133,3 +150,28 @@ async def test_thoughts_are_told_apart():
     assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
     assert asked.enable_thinking is False
     assert quiet.json["choices"][0]["message"]["content"] == "hm</think>Yes"
+
+
+async def test_no_effort_is_not_to_think_and_other_efforts_are_named_as_ignored():
+    async with gateway(
+        (say("x", prompt=3, finish=STOP), usage()), habits={"thinks": True, "begins_in_thought": True}
+    ) as house:
+        none = await house.post(PATH, {**HI, "reasoning_effort": "none"})
+        high = await house.post(PATH, {**HI, "reasoning_effort": "high"})
+        both = await house.post(
+            PATH, {**HI, "reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}
+        )
+        asked = [request.chat for request in house.router.asked]
+    assert [chat.HasField("enable_thinking") and chat.enable_thinking for chat in asked] == [False, False, True]
+    assert asked[0].HasField("enable_thinking")
+    assert not asked[1].HasField("enable_thinking")
+    assert "baton-ignored-fields" not in none.headers
+    assert high.headers["baton-ignored-fields"] == "reasoning_effort"
+    assert none.json["choices"][0]["message"]["content"] == "x"
+    assert both.json["choices"][0]["message"]["reasoning_content"] == "x"
+
+
+async def test_no_alternatives_need_no_log_probabilities():
+    async with gateway(HELLO) as house:
+        assert (await house.post(PATH, {**HI, "top_logprobs": 0})).status == 200
+        assert (await house.post(PATH, {**HI, "top_logprobs": 1})).status == 400

@@ -136,7 +136,7 @@ async def _send_on(writer: asyncio.StreamWriter) -> None:
             (400,),
         ),
         (b'POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: 14\r\nconnection: close\r\n\r\n{"prompt": 1}' % PATH, (408,)),
-        (b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}" % PATH, (400,)),
+        (b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}" % PATH, (415,)),
     ],
 )
 async def test_strange_framing_gets_a_status_of_its_own(request_bytes, statuses):

@@ -16,6 +16,8 @@ SUB = {"type": "function", "function": {"name": "sub", "parameters": SCHEMA}}
 SPELLINGS = [
     ({"response_format": {"type": "json_object"}}, "json_object"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}, "json_schema"),
+    ({"response_format": {"type": "json_object", "schema": SCHEMA}}, "json_schema"),
+    ({"response_format": {"type": "json_schema", "schema": SCHEMA}}, "json_schema"),
     ({"guided_json": SCHEMA}, "json_schema"),
     ({"guided_json": json.dumps(SCHEMA)}, "json_schema"),
     ({"guided_regex": "a+"}, "regex"),
@@ -52,6 +54,16 @@ async def test_text_asks_for_nothing() -> None:
     [
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "text", "schema": {}}}, "response_format.type"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}, "schema": {}}},
+            "response_format.schema",
+        ),
+        ({"regex": "[ab]"}, "regex"),
+        ({"ebnf": "root ::= 'a'"}, "ebnf"),
+        ({"json_schema": "{}"}, "json_schema"),
+        ({"grammar": "root ::= 'a'"}, "grammar"),
+        ({"structural_tag": "{}"}, "structural_tag"),
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_regex"),
         ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "response_format"),
         ({"guided_regex": 5}, "guided_regex"),

@@ -54,6 +54,21 @@ async def test_a_page_of_any_other_origin_is_told_nothing(allowed):
     assert "access-control-allow-origin" not in before.headers
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_page_of_another_origin_cannot_have_work_done_without_asking(site):
+    """A body of plain text needs no leave: a browser sends it at once, and only keeps the answer from the page."""
+    sent = ["origin: https://evil.example", f"sec-fetch-site: {site}"]
+    async with gateway(HELLO) as house:
+        refused = await house.post("/v1/completions", {"prompt": "x"}, headers=sent)
+        assert not house.router.asked
+        assert (refused.status, refused.error["code"]) == (403, "permission_denied")
+        assert (await ask(house.address, "GET", "/", headers=sent)).status == 200, "a link to our page is a link"
+        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=["sec-fetch-site: same-origin"])
+        assert ours.status == 200
+    async with gateway(HELLO, allowed_origins="https://evil.example") as house:
+        assert (await house.post("/v1/completions", {"prompt": "x"}, headers=sent)).status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1/audio/speech"])
 async def test_what_is_known_and_not_served_is_501_and_says_why(path):
     async with gateway(HELLO) as house:

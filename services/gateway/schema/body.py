@@ -23,7 +23,7 @@ MAX_COUNTED = 1000
 _ARM = re.compile(r"[a-z]+\[.*|(str|int|float|bool|dict|list|none)$")
 """A part of pydantic's location that names an arm of a union, not a field."""
 
-_NAMED = re.compile(r"`([a-z_]+)`: ")
+_NAMED = re.compile(r"`([a-z_.]+)`: ")
 """How a check of several fields begins its sentence: with the one to change."""
 
 B = TypeVar("B", bound="Body")

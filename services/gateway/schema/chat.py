@@ -11,6 +11,8 @@ MAX_MESSAGES = 10_000
 MAX_TOOLS = 128
 """What a router takes."""
 
+NO_EFFORT = "none"
+"""The one `reasoning_effort` that can be kept: not to think."""
 
 ToolChoice = Literal["none", "auto", "required"]
 
@@ -125,6 +127,21 @@ class ChatBody(SamplingBody):
     functions: list[Any] | None = None
     """Before there were tools. Read so that it can be refused: without them the model would answer something else."""
 
+    @property
+    def may_think(self) -> bool | None:
+        """None where nothing is said of it: the template's own way."""
+        switches = self.chat_template_kwargs
+        if switches is not None and switches.enable_thinking is not None:
+            return switches.enable_thinking
+        return False if self.reasoning_effort == NO_EFFORT else None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Efforts between none and all are not served."""
+        names = super().unknown
+        is_served = self.reasoning_effort in (None, NO_EFFORT)
+        return names if is_served else tuple(sorted((*names, "reasoning_effort")))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.functions:
@@ -134,6 +151,6 @@ class ChatBody(SamplingBody):
             raise ValueError("`tool_choice`: names a tool that is not among the tools")
         if self.tool_choice == "required" and not names:
             raise ValueError("`tool_choice`: required, and there are no tools")
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("`top_logprobs`: needs logprobs: true")
         return self

@@ -1,8 +1,9 @@
 """How to write: the fields that completions and chat share."""
 
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from services.gateway.schema.body import Body, Count, Id
 from services.gateway.schema.structure import ResponseFormat, StructuredOutputs
@@ -13,6 +14,20 @@ MAX_BIASES = 1024
 MAX_ENTRIES = 1024
 MAX_IDS = 65_536
 """Of one list, far above what a router takes and says: a million wrong entries would hold up everybody's events."""
+
+
+ELSEWHERE = MappingProxyType(
+    {
+        "ebnf": "guided_grammar",
+        "grammar": "guided_grammar",
+        "json_schema": "response_format",
+        "regex": "guided_regex",
+        "structural_tag": "guided_grammar",
+        "guided_structural_tag": "guided_grammar",
+    }
+)
+"""How other servers call what an answer must look like, and the field for it here. Passing over them would leave the
+answer free."""
 
 
 def as_list(value: Any) -> Any:
@@ -83,3 +98,10 @@ class SamplingBody(Body):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     store: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_ours(self) -> Self:
+        for name in ELSEWHERE.keys() & (self.model_extra or {}).keys():
+            if (self.model_extra or {})[name] is not None:
+                raise ValueError(f"`{name}`: another server's field: {ELSEWHERE[name]} says it here")
+        return self

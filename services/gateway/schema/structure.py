@@ -17,10 +17,28 @@ class JsonSchema(Body):
 
 
 class ResponseFormat(Body):
-    """OpenAI's spelling."""
+    """OpenAI's spelling, and that of servers which put the schema beside the type."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    beside: dict[str, Any] | None = Field(default=None, alias="schema")
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """The schema, wherever it stands."""
+        inner = self.json_schema.document if self.json_schema is not None else None
+        return self.beside if inner is None else inner
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Raises ValueError for schemas that nobody would follow."""
+        if self.type == "text" and (self.json_schema is not None or self.beside is not None):
+            raise ValueError("`type`: text, and there is a schema: say json_schema")
+        if self.beside is not None and self.json_schema is not None:
+            raise ValueError("`schema`: stands beside json_schema; one of them is needed")
+        if self.type == "json_schema" and self.document is None:
+            raise ValueError("`json_schema.schema`: is missing")
+        return self
 
 
 class StructuredOutputs(Body):
