@@ -291,7 +291,10 @@ class Fleet:
         if standing.is_connected:
             standing.is_connected = False
             self._count_absence()
-            _LOG.warning("worker_suspect", worker=standing.worker.worker, reason=reason)
+            if standing.is_leaving:
+                _LOG.info("worker_left", worker=standing.worker.worker, reason=reason)
+            else:
+                _LOG.warning("worker_suspect", worker=standing.worker.worker, reason=reason)
         self._switchboard.lose(standing.worker, reason, is_leaving=standing.is_leaving)
 
     def _count_absence(self) -> None:

@@ -1,7 +1,7 @@
 """A router without its process: every object built once, started, drained, stopped. The simulation runs it as well."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from common.config.config import Config
@@ -204,16 +204,20 @@ class RouterNode:
         )
 
     async def serve(self, bind: Bind, *, farewell: Farewell, on_listening: Callable[[str], None]) -> None:
-        """Listens and serves until it is asked to leave, then drains. `on_listening` gets the address, host:port."""
+        """Listens and serves until it is asked to leave, then drains. `on_listening` gets the address, host:port.
+
+        `failure` says what ended it, if it was not asked.
+        """
+        lives_by = {
+            "mirror": self.mirror.run,
+            "fleet": self.fleet.run,
+            "dispatcher": self.dispatcher.run,
+            "cancellations": self._cancellations.run,
+            "queues": self.queues.run,
+            "decisions": self._decisions.run,
+        }
         async with asyncio.TaskGroup() as group:
-            servants = [
-                group.create_task(self.mirror.run(), name="mirror"),
-                group.create_task(self.fleet.run(), name="fleet"),
-                group.create_task(self.dispatcher.run(), name="dispatcher"),
-                group.create_task(self._cancellations.run(), name="cancellations"),
-                group.create_task(self.queues.run(), name="queues"),
-                group.create_task(self._decisions.run(), name="decisions"),
-            ]
+            servants = [group.create_task(self._guard(work, farewell), name=name) for name, work in lives_by.items()]
             servants.append(group.create_task(self._stop_when_superseded(farewell), name="fence"))
             server = await self._listen(bind)
             welcome = group.create_task(self._welcome(server), name="health")
@@ -229,6 +233,17 @@ class RouterNode:
             for servant in servants:
                 servant.cancel()
         await self._dialer.close()
+
+    async def _guard(self, work: Callable[[], Awaitable[None]], farewell: Farewell) -> None:
+        """Something that this router lives by. A bug in it ends the process, and whoever waits is told so and where to
+        ask: torn down, it would tell them that they cancelled."""
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  # a loop's edge: told once, then cut and exit
+            _LOG.error("router_failed", exc_info=error)
+            self.failure = InternalError(message=f"the router failed: {error!r}")
+            self.failure.__cause__ = error
+            farewell.asked.set()
 
     async def _drain(self, farewell: Farewell) -> None:
         """Everything that was promised, within the grace."""

@@ -210,6 +210,8 @@ class RouterActor(Actor):
         await self.node.serve(
             Bind(host=HOST, port=self.port), farewell=self.farewell, on_listening=lambda _address: self.ready()
         )
+        if self.node.failure is not None and self.node.failure.__cause__ is not None:
+            raise self.node.failure
 
 
 class SpellingTokenizer:

@@ -220,3 +220,29 @@ def test_a_router_that_leaves_finishes_what_it_can_and_tells_the_others_to_ask_a
         world.start("router-0")
 
     play(story, prefill=1, decode=2, config=config)
+
+
+def test_a_router_that_fails_tells_who_waits_to_ask_elsewhere_and_that_nobody_cancelled() -> None:
+    """A bug in what it lives by: here, in its view of the directory."""
+
+    async def story(world: World) -> None:
+        for ask in longs(4):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.5)
+        router = world.routers["router-0"]
+        assert router.node is not None
+        hit = router.node.admission.num_active
+        assert hit
+        router.node.mirror.round = fail  # type: ignore[method-assign]
+        await asyncio.wait({router.main}, timeout=GRACE_S)
+        assert router.main.done()
+        assert router.metrics.value(catalogue.REQUESTS_FAILED, reason="DRAINING") == hit
+        assert router.metrics.total(catalogue.REQUESTS_CANCELLED) == 0
+        assert any("the directory is on fire" in bug for bug in world.trace.bugs)
+        world.trace.bugs.clear()
+        world.start("router-0")
+
+    async def fail() -> None:
+        raise MemoryError("the directory is on fire")
+
+    play(story, prefill=1, decode=2, config=ROOMY)
