@@ -6,7 +6,7 @@ from pathlib import Path
 from common.config.config import Config
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
-from common.core.errors import Unavailable
+from common.core.errors import BatonError
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.certificates import CertificateGauges
@@ -18,6 +18,7 @@ from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
 from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
+from common.observe.throttle import ThrottledLog
 from common.observe.tracing.tracer import make_tracer
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
@@ -84,7 +85,9 @@ async def run_gateway(config: Config, name: str) -> None:
                 drain_s=LAST_WORDS_S,
             ) as address:
                 readiness.meet(Condition.LISTENING)
-                seeking = asyncio.create_task(_seek(api, readiness), name="seek routers")
+                seeking = asyncio.create_task(
+                    seek_router(api, readiness, ThrottledLog(_LOG, clock)), name="seek routers"
+                )
                 seeking.add_done_callback(
                     lambda task: None if task.cancelled() else _welcome(name, address, health.address)
                 )
@@ -100,12 +103,14 @@ async def run_gateway(config: Config, name: str) -> None:
     _LOG.info("gateway_stopped", gateway=name)
 
 
-async def _seek(api: Api, readiness: Readiness) -> None:
-    """Until a router has told which model is served."""
+async def seek_router(api: Api, readiness: Readiness, log: ThrottledLog) -> None:
+    """Until a router has told which model is served. Whatever stops it from that, frozen, failing or behind a wrong
+    certificate, may be over by the next time."""
     while True:
         try:
             await api.model()
-        except Unavailable:
+        except BatonError as error:
+            log.warning("no_router_yet", reason=error.reason, error=error.message)
             await asyncio.sleep(SEEK_S)
         else:
             readiness.meet(Condition.WORKERS_SEEN)
