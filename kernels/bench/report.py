@@ -13,7 +13,7 @@ REFUSED = "not timed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One case. Without timings the check failed, and `error` says by how much."""
+    """One case. Without timings the check failed, and `error` says by how much; or `failure`, why it was not made."""
 
     name: str
     num_bytes: int
@@ -23,6 +23,7 @@ class Figure:
     bound_s: float
     timing: Timing | None
     rivals: Mapping[str, Timing | str]
+    failure: str = ""
 
     @property
     def share(self) -> float | None:
@@ -64,6 +65,8 @@ def line(figure: Figure) -> str:
         f"{name} {other}" if isinstance(other, str) else f"{name} {other.seconds * 1e6:.1f} us"
         for name, other in figure.rivals.items()
     )
+    if figure.failure:
+        return f"{figure.name:52} {'':8} {'':9} {REFUSED:>9}         {' '.join(figure.failure.split())}"
     if figure.timing is None or figure.share is None:
         return f"{figure.name:52} {figure.error:8.1e} {figure.bound_s * 1e6:9.1f} {REFUSED:>9}         {others}"
     return (

@@ -1,6 +1,7 @@
 """One run: ceilings, then every case checked and timed."""
 
 from collections.abc import Callable, Iterator
+from math import nan
 
 import torch
 import triton
@@ -47,9 +48,27 @@ def figures(only: str, device: torch.device, ceilings: Ceilings, repeats: int) -
     """Of cases with `only` in their name, as they come. One is made, checked, timed and let go before the next."""
     for planned in CASES:
         if only in planned.name:
-            case = planned.make(device, is_small=False)
-            yield figure_of(case, ceilings, lambda run: measure(run, device, repeats))
-            del case
+            yield figure_or_failure(planned, device, ceilings, lambda run: measure(run, device, repeats))
+
+
+def figure_or_failure(
+    planned: Planned, device: torch.device, ceilings: Ceilings, timed: Callable[..., Timing]
+) -> Figure:
+    """A case that cannot be made, compiled or launched is told, and costs the others nothing."""
+    try:
+        return figure_of(planned.make(device, is_small=device.type == "cpu"), ceilings, timed)
+    except Exception as failure:  # noqa: BLE001  # torch, triton, assembler and C compiler each have their own
+        return Figure(
+            name=planned.name,
+            num_bytes=0,
+            flops=0,
+            error=nan,
+            tolerance=0.0,
+            bound_s=0.0,
+            timing=None,
+            rivals={},
+            failure=f"{type(failure).__name__}: {failure}"[:200],
+        )
 
 
 def figure_of(case: Case, ceilings: Ceilings, timed: Callable[..., Timing]) -> Figure:

@@ -1,23 +1,36 @@
 """Everything that waits for a GPU, within ten minutes: `python -m tests.gpu --out DIR --when DATE`.
 
-NOT RUN YET on a GPU. Each part is a process with a deadline of its own, so that one that hangs or dies costs the
-others nothing; its JSON and its last words lie in DIR. What was measured so far outlives the deadline: parts write as
-they go. At the end, or once more with `python -m tests.gpu.summary DIR`, one table of every bar: bound, time, share,
-kept or missed; DIR/summary.json keeps it. With two GPUs and more, `--two-gpus` lets the NCCL pair have one each.
+NOT RUN YET on a GPU. Each part is a process with a deadline of its own, so that one that hangs or dies costs the others
+nothing, and whose processes are gone when the next begins; its JSON and its last words lie in DIR, where nothing of an
+earlier run is taken for this one's. What was measured so far outlives the deadline: parts write as they go. At the end,
+or once more with `python -m tests.gpu.summary DIR`, one table of every bar: bound, time, share, kept or missed;
+DIR/summary.json keeps it. With two GPUs and more, `--two-gpus` lets the NCCL pair have one each.
+
+`--miniature` checks every part but the NCCL pair on a CPU, in Triton's interpreter, and measures nothing: what to run
+before a GPU is paid for.
 """
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.gpu.part import keep
-from tests.gpu.summary import RUN, summarise
+from tests.gpu.process_group import run_group
+from tests.gpu.summary import RUN, SUMMARY, summarise
 
-ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 585.0
+"""Of all parts: what may take so long is often given ten minutes. Each may need some seconds more to be ended."""
+
+LEAST_S = 15.0
+"""Chosen: what has less time left does not get through its imports."""
+
+SMALL_S = 300.0
+NCCL_PAIR = "nccl_pair"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +40,10 @@ class Part:
     name: str
     arguments: tuple[str, ...]
     limit_s: float
+
+    def small(self) -> "Part":
+        """On a CPU: interpreted, which is slow."""
+        return replace(self, arguments=(*self.arguments, "--miniature"), limit_s=SMALL_S)
 
 
 def parts(out: Path, when: str, *, has_two: bool) -> tuple[Part, ...]:
@@ -46,42 +63,58 @@ def parts(out: Path, when: str, *, has_two: bool) -> tuple[Part, ...]:
         part("tests.gpu.choice", 25),
         part("tests.gpu.e2e", 75),
         part("tests.gpu.interference", 115, "--deadline-s", "23"),
-        Part(name="nccl_pair", arguments=("tests.gpu.nccl_pair", *pair), limit_s=35),
+        Part(name=NCCL_PAIR, arguments=("tests.gpu.nccl_pair", *pair), limit_s=35),
     )
 
 
-def run_part(part: Part, out: Path) -> dict[str, object]:
-    """How it ended; what it said is in DIR."""
+def run_part(part: Part, out: Path, *, left_s: float = WITHIN_S) -> dict[str, object]:
+    """How it ended; what it said is in DIR. `left_s` of the whole run."""
+    if left_s < LEAST_S:
+        return {"part": part.name, "status": "no time left", "seconds": 0.0, "last_words": ""}
     began = time.perf_counter()
     said, told = out / f"{part.name}.out", out / f"{part.name}.err"
     with said.open("wb") as stdout, told.open("wb") as stderr:
-        child = subprocess.Popen([sys.executable, "-m", *part.arguments], cwd=ROOT, stdout=stdout, stderr=stderr)
-        try:
-            status: int | None = child.wait(timeout=part.limit_s)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait(timeout=10)
-            status = None
+        command = [sys.executable, "-m", *part.arguments]
+        status = run_group(command, limit_s=min(part.limit_s, left_s), stdout=stdout, stderr=stderr)
     return {
         "part": part.name,
         "status": "deadline" if status is None else status,
         "seconds": round(time.perf_counter() - began, 1),
-        "last_words": told.read_text(errors="replace")[-500:] if status else "",
+        "last_words": told.read_text(errors="replace")[-500:] if status != 0 else "",
     }
 
 
+def forget(out: Path, names: Iterable[str]) -> None:
+    """What an earlier run left: a part that writes nothing this time would be judged by it."""
+    for name in names:
+        (out / f"{name}.json").unlink(missing_ok=True)
+
+
+def check_small(out: Path) -> int:
+    """0 when every check passed."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    ended = [run_part(part.small(), out) for part in parts(out, "", has_two=False) if part.name != NCCL_PAIR]
+    sys.stdout.writelines(json.dumps(each) + "\n" for each in ended)
+    return 0 if all(each["status"] == 0 for each in ended) else 1
+
+
 def main() -> int:
-    """0 when every part ended well and every bar was kept."""
+    """0 when every part ended well and every bar was kept, or every check in miniature passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--when", default="", help="the date, as it is kept with the figures")
     parser.add_argument("--two-gpus", action="store_true")
+    parser.add_argument("--miniature", action="store_true")
     given = parser.parse_args()
     out: Path = given.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    ended = []
-    for part in parts(out, given.when, has_two=given.two_gpus):
-        ended.append(run_part(part, out))
+    own = parts(out, given.when, has_two=given.two_gpus)
+    forget(out, (RUN, SUMMARY, *(part.name for part in own)))
+    if given.miniature:
+        return check_small(out)
+    began, ended = time.perf_counter(), []
+    for part in own:
+        ended.append(run_part(part, out, left_s=began + WITHIN_S - time.perf_counter()))
         keep({"when": given.when, "parts": ended}, out / f"{RUN}.json")
         sys.stdout.write(json.dumps(ended[-1]) + "\n")
         sys.stdout.flush()

@@ -28,6 +28,8 @@ MOST_DISTURBED = 1.5
 def _case(name: str, figures: Figures) -> Figures:
     for case in figures["cases"]:
         if case["name"] == name:
+            if case.get("failure"):
+                raise Refused(f"{name}: {case['failure']}")
             if case["timing"] is None:
                 raise Refused(f"{name}: wrong by {case['error']:.1e}, so it was not timed")
             return dict(case)

@@ -4,10 +4,11 @@ NOT RUN YET on a GPU; `--miniature` runs everything but the captures and the tim
 From a bare checkout: torch, triton and numpy. Checks: a small model's logits and pages against the CPU's; decode steps
 recorded as graphs against the same padded steps as they come, bit for bit; pages gathered and scattered with the
 digests of common/kv/digest; tokens that go from one step to the next on the device; draws against a CPU's. Times, where
-every check passed: decode steps of the 8B shape in bf16 and the share of them that draws take (step_times).
+what they rest on passed: decode steps of the 8B shape in bf16 and the share of them that draws take (step_times).
 """
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -29,6 +30,8 @@ from tests.gpu.part import NO_GPU, conditions, keep, part_device, part_parser, t
 from tests.gpu.random_decoder import TINY, random_decoder
 from tests.gpu.rows import contexts, eager, step_row, storage_for
 from tests.gpu.step_times import timed_steps
+
+TIMES_REST_ON = {"forward_error", "recorded_steps_are_equal", "draws_are_equal"}
 
 
 def forward_error(device: torch.device, *, is_interpreted: bool) -> float:
@@ -118,24 +121,32 @@ def pages_are_equal(device: torch.device) -> bool:
 
 
 def checks(device: torch.device, record: Record, *, is_interpreted: bool) -> dict[str, object]:
+    """Each by itself: one that fails, or cannot be run, is told, and what does not rest on it goes on."""
+    inside = interpreted if is_interpreted else nullcontext
+    found: dict[str, object] = {}
     with torch.inference_mode():
-        error = forward_error(device, is_interpreted=is_interpreted)
-        are_drawn = draws_are_equal(device, is_interpreted=is_interpreted)
-        with interpreted() if is_interpreted else nullcontext():
-            are_equal = graphs_are_equal(device, record)
-            are_moved = pages_are_equal(device)
-            are_ordered = moves_keep_their_order(storage_for(TINY, "bfloat16", 3, device))
-            are_ahead = ahead_is_equal(device, record)
-    return {
-        "forward_error": error,
-        "recorded_steps_are_equal": are_equal,
-        "pages_and_digests_are_equal": are_moved,
-        "moves_keep_their_order": are_ordered,
-        "steps_ahead_are_equal": are_ahead,
-        "draws_are_equal": are_drawn,
-        # Logits are of the order of one, in fp32.
-        "all_passed": error < 1e-3 and are_equal and are_moved and are_ordered and are_ahead and are_drawn,
-    }
+        found["forward_error"] = told(lambda: forward_error(device, is_interpreted=is_interpreted))
+        found["draws_are_equal"] = told(lambda: draws_are_equal(device, is_interpreted=is_interpreted))
+        with inside():
+            found["recorded_steps_are_equal"] = told(lambda: graphs_are_equal(device, record))
+            found["pages_and_digests_are_equal"] = told(lambda: pages_are_equal(device))
+            found["moves_keep_their_order"] = told(
+                lambda: moves_keep_their_order(storage_for(TINY, "bfloat16", 3, device))
+            )
+            found["steps_ahead_are_equal"] = told(lambda: ahead_is_equal(device, record))
+    passed = {name for name, said in found.items() if said is True}
+    error = found["forward_error"]
+    # Logits are of the order of one, in fp32.
+    passed |= {"forward_error"} if isinstance(error, float) and error < 1e-3 else set()
+    return found | {"all_passed": passed == set(found), "may_be_timed": passed >= TIMES_REST_ON}
+
+
+def told(check: Callable[[], object]) -> object:
+    """What it found, or how it failed."""
+    try:
+        return check()
+    except Exception as failure:  # noqa: BLE001  # a check that cannot be run has not passed, whatever the reason
+        return f"{type(failure).__name__}: {failure}"[:300]
 
 
 def main() -> int:
@@ -150,7 +161,7 @@ def main() -> int:
         torch.backends.cuda.matmul.allow_tf32 = False
         found = conditions(device)
         found |= checks(device, recorder(device), is_interpreted=False)
-        if found["all_passed"]:
+        if found["may_be_timed"]:
             with torch.inference_mode():
                 for so_far in timed_steps(device):
                     found |= so_far

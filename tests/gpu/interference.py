@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from common.engine.device_graph import recorder
 from tests.gpu.bars import MOST_DISTURBED
 from tests.gpu.engine import finish
 from tests.gpu.part import NO_GPU, conditions, keep, part_device, part_parser, tell
+from tests.gpu.process_group import die_with_parent
 from tests.gpu.roles import FULL, SMALL, Arrivals, Load, Prompts, Scale, Streams
 from tests.gpu.sharing import child_reads, green, in_processes, in_threads, on_stream
 
@@ -103,16 +105,22 @@ def measured(way: str, scale: Scale, device: torch.device, load: Load, *, is_sma
 
 
 def apart(way: str, deadline_s: float, load: Load | None = None) -> dict[str, Any]:
-    """One way in a process of its own; what went wrong there stays there."""
+    """One way in a process of its own; what went wrong there stays there. It answers in a file: libraries print."""
     command = [sys.executable, "-m", "tests.gpu.interference", "--way", way]
     if load is not None:
         command += ["--apart-s", repr(load.apart_s), "--good-s", repr(load.good_s)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=deadline_s, check=False)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {deadline_s:.0f} s"}
-    found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-300:]}
-    return found
+    with TemporaryDirectory() as folder, Path(folder, "said").open("w+", errors="replace") as said:
+        answer = Path(folder, "found.json")
+        command += ["--out", str(answer)]
+        try:
+            done = subprocess.run(command, cwd=ROOT, stdout=said, stderr=said, timeout=deadline_s, check=False)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no answer within {deadline_s:.0f} s"}
+        if done.returncode != 0 or not answer.exists():
+            said.seek(0)
+            return {"failed": f"ended with {done.returncode}: {said.read()[-300:]}"}
+        found: dict[str, Any] = json.loads(answer.read_text())
+        return found
 
 
 def every_way(device: torch.device, deadline_s: float, out: Path | None) -> dict[str, Any]:
@@ -141,6 +149,7 @@ def main() -> int:
     load = Load(apart_s=given.apart_s, good_s=given.good_s)
     with torch.inference_mode():
         if given.child:
+            die_with_parent()
             child_reads(scale, device, load)
             return 0
         if given.way or is_small:

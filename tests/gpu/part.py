@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import triton
 
 NO_GPU = 2
 """Exit code of a part that wants a GPU where there is none."""
@@ -32,7 +33,7 @@ def part_device(*, is_small: bool) -> torch.device | None:
 
 def conditions(device: torch.device) -> dict[str, object]:
     """What a time means nothing without."""
-    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}"
+    versions = f"torch {torch.__version__}, triton {triton.__version__}, CUDA {torch.version.cuda}"
     return {"device": torch.cuda.get_device_name(device), "versions": versions}
 
 

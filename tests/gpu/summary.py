@@ -19,6 +19,8 @@ from tests.gpu.bars import BARS
 RUN = "run"
 """File of how the parts ended: DIR/run.json."""
 
+SUMMARY = "summary"
+
 
 def collate(out: Path, bars: Sequence[Bar] = BARS) -> list[Line]:
     """Every bar, whether its part ended well or not."""
@@ -61,7 +63,7 @@ def as_json(lines: Sequence[Line], conditions: Mapping[str, object]) -> dict[str
 def summarise(out: Path) -> bool:
     """Write DIR/summary.json, print the table; whether every bar was kept."""
     lines, conditions = collate(out), conditions_of(out)
-    (out / "summary.json").write_text(json.dumps(as_json(lines, conditions), indent=1) + "\n")
+    (out / f"{SUMMARY}.json").write_text(json.dumps(as_json(lines, conditions), indent=1) + "\n")
     sys.stdout.write(", ".join(str(value) for value in conditions.values() if value) + "\n" + table(lines) + "\n")
     return all(line.verdict in (Verdict.KEPT, Verdict.TOLD) for line in lines)
 

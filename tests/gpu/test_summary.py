@@ -117,6 +117,7 @@ def test_what_did_not_get_so_far_says_why(tmp_path: Path) -> None:
     del files["prefill"]
     files["run"]["parts"] = [{"part": "prefill", "status": "deadline"}]
     files["kernels"]["cases"][0] |= {"timing": None, "error": 0.5}
+    files["kernels"]["cases"][1] |= {"timing": None, "error": float("nan"), "failure": "OutOfResources: shared memory"}
     files["e2e"] = {"baton_tokens_per_s": 1.0, "transformers": "not installed"}
     files["decode_step"] = {"device": "a GPU", "all_passed": False}
     lines = left(tmp_path, files)
@@ -124,6 +125,7 @@ def test_what_did_not_get_so_far_says_why(tmp_path: Path) -> None:
     lines = {line.bar.name: line for line in collate(tmp_path)}
     assert "prefill: deadline" in lines["prefill of 8k tokens, of the matmul rate"].why
     assert "wrong by 5.0e-01" in lines[f"{bars.DECODE}, of copy bandwidth"].why
+    assert "OutOfResources" in lines[f"{bars.LONG_DECODE}, of copy bandwidth"].why
     assert "not installed" in lines["64 streams end to end, over transformers"].why
     assert lines["sampling, 1 row, of a step"].verdict is Verdict.NOT_MEASURED
     assert lines["hand-over of 32k tokens, of copy bandwidth"].verdict is Verdict.NOT_MEASURED

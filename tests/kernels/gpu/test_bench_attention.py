@@ -9,10 +9,11 @@ from kernels.bench.attention_cases import CASES, Shape
 from kernels.bench.case import Case, Planned, relative_error
 from kernels.bench.ceilings import Ceilings
 from kernels.bench.report import REFUSED, line
-from kernels.bench.run import figure_of
+from kernels.bench.run import figure_of, figure_or_failure
 from kernels.bench.stopwatch import Timing
 
 CEILINGS = Ceilings(bytes_per_s=1e12, flops_per_s=1e14)
+TIMING = Timing(seconds=1e-3, low=1e-3, high=1e-3)
 
 
 @pytest.mark.parametrize("planned", CASES, ids=lambda planned: planned.name)
@@ -41,6 +42,18 @@ def test_an_operator_that_is_wrong_is_not_timed(error: float) -> None:
     figure = figure_of(case, CEILINGS, timed)
     assert figure.timing is None
     assert REFUSED in line(figure)
+
+
+def test_a_case_that_cannot_be_made_is_told_and_the_next_one_is_measured() -> None:
+    def made(device: torch.device, *, is_small: bool) -> Case:
+        raise torch.OutOfMemoryError(f"no room on {device} for\n {is_small}")
+
+    figure = figure_or_failure(Planned(name="large", make=made), torch.device("cpu"), CEILINGS, lambda _: TIMING)
+    assert figure.timing is None
+    assert not figure.error <= figure.tolerance
+    assert line(figure).endswith("not timed         OutOfMemoryError: no room on cpu for True")
+    right = figure_or_failure(CASES[0], torch.device("cpu"), CEILINGS, lambda _: TIMING)
+    assert right.timing == TIMING
 
 
 def test_the_share_is_of_the_larger_bound() -> None:
