@@ -7,7 +7,7 @@ Each cut is the largest t with weight(tokens >= t) >= target, where a token weig
 probability for top-p (target p of what the cuts before left). The search runs over the integers that order like floats,
 four parts at a time, and ends as soon as a single token is left between its bounds: some eight passes over the row.
 
-Probabilities are 2^-44ths of the likeliest token's, as integers: sums are exact whatever their order, so that a weight
+Probabilities are 2^-42nds of the likeliest token's, as integers: sums are exact whatever their order, so that a weight
 never falls where it should rise. Exponentials are fp32's: what is kept may differ from the CPU's where a cumulative
 probability lies within 1e-6 of top_p. Min-p and top-k are exact.
 
@@ -29,10 +29,11 @@ NUM_WARPS = 8
 STAGES = tl.constexpr(4)
 """Tiles on their way from the cache: one program alone would wait for each."""
 
-WEIGHT = tl.constexpr(float(2**44))
-"""Of the likeliest token: 2^18 of it stay within 62 bits."""
+WEIGHT = tl.constexpr(float(2**42))
+"""Of the likeliest token: as many of it as there are tokens stay within 62 bits."""
 
-MAX_VOCAB = 2**18
+MAX_VOCAB = 2**20
+"""Four times what any model that is served has: Gemma 3 has 262,208."""
 
 
 @triton.jit

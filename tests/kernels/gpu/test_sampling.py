@@ -17,7 +17,7 @@ from common.engine.sampler import draw_tokens
 from common.engine.scoring import score_tokens
 from common.engine.shaper import shape_logits
 from kernels import sampling as on_device
-from kernels.gpu.cut import thresholds
+from kernels.gpu import cut
 from kernels.gpu.shape_logits import shape_logits_
 from tests.engine.test_sampler import kept_by_definition
 from tests.engine.test_shaper import case
@@ -47,7 +47,7 @@ def kept_on_device(logits: list[float], sampling: TokenSampling, device: torch.d
     sample = Sample(seed=0, position=0, sampling=sampling)
     logits_1V = torch.tensor([logits], device=device)
     draws = draws_on_device([sample], [0], len(logits), device)
-    threshold = float_of(int(thresholds(logits_1V, draws.rows_S, draws)[0]))
+    threshold = float_of(int(cut.thresholds(logits_1V, draws.rows_S, draws)[0]))
     scaled = (logits_1V / draws.temperatures_S[:, None])[0].tolist()
     return {token for token, value in enumerate(scaled) if value >= threshold}
 
@@ -68,6 +68,23 @@ def test_every_kind_of_draw_is_the_cpus(vocab: int, device: torch.device) -> Non
     logits = torch.randn(len(samples), vocab) * torch.tensor([0.1, 5.0]).repeat(len(kinds) // 2)[:, None]
     logits[3] = 1.5
     assert drawn_on_device(logits, samples, device) == draw_tokens(logits, samples)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "least"),
+    [
+        (TokenSampling(temperature=1.0, top_k=80_000), 2.0),
+        (TokenSampling(temperature=1.0, top_p=0.7), 1.0),
+    ],
+)
+def test_the_largest_vocabulary_that_is_served_is_cut(
+    sampling: TokenSampling, least: float, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 3's, just above 2^18, a third of it at each of three logits. In large tiles: the interpreter is slow."""
+    monkeypatch.setattr(cut, "TILE", 2**16)
+    logits_1V = torch.arange(262_208, device=device).remainder(3).float()[None]
+    draws = draws_on_device([Sample(seed=0, position=0, sampling=sampling)], [0], logits_1V.shape[1], device)
+    assert float_of(int(cut.thresholds(logits_1V, draws.rows_S, draws)[0])) == least
 
 
 @pytest.mark.parametrize("sampling", [*CUTS[1:3], *CUTS[5:8]], ids=str)
