@@ -12,7 +12,7 @@ MATRIX = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """Bytes read and written per second by a large copy; operations per second of a large bf16 matrix product."""
+    """Bytes read and written per second by a large copy; operations per second of a large matrix product."""
 
     bytes_per_s: float
     flops_per_s: float
@@ -22,12 +22,12 @@ class Ceilings:
         return max(num_bytes / self.bytes_per_s, flops / self.flops_per_s)
 
 
-def measured_ceilings(device: torch.device, repeats: int) -> Ceilings:
-    """Of random numbers: zeros multiply faster."""
+def measured_ceilings(device: torch.device, repeats: int, dtype: torch.dtype = torch.bfloat16) -> Ceilings:
+    """Of random numbers: zeros multiply faster. `dtype`: of the matrices."""
     source = torch.randint(0, 127, (COPY_BYTES,), dtype=torch.int8, device=device)
     target = torch.empty_like(source)
     copied = measure(lambda _: target.copy_(source), device, repeats)
-    a, b = torch.randn(2, MATRIX, MATRIX, device=device).bfloat16()
+    a, b = torch.randn(2, MATRIX, MATRIX, device=device).to(dtype)
     product = torch.empty_like(a)
     multiplied = measure(lambda _: torch.mm(a, b, out=product), device, repeats)
     return Ceilings(bytes_per_s=2 * COPY_BYTES / copied.seconds, flops_per_s=2 * MATRIX**3 / multiplied.seconds)

@@ -4,6 +4,7 @@ import pytest
 
 from common.core.entropy import SeededEntropy
 from common.core.errors import InternalError
+from services.local.bench.bounds import Bounds
 from services.local.bench.decode import DecodeSpeed
 from services.local.bench.interference import Interference
 from services.local.bench.prefill import PrefillSpeed
@@ -16,14 +17,19 @@ from tests.sim.timeloop import LoopClock, TimeLoop, simulate
 
 
 def figures_of(
-    workload: Workload, *, step_s: float = 0.02, prompt_token_s: float = 0.0, stalls: bool = False
+    workload: Workload,
+    *,
+    step_s: float = 0.02,
+    prompt_token_s: float = 0.0,
+    stalls: bool = False,
+    bounds: Bounds | None = None,
 ) -> Figures:
     """One run in virtual time."""
 
     async def program(loop: TimeLoop) -> Figures:
         clock = LoopClock(loop)
         target = PacedTarget(clock, step_s=step_s, prompt_token_s=prompt_token_s, stalls=stalls)
-        kit = Kit(clock=clock, prompts=Prompts(SeededEntropy(5), target.vocab_size))
+        kit = Kit(clock=clock, prompts=Prompts(SeededEntropy(5), target.vocab_size), bounds=bounds)
         return await workload.run(target, kit)
 
     return simulate(program)

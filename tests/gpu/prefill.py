@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 import torch
 
-from common.model.spec import ModelSpec
+from common.model.effort import SizedModel
 from kernels.bench.ceilings import measured_ceilings
 from kernels.dispatch import interpreted
 from tests.gpu.engine import Engine, Span
@@ -24,16 +24,6 @@ CASES = ((1, 8192), (8, 1024), (1, 1024))
 CEILING_REPEATS = 10
 
 
-def flops_of(spec: ModelSpec, num_prompts: int, num_tokens: int) -> int:
-    """Products of matrices: weights of the layers per token, the head per prompt, two products per visible pair."""
-    per_layer = spec.hidden * (2 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
-    per_layer += 3 * spec.hidden * spec.intermediate
-    pairs = num_tokens * (num_tokens + 1) // 2
-    of_tokens = 2 * per_layer * spec.num_layers * num_tokens
-    of_pairs = 4 * spec.head_dim * spec.num_heads * spec.num_layers * pairs
-    return num_prompts * (of_tokens + of_pairs + 2 * spec.hidden * spec.vocab_size)
-
-
 def chunks_are_equal(device: torch.device, *, is_interpreted: bool) -> bool:
     """Whole and in chunks, the same token."""
     with interpreted() if is_interpreted else nullcontext():
@@ -45,7 +35,7 @@ def chunks_are_equal(device: torch.device, *, is_interpreted: bool) -> bool:
 
 
 def timed_prompts(device: torch.device) -> list[dict[str, object]]:
-    ceilings = measured_ceilings(device, CEILING_REPEATS)
+    ceilings, sized = measured_ceilings(device, CEILING_REPEATS), SizedModel.of(EIGHT_B, dtype="bfloat16")
     longest = max(tokens for _, tokens in CASES)
     decoder = random_decoder(EIGHT_B, dtype=torch.bfloat16, device=device, max_context=longest)
     engine = Engine(decoder, max_lengths=[longest] * max(prompts for prompts, _ in CASES))
@@ -53,7 +43,7 @@ def timed_prompts(device: torch.device) -> list[dict[str, object]]:
     for num_prompts, num_tokens in CASES:
         spans = [Span(context=place, first=0, end=num_tokens) for place in range(num_prompts)]
         took_s = seconds_of(lambda spans=spans: engine.extend(spans), device)  # type: ignore[misc]  # bound at once
-        bound_s = flops_of(EIGHT_B, num_prompts, num_tokens) / ceilings.flops_per_s
+        bound_s = sized.prompt(num_tokens, num_prompts=num_prompts).flops / ceilings.flops_per_s
         found.append(
             {
                 "prompts": num_prompts,

@@ -50,11 +50,3 @@ def random_decoder(
 
     with torch.inference_mode():
         return Decoder(spec, read, max_context=max_context, dtype=dtype, table_dtype=dtype)
-
-
-def num_weight_bytes(spec: ModelSpec, dtype: torch.dtype) -> int:
-    """Bytes that a decode step reads at least: every weight but the table of embeddings."""
-    shapes = expected_tensors(spec)
-    table = shapes["model.embed_tokens.weight"]
-    numbers = sum(torch.Size(shape).numel() for shape in shapes.values()) - torch.Size(table).numel()
-    return numbers * dtype.itemsize

@@ -17,8 +17,9 @@ from common.engine.device_graph import recorder
 from common.engine.sampler import draw_ids
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
+from common.model.effort import SizedModel
 from tests.gpu.draws import WAYS, drawing_s
-from tests.gpu.random_decoder import EIGHT_B, num_weight_bytes, random_decoder
+from tests.gpu.random_decoder import EIGHT_B, random_decoder
 from tests.gpu.rows import PAGE_SIZE, contexts, eager, step_row, storage_for
 
 WARM_UPS, REPEATS = 3, 20
@@ -60,7 +61,7 @@ def timed_steps(device: torch.device) -> Iterator[dict[str, object]]:
         rows = [step_row(place, context - 1, 1, table) for place, table in enumerate(tables)]
         token_bytes = storage.layout.token_bytes
         bound = {
-            "weights_ms": num_weight_bytes(EIGHT_B, torch.bfloat16) / bytes_per_s * 1e3,
+            "weights_ms": SizedModel.of(EIGHT_B, dtype="bfloat16").read_weight_bytes() / bytes_per_s * 1e3,
             "keys_and_values_ms": num_rows * context * token_bytes / bytes_per_s * 1e3,
         }
         took = _timed(decoder, storage, graphs, rows)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +25,7 @@ from services.local.bench.sample import Sample, describe_conditions
 from services.local.bench.tables import SHOWN, family_of, results_table
 from services.local.bench.ways import Way, lay_out, usable_cores
 from services.local.bench.workload import Workload
+from services.local.bench.yardstick import measured_bounds
 from services.local.topology import Overrides
 
 CHECKPOINT_DTYPE = "model.dtype=auto"
@@ -103,12 +104,14 @@ def own_contenders(places: Sequence[Place], wish: Wish, lane: Lane) -> list[Cont
 
 async def bench(contenders: Sequence[Contender], workloads: Sequence[Workload], wish: Wish, lane: Lane) -> None:
     """Measure, keep, show. Raises StartupError when the results or the plot cannot be written."""
+    bounds = await measured_bounds(wish.loaded(), lane.say)
     conditions = describe_conditions(
         f"baton {public_words(sys.argv[1:])}",
         wish.model_folder(),
         lane.clock,
         settings=tuple(public_words([setting]) for setting in wish.settings),
         contenders={contender.name: contender.describe() for contender in contenders},
+        ceilings={} if bounds is None else asdict(bounds.ceilings),
     )
     samples: list[Sample] = []
     async with _results(wish.out) as results:
@@ -128,6 +131,7 @@ async def bench(contenders: Sequence[Contender], workloads: Sequence[Workload], 
             entropy=SeededEntropy(wish.seed),
             heard=heard,
             say=lane.say,
+            bounds=bounds,
         ).run()
     show([sample.as_json() for sample in samples], lane.console)
     subtitle = f"model {conditions.model}, {conditions.machine}, {conditions.cores} cores, {conditions.date}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.core.errors import BatonError
+from services.local.bench.bounds import Bounds
 from services.local.bench.contender import Contender
 from services.local.bench.prompts import Prompts
 from services.local.bench.sample import Sample
@@ -25,6 +26,7 @@ class Course:
     entropy: Entropy
     heard: Callable[[Sample], None]
     say: Callable[[str], None]
+    bounds: Bounds | None = None
 
     async def run(self) -> None:
         """A contender that cannot start, or that ends, is told of and left out; the others go on."""
@@ -40,7 +42,7 @@ class Course:
     async def _visit(self, contender: Contender, number: int) -> None:
         async with contender.awake() as awake:
             prompts = Prompts(self.entropy, awake.target.vocab_size)
-            kit = Kit(clock=self.clock, prompts=prompts)
+            kit = Kit(clock=self.clock, prompts=prompts, bounds=self.bounds)
             if awake.needs_warm_up:
                 await warm_up(awake.target, kit)
             trial = Trial(

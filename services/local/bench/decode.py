@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from services.local.bench.bounds import Bounds, beside
 from services.local.bench.spread import spread_figures
 from services.local.bench.target import Target, hear
 from services.local.bench.workload import Figures, Kit
@@ -13,7 +14,7 @@ OUTPUT_TOKENS = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSpeed:
-    """`tok_s` counts the prompts' time; `steady_tok_s` only while every stream writes."""
+    """`tok_s` and `run` count the prompts' time; `steady_tok_s` and `step` only while every stream writes."""
 
     num_streams: int
     prompt_tokens: int = PROMPT_TOKENS
@@ -37,4 +38,13 @@ class DecodeSpeed:
             figures["steady_tok_s"] = tokens / (full_to - full_from)
         figures |= spread_figures("itl", [gap for each in streams for gap in each.gaps()])
         figures |= spread_figures("ttft", [each.ttft_s for each in streams])
-        return figures
+        return figures if kit.bounds is None else figures | self._shares(kit.bounds, ended - began, figures)
+
+    def _shares(self, bounds: Bounds, taken_s: float, figures: Figures) -> dict[str, float]:
+        """Of the whole run, and of a step in the middle of the answers."""
+        rows, prompt, output = self.num_streams, self.prompt_tokens, self.output_tokens
+        run_s = bounds.prompts_s(prompt, num_prompts=rows) + bounds.answers_s(rows, prompt, output)
+        shares = beside("run_", run_s, taken_s)
+        if "steady_tok_s" in figures:
+            shares |= beside("step_", bounds.step_s(rows, prompt + output // 2), rows / figures["steady_tok_s"])
+        return shares

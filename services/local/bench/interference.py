@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from services.local.bench.bounds import Bounds, beside
 from services.local.bench.limits import DEFAULT_LIMITS, Limits
-from services.local.bench.spread import spread_figures
+from services.local.bench.spread import MS, spread_figures
 from services.local.bench.target import Heard, Target, hear, listen
 from services.local.bench.workload import Figures, Kit
 
@@ -51,6 +52,7 @@ class Interference:
             await asyncio.sleep(self.window_s)
             quiet = [gap for each in streams for gap in each.gaps(began, began + self.window_s)]
             quiet_rate = sum(each.tokens_within(began, began + self.window_s) for each in streams) / self.window_s
+            written = sum(each.tokens_within(0.0, began + self.window_s / 2) for each in streams) / self.num_streams
         async with steady_streams(target, kit, self.num_streams) as streams:
             began = kit.clock.monotonic()
             arrivals = await self._arrivals(target, kit)
@@ -69,7 +71,17 @@ class Interference:
             "arrivals_unfinished": float(sum(each.num_tokens < self.arrival_output for each in arrivals)),
             **self.limits.goodput(streams, arrivals, began, end),
         }
-        return {**figures, **_ratios(figures)}
+        shares = {} if kit.bounds is None else self._shares(kit.bounds, figures, int(written))
+        return {**figures, **_ratios(figures), **shares}
+
+    def _shares(self, bounds: Bounds, figures: Figures, written: int) -> Figures:
+        """Of a step of the undisturbed streams, `written` tokens after their prompts, and of an arrival alone."""
+        step_s = bounds.step_s(self.num_streams, STREAM_PROMPT_TOKENS + written)
+        prompt_s = bounds.prompts_s(self.arrival_tokens)
+        return {
+            **beside("quiet_step_", step_s, self.num_streams / figures["quiet_tok_s"]),
+            **beside("alone_prompt_", prompt_s, figures["alone_ttft_ms_p50"] / MS),
+        }
 
     async def _arrivals(self, target: Target, kit: Kit) -> Sequence[Heard]:
         """One window of them: sent on time, however long the earlier ones take."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from services.local.bench.bounds import beside
 from services.local.bench.spread import MS
 from services.local.bench.target import Target, hear
 from services.local.bench.workload import Figures, Kit
@@ -19,4 +20,7 @@ class PrefillSpeed:
 
     async def run(self, target: Target, kit: Kit) -> Figures:
         heard = await hear(target, kit.prompts.fresh(self.prompt_tokens), 1, kit.clock)
-        return {"tok_s": self.prompt_tokens / heard.ttft_s, "ttft_ms": heard.ttft_s * MS}
+        figures = {"tok_s": self.prompt_tokens / heard.ttft_s, "ttft_ms": heard.ttft_s * MS}
+        if kit.bounds is not None:
+            figures |= beside("ttft_", kit.bounds.prompts_s(self.prompt_tokens), heard.ttft_s)
+        return figures

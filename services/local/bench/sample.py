@@ -39,6 +39,9 @@ class Conditions:
     contenders: Mapping[str, str] = field(default_factory=dict)
     """Name -> how it was run: command line, threads, pins."""
 
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    """What the machine reached in this run: shares of bounds are of these. Empty: there are none."""
+
     def as_json(self) -> dict[str, object]:
         return {"kind": "conditions", **asdict(self)}
 
@@ -68,7 +71,13 @@ class Sample:
 
 
 def describe_conditions(
-    command: str, model: Path, clock: Clock, *, settings: tuple[str, ...] = (), contenders: Mapping[str, str]
+    command: str,
+    model: Path,
+    clock: Clock,
+    *,
+    settings: tuple[str, ...] = (),
+    contenders: Mapping[str, str],
+    ceilings: Mapping[str, float] | None = None,
 ) -> Conditions:
     """Of this machine, now. A folder is told by its name: where it lies is nobody's business."""
     return Conditions(
@@ -82,6 +91,7 @@ def describe_conditions(
         model=model.name,
         settings=settings,
         contenders=contenders,
+        ceilings=ceilings or {},
     )
 
 

@@ -6,11 +6,28 @@ from rich.table import Table
 
 from services.local.bench.results import Summary
 
+
+def bounded(name: str) -> tuple[str, str, str]:
+    """What can be no less, what was, and its share: as `bounds.beside` names them."""
+    return f"{name}_bound_ms", f"{name}_ms", f"{name}_share_of_bound"
+
+
 SHOWN = {
-    "prefill": ("tok_s", "ttft_ms"),
-    "decode": ("tok_s", "steady_tok_s", "itl_ms_p50", "itl_ms_p99"),
-    "e2e": ("tok_s", "steady_tok_s", "ttft_ms_p50", "ttft_ms_p99", "itl_ms_p50", "itl_ms_p99"),
+    "prefill": (*bounded("ttft"), "tok_s"),
+    "decode": (*bounded("run"), *bounded("step"), "tok_s", "steady_tok_s", "itl_ms_p50", "itl_ms_p99"),
+    "e2e": (
+        *bounded("run"),
+        *bounded("step"),
+        "tok_s",
+        "steady_tok_s",
+        "ttft_ms_p50",
+        "ttft_ms_p99",
+        "itl_ms_p50",
+        "itl_ms_p99",
+    ),
     "interference": (
+        *bounded("quiet_step"),
+        *bounded("alone_prompt"),
         "quiet_itl_ms_p50",
         "quiet_itl_ms_p99",
         "itl_ms_p50",
@@ -25,11 +42,12 @@ SHOWN = {
         "good_arrivals_share",
         "arrivals_unfinished",
     ),
-    "prefix": ("cold_ttft_ms", "warm_ttft_ms", "speedup"),
+    "prefix": (*bounded("cold_ttft"), *bounded("warm_ttft"), "speedup"),
     "transfer": (
         "kv_mib",
         "link_gib_s",
-        "ttft_ms",
+        *bounded("link"),
+        *bounded("ttft"),
         "handoff_ms",
         "handoff_share",
         "itl_ms_p50_quiet",

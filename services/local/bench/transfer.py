@@ -13,6 +13,7 @@ from statistics import median
 
 from common.core.errors import FieldViolation, InvalidRequest
 from common.observe.lifetime import Station
+from services.local.bench.bounds import Bounds, beside
 from services.local.bench.cluster_target import ClusterTarget, Stations
 from services.local.bench.interference import steady_streams
 from services.local.bench.spread import MS, Spread
@@ -77,10 +78,20 @@ class TransferCost:
         try:
             alone = await self._alone(target, kit)
             figures = {"link_gib_s": max(rates, default=0.0), **_alone_figures(alone, waterfalls)}
+            if kit.bounds is not None:
+                figures |= self._shares(kit.bounds, figures)
             waterfalls.clear()
             return {**figures, **await self._among_streams(target, kit, waterfalls)}
         finally:
             target.stations = None
+
+    def _shares(self, bounds: Bounds, figures: Figures) -> Figures:
+        """Of a prompt, and of its pages on the link: at best they are copied once."""
+        num_bytes = figures["kv_mib"] * MIB
+        shares = beside("ttft_", bounds.prompts_s(self.prompt_tokens), figures["ttft_ms"] / MS)
+        if figures["link_gib_s"]:
+            shares |= beside("link_", bounds.copy_s(num_bytes), num_bytes / (figures["link_gib_s"] * GIB))
+        return shares
 
     async def _alone(self, target: ClusterTarget, kit: Kit) -> list[Heard]:
         prompts = [kit.prompts.fresh(self.prompt_tokens) for _ in range(self.num_alone)]

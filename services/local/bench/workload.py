@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from common.core.clock import Clock
+from services.local.bench.bounds import Bounds
 from services.local.bench.prompts import Prompts
 from services.local.bench.target import Target, hear
 
@@ -15,10 +16,11 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """What every workload needs beside its target."""
+    """What every workload needs beside its target. Without `bounds` figures are told without them."""
 
     clock: Clock
     prompts: Prompts
+    bounds: Bounds | None = None
 
 
 class Workload(Protocol):
