@@ -1,4 +1,4 @@
-"""The live numbers of one process. Only this file and its aliases touch prometheus_client."""
+"""The live numbers of one process. Only this file, its tallies and its aliases touch prometheus_client."""
 
 import threading
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from prometheus_client import (
 from common.observe.aliases import VllmNames
 from common.observe.catalogue import CATALOGUE
 from common.observe.metric import OTHER, Label, Metric, MetricKind, ProcessRole
+from common.observe.tally import Tally, counting, observing
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_PREPARED_SERIES = (
@@ -45,6 +46,7 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._families = {metric.name: self._make(metric) for metric in CATALOGUE if role in metric.roles}
         self._children: dict[tuple[str, tuple[tuple[str, str], ...]], Counter | Gauge | Histogram] = {}
+        self._tallies: dict[tuple[str, tuple[tuple[str, str], ...]], Tally] = {}
         self._learnt: dict[tuple[str, str], set[str]] = {}
         self._lock = threading.Lock()
         for family in self._families.values():
@@ -57,10 +59,10 @@ class Metrics:
         child.inc(amount)
 
     def adder(self, metric: Metric, **labels: str) -> Callable[[float], None]:
-        """`add` of one series, found once: for what is counted per token."""
+        """`add` of one series, found once: for what is counted per token, and told in bulk."""
         child = self._child(metric, labels)
         assert isinstance(child, Counter), f"{metric.name} is not a counter"
-        return child.inc
+        return self._tally(metric, labels, lambda: counting(child)).note
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Gauges only; no gauge of ours is ever negative."""
@@ -82,13 +84,14 @@ class Metrics:
         child.observe(value)
 
     def observer(self, metric: Metric, **labels: str) -> Callable[[float], None]:
-        """`observe` of one series, found once: for what is observed per token."""
+        """`observe` of one series, found once: for what is observed per token, and told in bulk."""
         child = self._child(metric, labels)
         assert isinstance(child, Histogram), f"{metric.name} is not a histogram"
-        return child.observe
+        return self._tally(metric, labels, lambda: observing(child)).note
 
     def value(self, metric: Metric, **labels: str) -> float:
         """The present value; of a histogram, how many observations. For tests, `baton top` and invariant checks."""
+        self._settle()
         names, values = self._label_pairs(metric, labels)
         sample = f"{metric.name}_count" if metric.kind is MetricKind.HISTOGRAM else metric.name
         found = self._registry.get_sample_value(sample, dict(zip(names, values, strict=True)))
@@ -96,6 +99,7 @@ class Metrics:
 
     def total(self, metric: Metric) -> float:
         """The sum over all labels; of a histogram, all observations."""
+        self._settle()
         suffix = "_count" if metric.kind is MetricKind.HISTOGRAM else ""
         wanted = f"{metric.name}{suffix}"
         families = self._families[metric.name].collector.collect()
@@ -103,6 +107,7 @@ class Metrics:
 
     def quantile(self, metric: Metric, share: float) -> float | None:
         """Upper edge of the bucket in which this share of all observations lies; None before the first one."""
+        self._settle()
         counts: dict[float, float] = {}
         for family in self._families[metric.name].collector.collect():
             for sample in family.samples:
@@ -123,6 +128,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes. Takes milliseconds: call it off the event loop."""
+        self._settle()
         return generate_latest(self._registry)
 
     def _make(self, metric: Metric) -> _Family:
@@ -148,6 +154,19 @@ class Metrics:
             combinations = [{**labels, label.name: value} for labels in combinations for value in label.values]
         for labels in combinations:
             self._child(metric, labels)
+
+    def _tally(self, metric: Metric, labels: dict[str, str], make: Callable[[], Tally]) -> Tally:
+        """One per series, however many note values in it."""
+        with self._lock:
+            key = (metric.name, tuple(labels.items()))
+            if (known := self._tallies.get(key)) is None:
+                known = self._tallies[key] = make()
+            return known
+
+    def _settle(self) -> None:
+        """Before anything is read: the series know what was noted."""
+        for tally in tuple(self._tallies.values()):
+            tally.settle()
 
     def _child(self, metric: Metric, labels: dict[str, str]) -> Counter | Gauge | Histogram:
         key = (metric.name, tuple(labels.items()))
