@@ -157,7 +157,9 @@ def last_response(record: Record) -> generation_pb2.GenerateResponse:
 
 
 def new_response(request: Request) -> Response:
-    return Response(request_id=request.id)
+    response = Response()  # and then its fields: a third of what a constructor with arguments costs
+    response.request_id = request.id
+    return response
 
 
 def tell_prompt(response: Response, request: Request) -> None:

@@ -107,8 +107,8 @@ class Leg:
 
     def _take_at_once(self, worker: WorkerRef, event: WorkEvent) -> Taking:
         """All but a failure, after which somebody has to be asked to go on."""
-        if isinstance(event, TicketIssued) or not self._placement.is_ours(worker, event.attempt):
-            self._record.note_stale()  # a leg names the destination of every prompt: no ticket is meant for it
+        if not self._placement.is_ours(worker, event.attempt):
+            self._record.note_stale()
         elif isinstance(event, TokensEmitted):
             return self._take_tokens(worker, event)
         elif isinstance(event, PromptScored):
@@ -117,13 +117,16 @@ class Leg:
             return Taking.REFUSED
         elif isinstance(event, HandedOver):
             self._take_handed(worker, event)
+        elif isinstance(event, TicketIssued):
+            self._record.note_stale()  # a leg names the destination of every prompt: no ticket is meant for it
         else:
             self._take_news(worker, event)
         return Taking.TAKEN
 
     def _take_tokens(self, worker: WorkerRef, event: TokensEmitted) -> Taking:
         if worker == self._placement.decode:
-            self._note_begun()
+            if not self._has_begun:
+                self._note_begun()
             if event.finish is not None:
                 self._ended_on_decode.add(event.choice)
             elif event.first_index == self._placement.work.first_index and self._is_over(event.choice):
@@ -145,7 +148,7 @@ class Leg:
 
     def _note_begun(self) -> None:
         """Decode writes: whatever filled its pages is not needed any more."""
-        if self._baton is not None and not self._has_begun:
+        if self._baton is not None:
             self._baton.arrive()
             self._record.note_moved(self._baton.choice, with_pages=self._placement.prefill is None)
         self._has_begun = True

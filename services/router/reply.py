@@ -63,25 +63,28 @@ class Reply:
         """
         stream = self._journey.stream
         take_at_once = None if self._wants_scores else self._write_at_once
-        if given:
-            await self._write_deltas(given)
-        with suppress(BatonError):
-            while await stream.wait_ready(take_at_once):
-                await self._pen.wait_free()
-                if deltas := stream.fetch():
-                    await self._write_deltas(deltas)
-            await self._write(last_response(self._journey.record))
-        await self._pen.wait_free()
+        try:
+            if given:
+                await self._write_deltas(given)
+            with suppress(BatonError):
+                while await stream.wait_ready(take_at_once):
+                    await self._pen.wait_free()
+                    if deltas := stream.fetch():
+                        await self._write_deltas(deltas)
+                await self._write(last_response(self._journey.record))
+            await self._pen.wait_free()
+        finally:
+            self._pen.leave()
 
     @property
     def _wants_scores(self) -> bool:
         return self._journey.request.sampling.prompt_logprobs is not None
 
-    def _write_at_once(self) -> bool:
+    def _write_at_once(self, delta: Delta) -> bool:
         """A token of a client that keeps up costs no change of tasks. While a message is under way tokens gather."""
-        if not self._pen.is_free:
+        if not self._pen.is_free():
             return False
-        self._pen.begin(self._wrap(self._told(self._journey.stream.fetch())))
+        self._pen.begin(self._wrap(self._told((delta,))))
         return True
 
     async def _write_deltas(self, deltas: Iterable[Delta]) -> None:

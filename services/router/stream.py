@@ -21,8 +21,8 @@ from services.router.request import Request
 
 MAX_BUFFERED_BYTES = 256 * 1024
 
-TakeAtOnce = Callable[[], bool]
-"""Fetches and answers True, or leaves everything as it is."""
+TakeAtOnce = Callable[[Delta], bool]
+"""Takes a delta and answers True, or leaves everything as it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -75,7 +75,7 @@ class RequestStream:
         order = line.order
         if self._is_plain(line, event) and order.take_next(event.first_index, event.tokens[0]):
             delta = self._spell_next(line, event)
-            self._store(line, delta)
+            self._hand_on(line, delta)
             return delta
         ending = None if event.finish is None else Ending(reason=event.finish, stop_token=event.stop_token)
         num_known, conflicts = order.next_index - event.first_index, order.conflicts
@@ -86,7 +86,7 @@ class RequestStream:
         if ready is None:
             return None
         delta = self._spell(line, ready)
-        self._store(line, delta)
+        self._hand_on(line, delta)
         return delta
 
     def accept_scores(self, event: PromptScored) -> None:
@@ -156,8 +156,8 @@ class RequestStream:
     async def wait_ready(self, take_at_once: TakeAtOnce | None = None) -> bool:
         """Until `fetch` has something; False at the end. Raises the error that ended the request. Bounded as `read`.
 
-        What comes of an only choice during the wait is offered to `take_at_once` first, in the turn of the loop in
-        which it came: where that fetches and answers True, the wait goes on.
+        What comes of an only choice during the wait, and is worth sending by itself, is offered to `take_at_once`
+        first, in the turn of the loop in which it came: where that answers True, the wait goes on.
         """
         while not self._ready_lines():
             if self._is_closed:
@@ -177,7 +177,7 @@ class RequestStream:
         return tuple([self._fetch(line) for line in self._ready_lines()])
 
     def _ready_lines(self) -> list[_Line]:
-        return [line for line in self._lines.values() if line.unread and self._is_worth_sending(line)]
+        return [line for line in self._lines.values() if line.unread and self._is_worth_sending(line, line.unread)]
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -235,16 +235,24 @@ class RequestStream:
             raise InternalError(message=f"{self._request.id}: a worker told no log probabilities, though asked")
         return told
 
+    def _hand_on(self, line: _Line, delta: Delta) -> None:
+        """To the reader at once, where it waits and nothing is before it; else to what is unread."""
+        is_waited_for = self._reader is not None and not self._reader.done()
+        if is_waited_for and self._take_at_once is not None and not line.unread:
+            parts = (delta,)
+            if self._is_worth_sending(line, parts) and self._take_at_once(delta):
+                self._note_sent(line, parts)
+                return
+        self._store(line, delta)
+        if is_waited_for and self._is_worth_sending(line, line.unread):
+            self._wake_reader()
+
     def _store(self, line: _Line, delta: Delta) -> None:
         line.unread.append(delta)
         self._buffered_tokens += len(delta.tokens)
         self._buffered_bytes += delta.cost_bytes
         if self._buffered_tokens >= self._max_tokens or self._buffered_bytes >= MAX_BUFFERED_BYTES:
             self._has_room.clear()
-        if self._reader is None or self._reader.done() or not self._is_worth_sending(line):
-            return
-        if self._take_at_once is None or not self._take_at_once():
-            self._reader.set_result(None)
 
     def _fetch(self, line: _Line) -> Delta:
         """Everything that one choice has, as one delta."""
@@ -254,24 +262,25 @@ class RequestStream:
             self._buffered_bytes -= part.cost_bytes
         if self.is_full and not self._is_half_full:
             self._has_room.set()
+        self._note_sent(line, parts)
+        return joined(parts)
+
+    def _note_sent(self, line: _Line, parts: Sequence[Delta]) -> None:
         line.has_sent = True
         if self._replay is not None:
             self._replay.keep(parts)
-        return joined(parts)
 
-    def _is_worth_sending(self, line: _Line) -> bool:
-        """Of a line with something unread. Not an empty message; not fewer tokens than the client wants to gather, but
+    def _is_worth_sending(self, line: _Line, parts: Sequence[Delta]) -> bool:
+        """What a line has for its reader. Not an empty message; not fewer tokens than the client wants to gather, but
         the first at once; and all there is at the end, or when not much more can be kept: the work would wait for a
         reader that waits for the work."""
-        unread = line.unread
-        if self._is_closed or unread[-1].finish is not None or self._is_half_full:
+        last, rules = parts[-1], self._request.text
+        has_content = rules.return_token_ids or last.text or any(part.text for part in parts)
+        if has_content and (rules.stream_interval <= 1 or not line.has_sent):
+            return True  # nearly every time
+        if self._is_closed or last.finish is not None or self._is_half_full:
             return True
-        rules = self._request.text
-        if not (rules.return_token_ids or unread[-1].text or any(part.text for part in unread)):
-            return False
-        if not line.has_sent or rules.stream_interval <= 1:
-            return True
-        return sum(len(part.tokens) for part in unread) >= rules.stream_interval
+        return bool(has_content) and sum(len(part.tokens) for part in parts) >= rules.stream_interval
 
 
 def _stop_token(ready: Ready) -> TokenId | None:

@@ -29,17 +29,44 @@ async def test_a_message_is_handed_over_in_the_turn_that_begins_it() -> None:
     pen = Pen(call)
     pen.begin("a")
     assert call.begun == ["a"]
-    assert not pen.is_free
+    assert not pen.is_free()
 
 
-async def test_a_message_that_was_taken_makes_room_without_anybody_asking() -> None:
+async def test_a_message_that_was_taken_costs_nothing_until_somebody_has_the_next() -> None:
+    """No callback runs for it: of a thousand streams each would be a turn of the loop."""
     call = Call()
     pen = Pen(call)
     pen.begin("a")
     call.gates[0].set_result(None)
     await asyncio.sleep(0)
-    assert pen.is_free
+    assert call.taken == []
+    assert pen.is_free()
     assert call.taken == ["a"]
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+async def test_a_write_that_waits_twice_ends_whether_its_owner_waits_or_has_left(is_waited_for: bool) -> None:
+    class Slow(Call):
+        async def write(self, message: str) -> None:
+            await super().write(message + "1")
+            await super().write(message + "2")
+
+    call = Slow()
+    pen = Pen(call)
+    pen.begin("a")
+    waiting = asyncio.create_task(pen.wait_free()) if is_waited_for else None
+    await asyncio.sleep(0)
+    if waiting is None:
+        pen.leave()
+    call.gates[0].set_result(None)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not pen.is_free()
+    call.gates[1].set_result(None)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert call.taken == ["a1", "a2"]
+    assert waiting is None or waiting.done()
 
 
 async def test_the_owner_waits_until_the_message_was_taken() -> None:
@@ -61,7 +88,7 @@ async def test_what_failed_is_the_owners_to_hear_and_nothing_is_begun_after_it(e
     pen.begin("a")
     call.gates[0].set_exception(error) if isinstance(error, Exception) else call.gates[0].cancel()
     await asyncio.sleep(0)
-    assert not pen.is_free
+    assert not pen.is_free()
     with pytest.raises(type(error)):
         await pen.wait_free()
 
@@ -77,18 +104,22 @@ async def test_a_call_that_is_over_fails_its_write_and_not_whoever_had_the_token
         await pen.wait_free()
 
 
-async def test_a_write_that_fails_when_its_owner_has_left_is_no_news_to_anybody() -> None:
+@pytest.mark.parametrize("has_waited", [True, False])
+async def test_a_write_that_fails_when_its_owner_has_left_is_no_news_to_anybody(has_waited: bool) -> None:
     """A client that hangs up amid a message: the loop must not complain of an exception that nobody retrieved."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     call = Call()
     pen = Pen(call)
     pen.begin("a")
-    waiting = asyncio.create_task(pen.wait_free())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait({waiting})
-    del pen, waiting
+    if has_waited:
+        waiting = asyncio.create_task(pen.wait_free())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        del waiting
+    pen.leave()
+    del pen
     call.gates.pop().set_exception(RuntimeError("reset"))
     await asyncio.sleep(0)
     gc.collect()

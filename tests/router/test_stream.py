@@ -9,6 +9,8 @@ from common.core.errors import Cancelled
 from common.core.events import TokensEmitted
 from common.core.ids import RequestId, TokenId
 from common.core.request import FinishReason
+from services.router.delta import Delta
+from services.router.replay import Replay
 from services.router.request import TextRules, mint_choices
 from services.router.stream import RequestStream
 from tests.router.build import request, spelled_text
@@ -132,6 +134,64 @@ def test_a_repeat_is_counted_and_a_difference_too() -> None:
     source.accept(emitted(0, 5, 6))
     source.accept(emitted(0, 5, 9))
     assert (source.num_duplicates, source.num_conflicts) == (2, 1)
+
+
+class Taker:
+    """A reader that waits, and takes what comes at once while it is free."""
+
+    def __init__(self, source: RequestStream) -> None:
+        self.taken: list[Delta] = []
+        self.is_free = True
+        self._source = source
+        self.waiting = asyncio.create_task(source.wait_ready(self._take))
+
+    def _take(self, delta: Delta) -> bool:
+        if self.is_free:
+            self.taken.append(delta)
+        return self.is_free
+
+
+async def test_what_a_waiting_reader_takes_at_once_is_neither_kept_nor_counted_against_the_buffer() -> None:
+    replay = Replay(1, max_bytes=1 << 20)
+    source = RequestStream(request(), [spelled_text()], max_tokens=4, replay=replay)
+    reader = Taker(source)
+    await asyncio.sleep(0)
+    for index in range(9):
+        source.accept(emitted(index, index))
+        assert not source.is_full
+    assert [delta.tokens for delta in reader.taken] == [(index,) for index in range(9)]
+    assert not reader.waiting.done()
+    assert source.fetch() == ()
+    assert [delta.tokens for delta in replay.since((3,))] == [(3, 4, 5, 6, 7, 8)]
+    reader.waiting.cancel()
+
+
+async def test_what_a_busy_reader_leaves_is_fetched_with_all_that_follows() -> None:
+    source = stream()
+    reader = Taker(source)
+    await asyncio.sleep(0)
+    source.accept(emitted(0, 5))
+    reader.is_free = False
+    source.accept(emitted(1, 6))
+    reader.is_free = True
+    source.accept(emitted(2, 7))  # may not overtake the one before
+    assert await asyncio.wait_for(reader.waiting, 1.0)
+    assert [delta.tokens for delta in (*reader.taken, *source.fetch())] == [(5,), (6, 7)]
+
+
+async def test_tokens_that_gather_wait_for_the_reader_as_a_whole() -> None:
+    """The first goes out at once, by itself; later ones come together, and the reader is woken for them."""
+    source = stream(stream_interval=3)
+    reader = Taker(source)
+    await asyncio.sleep(0)
+    for index in range(3):
+        source.accept(emitted(index, index))
+    await asyncio.sleep(0)
+    assert [delta.tokens for delta in reader.taken] == [(0,)]
+    assert not reader.waiting.done()
+    source.accept(emitted(3, 3))
+    assert await asyncio.wait_for(reader.waiting, 1.0)
+    assert [delta.tokens for delta in source.fetch()] == [(1, 2, 3)]
 
 
 def test_seeds_of_choices_differ_and_the_first_keeps_the_requests_own() -> None:
