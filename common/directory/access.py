@@ -22,9 +22,9 @@ class RedisUser(StrEnum):
 _CONNECTION = "+auth +ping +select +client|setname +quit"
 _TRANSACTION = "+multi +exec +discard +watch +unwatch"
 _COMMANDS = {
-    RedisUser.WORKER: f"{_CONNECTION} {_TRANSACTION} +get +set +del +pexpire +sadd +srem +xadd",
-    RedisUser.ROUTER: f"{_CONNECTION} {_TRANSACTION} +mget +smembers +xrange +xrevrange +set +del +pexpire +sadd +srem "
-    "+info",
+    RedisUser.WORKER: f"{_CONNECTION} {_TRANSACTION} +get +smembers +set +del +pexpire +sadd +srem +xadd",
+    RedisUser.ROUTER: f"{_CONNECTION} {_TRANSACTION} +get +mget +smembers +xrange +xrevrange +set +del +pexpire +sadd "
+    "+srem +info",
     RedisUser.PLANNER: f"{_CONNECTION} +mget +smembers",
 }
 

@@ -1,10 +1,12 @@
 """Queue depth per role and class: each router writes its own, autoscaling and `baton top` read all."""
 
+from common.core.clock import Clock
 from common.core.ids import RouterId, RouterRef
 from common.core.queue import QueueReport
 from common.directory.codec import QueueView, decode_queue
 from common.directory.guard import Guard
 from common.directory.keys import Keys
+from common.directory.neighbour import Neighbour
 from common.directory.roll import Roll
 from common.directory.settings import DirectorySettings
 from common.directory.store import Join, Leave, Memory, Put, Remove, Store
@@ -14,14 +16,22 @@ MAX_ROUTERS = 256
 
 
 class QueueBoard:
-    """One router's place on the board, and a view of all places. Writer of its own key only."""
+    """One router's place on the board, and a view of all places. Writer of its own key, and of the set of names."""
 
-    def __init__(self, guard: Guard, settings: DirectorySettings, *, router: RouterRef) -> None:
+    def __init__(self, guard: Guard, settings: DirectorySettings, *, clock: Clock, router: RouterRef) -> None:
         self._guard = guard
         self._settings = settings
         self._router = router
         self._keys = Keys(settings.cluster)
         self._roll = Roll(MAX_ROUTERS)
+        self._neighbour = Neighbour(
+            guard,
+            settings,
+            clock=clock,
+            me=router.router,
+            names=self._keys.routers,
+            record_of=lambda name: self._keys.queue(RouterId(name)),
+        )
         self._known: tuple[RouterId, ...] = ()
         """Who was on the board when it was last read."""
 
@@ -33,7 +43,10 @@ class QueueBoard:
             Put(key=key, value=record, ttl_s=self._settings.lease_s),
             Join(key=self._keys.routers, member=self._router.router, ttl_s=self._settings.keep_s),
         )
-        return await self._guard.run(lambda store: store.write(commands)) is not None
+        is_written = await self._guard.run(lambda store: store.write(commands)) is not None
+        if is_written:
+            await self._neighbour.tidy()
+        return is_written
 
     async def read(self) -> tuple[QueueView, ...] | None:
         """The queues of all live routers; None when Redis does not answer, and until every name on the board was looked

@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from common.core.clock import Clock
-from common.core.ids import PrefixHash, WorkerRef
+from common.core.ids import PrefixHash, WorkerId, WorkerRef
 from common.core.worker import Member
 from common.directory.codec import decode_member
 from common.directory.guard import Guard
 from common.directory.keys import Keys
+from common.directory.neighbour import Neighbour
 from common.directory.owned_hashes import OwnedHashes
 from common.directory.settings import DirectorySettings
 from common.directory.store import Append, Command, Join, Leave, Put, Remove, Renew, Store
@@ -49,6 +50,14 @@ class Registration:
         self._worker = worker
         self._describe = describe
         self._keys = Keys(settings.cluster)
+        self._neighbour = Neighbour(
+            guard,
+            settings,
+            clock=clock,
+            me=worker.worker,
+            names=self._keys.workers,
+            record_of=lambda name: self._keys.worker(WorkerId(name)),
+        )
         self._owned = OwnedHashes()
         self._pending: list[OwnershipChanges] = []
         self._sequence = 0
@@ -94,8 +103,10 @@ class Registration:
         """Heartbeats and events until this worker has left or was superseded. Never fails because of Redis."""
         while not (self._has_left or self.is_superseded):
             beat_at = self._clock.monotonic() + self._settings.heartbeat_s
-            await self.beat()
+            is_there = await self.beat()
             await self.flush()
+            if is_there:
+                await self._neighbour.tidy()
             while await self._has_news(beat_at):
                 await self.flush()
 

@@ -106,7 +106,7 @@ class RouterNode:
         settings = DirectorySettings.of(config.cluster, config.liveness)
         guard = Guard(outside.store, settings, clock=outside.clock, metrics=metrics, log=_LOG)
         self.mirror = DirectoryMirror(guard, settings, clock=outside.clock, metrics=metrics)
-        self._board = QueueBoard(guard, settings, router=self.me)
+        self._board = QueueBoard(guard, settings, clock=outside.clock, router=self.me)
         workers = Workers(dialer=self._dialer, router=self.me, clock=outside.clock)
         switchboard = Switchboard()
         self._cancellations = Cancellations(workers)

@@ -1,5 +1,6 @@
 """Goal: each role can do its work in Redis and nothing else; no scripts, nothing that blocks. Method: a real Valkey."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,11 +12,13 @@ from common.core.clock import SystemClock
 from common.core.errors import Unavailable
 from common.core.ids import Epoch, RouterId, RouterRef
 from common.core.queue import QueueReport
+from common.directory import neighbour
 from common.directory.access import RedisUser, acl_lines, role_password
 from common.directory.connect import connect
+from common.directory.keys import Keys
 from common.directory.queue_board import QueueBoard
 from common.directory.redis_store import RedisStore
-from common.directory.store import Put
+from common.directory.store import Join, Put
 from services.local.valkey import EmbeddedValkey
 from tests.directory.cluster import SETTINGS, Router, Worker, published
 
@@ -38,7 +41,9 @@ async def test_worker_and_router_do_all_their_work_with_their_own_rights(valkey:
     clock = SystemClock()
     stores = [store(valkey, RedisUser.WORKER), store(valkey, RedisUser.ROUTER)]
     worker, router = Worker(stores[0], clock), Router(stores[1], clock)
-    board = QueueBoard(router.guard, SETTINGS, router=RouterRef(router=RouterId("router-0"), epoch=Epoch(1)))
+    board = QueueBoard(
+        router.guard, SETTINGS, clock=clock, router=RouterRef(router=RouterId("router-0"), epoch=Epoch(1))
+    )
     assert await worker.registration.beat()
     worker.registration.publish(published(1))
     await worker.registration.flush()
@@ -55,6 +60,52 @@ async def test_worker_and_router_do_all_their_work_with_their_own_rights(valkey:
     assert worker.log.lines == router.log.lines == []
     for each in stores:
         await each.drop()
+
+
+@pytest.fixture
+def early_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of the dead are looked for with the first heartbeat."""
+    monkeypatch.setattr(neighbour, "LOOK_S", 0.0)
+
+
+async def _beat_among_the_dead(valkey: EmbeddedValkey) -> tuple[list[object], set[str], set[str]]:
+    """One heartbeat of a worker and of a router; what they logged, and the names that are left."""
+    clock = SystemClock()
+    stores = [store(valkey, RedisUser.WORKER), store(valkey, RedisUser.ROUTER)]
+    keys = Keys("test")
+    await stores[0].write([Join(key=keys.workers, member=f"dead-{number}", ttl_s=60) for number in range(80)])
+    await stores[1].write([Join(key=keys.routers, member="dead-router", ttl_s=60)])
+    worker, router = Worker(stores[0], clock), Router(stores[1], clock)
+    board = QueueBoard(
+        router.guard, SETTINGS, clock=clock, router=RouterRef(router=RouterId("router-0"), epoch=Epoch(1))
+    )
+    beating = asyncio.create_task(worker.registration.run())
+    assert await board.publish(QueueReport(depths=()))
+    await asyncio.sleep(1.5 * SETTINGS.heartbeat_s)
+    beating.cancel()
+    left = [set(await stores[1].members(key)) for key in (keys.workers, keys.routers)]
+    for each in stores:
+        await each.drop()
+    return [*worker.log.lines, *router.log.lines], left[0], left[1]
+
+
+@pytest.mark.usefixtures("early_looks")
+async def test_worker_and_router_take_the_names_of_the_dead_away_with_their_own_rights(valkey: EmbeddedValkey) -> None:
+    complaints, workers, routers = await _beat_among_the_dead(valkey)
+    assert (complaints, workers, routers) == ([], {"decode-0"}, {"router-0"})
+
+
+@pytest.mark.usefixtures("early_looks")
+async def test_rights_of_an_older_release_leave_the_dead_and_disturb_nobody() -> None:
+    """A rollout changes processes first, or rights first: neither may open a circuit."""
+    lines = [
+        line.replace("+get +smembers", "+get").replace("+get +mget", "+mget") for line in acl_lines("test", PASSWORDS)
+    ]
+    async with EmbeddedValkey(acl=lines) as server:
+        complaints, workers, routers = await _beat_among_the_dead(server)
+    assert complaints == []
+    assert len(workers) == 81
+    assert routers == {"router-0", "dead-router"}
 
 
 async def test_a_router_may_ask_how_full_redis_is_and_others_are_told_nothing(valkey: EmbeddedValkey) -> None:

@@ -14,7 +14,7 @@ from tests.sim.timeloop import LoopClock, TimeLoop, simulate
 
 def board(server: MemoryServer, clock: LoopClock, name: str) -> QueueBoard:
     router = Router(MemoryStore(server, name), clock)
-    return QueueBoard(router.guard, SETTINGS, router=RouterRef(router=RouterId(name), epoch=Epoch(1)))
+    return QueueBoard(router.guard, SETTINGS, clock=clock, router=RouterRef(router=RouterId(name), epoch=Epoch(1)))
 
 
 def report(requests: int) -> QueueReport:

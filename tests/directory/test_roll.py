@@ -145,7 +145,7 @@ def test_routers_are_counted_among_dead_names_and_unknown_until_then(monkeypatch
 
 def _board(server: MemoryServer, clock: LoopClock, name: str) -> QueueBoard:
     guard = Router(MemoryStore(server, name), clock).guard
-    return QueueBoard(guard, SETTINGS, router=RouterRef(router=RouterId(name), epoch=Epoch(1)))
+    return QueueBoard(guard, SETTINGS, clock=clock, router=RouterRef(router=RouterId(name), epoch=Epoch(1)))
 
 
 def test_a_lookout_says_nothing_before_it_saw_everybody(monkeypatch: pytest.MonkeyPatch) -> None:

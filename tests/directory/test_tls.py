@@ -50,7 +50,9 @@ async def relay(authority: Authority, port: int) -> AsyncIterator[int]:
 
 
 def store(url: str, *, authority: Path | str = "") -> RedisStore:
-    config = load(settings=[f"cluster.redis_url={url}", f"cluster.redis_ca_file={authority}"])
+    config = load(
+        settings=[f"cluster.redis_url={url}", f"cluster.redis_ca_file={authority}", "liveness.redis_timeout_s=2"]
+    )
     return connect(config.cluster, config.liveness, user=RedisUser.WORKER, secret=b"")
 
 

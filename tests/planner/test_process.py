@@ -33,6 +33,7 @@ QUEUE = QueueReport(
 
 
 @pytest.mark.cluster
+@pytest.mark.calm
 async def test_a_planner_process_decides_and_tells(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(SECRET)
     async with EmbeddedValkey(acl=acl_lines("test", PASSWORDS)) as valkey:
@@ -43,7 +44,9 @@ async def test_a_planner_process_decides_and_tells(tmp_path: Path) -> None:
             for user in (RedisUser.WORKER, RedisUser.ROUTER)
         ]
         worker, router = Worker(stores[0], clock), Router(stores[1], clock)
-        board = QueueBoard(router.guard, SETTINGS, router=RouterRef(router=RouterId("router-0"), epoch=Epoch(1)))
+        board = QueueBoard(
+            router.guard, SETTINGS, clock=clock, router=RouterRef(router=RouterId("router-0"), epoch=Epoch(1))
+        )
         flags = [flag for setting in settings for flag in ("--set", setting)]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "services.planner", *flags, stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
