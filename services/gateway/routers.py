@@ -1,8 +1,9 @@
 """The routers behind this gateway, as one: calls over a channel that gRPC spreads over all that are there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from common.core.clock import Clock, SystemClock
 from common.core.errors import BatonError, Reason, Unavailable
@@ -17,7 +18,11 @@ ASK_S = 5.0
 PEER = "router"
 AGAIN_AFTER_S = (0.0, 0.1, 0.4, 1.0)
 """Chosen: the other routers at once; then as long as a client takes to find a router that has just come."""
+ASK_AGAIN_AFTER_S = (0.0, 0.1)
+"""Chosen: the other routers at once. Whoever asks for the gateway's health waits for the answer."""
 RETRY_S = 1.0
+
+Told = TypeVar("Told")
 
 
 class Routers:
@@ -54,10 +59,8 @@ class Routers:
             await asyncio.sleep(wait_s)
 
     async def model(self) -> "Model":
-        try:
-            said = await call(self._stub.GetModel, generation_pb2.GetModelRequest(), peer=PEER, timeout_s=ASK_S)
-        except BatonError as error:
-            raise _plain(error) from error
+        request = generation_pb2.GetModelRequest()
+        said = await self._ask(lambda left_s: call(self._stub.GetModel, request, peer=PEER, timeout_s=left_s))
         return Model(
             name=said.name,
             context_length=said.context_length,
@@ -67,10 +70,8 @@ class Routers:
         )
 
     async def tokenize(self, request: generation_pb2.TokenizeRequest) -> list[int]:
-        try:
-            return list((await call(self._stub.Tokenize, request, peer=PEER, timeout_s=ASK_S)).token_ids)
-        except BatonError as error:
-            raise _plain(error) from error
+        said = await self._ask(lambda left_s: call(self._stub.Tokenize, request, peer=PEER, timeout_s=left_s))
+        return list(said.token_ids)
 
     async def spell_bare(self, requests: Sequence[generation_pb2.GenerateRequest]) -> None:
         """Texts become the ids they have without what the tokenizer frames them with: a router would add it."""
@@ -80,10 +81,21 @@ class Routers:
                 request.token_ids.ids.extend(await self.tokenize(bare))
 
     async def detokenize(self, request: generation_pb2.DetokenizeRequest) -> str:
-        try:
-            return (await call(self._stub.Detokenize, request, peer=PEER, timeout_s=ASK_S)).text
-        except BatonError as error:
-            raise _plain(error) from error
+        said = await self._ask(lambda left_s: call(self._stub.Detokenize, request, peer=PEER, timeout_s=left_s))
+        return said.text
+
+    async def _ask(self, ask: Callable[[float], Awaitable[Told]]) -> Told:
+        """What any router can tell; `ask` gets the seconds left of ASK_S. One that leaves, is gone or is frozen is passed
+        over."""
+        ends_at = self._clock.monotonic() + ASK_S
+        for wait_s in (*ASK_AGAIN_AFTER_S, None):
+            try:
+                return await ask(ends_at - self._clock.monotonic())
+            except BatonError as error:
+                if wait_s is None or not _may_ask_another(error):
+                    raise _plain(error) from error
+            await asyncio.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
         await self._channel.close(grace=None)

@@ -99,3 +99,26 @@ async def test_what_was_begun_or_refused_for_good_is_not_asked_again():
         with pytest.raises(Refused):
             await generate(routers)
         assert len(full.asked) == 1
+
+
+async def test_a_question_is_asked_of_another_router_when_one_leaves_or_has_gone():
+    """Every few seconds a request asks first which model is served: it should not be the one that fails."""
+
+    class Leaving(ScriptedRouter):
+        async def GetModel(self, request, context):
+            raise LEAVING
+
+        async def Tokenize(self, request, context):
+            raise LEAVING
+
+    bare = generation_pb2.TokenizeRequest(text="abc")
+    async with two(Leaving(), ScriptedRouter()) as (routers, servers):
+        for _ in range(4):
+            assert (await routers.model()).name == "tiny"
+            assert await routers.tokenize(bare) == [3, 0]
+        await servers[0].stop(0)
+        for _ in range(4):
+            assert (await routers.model()).name == "tiny"
+    async with two(Leaving(), Leaving()) as (routers, _):
+        with pytest.raises(Unavailable):
+            await routers.model()
