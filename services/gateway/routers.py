@@ -85,8 +85,8 @@ class Routers:
         return said.text
 
     async def _ask(self, ask: Callable[[float], Awaitable[Told]]) -> Told:
-        """What any router can tell; `ask` gets the seconds left of ASK_S. One that leaves, is gone or is frozen is passed
-        over."""
+        """What any router can tell; `ask` gets the seconds left of ASK_S. Passes over one that leaves, is gone or is
+        frozen."""
         ends_at = self._clock.monotonic() + ASK_S
         for wait_s in (*ASK_AGAIN_AFTER_S, None):
             try:
