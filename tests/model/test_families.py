@@ -207,6 +207,13 @@ def test_a_list_of_layers_that_all_see_everything_asks_for_no_windows() -> None:
     assert windows(config) == [None, None]
 
 
+@pytest.mark.parametrize(
+    "architecture", ["Gemma2ForCausalLM", "Gemma3ForCausalLM", "Olmo3ForCausalLM", "MinistralForCausalLM"]
+)
+def test_a_window_that_no_layer_looks_through_is_no_reason_to_refuse(architecture: str) -> None:
+    assert windows(config_of(architecture, layer_types=["full_attention"] * 2, num_hidden_layers=2)) == [None, None]
+
+
 def test_exaone_turns_only_where_it_slides_and_everywhere_where_it_never_does() -> None:
     mixed = config_of("Exaone4ForCausalLM", sliding_window=8, layer_types=["sliding_attention", "full_attention"])
     assert [layer.rope is None for layer in model_spec(mixed).layers] == [False, True]

@@ -101,8 +101,11 @@ def uses_windows(fields: Fields) -> bool:
 
 
 def read_window(fields: Fields, slides: Sequence[bool]) -> int | None:
-    """The size of the window; needed where a layer slides."""
-    return fields.size("sliding_window") if any(slides) else None
+    """The size of the window; needed where a layer slides, and of no consequence where none does."""
+    window = fields.optional_size("sliding_window")
+    if window is None and any(slides):
+        raise fields.wrong("sliding_window", "is missing, and layers slide")
+    return window if any(slides) else None
 
 
 def _reach(rope: Rope) -> int:
