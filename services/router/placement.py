@@ -63,8 +63,8 @@ class Placement:
     async def _start_on(self, chosen: Candidate, facts: Facts) -> None:
         route, workers = chosen.route, self._track.workers
         decode = self.decode = route.decode
-        uncached = 0 if route.prefill else _to_read(chosen, facts)
-        self._count_on(decode, tokens=uncached, pages=facts.num_pages)
+        unread = route.unread_tokens(facts)
+        self._count_on(decode, tokens=0 if route.prefill else unread, pages=facts.num_pages)
         self._place.note_assigned()
         if route.prefill is None:
             prefix = await self._track.borrowing.prefix(self.work, chosen, facts, self._record)
@@ -73,7 +73,7 @@ class Placement:
             return
         with self._holdings.blaming(decode):
             self.promise = await workers.reserve(decode, self.work)
-        self._count_on(route.prefill, tokens=_to_read(chosen, facts), pages=0)
+        self._count_on(route.prefill, tokens=unread, pages=0)
         prefix = await self._track.borrowing.prefix(self.work, chosen, facts, self._record)
         await self._read_on(route.prefill, prefix)
 
@@ -184,6 +184,7 @@ class Placement:
         except LegBroken as broken:
             if broken.cause.reason is Reason.RESERVATION_NOT_FOUND:
                 return False
+            self.work = work  # its answer may be what was lost: the promise is given up as far as it may stand
             raise
         self.work = work
         return True
@@ -200,10 +201,3 @@ class Placement:
     def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
         sequences = len(self.work.choices)
         self._holdings.count_on(worker, tokens=tokens, pages=pages, sequences=sequences)
-
-
-def _to_read(chosen: Candidate, facts: Facts) -> int:
-    """Prompt tokens that the reader is thought to compute: what it fetches is not among them."""
-    route = chosen.route
-    held = max(facts.cached_tokens(each.worker) for each in (route.reader, route.source or route.reader))
-    return facts.context_tokens - held

@@ -77,6 +77,11 @@ class SeenFleet:
         """Leading tokens that each machine holds, by the hints."""
         return {self._ids[slot]: run * page_size for slot, run in self._holders.runs(pages).items()}
 
+    def awaited(self, pages: Sequence[int]) -> frozenset[WorkerId]:
+        """Machines thought to hold more than they told: a prompt of this beginning was just sent there."""
+        thought, told = self._holders.runs(pages), self._holders.runs(pages, is_told=True)
+        return frozenset(self._ids[slot] for slot, run in thought.items() if run > told.get(slot, 0))
+
     def view(self, now: float) -> FleetView:
         workers = tuple(self._view(standing, now) for standing in self._standings.values())
         return FleetView(workers=workers, now=now, page_bytes=self._page_bytes, can_fetch=self._can_fetch)

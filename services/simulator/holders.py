@@ -40,12 +40,14 @@ class Holders:
         """A prompt was sent to a machine: it will hold these pages soon."""
         self._predictions.add(slot, pages, self._timeline.now)
 
-    def runs(self, pages: Sequence[int]) -> dict[Slot, int]:
-        """Leading pages that each machine holds; machines that hold none are left out."""
+    def runs(self, pages: Sequence[int], *, is_told: bool = False) -> dict[Slot, int]:
+        """Leading pages that each machine holds, or will soon; machines that hold none are left out. `is_told`: without
+        what is only thought."""
         while self._told and self._told[0][0] <= self._timeline.now:
             _at, page, slot, is_held = self._told.popleft()
             if is_held:
                 self._table.add(slot, (page,))
             else:
                 self._table.drop(slot, (page,))
-        return self._table.runs(pages, *self._predictions.tables(self._timeline.now))
+        thought = () if is_told else self._predictions.tables(self._timeline.now)
+        return self._table.runs(pages, *thought)

@@ -160,6 +160,7 @@ class Play:
             num_choices=1,
             page_size=self._trace.page_size,
             hits=hits,
+            awaited=self._fleet.awaited(job.request.pages),
             priority=job.priority,
             max_tokens=job.max_tokens or 0,
         )
@@ -178,7 +179,7 @@ class Play:
         self._line.assign(job.id)
         job.served.admitted = job.placed_at = now
         job.served.is_remote = route.prefill is not None
-        job.sent_tokens = facts.uncached_tokens(route.reader.worker)
+        job.sent_tokens = route.unread_tokens(facts)
         job.on_decode = self._context(job)
         for ref in {route.decode, route.reader}:
             self._holders.predict(job.request.pages, self._machines[ref.worker].slot)

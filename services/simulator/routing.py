@@ -112,6 +112,7 @@ class RoutingReplay:
             num_choices=1,
             page_size=page_size,
             hits=self._fleet.hits(request.pages, page_size),
+            awaited=self._fleet.awaited(request.pages),
         )
         now = self._timeline.now
         route = self._policy(facts, self._fleet.view(now))
@@ -121,7 +122,7 @@ class RoutingReplay:
             request=request,
             served=self.outcome.served[index],
             route=route,
-            sent_tokens=facts.uncached_tokens((route.prefill or route.decode).worker),
+            sent_tokens=route.unread_tokens(facts),
             on_decode=self._context(index),
             on_prefill=self._context(index) if route.prefill else None,
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from common.core.ids import WorkerId
 from common.core.worker import Role
-from services.router.policy import Decision
+from services.router.policy import Decision, Route
 from services.router.view import WorkerView
 from tests.router.test_policy_costs import FITTED, decide, facts, view
 
@@ -74,3 +74,12 @@ def test_a_prefill_worker_fetches_from_decode_what_it_lacks() -> None:
     busy = view("d0", Role.DECODE, pending_tokens=60_000, running=8)
     decision = route(busy, view("p0", Role.PREFILL))
     assert str(decision.route) == "p0>d0<d0"
+
+
+def test_what_is_fetched_is_not_left_to_read() -> None:
+    """Else its reader would look busy for as long as reading everything takes, and the next prompts went elsewhere."""
+    held = facts(2000, hits=HELD)
+    reader, holder = view("d1", Role.DECODE).worker, view("d0", Role.DECODE).worker
+    assert Route(decode=reader).unread_tokens(held) == 2000
+    assert Route(decode=reader, source=holder).unread_tokens(held) == 400
+    assert Route(decode=reader, prefill=holder).unread_tokens(held) == 400

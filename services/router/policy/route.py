@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.core.ids import WorkerRef
+from services.router.classify import Facts
 from services.router.policy.pricing import CostSource
 
 
@@ -18,6 +19,10 @@ class Route:
     @property
     def reader(self) -> WorkerRef:
         return self.prefill or self.decode
+
+    def unread_tokens(self, facts: Facts) -> int:
+        """Prompt tokens that the reader is thought to compute: what it fetches is not among them."""
+        return min(facts.uncached_tokens(each.worker) for each in (self.reader, self.source or self.reader))
 
     def __str__(self) -> str:
         path = f"{self.prefill.worker}>{self.decode.worker}" if self.prefill else f"local:{self.decode.worker}"

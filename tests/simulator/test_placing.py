@@ -1,0 +1,72 @@
+"""What the simulated router knows of its own doing when it decides: as much as the live one."""
+
+from dataclasses import replace
+
+import pytest
+
+from common.config.config import Config
+from services.router.admission.limits import AdmissionLimits
+from services.router.classify import Facts
+from services.router.policy import Route
+from services.router.view import FleetView
+from services.simulator.cluster import ClusterShape
+from services.simulator.playing import Play
+from services.simulator.routing import RoutingReplay
+from services.simulator.trace import Trace, TraceRequest
+from tests.simulator.workload import PAGE
+
+SHAPE = ClusterShape(dual=2, cache_tokens=10_000 * PAGE)
+NUM_PAGES = 400
+TOLD_S = 100.0
+
+
+class Watcher:
+    """Sends the first prompt to one machine, later ones to the other, which fetches what the first has. Keeps what it
+    was asked with."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Facts, FleetView]] = []
+
+    def __call__(self, facts: Facts, view: FleetView) -> Route:
+        self.asked.append((facts, view))
+        holder, reader = (worker.worker for worker in view.workers)
+        is_held = facts.hits and holder.worker not in facts.awaited
+        return Route(decode=reader, source=holder) if is_held else Route(decode=holder)
+
+
+def siblings(*arrived_s: float) -> Trace:
+    """Prompts that begin alike, and end in ten tokens of their own."""
+    pages = tuple(range(NUM_PAGES))
+    requests = tuple(
+        TraceRequest(arrived_s=at, prompt_tokens=NUM_PAGES * PAGE + 10, output_tokens=5, pages=pages)
+        for at in arrived_s
+    )
+    return Trace(name="siblings", page_size=PAGE, requests=requests)
+
+
+@pytest.mark.parametrize("is_routing_only", [False, True])
+def test_a_reader_that_fetches_is_not_thought_to_read_what_comes(is_routing_only: bool) -> None:
+    """The third prompt comes while the second one's pages are under way."""
+    watcher, trace = Watcher(), siblings(0.0, TOLD_S, TOLD_S + 1e-4)
+    shape = replace(SHAPE, hop_s=0.01)
+    if is_routing_only:
+        RoutingReplay("test", watcher, trace, shape).run()
+    else:
+        Play("test", watcher, trace, shape, limits=AdmissionLimits.of(Config())).run()
+    reader = watcher.asked[-1][1].workers[1]
+    assert reader.pending_prompts == 1
+    assert reader.pending_tokens == 10
+    assert reader.recent_tokens == 10
+
+
+@pytest.mark.parametrize("is_routing_only", [False, True])
+def test_what_a_machine_is_only_thought_to_hold_is_awaited(is_routing_only: bool) -> None:
+    """The second prompt comes while the first is read, the third when it is read."""
+    watcher, trace = Watcher(), siblings(0.0, 1e-3, TOLD_S)
+    if is_routing_only:
+        RoutingReplay("test", watcher, trace, SHAPE).run()
+    else:
+        Play("test", watcher, trace, SHAPE, limits=AdmissionLimits.of(Config())).run()
+    awaited = [facts.awaited for facts, _view in watcher.asked]
+    holder = watcher.asked[0][1].workers[0].worker.worker
+    assert awaited == [frozenset(), frozenset({holder}), frozenset()]
