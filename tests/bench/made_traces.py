@@ -5,6 +5,7 @@ Writes one file per shape in Mooncake's format, for `baton simulate --trace`. Th
 - agents: long shared instructions, sessions of many turns whose context grows by what tools answered
 - documents: every prompt is long and unlike all others, answers are short
 - bursts: a batch of like prompts each minute, between them short ones that come one by one
+- offices: long answers to short chats, questions about one book, and labels of a word, all at once
 """
 
 import argparse
@@ -107,10 +108,45 @@ def bursts(chance: random.Random) -> Iterator[Made]:
         yield from batch
 
 
+def offices(chance: random.Random) -> Iterator[Made]:
+    """Of ten clients six chat, three ask a few questions about a book of their own, and one has lines labelled."""
+    names, begins_s = Names(), 0.0
+    rules = names.fresh(1024)
+    while True:
+        begins_s += chance.expovariate(0.5)
+        at_s, kind = begins_s, chance.random()
+        if kind < 0.6:
+            blocks, tokens = names.fresh(512), 512
+            for _ in range(chance.randint(1, 8)):
+                tokens += chance.randint(20, 400)
+                answer = int(min(chance.lognormvariate(5.8, 0.8), 1000))
+                blocks += names.fresh(max(tokens // BLOCK_TOKENS - len(blocks), 0) * BLOCK_TOKENS)
+                yield Made(
+                    at_s=at_s, tokens=tokens, answer=answer, blocks=(*blocks, *names.fresh(tokens % BLOCK_TOKENS))
+                )
+                tokens += answer
+                at_s += answer * 0.03 + chance.expovariate(0.1)
+        elif kind < 0.9:
+            book = names.fresh(BLOCK_TOKENS * chance.randint(16, 110))
+            for _ in range(chance.randint(1, 5)):
+                own = chance.randint(30, 200)
+                tokens = len(book) * BLOCK_TOKENS + own
+                yield Made(at_s=at_s, tokens=tokens, answer=chance.randint(50, 500), blocks=(*book, *names.fresh(own)))
+                at_s += chance.expovariate(0.05)
+        else:
+            for _ in range(chance.randint(20, 60)):
+                own = chance.randint(50, 700)
+                yield Made(
+                    at_s=at_s, tokens=1024 + own, answer=chance.randint(1, 5), blocks=(*rules, *names.fresh(own))
+                )
+                at_s += chance.expovariate(2.0)
+
+
 SHAPES: dict[str, Callable[[random.Random], Iterator[Made]]] = {
     "agents": agents,
     "documents": documents,
     "bursts": bursts,
+    "offices": offices,
 }
 AHEAD = 4
 """Sessions overlap: of so many times the requests wanted, the earliest are taken."""
