@@ -4,6 +4,7 @@ Ranges are strict and stated; those of sampling are in ranges.py.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +21,9 @@ MAX_NAME_CHARS = 128
 MAX_SALT_CHARS = 256
 MAX_CHAT_VIOLATIONS = 16
 """Chosen: ten thousand bad messages neither hold up other requests nor crowd the other fields out of the status."""
+
+MAX_TOLD, MAX_TOLD_CHARS = 4, 200
+"""Chosen: of a status's message, which travels in a header. All are in its details."""
 
 PRIORITIES = {0: Priority.STANDARD, 1: Priority.INTERACTIVE, 2: Priority.STANDARD, 3: Priority.BATCH}
 """By their number in baton.v1.Priority."""
@@ -58,8 +62,7 @@ def check(asked: Asked, *, model: ModelFacts, limits: RouterSection) -> None:
         *sampling_violations(asked.sampling, vocab_size=model.vocab_size, limits=limits),
     )
     if violations:
-        fields = ", ".join(dict.fromkeys(violation.field for violation in violations))
-        raise InvalidRequest(message=f"invalid: {fields}", violations=violations)
+        raise InvalidRequest(message=f"invalid: {_told(violations)}", violations=violations)
 
 
 def check_length(num_prompt: int, max_tokens: int | None, *, model: ModelFacts, limits: RouterSection) -> None:
@@ -106,6 +109,12 @@ def _too_long(field: str, description: str) -> ContextLengthExceeded:
 
 def _violation(field: str, description: str) -> FieldViolation:
     return FieldViolation(field=field, description=description)
+
+
+def _told(violations: Sequence[FieldViolation]) -> str:
+    """The first few with what is wrong with them: many clients show no details of a status."""
+    shown = "; ".join(f"{each.field}: {each.description}"[:MAX_TOLD_CHARS] for each in violations[:MAX_TOLD])
+    return shown if len(violations) <= MAX_TOLD else f"{shown}; and {len(violations) - MAX_TOLD} more"
 
 
 def _names(asked: Asked) -> Found:

@@ -62,6 +62,18 @@ def test_a_bad_value_is_refused_by_its_path(field: str, value: object) -> None:
     assert fields_of(sampled(**{field: value})) == [f"sampling.{field}"]
 
 
+def test_the_message_says_what_is_wrong_with_the_first_few() -> None:
+    """Many clients of gRPC show a status's message, and none of its details."""
+    with pytest.raises(InvalidRequest) as one:
+        check(sampled(n=9), model=MODEL, limits=LIMITS)
+    [violation] = one.value.violations
+    assert one.value.message == f"invalid: sampling.n: {violation.description}"
+    with pytest.raises(InvalidRequest) as many:
+        check(sampled(n=9, top_p=2.0, temperature=3.0, max_tokens=0, min_p=2.0), model=MODEL, limits=LIMITS)
+    assert many.value.message.endswith("; and 1 more")
+    assert len(many.value.message) < 1000
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
