@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.core.errors import Reason, Refused
+from common.core.errors import Reason, Refused, Unavailable
 from common.core.events import EventMessage, PrefillDone, TokensEmitted, WorkEvent, WorkFailed
 from common.core.ids import Epoch, PrefixHash, RequestId, TokenId, WorkerId, WorkerRef
 from common.core.request import FinishReason, Work
@@ -48,6 +48,8 @@ class Script:
     """Placements answered with NO_PAGES."""
     transfer_failures: int = 0
     """Prefills after which the pages do not arrive: decode never begins."""
+    lost_renewals: int = 0
+    """Renewals that are carried out, and whose answer is lost."""
     internal_errors: int = 0
     """Works whose model step fails."""
     stop_token_at: int | None = None
@@ -253,6 +255,9 @@ class PlayedWorker(
     async def Renew(self, request: decode_pb2.RenewRequest, context: object) -> object:
         self.seen["renew"] += 1
         self.held[request.request_id].attempt = request.attempt
+        if self.script.lost_renewals > 0:
+            self.script.lost_renewals -= 1
+            raise Unavailable(message="the connection broke", reason=Reason.CHANNEL_BROKEN)
         return decode_pb2.RenewResponse()
 
     async def StartLocal(self, request: decode_pb2.StartLocalRequest, context: object) -> object:

@@ -73,6 +73,19 @@ def test_a_failed_transfer_keeps_the_promise_and_tries_another_prefill() -> None
     play(story)
 
 
+def test_a_promise_whose_renewal_was_not_answered_is_given_up_as_far_as_it_may_stand() -> None:
+    """It may point at the attempt that nobody follows: a cancel of the one before would leave its pages promised."""
+
+    async def story(house: House) -> None:
+        lossy = Script(lost_renewals=1)
+        await enter(house, p0=Script(transfer_failures=1), d0=lossy, d1=lossy)
+        wanted = request(prompt=LONG)
+        assert (await house.ask(wanted)).is_exact(wanted)
+        assert lossy.lost_renewals == 0
+
+    play(story)
+
+
 def test_without_another_prefill_decode_reads_the_prompt() -> None:
     async def story(house: House) -> None:
         await enter(house, prefills=1, decodes=1, p0=Script(transfer_failures=1))
