@@ -1,9 +1,9 @@
-"""The other implementation's answers, computed once per test process."""
+"""The other implementation's answers."""
 
 import pytest
 
 from tests.oracle.families import FAMILIES, THROUGH_THE_CLUSTER
-from tests.oracle.jobs import Answers, ask_reference, family_jobs, llama_jobs
+from tests.oracle.jobs import Answers, ask_reference, demo_job, family_jobs, llama_jobs
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +12,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     pytest.importorskip("transformers", reason="the oracle is a test dependency")
     folder = tmp_path_factory.mktemp("oracle")
     return ask_reference(folder, llama_jobs(folder))
+
+
+@pytest.fixture(scope="session")
+def demo_answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """Of the demo model alone."""
+    pytest.importorskip("transformers", reason="the oracle is a test dependency")
+    return ask_reference(tmp_path_factory.mktemp("oracle"), demo_job())
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,18 @@
 """What is compared: which models, which prompts; and the other implementation's answers."""
 
+import fcntl
+import hashlib
 import json
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -18,6 +22,8 @@ from tests.oracle.families import VOCAB, lengths, write_family
 SCRIPT = Path(__file__).with_name("reference.py")
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 PAGE_SIZE = 16
+KEPT = Path(__file__).parents[2] / "build" / "oracle"
+"""Of later runs too: what was computed from the same files by the same versions."""
 TIMEOUT_S = 400
 NUM_PROMPTS = 20
 
@@ -94,9 +100,14 @@ def demo_prompts() -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tokens[first : first + length]) for first, length in zip(firsts, GREEDY_LENGTHS, strict=True))
 
 
+def demo_job() -> dict[str, Job]:
+    """The demo model with greedy tokens."""
+    return {"demo": Job(name="demo", folder=str(DEMO), prompts=demo_prompts(), num_tokens=64)}
+
+
 def llama_jobs(folder: Path) -> dict[str, Job]:
-    """The demo model with greedy tokens, and random models of every kind with logits only. Writes the latter."""
-    jobs = {"demo": Job(name="demo", folder=str(DEMO), prompts=demo_prompts(), num_tokens=64)}
+    """The demo model, and random ones of every kind with logits only. Writes the latter."""
+    jobs = demo_job()
     for name, changes in VARIANTS.items():
         path = write_checkpoint(folder / name, **changes)  # type: ignore[arg-type]  # changes of the config
         words = random.Random(name)
@@ -118,10 +129,43 @@ def family_jobs(folder: Path, names: Iterable[str]) -> dict[str, Job]:
 
 
 def ask_reference(folder: Path, jobs: dict[str, Job]) -> Answers:
-    """Run the other implementation on jobs, in a process that cannot see this repository."""
+    """What the other implementation says to the jobs: asked once per script, model and versions, and kept."""
+    kept = {name: KEPT / f"{name}-{_digest(job)}.safetensors" for name, job in jobs.items()}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / f"{next(iter(jobs))}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # bounded: whoever holds it asks for TIMEOUT_S at most
+        missing = {name: job for name, job in jobs.items() if not kept[name].exists()}
+        tensors = _run_reference(folder, missing) if missing else {}
+        for name in missing:
+            _keep(kept[name], {key: tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")})
+    known = [load_file(file) for file in kept.values()]
+    return Answers(jobs=jobs, tensors={key: tensor for each in known for key, tensor in each.items()})
+
+
+def _run_reference(folder: Path, jobs: dict[str, Job]) -> dict[str, Tensor]:
+    """In a process that cannot see this repository."""
     question, answer = folder / "jobs.json", folder / "answers.safetensors"
     question.write_text(json.dumps([asdict(job) for job in jobs.values()]), encoding="utf-8")
     command = [sys.executable, "-I", str(SCRIPT), str(question), str(answer)]
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert finished.returncode == 0, finished.stderr[-4000:]
-    return Answers(jobs=jobs, tensors=load_file(answer))
+    return load_file(answer)
+
+
+def _digest(job: Job) -> str:
+    """Of all that an answer depends on."""
+    versions = [sys.version, *(version(name) for name in ("torch", "transformers"))]
+    asked = json.dumps([versions, job.prompts, job.num_tokens])
+    found = hashlib.blake2b(asked.encode() + SCRIPT.read_bytes(), digest_size=16)
+    for file in sorted(Path(job.folder).iterdir()):
+        found.update(file.name.encode() + hashlib.blake2b(file.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def _keep(file: Path, tensors: dict[str, Tensor]) -> None:
+    """In place of what was kept under this name; whoever is interrupted leaves nothing that looks whole."""
+    for old in file.parent.glob(f"{file.name.partition('-')[0]}-*"):
+        old.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as made:
+        save_file(tensors, made.name)
+    Path(made.name).replace(file)

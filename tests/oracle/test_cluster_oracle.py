@@ -7,15 +7,15 @@ from tests.cluster.house import Ask, house
 from tests.oracle.families import FAMILIES, MAX_CONTEXT, THROUGH_THE_CLUSTER
 from tests.oracle.jobs import DEMO, Answers
 
-pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(600), pytest.mark.xdist_group("oracle")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(600)]
 
 NUM_TOKENS = 64
 NO_LOCAL = "router.local_prompt_tokens=0"
 
 
-async def test_the_cluster_gives_the_greedy_tokens_of_the_other_implementation(answers: Answers) -> None:
+async def test_the_cluster_gives_the_greedy_tokens_of_the_other_implementation(demo_answers: Answers) -> None:
     """Twenty prompts at once and relayed; the second round finds its prefixes in the caches."""
-    asks, expected = _asks(answers)
+    asks, expected = _asks(demo_answers)
     async with house(prefill=2, decode=1, settings=(f"model.path={DEMO}", NO_LOCAL)) as cluster:
         for _round in ("cold", "cached"):
             told = await cluster.ask_all(asks, at_once=20)
@@ -27,9 +27,9 @@ async def test_the_cluster_gives_the_greedy_tokens_of_the_other_implementation(a
         assert sum(answer.answer.usage.cached_tokens for answer in told) > 0
 
 
-async def test_preempted_requests_give_the_same_tokens(answers: Answers) -> None:
+async def test_preempted_requests_give_the_same_tokens(demo_answers: Answers) -> None:
     """So few pages that the running sequences cannot all grow: some lose their pages and come back."""
-    asks, expected = _asks(answers)
+    asks, expected = _asks(demo_answers)
     short = [index for index, ask in enumerate(asks) if len(ask.tokens) <= 65]
     async with house(settings=(f"model.path={DEMO}", "engine.num_pages=40")) as cluster:
         told = await cluster.ask_all([asks[index] for index in short], at_once=len(short))

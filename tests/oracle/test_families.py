@@ -19,7 +19,7 @@ from tests.oracle.families import FAMILIES, MAX_CONTEXT, write_family
 from tests.oracle.jobs import Answers
 from tests.oracle.test_oracle import logits, row, storage_for
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("families")]
+pytestmark = pytest.mark.timeout(600)
 
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 0.1

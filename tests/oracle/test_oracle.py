@@ -26,7 +26,7 @@ from common.kv.torch_storage import TorchStorage
 from common.model.load import LoadedModel, load_model
 from tests.oracle.jobs import DEMO, GREEDY_LENGTHS, PAGE_SIZE, SCRIPT, VARIANTS, Answers
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("oracle")]
+pytestmark = pytest.mark.timeout(600)
 
 TOLERANCE = 1e-4
 NUM_TOKENS = 64
