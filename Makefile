@@ -26,14 +26,18 @@ up: runtime  ## start a local cluster and keep it running until Ctrl-C
 
 test: test-fast test-cluster  ## run the test suite
 
+# Files with real processes. The others are not looked into for them: that takes ten seconds a time.
+PROCESSES = $(shell grep -rl --include='test_*.py' 'pytest\.mark\.cluster' tests | sort)
+
 # Everything that does not care what else runs beside it.
 test-fast: venv
 	$(ONE_THREAD) $(PYTEST) -n $(JOBS) --dist loadgroup -m "not slow and not cluster"
 
-# Real processes. Those with deadlines run one at a time; the calm ones by file, whose tests may share a cluster.
+# Real processes. Those with near deadlines run one at a time; the calm ones by file, whose tests may share a cluster.
+# tests/scopes.py says what runs together, and what begins.
 test-cluster: venv
-	$(ONE_THREAD) $(PYTEST) -n $(JOBS) --dist loadfile -m "cluster and calm and not slow"
-	$(ONE_THREAD) $(PYTEST) -m "cluster and not calm and not slow"
+	$(ONE_THREAD) $(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "cluster and calm and not slow" $(PROCESSES)
+	$(ONE_THREAD) $(PYTEST) -m "cluster and not calm and not slow" $(PROCESSES)
 
 soak: venv  ## run the long tests: many seeds, long clusters
 	$(ONE_THREAD) $(PYTEST) -m slow --timeout 3600

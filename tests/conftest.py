@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+
+from tests.scopes import LONGEST, Scopes, place_of
 
 # Before torch is imported anywhere: test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,13 +25,19 @@ settings.register_profile("baton", deadline=None, print_blob=True, suppress_heal
 settings.load_profile("baton")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer | None) -> Scopes:
+    return Scopes(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips `gpu` tests where there is no NVIDIA device: asking torch would cost seconds in every test process."""
-    if Path("/dev/nvidiactl").exists():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+    """Skips `gpu` tests where there is no NVIDIA device: asking torch would cost seconds in every test process. Those
+    with real processes are put in order."""
+    if not Path("/dev/nvidiactl").exists():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+    items.sort(key=lambda item: place_of(item.nodeid) if item.get_closest_marker("calm") else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ SIM = ("--set", "engine.executor=sim", "--rounds", "1", "--attempts", "1")
 
 
 @pytest.mark.cluster
+@pytest.mark.calm
 def test_the_same_workload_runs_in_process_and_through_a_cluster(tmp_path):
     """Conditions come first, and no figure without them."""
     out = tmp_path / "decode.jsonl"
@@ -28,6 +29,7 @@ def test_the_same_workload_runs_in_process_and_through_a_cluster(tmp_path):
 
 
 @pytest.mark.cluster
+@pytest.mark.calm
 def test_a_hand_over_is_measured_by_its_stations(tmp_path):
     out = tmp_path / "transfer.jsonl"
     result = baton("bench", "transfer", *SIM, "--set", "engine.sim_step_ms=10", "--prompt", "512", "--out", str(out))

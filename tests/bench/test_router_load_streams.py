@@ -70,6 +70,7 @@ def everywhere() -> Iterator[None]:
 
 
 @pytest.mark.cluster
+@pytest.mark.calm
 @pytest.mark.usefixtures("everywhere")
 def test_the_control_writes_every_stream_one_token_a_period() -> None:
     arguments = argparse.Namespace(streams=20, rate=20.0, seconds=1.0, slow=False)

@@ -17,7 +17,7 @@ from tests.cluster.drive import PAGE_BYTES, PAGE_SIZE, SLOW_SIM, check_all, coun
 from tests.cluster.house import CLOCK, Ask, House, Told
 from tests.cluster.reference import sim_reference
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module")]
 
 MAX_SEQUENCES = 8
 STANDARD_SEQUENCES = MAX_SEQUENCES - 1

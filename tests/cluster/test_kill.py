@@ -19,7 +19,7 @@ from tests.cluster.drive import (
 from tests.cluster.house import CLOCK, House
 from tests.cluster.ports import stable_port
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module")]
 
 WORKERS = ("prefill-0", "prefill-1", "decode-0", "decode-1")
 HOUSE = {

@@ -9,7 +9,7 @@ from services.local.topology import Kind
 from tests.cluster.drive import PAGE_SIZE, SLOW_SIM, check_all, counter, prompts
 from tests.cluster.house import House
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module")]
 
 NUM_PAGES = 64
 MAX_QUEUE = 24

@@ -26,7 +26,7 @@ SETTINGS = (
     "router.fetch_patience_ms=10000",  # a crowded machine is no reason to read
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(240)]
 
 
 async def test_the_next_turn_of_a_conversation_finds_its_history_on_a_worker_that_never_read_it() -> None:

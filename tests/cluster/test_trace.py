@@ -13,7 +13,7 @@ from tests.cluster.ports import stable_port
 from tests.cluster.relay import GrpcRelay, Weather
 from tests.observe.tracing.collector import Collector
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 LISTEN = {name: stable_port() for name in ("prefill-0", "decode-0")}

@@ -14,7 +14,7 @@ from tests.cluster.ports import stable_port
 from tests.cluster.relay import AddressSwap, GrpcRelay, Weather
 from tests.cluster.wire import FlippingProxy, listen_first
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module")]
 
 SEED = 10_101
 TRANSFER_DEADLINE_S = 2.0

@@ -36,7 +36,7 @@ STRANGE_REPLIES = (
     b"\xff\x00\r\n",
 )
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.kube.helm4 import helm4, older_chart
 from tests.kube.release import NAMESPACE
 
-pytestmark = [pytest.mark.kube, pytest.mark.cluster]
+pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.calm]
 ROLES = ("router", "gateway", "prefill", "decode")
 NONE = {role: {"replicas": 0} for role in ROLES} | {"redis": {"embedded": {"enabled": False}}}
 NONE["redis"]["external"] = {"existingSecret": "theirs", "peers": [{"podSelector": {}}]}

@@ -15,7 +15,7 @@ from tests.cluster.house import Ask
 from tests.kube.chart import Helm
 from tests.kube.release import NAMESPACE, Release, ask, check_whole
 
-pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(180)]
 FIRST_TOKEN_S = 60.0
 ASK = Ask(tokens=tuple(range(1, 40)), max_tokens=8)
 EVERY_S = 0.25

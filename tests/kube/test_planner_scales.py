@@ -10,7 +10,7 @@ from common.core.worker import Role
 from services.planner.actuate_kubernetes import COST, KubernetesScales, read_front_proxy
 from services.planner.lease import Step
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.calm]
 NAMESPACE = "default"
 CONTAINERS = [{"name": "x", "image": "x"}]
 

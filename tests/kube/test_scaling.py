@@ -29,7 +29,7 @@ from tests.kube.network import reachable
 from tests.kube.plane import METRIC_PERIOD_S
 from tests.kube.release import NAMESPACE, Release, check_whole
 
-pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(240)]
 VALUES = Path(__file__).with_name("scaling.yaml")
 BASE_PER_S, STEP_AT_ONCE, STEP_PER_S = 1.0, 20, 5.0
 MEASURED_PER_S = 2.0

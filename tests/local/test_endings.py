@@ -11,7 +11,7 @@ from services.local.cluster import FIRST_GATEWAY_PORT
 from services.local.ports import free_port
 from tests.local.shell import up
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 
 @pytest.fixture

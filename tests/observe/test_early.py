@@ -60,6 +60,7 @@ def test_nothing_is_imported_before_signals_are_heard() -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.calm
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_leaves_while_it_loads_or_looks_for_others(service: str) -> None:
     """A port where nobody listens stands for Redis, and for routers: none of them is there when it starts."""

@@ -23,7 +23,7 @@ from tests.gpu.hand_over import receiver
 from tests.gpu.host_runtime import HostRuntime
 from tests.gpu.two_ends import PAIR, Words
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.calm]
 
 
 @dataclass(slots=True)

@@ -256,6 +256,7 @@ sys.stdin.read()
 
 
 @pytest.mark.cluster
+@pytest.mark.calm
 def test_a_killed_process_leaves_no_memory_behind() -> None:
     """The ring has no name, so there is nothing that anybody would have to clear away."""
     before = set(Path("/dev/shm").iterdir())
