@@ -1,4 +1,4 @@
-"""Goal: a clock that jumps costs hints for a moment, and nobody a place. Method: wall clocks are set, of Redis or others.
+"""Goal: a clock that jumps costs hints for a moment. Method: wall clocks of Redis or others are set.
 
 Redis expires keys by its wall clock, so a jump forwards is the end of every lease at once, and a jump back a life of
 hours for the leases that stand. Nobody else here counts time by a wall clock.
