@@ -8,6 +8,7 @@ query heads, K key-value heads, D head dim, P pages, L layers, 2 key and value, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from kernels.paged_rows import PagedRows, can_be_paged, paged_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TorchRows:
-    """Rows for torch's operators: `num_decodes` rows of one token in groups, then the others."""
+    """Rows for torch's operators: the leading `num_decodes` rows of one token in groups, then the others."""
 
     num_decodes: int
     decode_groups: tuple[DecodeGroup, ...]
@@ -44,9 +45,9 @@ def attention_rows(
     *,
     is_exact: bool | None = None,
 ) -> AttentionRows:
-    """Rows of `counts` new tokens from position `starts` on. Those of one token come first; sorted by length they are
-    fastest. A table may be longer than its context. `is_exact` asks a GPU for what a CPU promises anyway, below;
-    None: as the process was told.
+    """Rows of `counts` new tokens from position `starts` on. Those of one token are fastest first, sorted by length. A
+    table may be longer than its context. `is_exact` asks a GPU for what a CPU promises anyway, below; None: as the
+    process was told.
 
     Raises IndexError for a page that does not exist, or a table too short for its context.
     """
@@ -57,7 +58,7 @@ def attention_rows(
     library = native() if where is Backend.CPU else None
     if library is not None and native_attention.can_attend(kv_PL2KSD):
         return native_attention.native_rows(library, tables, starts, counts, kv_PL2KSD)
-    num_decodes = sum(count == 1 for count in counts)
+    num_decodes = sum(1 for _ in takewhile(lambda count: count == 1, counts))
     lengths = [start + 1 for start in starts[:num_decodes]]
     return TorchRows(
         num_decodes=num_decodes,

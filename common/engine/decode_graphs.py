@@ -22,6 +22,7 @@ from common.model.decoder import Decoder
 from common.model.ragged import RaggedTokens
 from kernels.fixed_rows import FixedRows, write_there
 from kernels.paged_rows import can_be_paged
+from kernels.wanted_rows import all_rows
 
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """Takes what computes a tensor from tensors that stay; gives what computes it again into the tensor it returns."""
@@ -81,7 +82,7 @@ class _RecordedStep:
             positions_T=self._ids_3R[1],
             pages_T=self._ids_3R[2],
             rows=self._fixed.rows,
-            wanted_R=torch.arange(size, device=device),
+            wanted=all_rows(self._fixed.rows, size, device),
             num_positions=1,
             ids=range(1),
         )

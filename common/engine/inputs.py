@@ -12,7 +12,8 @@ from common.core.step import StepRow
 from common.engine.following import Following
 from common.engine.host_copy import to_device
 from common.model.ragged import RaggedTokens
-from kernels.attention import attention_rows
+from kernels.attention import AttentionRows, attention_rows
+from kernels.wanted_rows import WantedRows, all_rows
 
 
 def in_forward_order(rows: Sequence[StepRow]) -> list[int]:
@@ -33,7 +34,6 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor, follow: Following 
     tokens: list[int] = []
     positions: list[int] = []
     pages: list[int] = []
-    wanted: list[int] = []
     for row in rows:
         if not row.tokens:
             raise ValueError(f"{row.sequence}: a row without tokens")
@@ -41,21 +41,41 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor, follow: Following 
         tokens += row.tokens
         positions += own
         pages += [row.pages[position // page_size] for position in own]
-        first = len(tokens) - len(row.tokens)
-        wanted += range(first, first + len(row.targets))
-        if row.samples:
-            wanted.append(len(tokens) - 1)
     tokens_T = to_device(torch.tensor(tokens), device)
     if follow is not None:
         follow.write(tokens_T)
+    attended = attention_rows(
+        [row.pages for row in rows], [row.start for row in rows], [len(row.tokens) for row in rows], kv_PL2KSD
+    )
     return RaggedTokens(
         tokens_T=tokens_T,
         positions_T=to_device(torch.tensor(positions), device),
         pages_T=to_device(torch.tensor(pages), device),
-        rows=attention_rows(
-            [row.pages for row in rows], [row.start for row in rows], [len(row.tokens) for row in rows], kv_PL2KSD
-        ),
-        wanted_R=to_device(torch.tensor(wanted, dtype=torch.int64), device),
+        rows=attended,
+        wanted=_wanted_rows(rows, attended, kv_PL2KSD),
         num_positions=max(row.end for row in rows),
         ids=range(min(tokens), max(tokens) + 1),
     )
+
+
+def _wanted_rows(rows: Sequence[StepRow], attended: AttentionRows, kv_PL2KSD: Tensor) -> WantedRows:
+    """Tokens whose logits somebody reads: those that targets follow, and the ends that rows draw from."""
+    places: list[int] = []
+    runs: list[tuple[StepRow, range]] = []
+    first = 0
+    for row in rows:
+        count = len(row.tokens)
+        for run in (range(len(row.targets)), range(count - 1, count) if row.samples else range(0)):
+            if run:
+                runs.append((row, run))
+                places += range(first + run.start, first + run.stop)
+        first += count
+    if places == list(range(first)):
+        return all_rows(attended, first, kv_PL2KSD.device)
+    wanted = None
+    if runs:
+        tables = [row.pages for row, _ in runs]
+        starts = [row.start + run.start for row, run in runs]
+        wanted = attention_rows(tables, starts, [len(run) for _, run in runs], kv_PL2KSD)
+    places_R = to_device(torch.tensor(places, dtype=torch.int64), kv_PL2KSD.device)
+    return WantedRows(places_R=places_R, rows=wanted, is_all=False)

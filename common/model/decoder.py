@@ -60,7 +60,8 @@ class Decoder:
         return all(not isinstance(each, ExpertWeights) or each.networks.are_stacked for each in networks)
 
     def forward(self, tokens: RaggedTokens, kv_PL2KSD: Tensor, stops: Stops | None = None) -> Tensor:
-        """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots.
+        """logits_RV in fp32 of the wanted tokens; writes the KV of all tokens into their slots. Of the others the last
+        layer computes nothing else.
 
         On a GPU `stops` hear of layers that were launched: the host is long past a layer when the device comes to it.
         Raises IndexError for a token outside the vocabulary or a position outside the context.
@@ -72,12 +73,11 @@ class Decoder:
         stack = self._stack
         if stack is not None and isinstance(tokens.rows, NativeRows) and stack.can_run(kv_PL2KSD):
             for layers in self._groups(stops):
-                stack.run_(x_TC, kv_PL2KSD, tokens.rows, layers)
+                x_TC = stack.run_(x_TC, kv_PL2KSD, tokens.rows, tokens.wanted, layers)
                 if stops is not None:
                     stops.say(layers.stop)
-            return self._bend(stack.logits(x_TC, tokens.wanted_R))
-        x_TC = self._run_layers(x_TC, tokens, kv_PL2KSD, stops)
-        wanted_RC = torch.index_select(x_TC, 0, tokens.wanted_R)
+            return self._bend(stack.logits(x_TC))
+        wanted_RC = self._run_layers(x_TC, tokens, kv_PL2KSD, stops)
         normal_RC = rms_norm(wanted_RC, self._final_norm_C, self.spec.norm_epsilon)
         return self._bend(linear(normal_RC, self._head, is_wide=True))
 
@@ -95,13 +95,13 @@ class Decoder:
         slots = Slots(pages_T=tokens.pages_T, offsets_T=tokens.positions_T % kv_PL2KSD.shape[4])
         step = FusedStep(
             rows=tokens.rows,
+            wanted=tokens.wanted,
             slots=slots,
             rotations=self._turned(tokens.positions_T),
             kv_PL2KSD=kv_PL2KSD,
             workspace=self._workspace,
         )
         stream = run_layers(self.spec, self._layers, x_TC, step, stops)
-        stream.keep_rows(tokens.wanted_R)
         return self._bend(linear(stream.normal(self._final_norm_C), self._head, is_wide=True))
 
     def _turned(self, positions_T: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -117,7 +117,7 @@ class Decoder:
         return [range(first, first + each) for first in range(0, num_layers, each)]
 
     def _run_layers(self, x_TC: Tensor, tokens: RaggedTokens, kv_PL2KSD: Tensor, stops: Stops | None) -> Tensor:
-        """The residual stream after all layers."""
+        """The wanted tokens' residual stream after all layers."""
         step = StepTensors(
             tokens=tokens,
             slot_rows_2TK=slot_rows(kv_PL2KSD, tokens.pages_T, tokens.positions_T % kv_PL2KSD.shape[4]),

@@ -1,7 +1,7 @@
 """One layer of a decoder: attention over pages, then the gated feed-forward network, each on a residual stream.
 
-Legend: T tokens, C hidden channels, H query heads, K key-value heads, D head dim, X all heads, P pages, L layers,
-2 key and value, S slots per page, E half the turned channels, 1 one.
+Legend: T tokens, R wanted tokens, C hidden channels, H query heads, K key-value heads, D head dim, X all heads,
+P pages, L layers, 2 key and value, S slots per page, E half the turned channels, 1 one.
 """
 
 from dataclasses import dataclass
@@ -37,9 +37,19 @@ class StepTensors:
 
 
 def run_layer(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, step: StepTensors) -> Tensor:
-    """The residual stream after this layer, (T, C)."""
+    """The residual stream after this layer, (T, C); after the last one that of the wanted tokens alone, (R, C)."""
     normal_TC = _norm(spec, x_TC, weights.attention_norm_C)
-    out_TC = _attend(spec, layer, weights, normal_TC, step)
+    q_THD = _store_keys(spec, layer, weights, normal_TC, step)
+    rows = step.tokens.rows
+    if layer == spec.num_layers - 1:
+        # No layer follows that would see the others: their keys and values were all that is wanted of them.
+        wanted = step.tokens.wanted
+        x_TC, q_THD = wanted.of(x_TC), wanted.of(q_THD)
+        if wanted.rows is None:
+            return x_TC
+        rows = wanted.rows
+    form = spec.layers[layer].form
+    out_TC = attention(q_THD, step.kv_PL2KSD, layer, rows, step.workspace, form).flatten(1)
     x_TC = _project(spec, out_TC, weights.output, weights.attention_output_norm_C, x_TC)
     normal_TC = _norm(spec, x_TC, weights.mlp_norm_C)
     network, experts = weights.network, spec.layers[layer].experts
@@ -49,8 +59,8 @@ def run_layer(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, 
     return _project(spec, linear(normal_TC, network.gate_up), network.down, weights.mlp_output_norm_C, x_TC)
 
 
-def _attend(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, step: StepTensors) -> Tensor:
-    """What the heads saw, (T, H * D); stores the new keys and values."""
+def _store_keys(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, step: StepTensors) -> Tensor:
+    """The queries, (T, H, D); stores the new keys and values."""
     qkv_TC = linear(x_TC, weights.qkv)
     for first, weight_GD in weights.head_norms:
         channels_TGD = qkv_TC[:, first : first + weight_GD.numel()].view(-1, *weight_GD.shape)
@@ -61,8 +71,7 @@ def _attend(spec: ModelSpec, layer: int, weights: LayerWeights, x_TC: Tensor, st
         rotary_(heads_TXD[:, : spec.num_heads + spec.num_kv_heads, : 2 * cos_TE.shape[1]], cos_TE, sin_TE)
     q_THD, k_TKD, v_TKD = heads_TXD.split_with_sizes([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
     kv_store(step.kv_PL2KSD, layer, step.slot_rows_2TK, k_TKD, v_TKD)
-    rows, form = step.tokens.rows, spec.layers[layer].form
-    return attention(q_THD, step.kv_PL2KSD, layer, rows, step.workspace, form).flatten(1)
+    return q_THD
 
 
 def run_experts(x_TC: Tensor, weights: ExpertWeights, experts: ExpertsSpec) -> Tensor:

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kernels.attention import AttentionRows
+from kernels.wanted_rows import WantedRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RaggedTokens:
     """T tokens: those of `rows`, one after the other.
 
-    `pages_T` are the pages that take each token's keys and values. Logits are computed for the tokens at `wanted_R`
-    only. Positions are below `num_positions`, ids in `ids`: what a device would not say before it is too late.
+    `pages_T` are the pages that take each token's keys and values. Logits are computed of the `wanted` tokens only.
+    Positions are below `num_positions`, ids in `ids`: what a device would not say before it is too late.
     """
 
     tokens_T: Tensor
     positions_T: Tensor
     pages_T: Tensor
     rows: AttentionRows
-    wanted_R: Tensor
+    wanted: WantedRows
     num_positions: int
     ids: range

@@ -1,7 +1,7 @@
 """A stack of dense decoder layers as one native call: native/layer.cpp computes, native/layer.h names every number.
 
-Legend: T tokens, C hidden channels, K key-value heads, D head dim, P pages or positions, L layers, 2 key and value,
-S slots per page, E half the turned channels, G heads of a norm.
+Legend: T tokens, R wanted tokens, C hidden channels, K key-value heads, D head dim, P pages or positions, L layers,
+2 key and value, S slots per page, E half the turned channels, G heads of a norm.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.attention import AttentionRows
 from kernels.attention_form import AttentionForm
 from kernels.cpu.library import Native
 from kernels.cpu.native_attention import KINDS, NativeRows, can_attend
 from kernels.cpu.native_linear import GATES, TYPES, PackedWeight
 from kernels.quantized_pages import is_quantized
+from kernels.wanted_rows import WantedRows
 
 MAX_HEAD_NORMS = 2
+WANTED_ELSEWHERE = 2
+"""native/layer.cpp: a wanted token is not one of the step's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,51 +79,52 @@ class DenseLayers:
     _table: "np.ndarray[tuple[int, int], np.dtype[np.int64]]" = field(repr=False)
     _end: "np.ndarray[tuple[int], np.dtype[np.int64]]" = field(repr=False)
 
-    def run_(self, x_TC: Tensor, kv_PL2KSD: Tensor, rows: NativeRows, layers: range | None = None) -> None:
-        """The residual stream after these layers, in place; writes the KV of all tokens into their slots.
+    def run_(self, x_TC: Tensor, kv_PL2KSD: Tensor, rows: NativeRows, wanted: WantedRows, layers: range) -> Tensor:
+        """The residual stream after these layers; writes the KV of all tokens into their slots, and to `x_TC`.
 
-        `layers` are some of them, one after the other, on the stream that those before them left.
+        `layers` are some of them, one after the other, on the stream that those before them left. After the model's
+        last one it is the stream of the `wanted` tokens, (R, C). Raises IndexError for a wanted token that is not in
+        the step.
         """
-        layers = range(len(self.layers)) if layers is None else layers
         assert 0 <= layers.start < layers.stop <= len(self.layers), f"{layers} of {len(self.layers)} layers"
         assert x_TC.dtype is self.sizes.dtype
         assert x_TC.is_contiguous()
         assert x_TC.shape == (rows.num_tokens, self.sizes.hidden)
         assert kv_PL2KSD.shape[3] == self.sizes.num_kv_heads
         assert len(self.layers) == kv_PL2KSD.shape[1]
+        is_narrowing = layers.stop == len(self.layers) and not wanted.is_all
+        kept = _tokens_words(wanted.rows if is_narrowing else None)
+        out_RC = x_TC.new_empty(kept[0], x_TC.shape[1]) if is_narrowing else x_TC
+        assert not is_narrowing or len(wanted.places_R) == kept[0]
         step = np.array(
             [
-                rows.num_tokens,
-                x_TC.data_ptr(),
                 kv_PL2KSD[:, layers.start :].data_ptr(),
                 kv_PL2KSD.shape[1],
                 kv_PL2KSD.shape[4],
-                len(rows.rows_R4),
-                rows.rows_R4.data_ptr(),
-                rows.tables_X.data_ptr(),
                 KINDS[kv_PL2KSD.dtype],
+                *_tokens_words(rows),
+                x_TC.data_ptr(),
+                is_narrowing,
+                wanted.places_R.data_ptr(),
+                *kept,
+                out_RC.data_ptr(),
             ],
             dtype=np.int64,
         )
         run = _functions(self.native).layers
         table = self._table[layers.start :]
         refused = run(self._model.ctypes.data, table.ctypes.data, len(layers), step.ctypes.data)
+        if refused == WANTED_ELSEWHERE:
+            raise IndexError(f"wanted tokens beyond the {rows.num_tokens} of this step")
         assert refused == 0, f"attention refuses {self.sizes}"
+        return out_RC
 
-    def logits(self, x_TC: Tensor, wanted_R: Tensor) -> Tensor:
-        """logits_RV in fp32 of the wanted tokens' final streams. Raises IndexError for a token that is not there."""
-        logits_RV = torch.empty(len(wanted_R), self.head.weight.num_results)
-        refused = _functions(self.native).logits(
-            self._model.ctypes.data,
-            self._end.ctypes.data,
-            x_TC.data_ptr(),
-            len(x_TC),
-            wanted_R.data_ptr(),
-            len(wanted_R),
-            logits_RV.data_ptr(),
+    def logits(self, x_RC: Tensor) -> Tensor:
+        """logits_RV in fp32 of final streams."""
+        logits_RV = torch.empty(len(x_RC), self.head.weight.num_results)
+        _functions(self.native).logits(
+            self._model.ctypes.data, self._end.ctypes.data, x_RC.data_ptr(), len(x_RC), logits_RV.data_ptr()
         )
-        if refused:
-            raise IndexError(f"logits of tokens beyond the {len(x_TC)} of this step")
         return logits_RV
 
     def can_run(self, kv_PL2KSD: Tensor) -> bool:
@@ -181,6 +186,14 @@ def _check_linear(weight: PackedWeight, num_channels: int, num_results: int) -> 
     assert actual == expected, f"a linear layer from {actual[0]} to {actual[1]} channels where {expected} fit"
 
 
+def _tokens_words(rows: AttentionRows | None) -> list[int]:
+    """native/layer.h, struct Tokens."""
+    if rows is None:
+        return [0, 0, 0, 0]
+    assert isinstance(rows, NativeRows)
+    return [rows.num_tokens, len(rows.rows_R4), rows.rows_R4.data_ptr(), rows.tables_X.data_ptr()]
+
+
 def _layer_words(layer: DenseLayer) -> list[int]:
     cos, sin, turned = (0, 0, 0)
     if layer.rotation is not None:
@@ -221,4 +234,4 @@ def _bits(number: float) -> int:
 
 @cache
 def _functions(native: Native) -> _Functions:
-    return _Functions(native.bind("baton_layers", "ppip"), native.bind("baton_logits", "pppipip"))
+    return _Functions(native.bind("baton_layers", "ppip"), native.bind("baton_logits", "pppip"))

@@ -34,7 +34,7 @@ def test_tokens_positions_and_wanted_rows_lie_end_to_end() -> None:
     tokens = ragged_tokens(rows, KV)
     assert tokens.tokens_T.tolist() == [7, 3, 1, 2, 4, 5, 6]
     assert tokens.positions_T.tolist() == [1, 9, 0, 1, 2, 3, 4]
-    assert tokens.wanted_R.tolist() == [0, 1, 6]
+    assert tokens.wanted.places_R.tolist() == [0, 1, 6]
 
 
 def test_slot_rows_name_the_vectors_of_a_tokens_slot() -> None:

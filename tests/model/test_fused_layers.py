@@ -45,19 +45,21 @@ def without_gradients() -> Iterator[None]:
 
 
 def rows() -> list[StepRow]:
-    """A prompt of 21 tokens, then one token after it beside another prompt, as two steps of one engine."""
+    """A prompt of 21 tokens, then one token after it beside a prompt and a chunk of a third, then another chunk: three
+    steps of one engine. Of the chunks nobody reads a token."""
     greedy = Sample(seed=0, position=0, sampling=TokenSampling(temperature=0.0))
 
-    def row(name: str, start: int, count: int, pages: list[int]) -> StepRow:
+    def row(name: str, start: int, count: int, pages: list[int], *, draws: bool = True) -> StepRow:
         return StepRow(
             sequence=SequenceId(RequestId(name)),
             tokens=tuple(TokenId((7 * place + count) % 300) for place in range(start, start + count)),
             start=start,
             pages=tuple(PageId(page) for page in pages),
-            samples=(greedy,),
+            samples=(greedy,) if draws else (),
         )
 
-    return [row("a", 0, 21, [9, 2, 5]), row("a", 21, 1, [9, 2, 5]), row("b", 0, 5, [7])]
+    chunks = [row("c", 0, 6, [3, 10], draws=False), row("c", 6, 9, [3, 10], draws=False)]
+    return [row("a", 0, 21, [9, 2, 5]), row("a", 21, 1, [9, 2, 5]), row("b", 0, 5, [7]), *chunks]
 
 
 def computed(folder: Path, kv_dtype: str, *, is_interpreted: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,9 +69,11 @@ def computed(folder: Path, kv_dtype: str, *, is_interpreted: bool) -> tuple[torc
         layout = decoder.spec.page_layout(page_size=PAGE_SIZE, dtype=kv_dtype, model_digest=b"")
         storage = TorchStorage(layout, NUM_PAGES)
         storage.kv_PL2HSD.view(torch.uint8).fill_(NAN_BYTE)
-        first, second, third = rows()
+        first, second, third, chunk, last = rows()
         kv = storage.kv_PL2HSD
-        logits = [decoder.forward(ragged_tokens(step, kv), kv) for step in ([first], [second, third])]
+        steps = ([first], [second, third, chunk], [last])
+        logits = [decoder.forward(ragged_tokens(step, kv), kv) for step in steps]
+        assert [len(step_RV) for step_RV in logits] == [1, 2, 0]
         values = dequantized(kv.flatten(4).flatten(0, 3), PAGE_SIZE) if is_quantized(kv) else kv
     return torch.cat(logits), values
 

@@ -24,6 +24,7 @@ from common.engine.inputs import ragged_tokens
 from common.engine.torch_executor import TorchExecutor
 from common.kv.torch_storage import TorchStorage
 from common.model.load import LoadedModel, load_model
+from kernels.wanted_rows import all_rows
 from tests.oracle.jobs import DEMO, GREEDY_LENGTHS, PAGE_SIZE, SCRIPT, VARIANTS, Answers
 
 pytestmark = pytest.mark.timeout(600)
@@ -66,7 +67,8 @@ def logits(model: LoadedModel, prompt: tuple[int, ...]) -> Tensor:
     storage = storage_for(model, 64)
     tokens = ragged_tokens([row(0, list(prompt), 0, len(prompt))], storage.kv_PL2HSD)
     with torch.inference_mode():
-        return model.decoder.forward(replace(tokens, wanted_R=torch.arange(len(prompt))), storage.kv_PL2HSD)
+        every = all_rows(tokens.rows, len(prompt), storage.device)
+        return model.decoder.forward(replace(tokens, wanted=every), storage.kv_PL2HSD)
 
 
 def assert_near(actual: Tensor, expected: Tensor) -> None:

@@ -41,17 +41,27 @@ struct Layer {
     const float* mlp_output_norm;
 };
 
-// Pages [page][layer][key, value][head][slot][channel], and the rows of this step: per row its first
-// token, number of tokens, position of the first, first entry in `tables`.
-struct Step {
-    int64_t num_tokens;
-    char* stream;  // (tokens, hidden), in place
-    char* pages;
-    int64_t layers_of_pages, slots;
+// Tokens end to end as rows: per row its first token, number of tokens, position of the first, first entry in `tables`.
+struct Tokens {
+    int64_t count;
     int64_t num_rows;
     const int64_t* rows;
     const int32_t* tables;
+};
+
+// Pages [page][layer][key, value][head][slot][channel], and the tokens of this step.
+struct Step {
+    char* pages;
+    int64_t layers_of_pages, slots;
     int64_t page_kind;  // attention.h, enum Kind: the model's type, or eight bits
+    Tokens tokens;
+    char* stream;  // (tokens, hidden), in place
+    // Where it narrows, of the last of these layers only some tokens' stream is wanted, or none's: of the others that
+    // layer stores keys and values, and no more.
+    int64_t is_narrowing;
+    const int64_t* wanted_places;  // among the tokens
+    Tokens wanted;
+    char* wanted_stream;  // (wanted, hidden)
 };
 
 // The final norm and the head.
