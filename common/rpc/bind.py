@@ -19,7 +19,7 @@ class Tls:
 
     With a `cluster`, certificates name roles of it (see identity.py), and both sides check the other's. Without one,
     the other side's certificate must name the host that was dialled, and every caller may call everything.
-    `renew` reads them again where they came from; None while that cannot be read.
+    `renew` reads them again where they came from; None while they are the same, or cannot be read.
     """
 
     certificate: bytes
@@ -29,7 +29,8 @@ class Tls:
     renew: "Callable[[], Tls | None] | None" = field(default=None, compare=False, repr=False)
 
     def latest(self) -> "Tls":
-        """As it is now where it came from, if that can be read. A few small files: a tenth of a millisecond."""
+        """As it is now where it came from, if that can be read. A few small files: a tenth of a millisecond while they
+        are as they were, two where they have to be checked."""
         return (self.renew and self.renew()) or self
 
 

@@ -4,6 +4,7 @@ A certificate names roles as DNS names, `<role>.<cluster>.baton`: such names fit
 addresses of pods need not be known when it is signed, and a certificate of another cluster opens nothing here.
 """
 
+import ssl
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -75,7 +76,8 @@ def check_caller(method: str, names: Iterable[bytes], cluster: str) -> None:
 def read_tls(cluster: ClusterSection) -> Tls | None:
     """This process's own identity; None where no certificate is configured.
 
-    Raises StartupError for files that cannot be read, and when one of the three is not configured.
+    Raises StartupError for files that cannot be read or do not belong together, and when one of the three is not
+    configured.
     """
     files = {"cert": cluster.tls_cert_file, "key": cluster.tls_key_file, "ca": cluster.tls_ca_file}
     if not any(files.values()):
@@ -83,21 +85,51 @@ def read_tls(cluster: ClusterSection) -> Tls | None:
     if missing := [f"cluster.tls_{name}_file" for name, path in files.items() if not path]:
         together = "TLS needs a certificate, its key and an authority together"
         raise StartupError(message=f"{together}: {', '.join(missing)} is empty")
+    found = _read_all(cluster)
+    _check_together(cluster)
+    if found != _read_all(cluster):
+        raise StartupError(message="the files of cluster.tls_* are being replaced at this moment: start again")
+    certificate, private_key, authority = found
     return Tls(
-        certificate=_read("tls_cert_file", cluster.tls_cert_file),
-        private_key=_read("tls_key_file", cluster.tls_key_file),
-        authority=_read("tls_ca_file", cluster.tls_ca_file),
+        certificate=certificate,
+        private_key=private_key,
+        authority=authority,
         cluster=cluster.name,
-        renew=partial(_renewed, cluster),
+        renew=partial(_renewed, cluster, found),
     )
 
 
-def _renewed(cluster: ClusterSection) -> Tls | None:
-    """None where the files are not whole just now: whoever asks keeps what he has."""
+def _renewed(cluster: ClusterSection, found: tuple[bytes, bytes, bytes]) -> Tls | None:
+    """None where the files are as they were, or not whole just now: whoever asks keeps what he has."""
     try:
-        return read_tls(cluster)
+        return None if _read_all(cluster) == found else read_tls(cluster)
     except StartupError:
         return None
+
+
+def _read_all(cluster: ClusterSection) -> tuple[bytes, bytes, bytes]:
+    """The certificate, its key, the authority."""
+    return (
+        _read("tls_cert_file", cluster.tls_cert_file),
+        _read("tls_key_file", cluster.tls_key_file),
+        _read("tls_ca_file", cluster.tls_ca_file),
+    )
+
+
+def _check_together(cluster: ClusterSection) -> None:
+    """grpc only says that it cannot listen, or fails at the first call: with half a file, or another one's key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")  # what is strong enough is for grpc to say
+    try:
+        context.load_cert_chain(cluster.tls_cert_file, cluster.tls_key_file, password="")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        raise StartupError(message=f"cluster.tls_cert_file and tls_key_file do not belong together: {why}") from error
+    try:
+        context.load_verify_locations(cafile=cluster.tls_ca_file)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        raise StartupError(message=f"cluster.tls_ca_file is no authority: {why}") from error
 
 
 def _read(key: str, path: str) -> bytes:

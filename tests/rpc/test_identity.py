@@ -128,19 +128,53 @@ def test_only_whole_names_of_the_own_cluster_count() -> None:
     assert callers_of(names, "blue") == {Caller.WORKER}
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
 def test_the_certificate_comes_from_configured_files_or_is_none(tmp_path: Path) -> None:
     assert read_tls(load().cluster) is None
-    for stem in ("cert", "key", "ca"):
-        (tmp_path / stem).write_text(f"-----BEGIN {stem}")
-    settings = [f"cluster.tls_{stem}_file={tmp_path / stem}" for stem in ("cert", "key", "ca")]
-    tls = read_tls(load(settings=["cluster.name=blue", *settings]).cluster)
+    files, signed = configured(tmp_path, Authority(tmp_path / "signs"))
+    tls = read_tls(load(settings=["cluster.name=blue", *files]).cluster)
     assert tls is not None
-    assert (tls.certificate, tls.cluster) == (b"-----BEGIN cert", "blue")
+    assert (tls.certificate, tls.cluster) == (signed.certificate, "blue")
     with pytest.raises(StartupError, match="tls_key_file is empty"):
-        read_tls(load(settings=[settings[0], settings[2]]).cluster)
+        read_tls(load(settings=[files[0], files[2]]).cluster)
     (tmp_path / "key").write_text("junk")
     with pytest.raises(StartupError, match="tls_key_file is not PEM"):
-        read_tls(load(settings=settings).cluster)
+        read_tls(load(settings=files).cluster)
     (tmp_path / "key").unlink()
     with pytest.raises(StartupError, match="tls_key_file cannot be read"):
-        read_tls(load(settings=settings).cluster)
+        read_tls(load(settings=files).cluster)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+def test_half_a_certificate_another_ones_key_and_no_authority_are_called_so_and_never_taken_over(
+    tmp_path: Path,
+) -> None:
+    """A process that starts says which files are wrong; one that runs keeps what it has until all are right."""
+    authority = Authority(tmp_path / "signs")
+    files, signed = configured(tmp_path, authority)
+    section = load(settings=files).cluster
+    tls = read_tls(section)
+    assert tls is not None
+    other = authority.sign("other")
+    for stem, pem, complaint in (
+        ("cert", signed.certificate[:200], "tls_cert_file and tls_key_file do not belong together"),
+        ("key", other.private_key, "do not belong together: KEY_VALUES_MISMATCH"),
+        ("ca", signed.authority[:200], "tls_ca_file is no authority"),
+    ):
+        before = (tmp_path / stem).read_bytes()
+        (tmp_path / stem).write_bytes(pem)
+        with pytest.raises(StartupError, match=complaint):
+            read_tls(section)
+        assert tls.latest() == tls
+        (tmp_path / stem).write_bytes(before)
+    (tmp_path / "cert").write_bytes(other.certificate)
+    (tmp_path / "key").write_bytes(other.private_key)
+    assert tls.latest().certificate == other.certificate
+
+
+def configured(folder: Path, authority: Authority) -> tuple[list[str], Tls]:
+    """Settings that name three files, and what is in them."""
+    signed = authority.sign("first")
+    for stem, pem in (("cert", signed.certificate), ("key", signed.private_key), ("ca", signed.authority)):
+        (folder / stem).write_bytes(pem)
+    return [f"cluster.tls_{stem}_file={folder / stem}" for stem in ("cert", "key", "ca")], signed
