@@ -26,7 +26,9 @@ from services.local.valkey import EmbeddedValkey
 FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
 FIRST_GATEWAY_PORT = 8000  # Chosen: where OpenAI clients of a local server look by habit.
 READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
-ACQUAINTED_S = 10.0  # Chosen: heartbeats are at most a second apart; Redis may have to come back in between.
+ACQUAINTED_S = 60.0
+"""Chosen: heartbeats are at most a second apart, and Redis may have to come back in between; a busy machine needs many
+of them, and ending a cluster whose processes are all ready helps nobody."""
 RETRY_S = 1.0
 
 
