@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 
 from common.model.digest import model_digest
+from common.model.end_token import tokenizer_end
 from common.model.families.registry import model_spec
 from common.model.folder import CONFIG_FILE, GENERATION_FILE, check_folder, read_config, read_generation_config
 from common.model.generation import GenerationDefaults, generation_defaults
@@ -61,7 +62,9 @@ def describe(folder: Path, *, verify_manifest: bool = True) -> ModelDescription:
     config = read_config(folder)
     spec = model_spec(config)
     generation = generation_defaults(config, read_generation_config(folder))
-    drawable = tuple(token for token in generation.eos_ids if token < spec.vocab_size)
+    end = tokenizer_end(folder)
+    ends = generation.eos_ids if end is None or end in generation.eos_ids else (*generation.eos_ids, end)
+    drawable = tuple(token for token in ends if token < spec.vocab_size)
     generation = replace(generation, eos_ids=drawable)  # the others end nothing, and no mask has a place for them
     weights = inspect_weights(folder)
     check_weights(folder, weights, spec)
