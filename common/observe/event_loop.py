@@ -9,6 +9,10 @@ And the poller may run ahead by some twenty wakes only. Without that it is woken
 five hundred, to take one completion and sleep again: two changes of threads a message, a sixth of a router's
 processor time. Stuck in its write it lets completions gather in gRPC's own queue until the loop turns to them. A loop
 that has nothing else to do reads each wake as it comes, so nobody waits for this.
+
+And a name is looked up once at a time, whoever asks meanwhile. A look-up that hangs, as all do while DNS is away, keeps
+its thread for as long as the system is patient, and whoever gave up asks again: a moment later all threads of the loop
+would wait for one name, and with them pages that are copied there, and every scrape.
 """
 
 import array
@@ -23,6 +27,8 @@ from functools import partial
 from typing import Any, TypeVarTuple
 
 Told = TypeVarTuple("Told")
+Question = tuple[bytes | str | None, bytes | str | int | None, int, int, int, int]
+"""What is looked up: host, port, family, type, protocol, flags."""
 
 GRPC_HANDLER = "PollerCompletionQueue"
 """Type whose method gRPC registers. Under another name completions come one by one: slower, and as correct."""
@@ -41,6 +47,32 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._pollers: dict[socket.socket, Callable[..., Any]] = {}
         """gRPC's handlers by the sockets that wake this loop for them."""
+        self._lookups: dict[Question, asyncio.Task[Any]] = {}
+        """Names that are being looked up."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002  # asyncio's name for it
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """As asyncio's. Whoever gives up leaves the question to those who ask after it."""
+        question = (host, port, family, type, proto, flags)
+        lookup = self._lookups.get(question)
+        if lookup is None:
+            asking = super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+            lookup = self._lookups[question] = self.create_task(asking, name=f"look up {host!r}")
+            lookup.add_done_callback(partial(self._looked_up, question))
+        return await asyncio.shield(lookup)
+
+    def _looked_up(self, question: "Question", lookup: "asyncio.Task[Any]") -> None:
+        del self._lookups[question]
+        if not lookup.cancelled():
+            lookup.exception()  # nobody may be waiting any more
 
     def add_reader(self, fd: Any, callback: Callable[[*Told], Any], *args: *Told) -> None:
         """As asyncio's. What gRPC registers is called once for all the bytes that came."""

@@ -190,3 +190,59 @@ async def _read_as_it_comes() -> bytes:
             told = await came
         loop.remove_reader(ours)
     return told
+
+
+def test_a_name_whose_look_up_hangs_takes_one_thread_however_often_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DNS is away. Who connects to Redis gives up in a moment and tries again. Pages are copied on these threads."""
+    asked: list[str] = []
+    is_back = threading.Event()
+
+    def look_up(host: str, *_: object) -> list[tuple[str, str]]:
+        asked.append(host)
+        assert is_back.wait(30)
+        return [("address", host)]
+
+    async def live_without_dns() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(64):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await loop.getaddrinfo("redis", 6379)
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(lambda: "copied") == "copied"
+        assert asked == ["redis"]
+        waiting = asyncio.ensure_future(loop.getaddrinfo("redis", 6379))
+        await asyncio.sleep(0)
+        is_back.set()
+        assert await waiting == await loop.getaddrinfo("redis", 6379)
+        assert asked == ["redis", "redis"], "an answer is not kept"
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        try:
+            runner.run(live_without_dns())
+        finally:
+            is_back.set()
+
+
+def test_a_look_up_that_fails_is_told_to_all_who_wait_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_asked = 0
+
+    def look_up(*_: object) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    async def ask() -> None:
+        loop = asyncio.get_running_loop()
+        told = await asyncio.gather(*(loop.getaddrinfo("redis", 1) for _ in range(8)), return_exceptions=True)
+        assert [type(each) for each in told] == [socket.gaierror] * 8
+        assert num_asked == 1
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo("redis", 1)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(ask())
