@@ -57,6 +57,8 @@ class PrefixHints:
             return known[3]
         hashes = prefix_hashes(context, self.page_size, scope, fingerprint)
         self._forget(id(context))
+        if not hashes:  # below a page: nothing to be spared, and no weight that would bound how many are kept
+            return hashes
         self._remembered[id(context)] = (context, scope, fingerprint, hashes)
         self._num_pages += len(hashes)
         while self._num_pages > MAX_REMEMBERED_PAGES:

@@ -70,6 +70,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hints._num_pages == 0, "a prompt larger than the bound is not kept"
 
 
+def test_prompts_below_a_page_are_not_kept() -> None:
+    """They weigh nothing: a router that is asked short questions only would keep them all."""
+    hints = hints_over(Mirror())
+    short = [prompt(3, first=number) for number in range(100)]
+    for asked in short:
+        assert hints.hits(asked, SCOPE) == {}
+        hints.note_routed(asked, SCOPE, W)
+    assert not hints._remembered
+
+
 def test_stale_hints_count_for_nobody() -> None:
     mirror = Counting()
     mirror.is_stale = True
