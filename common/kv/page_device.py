@@ -31,6 +31,11 @@ class PageDevice(Protocol):
         digest.digest_pages says of the same bytes in the host's memory."""
         ...
 
+    def make_keys(self, page_bytes: int, key: DigestKey) -> None:
+        """So that whoever gathers or digests under this key finds it there. Some ms of the calling thread; raises
+        TransferFailed where there is no memory for them."""
+        ...
+
     def finish_lift(self, out: DeviceSpan) -> None:
         """Blocks until nothing that was gathered into `out` is under way: from here on its memory may be unmapped."""
         ...

@@ -133,16 +133,20 @@ class PageStreams:
             self._moved = self._moves.mark()
         brought.finish()
 
-    def lift(self, gather: Work, out: DeviceSpan) -> None:
-        """Launch `gather`, which copies settled pages to `out`. Waits for nothing."""
+    def lift(self, gather: Work, out: DeviceSpan, *, after: Mark | None = None) -> Mark:
+        """Launch `gather`, which copies settled pages to `out`, perhaps with something that was `provide`d. Waits for
+        nothing; what is returned is reached when it is done."""
         with self._lock:
             self._follow_settled()
+            if after is not None:
+                self._moves.follow(after)
             self._moves.run(gather)
             self._moved = mark = self._moves.mark()
             known = self._lifted.get(out.address)
             end = out.address + len(out)
             # What a longer lift left behind this one came before it: one mark tells of both.
             self._lifted[out.address] = _Lift(mark, end if known is None else max(end, known.end))
+        return mark
 
     def read(self, work: Work, data: DeviceSpan) -> None:
         """Run `work`, which reads `data`, behind what was lifted into it, and wait until it is done. What is lifted
@@ -167,15 +171,19 @@ class PageStreams:
             if self._lifted.get(out.address) is lift:
                 self._lifted.pop(out.address, None)
 
-    def provide(self, work: Work) -> None:
-        """Launch `work`, which makes what a later `read` wants beside its data. Waits for no step, nor for it."""
+    def provide(self, work: Work) -> Mark:
+        """Launch `work`, which makes what later reads, lifts and lowers want beside their data. Waits for no step, nor
+        for it; what is returned is reached when it is done."""
         with self._lock:
             self._reads.run(work)
+            return self._reads.mark()
 
-    def lower(self, place: Work) -> None:
+    def lower(self, place: Work, *, after: Mark | None = None) -> None:
         """Run `place`, which copies from other memory of the device into pages: as `put`, for what is there already."""
         with self._lock:
             self._follow_settled()
+            if after is not None:
+                self._moves.follow(after)
             self._moves.run(place)
             placed = self._moves.mark()
         placed.finish()

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from common.core.ids import PageId
+from common.kv.digest import DigestKey
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.seal import LateSealing, Seal, Sealing, fits_plainly
 from common.kv.span import Span
 from common.kv.storage import check_buffer, part_numbers
 
@@ -53,6 +55,19 @@ class SimStorage:
         size = self.layout.part_bytes(layers)
         for index, part in enumerate(part_numbers(self.layout, pages, layers)):
             self._bytes[part * size : (part + 1) * size] = data[index * size : (index + 1) * size]
+
+    def gather_sealed(
+        self, pages: Sequence[PageId], out: Span, key: DigestKey, *, first_index: int, layers: LayerSpan | None = None
+    ) -> Sealing:
+        self.gather(pages, out, layers)
+        assert isinstance(out, memoryview), "simulated pages lie in the host's memory"
+        size = self.layout.part_bytes(layers)
+        return LateSealing(key=key, data=out, page_bytes=size, first_index=first_index)
+
+    def scatter_sealed(self, pages: Sequence[PageId], data: Span, seal: Seal, layers: LayerSpan | None = None) -> bool:
+        self.scatter(pages, data, layers)
+        assert isinstance(data, memoryview), "simulated pages lie in the host's memory"
+        return fits_plainly(data, self.layout.part_bytes(layers), seal)
 
     def _check(self, pages: Sequence[PageId]) -> None:
         assert all(0 <= page < self.num_pages for page in pages), f"pages {pages} of {self.num_pages}"

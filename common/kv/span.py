@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpan:
@@ -37,3 +39,8 @@ class DeviceSpan:
 
 Span = memoryview | DeviceSpan
 """Both have a length in bytes, and slices."""
+
+
+def address_of(span: Span) -> int:
+    """Where its bytes begin, of which there are some."""
+    return span.address if isinstance(span, DeviceSpan) else np.frombuffer(span, dtype=np.uint8).ctypes.data

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.core.ids import PageId
+from common.kv.digest import DigestKey
 from common.kv.layout import LayerSpan, PageLayout
+from common.kv.seal import Seal, Sealing
 from common.kv.span import Span
 
 
@@ -34,6 +36,18 @@ class PageStorage(Protocol):
     def scatter(self, pages: Sequence[PageId], data: Span, layers: LayerSpan | None = None) -> None:
         """Copy `data`, which has exactly their size, into pages, or into these layers of them. Then it is not read any
         more."""
+        ...
+
+    def gather_sealed(
+        self, pages: Sequence[PageId], out: Span, key: DigestKey, *, first_index: int, layers: LayerSpan | None = None
+    ) -> Sealing:
+        """As `gather`, with the digests of what goes out, in the same pass where the storage has that. `out` is not
+        given back before they are finished."""
+        ...
+
+    def scatter_sealed(self, pages: Sequence[PageId], data: Span, seal: Seal, layers: LayerSpan | None = None) -> bool:
+        """As `scatter`; whether all of it is what was sealed. Where not, the pages may have been written: nobody may
+        read them. Raises TransferFailed where the device has no memory for it."""
         ...
 
     def copy(self, source: PageId, destination: PageId) -> None:

@@ -6,11 +6,8 @@ GPU itself is tested.
 Legend: N pages, B bytes of a page, W words of 4 bytes.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,29 +15,22 @@ import torch
 
 from common.core.errors import Reason, StartupError, TransferFailed
 from common.kv.cuda_stream import on_device
+from common.kv.device_keys import DeviceKeys
 from common.kv.digest import DigestKey
-from common.kv.page_device import MAX_KEYS
 from common.kv.page_streams import PageStreams
 from common.kv.span import DeviceSpan
-from kernels.page_move import WORD_BYTES, MoveKeys, digest_pages
-
-
-@dataclass(slots=True, eq=False)
-class _KeySet:
-    """A pair's keys for pages of one size: there for what is launched on the readers' stream behind their making."""
-
-    words: MoveKeys | None = None
+from kernels.page_move import digest_pages
 
 
 class TorchPageDevice:
     """PageDevice on the streams of a storage's pages."""
 
-    def __init__(self, device: torch.device, streams: PageStreams) -> None:
+    def __init__(self, device: torch.device, streams: PageStreams, keys: DeviceKeys | None = None) -> None:
+        """`keys`: those that the storage moves pages with, so that a pair's lie there once."""
         self._device = device
         self._streams = streams
         self._buffers: list[torch.Tensor] = []
-        self._keys: OrderedDict[tuple[DigestKey, int], _KeySet] = OrderedDict()
-        self._lock = threading.Lock()
+        self._keys = DeviceKeys(device, streams) if keys is None else keys
 
     def make_buffer(self, num_bytes: int) -> DeviceSpan:
         try:
@@ -62,14 +52,17 @@ class TorchPageDevice:
     def _digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, first_index: int) -> bytes:
         pages_NB = tensor_of(data, self._device).view(-1, page_bytes)
         told_N = torch.empty(len(pages_NB), dtype=torch.int64, pin_memory=self._device.type == "cuda")
-        keys = self._keys_for(key, page_bytes)
+        keys = self._keys.of(key, page_bytes)
 
         def tell() -> None:
-            assert keys.words is not None, "read before they were made"
-            told_N.copy_(digest_pages(pages_NB, keys.words, first_index), non_blocking=True)
+            told_N.copy_(digest_pages(pages_NB, keys.there(), first_index), non_blocking=True)
 
         self._streams.read(tell, data)
         return told_N.numpy().astype("<i8").tobytes()
+
+    def make_keys(self, page_bytes: int, key: DigestKey) -> None:
+        with on_device(self._device), self._memory_for("digest keys"):
+            self._keys.of(key, page_bytes)
 
     def finish_lift(self, out: DeviceSpan) -> None:
         self._streams.finish_lift(out)
@@ -88,36 +81,6 @@ class TorchPageDevice:
         except torch.OutOfMemoryError:
             message = f"{self._device} has no memory for {what}: lower engine.memory_fraction"
             raise TransferFailed(message=message, reason=Reason.MEMORY_PRESSURE) from None
-
-    def _keys_for(self, key: DigestKey, page_bytes: int) -> _KeySet:
-        """Made before their use is launched: that takes ms of a processor, and others want streams and sets meanwhile;
-        two who want a new set at once make it twice. Whoever uses a set holds it until the device is done with it.
-
-        They are made on the stream of their readers: on the steps' own a first digest would wait for a step.
-        """
-        if (known := self._known(key, page_bytes)) is not None:
-            return known
-        made, stream = _KeySet(), key.stream(page_bytes // WORD_BYTES + 1).view("<i8")
-        host_W = torch.from_numpy(stream[1:].copy())
-        if self._device.type == "cuda":
-            host_W = host_W.pin_memory()
-
-        def bring() -> None:
-            words_W = host_W.to(self._device, non_blocking=True)
-            made.words = MoveKeys(position=int(stream[0]), words_W=words_W)
-
-        self._streams.provide(bring)
-        with self._lock:
-            self._keys[key, page_bytes] = made
-            if len(self._keys) > MAX_KEYS:
-                self._keys.popitem(last=False)
-        return made
-
-    def _known(self, key: DigestKey, page_bytes: int) -> _KeySet | None:
-        with self._lock:
-            if (known := self._keys.get((key, page_bytes))) is not None:
-                self._keys.move_to_end((key, page_bytes))
-            return known
 
 
 def tensor_of(span: DeviceSpan, device: torch.device) -> torch.Tensor:

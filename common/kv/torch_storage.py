@@ -10,14 +10,18 @@ import torch
 
 from common.core.ids import PageId
 from common.kv.cuda_stream import page_streams
+from common.kv.device_keys import DeviceKeys
+from common.kv.device_moves import DeviceMoves
+from common.kv.digest import DigestKey
 from common.kv.layout import LayerSpan, PageLayout
 from common.kv.page_streams import PageStreams
+from common.kv.seal import LateSealing, MadeSealing, Seal, Sealing, fits_plainly
 from common.kv.span import DeviceSpan, Span
 from common.kv.storage import check_buffer, part_numbers
 from common.kv.torch_device import tensor_of
 from kernels.cpu.huge_pages import huge_tensor
 from kernels.cpu.library import loaded_native
-from kernels.cpu.native_pages import copy_pages
+from kernels.cpu.native_pages import copy_pages, move_pages
 from kernels.dispatch import Backend, backend
 from kernels.page_move import gather_pages, scatter_pages
 
@@ -62,6 +66,9 @@ class TorchStorage:
         self.kv_PL2HSD = self._bytes_PB.view(dtype).view(shape)
         self.streams = streams or page_streams(self.device)
         """Whoever launches steps says there where each begins and ends."""
+        self.keys = DeviceKeys(self.device, self.streams)
+        """Of pairs, where pages move within a GPU: for its PageDevice too."""
+        self._moves = DeviceMoves(self.device, self.streams, self.keys)
         self._settle()
         self._native = loaded_native()
 
@@ -104,6 +111,34 @@ class TorchStorage:
             return
         for start, run_NB in _runs(parts_UB, numbers):
             run_NB.copy_(_rows(buffer, parts_UB)[start : start + len(run_NB)])
+
+    def gather_sealed(
+        self, pages: Sequence[PageId], out: Span, key: DigestKey, *, first_index: int, layers: LayerSpan | None = None
+    ) -> Sealing:
+        check_buffer(self.layout, pages, out, layers)
+        self._check(pages)
+        size = self.layout.part_bytes(layers)
+        parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
+        if isinstance(out, DeviceSpan):
+            return self._moves.gather(parts_UB, numbers, out, key, first_index)
+        if self._native is not None and self._is_on_host():
+            found = self._moved(parts_UB, numbers, out, key, first_index, is_scatter=False)
+            return MadeSealing(key=key, digests=found)
+        self.gather(pages, out, layers)
+        return LateSealing(key=key, data=out, page_bytes=size, first_index=first_index)
+
+    def scatter_sealed(self, pages: Sequence[PageId], data: Span, seal: Seal, layers: LayerSpan | None = None) -> bool:
+        check_buffer(self.layout, pages, data, layers)
+        self._check(pages)
+        parts_UB, numbers = self._parts(layers), part_numbers(self.layout, pages, layers)
+        if isinstance(data, DeviceSpan):
+            return self._moves.scatter(parts_UB, numbers, data, seal)
+        if self._native is not None and self._is_on_host():
+            return seal.fits(self._moved(parts_UB, numbers, data, seal.key, seal.first_index, is_scatter=True))
+        if not fits_plainly(data, parts_UB.shape[1], seal):
+            return False
+        self.scatter(pages, data, layers)
+        return True
 
     def copy(self, source: PageId, destination: PageId) -> None:
         """Within a step."""
@@ -165,6 +200,24 @@ class TorchStorage:
             return False
         copy_pages(self._native, parts_UB.data_ptr(), parts_UB.shape[1], numbers, buffer, is_scatter=is_scatter)
         return True
+
+    def _moved(
+        self,
+        parts_UB: torch.Tensor,
+        numbers: Sequence[int],
+        buffer: memoryview,
+        key: DigestKey,
+        first_index: int,
+        *,
+        is_scatter: bool,
+    ) -> bytes:
+        """The same with digests of what was copied."""
+        assert self._native is not None, "without native code copies and digests are passes of their own"
+        keys = key.key_halves(parts_UB.shape[1])
+        found_N = move_pages(
+            self._native, parts_UB.data_ptr(), numbers, buffer, keys, first_index, is_scatter=is_scatter
+        )
+        return found_N.astype("<u8").tobytes()
 
     def _check(self, pages: Sequence[PageId]) -> None:
         if pages:

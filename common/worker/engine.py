@@ -139,5 +139,5 @@ def _torch(config: Config, report: Report, role: Role) -> _Made:
     storage = executor.storage
     if storage.device.type == "cpu":
         return made
-    page_device = TorchPageDevice(storage.device, storage.streams)
+    page_device = TorchPageDevice(storage.device, storage.streams, storage.keys)
     return replace(made, launcher=executor, make_buffer=pinned_memory, page_device=page_device)

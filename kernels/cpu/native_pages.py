@@ -1,6 +1,8 @@
-"""Native digests of pages and copies of them: how buffers are handed over. native/pages.cpp says how they are computed.
+"""Native digests of pages, copies of them, and both at once: how buffers are handed over.
 
-Both let other threads run meanwhile, and use no thread but the caller's.
+native/pages.cpp says how they are computed.
+
+All let other threads run meanwhile, and use no thread but the caller's.
 
 Legend: N pages, W words of 4 bytes, U unsigned 64-bit words of all pages.
 """
@@ -35,9 +37,8 @@ def page_digests(
     assert pages_U.flags.c_contiguous, "pages with gaps between their words"
     digests_N = np.empty(num_pages, dtype=np.uint64)
     pages, low, high, digests = (each.ctypes.data for each in (pages_U, keys.low_W, keys.high_W, digests_N))
-    position = keys.position - 2**64 if keys.position >= 2**63 else keys.position
     _bound(native, "baton_page_digests", "piippiip")(
-        pages, page_bytes, num_pages, low, high, position, first_index, digests
+        pages, page_bytes, num_pages, low, high, _signed(keys.position), first_index, digests
     )
     return digests_N
 
@@ -56,6 +57,44 @@ def copy_pages(
     _bound(native, "baton_copy_pages", "pipipi")(
         pages, page_bytes, table.buffer_info()[0], len(table), address, int(is_scatter)
     )
+
+
+def move_pages(
+    native: Native,
+    pages: int,
+    numbers: Sequence[int],
+    buffer: memoryview,
+    keys: KeyHalves,
+    first_index: int,
+    *,
+    is_scatter: bool,
+) -> npt.NDArray[np.uint64]:
+    """As `copy_pages`, with digests_N of what was copied, taken in the same pass where it was put."""
+    page_bytes = 4 * len(keys.low_W)
+    assert buffer.nbytes == len(numbers) * page_bytes, f"{buffer.nbytes} bytes for {len(numbers)} pages"
+    assert is_scatter or not buffer.readonly, "pages are gathered into a buffer that cannot be written"
+    table, digests_N = array("q", numbers), np.empty(len(numbers), dtype=np.uint64)
+    address = np.frombuffer(buffer, dtype=np.uint8).ctypes.data
+    low, high, digests = (each.ctypes.data for each in (keys.low_W, keys.high_W, digests_N))
+    _bound(native, "baton_move_pages", "pipipippiip")(
+        pages,
+        page_bytes,
+        table.buffer_info()[0],
+        len(table),
+        address,
+        int(is_scatter),
+        low,
+        high,
+        _signed(keys.position),
+        first_index,
+        digests,
+    )
+    return digests_N
+
+
+def _signed(word: int) -> int:
+    """As an argument that has 64 bits and a sign."""
+    return word - 2**64 if word >= 2**63 else word
 
 
 @cache

@@ -77,6 +77,8 @@ DOORS: dict[str, tuple[str, ...]] = {
         "common/kv/torch_storage.py",
         "common/kv/torch_device.py",
         "common/kv/cuda_stream.py",
+        "common/kv/device_keys.py",
+        "common/kv/device_moves.py",
         "common/model/",
         "common/engine/",
         "common/transfer/gloo",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels.cpu.library import Native, load_variant
-from kernels.cpu.native_pages import KeyHalves, copy_pages, page_digests
+from kernels.cpu.native_pages import KeyHalves, copy_pages, move_pages, page_digests
 from kernels.cpu.variants import usable_variants
 
 GUARD = 64
@@ -68,6 +68,39 @@ def test_copied_pages_lie_where_they_belong_and_nothing_else_is_touched(native: 
             sent[place * page_bytes : (place + 1) * page_bytes], dtype=np.uint8
         )
     assert np.array_equal(pages, before)
+
+
+@pytest.mark.parametrize("num_pages", [0, 1, 3, 4, 5, 9])
+@pytest.mark.parametrize("num_words", [2, 62, 512, 514, 2050])
+def test_pages_are_copied_and_digested_in_one_pass(native: Native, num_words: int, num_pages: int) -> None:
+    """Both ways, from and to odd addresses; nothing beside them is touched."""
+    draw, size = random.Random(num_words + num_pages), num_words * 4
+    keys = [draw.getrandbits(64) | 1 for _ in range(num_words + 1)]
+    stream = np.array(keys[1:], dtype=np.uint64)
+    halves = KeyHalves(
+        position=keys[0], low_W=stream.astype(np.uint32), high_W=(stream >> np.uint64(32)).astype(np.uint32)
+    )
+    numbers = draw.sample(range(11), num_pages)
+    pages = np.frombuffer(bytearray(draw.randbytes(11 * size + GUARD)), dtype=np.uint8)[1:]
+    before = pages.tobytes()
+    buffer = bytearray(b"\x5a" * (GUARD + 1 + num_pages * size + GUARD))
+    view = memoryview(buffer)[GUARD + 1 : -GUARD]
+    found = move_pages(native, pages.ctypes.data, numbers, view, halves, 5, is_scatter=False)
+    taken = [before[n * size : (n + 1) * size] for n in numbers]
+    assert view == b"".join(taken)
+    assert found.tolist() == [plain_digest(page, keys, 5 + at) for at, page in enumerate(taken)]
+    assert buffer[: GUARD + 1] == b"\x5a" * (GUARD + 1)
+    assert buffer[-GUARD:] == b"\x5a" * GUARD
+    assert pages.tobytes() == before
+
+    sent = draw.randbytes(num_pages * size)
+    found = move_pages(native, pages.ctypes.data, numbers, memoryview(sent), halves, 7, is_scatter=True)
+    cut = [sent[at * size : (at + 1) * size] for at in range(num_pages)]
+    assert found.tolist() == [plain_digest(page, keys, 7 + at) for at, page in enumerate(cut)]
+    expected = bytearray(before)
+    for number, page in zip(numbers, cut, strict=True):
+        expected[number * size : (number + 1) * size] = page
+    assert pages.tobytes() == expected
 
 
 def test_pages_are_not_gathered_into_what_cannot_be_written(native: Native) -> None:

@@ -14,6 +14,7 @@ class HostPageDevice:
         self.num_digests = 0
         self.num_copies = 0
         self.num_finished = 0
+        self.num_keys = 0
         self._buffers: list[ctypes.Array[ctypes.c_char]] = []
 
     def make_buffer(self, num_bytes: int) -> DeviceSpan:
@@ -23,6 +24,9 @@ class HostPageDevice:
     def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
         self.num_digests += 1
         return b"".join(digest_pages(memoryview(read_span(data)), page_bytes, key, first_index=first_index))
+
+    def make_keys(self, page_bytes: int, key: DigestKey) -> None:
+        self.num_keys += 1
 
     def finish_lift(self, out: DeviceSpan) -> None:
         self.num_finished += 1

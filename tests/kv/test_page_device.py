@@ -12,9 +12,11 @@ import torch
 
 from common.core.errors import TransferFailed
 from common.core.ids import PageId
+from common.kv.device_keys import DeviceKeys
 from common.kv.digest import DigestKey, digest_pages
 from common.kv.layout import LayerSpan, PageLayout
 from common.kv.page_device import MAX_KEYS, key_bytes
+from common.kv.seal import Seal
 from common.kv.span import DeviceSpan
 from common.kv.torch_device import TorchPageDevice
 from common.kv.torch_storage import TorchStorage
@@ -40,7 +42,7 @@ class Rig:
     def __init__(self, seed: int = 1) -> None:
         self.late = LazyDevice()
         self.storage = TorchStorage(LAYOUT, NUM_PAGES, has_scratch=True, streams=self.late.streams())
-        self.device = TorchPageDevice(self.storage.device, self.storage.streams)
+        self.device = TorchPageDevice(self.storage.device, self.storage.streams, self.storage.keys)
         self.bytes_PB = self.storage.kv_PL2HSD.view(torch.uint8).view(-1, SIZE)
         self.contents = [random.Random(seed + page).randbytes(SIZE) for page in range(NUM_PAGES)]
         for page, content in enumerate(self.contents):
@@ -106,7 +108,7 @@ def test_keys_of_every_pair_are_told_apart_and_few_are_kept() -> None:
         expected = digest_pages(memoryview(rig.contents[1]), SIZE, key)
         assert rig.device.digests(span, SIZE, key, first_index=0) == b"".join(expected)
     assert len(rig.device._keys) == MAX_KEYS
-    assert {each.words.words_W.nbytes for each in rig.device._keys.values() if each.words} == {key_bytes(SIZE)}
+    assert {each.words.words_W.nbytes for each in rig.device._keys.sets() if each.words} == {key_bytes(SIZE)}
 
 
 def test_a_first_digest_makes_its_keys_beside_the_step_in_flight() -> None:
@@ -242,6 +244,63 @@ def test_a_landing_comes_behind_the_steps_that_were_collected() -> None:
     assert raw_page(rig, PageId(1)) == bytes([3]) * SIZE
 
 
+def test_a_sealed_gather_is_launched_with_its_digests_and_not_waited_for() -> None:
+    """Behind the step that was settled and the making of its keys, which nobody waits for either."""
+    rig = Rig()
+    span = rig.device.make_buffer(2 * SIZE)
+    fill(span, bytes(2 * SIZE))
+    rig.write(PageId(2), 7)
+    rig.storage.streams.settle(rig.storage.streams.end_step())
+    rig.storage.streams.begin_step()
+    rig.write(PageId(3), 8)
+    rig.storage.streams.end_step()
+    sealing = rig.storage.gather_sealed(ORDER, span, KEY, first_index=4)
+    assert not sealing.is_made
+    assert raw(span) == bytes(2 * SIZE), "somebody waited"
+    expected = bytes([7]) * SIZE + rig.contents[0]
+    assert sealing.finish() == b"".join(digest_pages(memoryview(expected), SIZE, KEY, first_index=4))
+    assert raw(span) == expected
+    assert raw_page(rig, PageId(3)) == rig.contents[3], "the step in flight was waited for"
+
+
+def test_the_next_step_comes_behind_a_sealed_gather() -> None:
+    rig = Rig()
+    span = rig.device.make_buffer(SIZE)
+    sealing = rig.storage.gather_sealed([PageId(1)], span, KEY, first_index=0)
+    rig.storage.streams.begin_step()
+    rig.write(PageId(1), 9)
+    rig.storage.streams.end_step().finish()
+    assert sealing.finish() == b"".join(digest_pages(memoryview(rig.contents[1]), SIZE, KEY))
+    rig.device.finish_lift(span)
+    assert raw(span) == rig.contents[1]
+
+
+def test_keys_that_were_made_beforehand_are_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever launches steps computes none: that is ms of a processor."""
+    rig = Rig()
+    rig.device.make_keys(SIZE, KEY)
+    monkeypatch.setattr(DigestKey, "stream", lambda *_: pytest.fail("keys are expanded where pages are gathered"))
+    span = rig.device.make_buffer(SIZE)
+    rig.storage.gather_sealed([PageId(1)], span, KEY, first_index=0).finish()
+
+
+@pytest.mark.parametrize("flipped", [None, 5, SIZE + 1])
+def test_what_lands_is_verified_in_the_same_pass(flipped: int | None) -> None:
+    rig = Rig()
+    span, data = rig.device.make_buffer(2 * SIZE), random.Random(9).randbytes(2 * SIZE)
+    seal = Seal(key=KEY, first_index=3, digests=b"".join(digest_pages(memoryview(data), SIZE, KEY, first_index=3)))
+    fill(span, data)
+    if flipped is not None:
+        fill(span[flipped : flipped + 1], bytes([data[flipped] ^ 4]))
+    assert rig.storage.scatter_sealed(ORDER, span, seal) == (flipped is None)
+    fill(span, bytes(2 * SIZE))
+    rig.storage.streams.begin_step()
+    rig.storage.streams.end_step().finish()
+    is_landed = raw_page(rig, ORDER[0]) + raw_page(rig, ORDER[1]) == data
+    assert is_landed == (flipped is None)
+    assert raw_page(rig, PageId(3)) == rig.contents[3]
+
+
 def test_no_pages_are_no_work() -> None:
     rig = Rig()
     span = rig.device.make_buffer(SIZE)
@@ -301,6 +360,6 @@ def test_a_full_device_fails_the_transfer_that_wanted_memory(monkeypatch: pytest
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(TorchPageDevice, "_keys_for", full)
+    monkeypatch.setattr(DeviceKeys, "of", full)
     with pytest.raises(TransferFailed, match=r"no memory for digests of \d+ bytes: lower engine.memory_fraction"):
         rig.device.digests(span, SIZE, KEY, first_index=0)

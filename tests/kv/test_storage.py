@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from common.core.ids import PageId
 from common.kv import torch_storage
-from common.kv.layout import LayerSpan, PageLayout
+from common.kv.digest import DigestKey, digest_pages
+from common.kv.layout import WORD_BYTES, LayerSpan, PageLayout
+from common.kv.seal import Seal
 from common.kv.sim_storage import SimStorage, sim_layout
 from common.kv.storage import PageStorage
 from common.kv.torch_storage import TorchStorage
@@ -184,3 +186,43 @@ def test_a_simulated_page_is_writable_in_place() -> None:
 def test_a_layout_whose_token_is_no_simulated_slot_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="takes 16 bytes"):
         SimStorage(torch_layout("float32"), NUM_PAGES)
+
+
+KEY = DigestKey(bytes(range(32)))
+
+
+@pytest.mark.parametrize("num", [None, 1])
+def test_sealed_pages_carry_the_digests_of_what_went_out(storage: PageStorage, num: int | None) -> None:
+    fill(storage, 5)
+    layers, pages = None if num is None else LayerSpan(first=1, num=num), pages_of(4, 0, 6)
+    size = storage.layout.part_bytes(layers)
+    plain, out = bytearray(3 * size), memoryview(bytearray(3 * size))
+    storage.gather(pages, memoryview(plain), layers)
+    if size % WORD_BYTES:
+        pytest.skip("digests are of whole words")
+    sealing = storage.gather_sealed(pages, out, KEY, first_index=9, layers=layers)
+    assert sealing.finish() == b"".join(digest_pages(memoryview(plain), size, KEY, first_index=9))
+    assert sealing.key is KEY
+    assert out == plain
+
+
+@pytest.mark.parametrize("flipped", [None, 0, 2])
+def test_pages_land_and_what_is_not_what_was_sealed_is_found(storage: PageStorage, flipped: int | None) -> None:
+    """By its page; pages beside those that land keep what they hold."""
+    before, size = fill(storage, 6), storage.layout.page_bytes
+    pages, sent = pages_of(3, 1, 5), random.Random(7).randbytes(3 * size)
+    seal = Seal(key=KEY, first_index=2, digests=b"".join(digest_pages(memoryview(sent), size, KEY, first_index=2)))
+    data = bytearray(sent)
+    if flipped is not None:
+        data[flipped * size + size // 2] ^= 1
+    assert storage.scatter_sealed(pages, memoryview(data), seal) == (flipped is None)
+    if flipped is None:
+        assert read(storage, pages) == sent
+    assert read(storage, pages_of(0, 2, 4, 6)) == b"".join(before[page] for page in (0, 2, 4, 6))
+    own = [
+        storage.scatter_sealed([page], memoryview(data)[at * size : (at + 1) * size], seal.part(at, at + 1))
+        for at, page in enumerate(pages)
+    ]
+    assert own == [at != flipped for at in range(3)]
+    other_place = Seal(key=KEY, first_index=3, digests=seal.digests)
+    assert not storage.scatter_sealed(pages, memoryview(bytearray(sent)), other_place)

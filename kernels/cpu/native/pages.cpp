@@ -6,8 +6,9 @@
 // 32 bits alone. Integers wrap, so the order of summation is the compiler's to choose, and each instruction set has its
 // own. Keys are twice as large as a page: several pages are summed together, tile by tile, so that a tile of keys comes
 // from the first cache for all pages but one.
+// Copied on the way, a tile is summed where it was put, so that a page costs little more than its copy.
 //
-// Neither uses the pool of threads: digests are made beside the step loop, whose pool it is.
+// None of them uses the pool of threads: digests are made beside the step loop, whose pool it is.
 #include <algorithm>
 #include <cstring>
 
@@ -26,18 +27,25 @@ struct Keys {
     const uint32_t* high;
 };
 
-template <int kPages>
-void sum_words(const char* pages, int64_t page_bytes, Keys keys, uint64_t* sums) {
+// Of `kPages` pages at `from`; with `kMoves` their words go to the pages at `into` as they are read, so that what is
+// summed is what lies there.
+template <int kPages, bool kMoves>
+void sum_words(const char* const* from, char* const* into, int64_t page_bytes, Keys keys, uint64_t* sums) {
     const int64_t num_words = page_bytes / 4;
     uint64_t low_sums[kPages] = {};
     uint32_t high_sums[kPages] = {};
     for (int64_t start = 0; start < num_words; start += kTile) {
         const int64_t count = std::min(kTile, num_words - start);
         for (int page = 0; page < kPages; ++page) {
-            const char* const from = pages + page * page_bytes + start * 4;
+            const char* const tile = from[page] + start * 4;
             // The next tile of this page: between two tiles lie those of the others, too many for the hardware to guess.
-            for (int64_t ahead = 0; ahead < count * 4; ahead += 64) __builtin_prefetch(from + kTile * 4 + ahead);
-            const Word* const words = reinterpret_cast<const Word*>(from);
+            for (int64_t ahead = 0; ahead < count * 4; ahead += 64) __builtin_prefetch(tile + kTile * 4 + ahead);
+            const Word* words = reinterpret_cast<const Word*>(tile);
+            if (kMoves) {
+                char* const place = into[page] + start * 4;
+                std::memcpy(place, tile, count * 4);
+                words = reinterpret_cast<const Word*>(place);  // From the first cache.
+            }
             uint64_t low = 0;
             uint32_t high = 0;
             for (int64_t at = 0; at < count; ++at) {
@@ -51,19 +59,36 @@ void sum_words(const char* pages, int64_t page_bytes, Keys keys, uint64_t* sums)
     for (int page = 0; page < kPages; ++page) sums[page] = low_sums[page] + (static_cast<uint64_t>(high_sums[page]) << 32);
 }
 
+// `count` pages; the digest of the first counts as that of page `first_index`.
+template <bool kMoves, typename From, typename Into>
+void digest_pages(From from, Into into, int64_t page_bytes, int64_t count, Keys keys, int64_t position,
+                  int64_t first_index, uint64_t* digests) {
+    int64_t page = 0;
+    const char* sources[kTogether];
+    char* places[kTogether];
+    for (; page < count; page += kTogether) {
+        const int64_t together = std::min<int64_t>(kTogether, count - page);
+        for (int64_t at = 0; at < together; ++at) sources[at] = from(page + at), places[at] = into(page + at);
+        if (together == kTogether) {
+            sum_words<kTogether, kMoves>(sources, places, page_bytes, keys, digests + page);
+            continue;
+        }
+        for (int64_t at = 0; at < together; ++at)
+            sum_words<1, kMoves>(sources + at, places + at, page_bytes, keys, digests + page + at);
+    }
+    for (page = 0; page < count; ++page)
+        digests[page] += static_cast<uint64_t>(first_index + page + 1) * static_cast<uint64_t>(position);
+}
+
 }  // namespace
 }  // namespace baton
 
 // `pages`: contiguous, at any address. `low`, `high`: halves of k[1] .. k[W]. `position`: k[0].
 EXPORT int64_t baton_page_digests(const char* pages, int64_t page_bytes, int64_t count, const uint32_t* low,
                                   const uint32_t* high, int64_t position, int64_t first_index, uint64_t* digests) {
-    const baton::Keys keys{low, high};
-    int64_t page = 0;
-    for (; page + baton::kTogether <= count; page += baton::kTogether)
-        baton::sum_words<baton::kTogether>(pages + page * page_bytes, page_bytes, keys, digests + page);
-    for (; page < count; ++page) baton::sum_words<1>(pages + page * page_bytes, page_bytes, keys, digests + page);
-    for (page = 0; page < count; ++page)
-        digests[page] += static_cast<uint64_t>(first_index + page + 1) * static_cast<uint64_t>(position);
+    const auto from = [=](int64_t at) { return pages + at * page_bytes; };
+    const auto nowhere = [](int64_t) { return static_cast<char*>(nullptr); };
+    baton::digest_pages<false>(from, nowhere, page_bytes, count, baton::Keys{low, high}, position, first_index, digests);
     return 0;
 }
 
@@ -75,5 +100,19 @@ EXPORT int64_t baton_copy_pages(char* pages, int64_t page_bytes, const int64_t* 
         char* const place = buffer + at * page_bytes;
         std::memcpy(is_scatter ? page : place, is_scatter ? place : page, page_bytes);
     }
+    return 0;
+}
+
+// The same with the digests of what was copied, in the order of the buffer, in the copy's own pass.
+EXPORT int64_t baton_move_pages(char* pages, int64_t page_bytes, const int64_t* numbers, int64_t count, char* buffer,
+                                int64_t is_scatter, const uint32_t* low, const uint32_t* high, int64_t position,
+                                int64_t first_index, uint64_t* digests) {
+    const auto page = [=](int64_t at) { return pages + numbers[at] * page_bytes; };
+    const auto place = [=](int64_t at) { return buffer + at * page_bytes; };
+    const baton::Keys keys{low, high};
+    if (is_scatter)
+        baton::digest_pages<true>(place, page, page_bytes, count, keys, position, first_index, digests);
+    else
+        baton::digest_pages<true>(page, place, page_bytes, count, keys, position, first_index, digests);
     return 0;
 }
