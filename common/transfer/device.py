@@ -1,15 +1,15 @@
-"""Channels that carry a GPU's memory as it is. Whoever allocates that memory keeps it alive."""
+"""Channels that carry a GPU's memory as it is, and channels whose frames are made at the other end."""
 
 from typing import Protocol, runtime_checkable
 
-from common.kv.span import DeviceSpan
+from common.kv.span import DeviceSpan, Span
 
 
 class Slot(Protocol):
-    """Memory of the other end, to be filled by this one, sent once as a whole, and given back."""
+    """Memory of the other end, to be filled by this one, sent once as a whole, and given back, on the event loop."""
 
     @property
-    def view(self) -> DeviceSpan:
+    def view(self) -> Span:
         """Mapped until `give_back`, whatever becomes of the pair."""
         ...
 
@@ -33,9 +33,10 @@ class DeviceChannel(Protocol):
 
 @runtime_checkable
 class SlotChannel(Protocol):
-    """A sending end whose frames may be made where the other end reads them. `send_device` of exactly such a slot's
-    view copies nothing."""
+    """A sending end whose frames may be made where the other end reads them. To send exactly such a slot's view copies
+    nothing."""
 
     def lend_slot(self, num_bytes: int) -> Slot | None:
-        """None while there is none to spare, and where this GPU could not write it as its own memory."""
+        """None while there is none to spare, and where this process could not write it as its own memory. Any thread;
+        never waits."""
         ...

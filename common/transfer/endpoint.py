@@ -32,6 +32,7 @@ from common.transfer.dock import Dock
 from common.transfer.fetch import FetchDesk, PageSource
 from common.transfer.inbound import InboundTransfers
 from common.transfer.inlets import InletTable
+from common.transfer.lane import Lanes
 from common.transfer.limits import TransferLimits
 from common.transfer.links import LinkTable
 from common.transfer.menu import ChannelMenu
@@ -113,6 +114,8 @@ class KvEndpoint:
         self.inbound = inbound = InboundTransfers(
             me, max_run_bytes=staging.num_bytes, limits=limits, counters=received, clock=clock
         )
+        self.lanes = Lanes(page_bytes=layout.page_bytes, digester=digester, scope=scope)
+        """To the receivers of live links, for whoever gathers what goes there."""
         opener = Opener(
             me,
             meet=meet,
@@ -124,6 +127,7 @@ class KvEndpoint:
             clock=clock,
             entropy=entropy,
             dock=dock,
+            lanes=self.lanes,
         )
         self._links = LinkTable(opener, limits=limits, counters=sent, scope=scope, clock=clock)
         self._inlets = InletTable(
@@ -155,7 +159,6 @@ class KvEndpoint:
             me,
             page_bytes=layout.page_bytes,
             source=source,
-            dock=dock,
             tickets=self._tickets,
             staging=leaving,
             start=self._start,

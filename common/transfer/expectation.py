@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from common.core.ids import RequestId, TransferId
+from common.kv.seal import Seal
 from common.kv.span import Span
 from common.transfer.channel import Lent
 from common.transfer.claims import LayerClaims
@@ -24,6 +25,8 @@ class Expectation:
     num_layers: int = 1
     """Of a page: runs may bring some of them. 1 where pages are taken whole."""
     choices: tuple[int, ...] = (0,)
+    verifies: bool = False
+    """Whoever takes the runs verifies them where they land. Else they are verified before it hears of them."""
     must_begin_s: float | None = None
     """Without an offer within this time it has expired. None: whoever promised the pages watches over that."""
 
@@ -42,12 +45,14 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Arrival:
-    """A verified run in a buffer or where the channel put it, lent to the sink until `landed` or `dropped`."""
+    """A run in a buffer or where the channel put it, lent to the sink until `landed`, `corrupt` or `dropped`."""
 
     transfer: TransferId
     run: PageRun
     staging: Lent
     num_bytes: int
+    seal: Seal | None = None
+    """What its bytes must fit before anybody reads the pages that they land in. None: they did."""
 
     @property
     def data(self) -> Span:
@@ -62,7 +67,9 @@ class TransferSink(Protocol):
         """Raises Refused when it cannot take the run, which then is not lent and fails the transfer."""
         ...
 
-    def on_finale(self, transfer: TransferId, finale: Finale) -> None: ...
+    def on_finale(self, transfer: TransferId, finale: Finale) -> None:
+        """Every page was verified; where the sink does that, every page has landed."""
+        ...
 
     def on_failed(self, transfer: TransferId, outcome: Outcome) -> None: ...
 
@@ -90,7 +97,7 @@ class InboundTransfer:
         self.finale: Finale | None = None
         self.moved_at = 0.0
         self.claimed = LayerClaims(expectation.num_layers)
-        self.verified_layers = 0
+        self.come_layers = 0
         self.landed_layers = 0
 
     @property
@@ -103,8 +110,13 @@ class InboundTransfer:
 
     @property
     def has_all_bytes(self) -> bool:
-        """Verified in full: the network can do it no harm any more."""
-        return self.finale is not None and self.verified_layers == self.expectation.num_wanted_layers
+        """All of it is here: the network can do it no harm any more. Verified, but for what lands first."""
+        return self.finale is not None and self.come_layers == self.expectation.num_wanted_layers
+
+    @property
+    def is_verified(self) -> bool:
+        """Every page is what was sent: its finale may be told."""
+        return self.has_all_bytes and (self.has_landed or not self.expectation.verifies)
 
     @property
     def has_landed(self) -> bool:

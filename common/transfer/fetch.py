@@ -1,17 +1,19 @@
 """Pull: a holder pushes retained pages into the caller's reservation, with the same outbound transfer as a hand-off."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from common.core.errors import BatonError, Fenced, InvalidRequest, Reason
 from common.core.ids import RequestId, WorkerRef
+from common.kv.digest import DigestKey
+from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.kv.staging import StagingPool
+from common.transfer.channel import Lent
 from common.transfer.counters import TransferCounters
-from common.transfer.dock import Dock
+from common.transfer.lane import Lane
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Fetch, Finale, OutcomeState, PageRun, TransferRef
 from common.transfer.outbound import OutboundTransfer
@@ -36,8 +38,9 @@ class PageSource(Protocol):
         """What is kept, lent to the caller until its `release`; None when nothing is."""
         ...
 
-    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
-        """Copies the run's pages to `out`, which has exactly their size. Raises Fenced when they are gone."""
+    async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> Sealing | None:
+        """Copies the run's pages to `out`, which has exactly their size; with a key, and where that costs no more, with
+        their digests. Raises Fenced when they are gone."""
         ...
 
     def release(self, request: RequestId) -> None:
@@ -55,7 +58,6 @@ class FetchDesk:
         *,
         page_bytes: int,
         source: PageSource | None,
-        dock: Dock | None,
         tickets: TicketOffice,
         staging: StagingPool,
         start: Callable[[TransferRef, WorkerRef], OutboundTransfer],
@@ -66,7 +68,6 @@ class FetchDesk:
         self._me = me
         self._page_bytes = page_bytes
         self._source = source
-        self._dock = dock
         self._tickets = tickets
         self._staging = staging
         self._start = start
@@ -146,34 +147,28 @@ class FetchDesk:
         ahead: asyncio.Semaphore,
     ) -> None:
         try:
-            async with self._places, self._room(transfer, run_bytes(run, self._page_bytes)) as out:
-                await source.gather(request, run, out)
-                await transfer.ship(run, out)
+            async with self._places:
+                await self._push_out(transfer, source, request, run)
         except BatonError as error:
             transfer.abort(error.reason, error.message)
         finally:
             ahead.release()
 
-    @asynccontextmanager
-    async def _room(self, transfer: OutboundTransfer, num_bytes: int) -> AsyncIterator[Span]:
-        """Where a run is gathered: at the receiver, where the channel has that and the GPU reaches it, else in staging
-        here."""
-        if self._dock is None or (slot := transfer.lend_slot(num_bytes)) is None:
-            staging = await self._staging.acquire(self._limits.idle_timeout_s)
-            try:
-                yield staging.view[:num_bytes]
-            finally:
-                staging.release()
-            return
-        device, view = self._dock.device, slot.view
+    async def _push_out(self, transfer: OutboundTransfer, source: PageSource, request: RequestId, run: PageRun) -> None:
+        lane, num_bytes = transfer.lane, run_bytes(run, self._page_bytes)
+        room = await self._room(lane, num_bytes)
         try:
-            yield view
+            out = room.view[:num_bytes]
+            sealing = await source.gather(request, run, out, None if lane is None else lane.key)
+            await transfer.ship(run, out, sealing)
         finally:
-            # A gather is only launched: it may be under way when its run is not wanted any more.
-            try:
-                await self._dock.offload.run(lambda: device.finish_lift(view))
-            finally:
-                slot.give_back()
+            room.release()
+
+    async def _room(self, lane: Lane | None, num_bytes: int) -> Lent:
+        """Where a run is gathered: at the receiver, where the channel has that and has room, else in staging here."""
+        if lane is not None and (slot := lane.lend(num_bytes)) is not None:
+            return slot
+        return await self._staging.acquire(self._limits.idle_timeout_s)
 
 
 def _invalid(message: str) -> Fenced:

@@ -1,6 +1,6 @@
 """The receiving side of transfers: what is expected, what may come in, and how each one ended.
 
-    EXPECTED --first offer accepted--> RECEIVING --all pages landed, finale in--> DONE
+    EXPECTED --first offer accepted--> RECEIVING --all pages verified and landed, finale in--> DONE
         |                                  |--a run fails, the pair closes, the sender aborts, a renewal--> FAILED
         |                                  `--idle for too long--> EXPIRED
         `--forget, a renewal, no offer where one was due--> (never started: not counted)
@@ -8,14 +8,18 @@
 How arrivals uses it:
 
     inbound.expect(expectation, sink)     when pages are promised, and again with attempt + 1 for a renewal
-    sink.on_run(arrival)                  verified bytes: hand them to the step loop, slice by slice
+    sink.on_run(arrival)                  bytes, here in full: to be landed, piece by piece
     inbound.landed(arrival)               they are in their pages: the staging buffer is free again
-    inbound.dropped(arrival)              they are not wanted any more: likewise. One of the two, once per arrival
-    sink.on_finale(transfer, finale)      after on_run of the last page
+    inbound.dropped(arrival)              they are not wanted any more: likewise
+    inbound.corrupt(arrival)              they are not what was sent: likewise. One of the three, once per arrival
+    sink.on_finale(transfer, finale)      when every page is verified
     sink.on_failed(transfer, outcome)     FAILED or EXPIRED: the promise stands until the owner releases it
     inbound.forget(reservation)           the reservation is over, however it ended
 
 A run is a claim on pages of the request; nothing here knows which pages of the pool they are.
+
+When a run is verified is for its expectation to say: before its sink hears of it or, with `verifies`, by the sink as it
+lands (services/decode/landing). Then the finale, without which no promise is kept, waits for the last landing too.
 """
 
 import asyncio
@@ -23,8 +27,9 @@ import math
 from collections import OrderedDict
 
 from common.core.clock import Clock
-from common.core.errors import Fenced, NotFound, Reason, Refused
+from common.core.errors import BatonError, Fenced, NotFound, Reason, Refused
 from common.core.ids import ReservationId, TransferId, WorkerRef
+from common.kv.seal import Seal
 from common.transfer.channel import Lent
 from common.transfer.counters import TransferCounters
 from common.transfer.expectation import Arrival, Expectation, InboundState, InboundTransfer, TransferSink
@@ -127,14 +132,18 @@ class InboundTransfers:
         transfer.moved_at = self._clock.monotonic()
         self._settle(transfer)
 
-    def hand_over(self, transfer: InboundTransfer, run: PageRun, staging: Lent, num_bytes: int) -> bool:
-        """Verified bytes go to the sink, the finale behind the last. False: not wanted any more, keep the buffer."""
+    def hand_over(
+        self, transfer: InboundTransfer, run: PageRun, staging: Lent, num_bytes: int, seal: Seal | None = None
+    ) -> bool:
+        """Bytes go to the sink, verified or with their seal, and the finale when all are. False: not wanted any more,
+        keep the buffer."""
+        assert (seal is not None) == transfer.expectation.verifies, f"{transfer.id}: who verifies {run}?"
         if not transfer.is_running:
             self._counters.incidents["dropped_run"] += 1
             return False
-        arrival = Arrival(transfer=transfer.id, run=run, staging=staging, num_bytes=num_bytes)
+        arrival = Arrival(transfer=transfer.id, run=run, staging=staging, num_bytes=num_bytes, seal=seal)
         self._lent.add(arrival)
-        transfer.verified_layers += num_layers_of(run, transfer.expectation.num_layers)
+        transfer.come_layers += num_layers_of(run, transfer.expectation.num_layers)
         transfer.moved_at = self._clock.monotonic()
         try:
             transfer.sink.on_run(arrival)
@@ -146,22 +155,41 @@ class InboundTransfers:
         return True
 
     def landed(self, arrival: Arrival) -> None:
-        """The arrival's bytes are in their pages. Counts only while its attempt is the current one."""
+        """The arrival's bytes are in their pages, and what was sent. Counts only while its attempt is the current
+        one."""
         self._take_back(arrival)
         transfer = self._transfers.get(arrival.transfer.reservation)
         if transfer is None or transfer.id != arrival.transfer or not transfer.is_running:
             return
         transfer.landed_layers += num_layers_of(arrival.run, transfer.expectation.num_layers)
         transfer.moved_at = self._clock.monotonic()
-        if transfer.has_all_bytes and transfer.has_landed:
+        if transfer.expectation.verifies:
+            self._settle(transfer)
+        elif transfer.has_all_bytes and transfer.has_landed:
             self._end(transfer, Outcome(state=OutcomeState.DONE, landed_pages=transfer.landed_pages))
 
-    def dropped(self, arrival: Arrival) -> None:
-        """The sink did not use it: a transfer that waited for it fails."""
+    def corrupt(self, arrival: Arrival) -> None:
+        """The arrival's bytes are not what was sent. Whatever they were written to must be read by nobody."""
+        self._take_back(arrival)
+        transfer = self._transfers.get(arrival.transfer.reservation)
+        is_current = transfer is not None and transfer.id == arrival.transfer
+        self.mismatch(transfer if is_current else None, arrival.run)
+
+    def mismatch(self, transfer: InboundTransfer | None, run: PageRun) -> None:
+        """A run does not fit its digests. None: it was a probe's, or its transfer gave way to another."""
+        self._counters.incidents["digest_mismatch"] += 1
+        if transfer is not None:
+            message = f"{transfer.id}: pages {run} do not match their digests"
+            self.fail(transfer, Reason.DIGEST_MISMATCH, message)
+
+    def dropped(self, arrival: Arrival, trouble: BatonError | None = None) -> None:
+        """The sink did not use it, or could not: a transfer that waited for it fails."""
         self._take_back(arrival)
         transfer = self._transfers.get(arrival.transfer.reservation)
         if transfer is not None and transfer.id == arrival.transfer:
-            self.fail(transfer, Reason.CANCELLED, f"pages {arrival.run} were not wanted any more")
+            reason = Reason.CANCELLED if trouble is None else trouble.reason
+            why = "were not wanted any more" if trouble is None else f"did not land: {trouble.message}"
+            self.fail(transfer, reason, f"pages {arrival.run} {why}")
 
     def fail(self, transfer: InboundTransfer, reason: Reason, message: str) -> None:
         """Ends a running transfer as FAILED and tells its sink. No effect on any other."""
@@ -234,8 +262,8 @@ class InboundTransfers:
         return transfer
 
     def _settle(self, transfer: InboundTransfer) -> None:
-        """Once all bytes are verified the finale follows; with nothing to land that is the end."""
-        if not transfer.has_all_bytes:
+        """Once all bytes are verified the finale follows; with nothing left to land that is the end."""
+        if not transfer.is_verified:
             return
         assert transfer.finale is not None
         transfer.sink.on_finale(transfer.id, transfer.finale)

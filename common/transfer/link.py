@@ -21,7 +21,7 @@ The next frame is announced while one is carried:
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed, Unavailable
@@ -36,6 +36,9 @@ from common.transfer.messages import Finale, Offer, PageRun, Pair, TransferRef
 from common.transfer.outlet import Outlet
 from common.transfer.peer import Peer
 from common.transfer.scope import TaskScope, outlast, wait_over
+
+if TYPE_CHECKING:
+    from common.transfer.lane import Lane
 
 MAX_FRAMES = 1 << 30
 """Derived: gloo's tag is a signed 32-bit number. A link that has used them up is replaced."""
@@ -66,6 +69,8 @@ class Link:
         clock: Clock,
         dock: Dock | None = None,
     ) -> None:
+        self.lane: Lane | None = None
+        """For whoever gathers pages for this receiver. Set by whoever opened it."""
         self.pair = pair
         self.digest_key = digest_key
         self.max_run_bytes = max_run_bytes
@@ -136,7 +141,7 @@ class Link:
         return frame
 
     def lend_slot(self, num_bytes: int) -> Slot | None:
-        """See SlotChannel. None where frames are not made at the other end, or none now."""
+        """See SlotChannel. None where frames are not made at the other end, or none now. Any thread."""
         return self._outlet.lend_slot(num_bytes) if self.is_live else None
 
     async def kill(self, reason: str) -> None:
@@ -144,6 +149,8 @@ class Link:
         if not self.is_live:
             return
         self.is_live = False
+        if self.lane is not None:
+            self.lane.close()
         self._scope.spawn(self._leave(reason), name=f"leave {self.pair}")
         await self._channel.close()
 

@@ -24,6 +24,7 @@ from common.observe.logging import get_log
 from common.transfer.channel import Channel, ChannelFactory, Side
 from common.transfer.counters import TransferCounters
 from common.transfer.dock import Dock
+from common.transfer.lane import Lanes
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link
 from common.transfer.menu import ChannelMenu
@@ -62,6 +63,7 @@ class Opener:
         clock: Clock,
         entropy: Entropy,
         dock: Dock | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.under_way: Counter[str] = Counter()
         """Openings by channel: they take room before there is a link."""
@@ -75,6 +77,7 @@ class Opener:
         self._clock = clock
         self._entropy = entropy
         self._dock = dock
+        self._lanes = lanes
         self._setbacks = Setbacks(limits.channel_retry_s)
         self._last_nonce = 0
 
@@ -157,7 +160,7 @@ class Opener:
             channel = await self._open_channel(pair, peer, factory, timeout_s)
         finally:
             self.under_way[factory.name] -= 1
-        return Link(
+        link = Link(
             pair,
             peer=peer,
             channel=channel,
@@ -170,6 +173,8 @@ class Opener:
             clock=self._clock,
             dock=self._dock,
         )
+        link.lane = None if self._lanes is None else self._lanes.open(link)
+        return link
 
     async def _met(self, peer: Peer, pair: Pair) -> Met:
         for tries_left in reversed(range(self._limits.control_tries)):

@@ -6,7 +6,7 @@
 How shipping uses it:
 
     transfer = endpoint.start(transfer_id, request, destination)
-    await transfer.ship(run, staging.view[:num_bytes])     # as pages become ready, in order; then the buffer is free
+    await transfer.ship(run, room.view[:num_bytes])        # as pages become ready, in order; then the buffer is free
     await transfer.finish(finale, run, data)               # with the last run, or alone
     outcome = await transfer.wait_outcome(timeout_s)
 
@@ -23,10 +23,11 @@ from common.core.errors import BatonError, DeadlineExceeded, Reason, TransferFai
 from common.core.ids import WorkerRef
 from common.kv.digest import DIGEST_BYTES
 from common.kv.layout import PageLayout
+from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.transfer.counters import TransferCounters
-from common.transfer.device import Slot
 from common.transfer.digester import Digester
+from common.transfer.lane import Lane
 from common.transfer.limits import TransferLimits
 from common.transfer.link import Link, LinkGone
 from common.transfer.links import LinkTable
@@ -98,9 +99,10 @@ class OutboundTransfer:
         """Whether runs may be of some layers. Valid after `open`, until the end; one incarnation's answer stays."""
         return self._link is not None and self._link.takes_layers
 
-    def lend_slot(self, num_bytes: int) -> Slot | None:
-        """Room at the receiver for one run, which `ship` then sends without a copy. None: it takes staging."""
-        return None if self._link is None else self._link.lend_slot(num_bytes)
+    @property
+    def lane(self) -> Lane | None:
+        """Where runs may be gathered, and under which key. None without a link."""
+        return None if self._link is None else self._link.lane
 
     async def open(self) -> None:
         """Makes sure of a link to the destination; `ship` does it too. Idempotent. Raises as LinkTable.hold does."""
@@ -108,18 +110,20 @@ class OutboundTransfer:
         if self._link is None:
             await self._guarded(self._hold_link())
 
-    async def ship(self, run: PageRun, data: Span) -> None:
+    async def ship(self, run: PageRun, data: Span, sealing: Sealing | None = None) -> None:
         """Digests, offers and sends one run: `data` is exactly its pages' bytes, wherever they lie. Calls are served in
-        order.
+        order. `sealing`: its digests, where they were made with its gather.
 
         Returns or raises only when `data` is no longer read. Raises the transfer's failure.
         """
-        await self._ship(run, data, None)
+        await self._ship(run, data, sealing, None)
 
-    async def finish(self, finale: Finale, run: PageRun | None = None, data: Span | None = None) -> None:
+    async def finish(
+        self, finale: Finale, run: PageRun | None = None, data: Span | None = None, sealing: Sealing | None = None
+    ) -> None:
         """The last word: the finale, with the last run if there is one left."""
         run = run or PageRun(first_page=finale.total_pages, num_pages=0)
-        await self._ship(run, data or memoryview(b""), finale)
+        await self._ship(run, data or memoryview(b""), sealing, finale)
         if self.state is OutboundState.SHIPPING:
             self.state = OutboundState.WAITING
 
@@ -140,19 +144,19 @@ class OutboundTransfer:
         if self._end(Outcome(state=OutcomeState.FAILED, reason=reason, message=message or f"{self.ref} aborted")):
             self._tell(reason)
 
-    async def _ship(self, run: PageRun, data: Span, finale: Finale | None) -> None:
+    async def _ship(self, run: PageRun, data: Span, sealing: Sealing | None, finale: Finale | None) -> None:
         expected = run.num_pages * self._layout.part_bytes(run.layers)
         assert len(data) == expected, f"{self.ref} {run}: {len(data)} bytes, not {expected}"
         async with self._places:
             await self.open()
-            await self._guarded(self._ship_in_turn(run, data, finale))
+            await self._guarded(self._ship_in_turn(run, data, sealing, finale))
         self._check_unfailed()
 
-    async def _ship_in_turn(self, run: PageRun, data: Span, finale: Finale | None) -> None:
+    async def _ship_in_turn(self, run: PageRun, data: Span, sealing: Sealing | None, finale: Finale | None) -> None:
         """The digests are made while earlier runs travel; offers keep the order of the calls."""
         assert self._link is not None
         link, frames = self._link, list[asyncio.Task[float]]()
-        digesting = self._scope.start(self._digest(run, data, link), name=f"digest {self.ref} {run}")
+        digesting = self._scope.start(self._digest(run, data, link, sealing), name=f"digest {self.ref} {run}")
         try:
             async with self._turn:
                 self._check_running()
@@ -164,7 +168,7 @@ class OutboundTransfer:
                     if self._has_started:
                         raise
                     link = await self._reopen()
-                    await self._announce(link, run, data, await self._digest(run, data, link), finale, frames)
+                    await self._announce(link, run, data, await self._digest(run, data, link, sealing), finale, frames)
             for frame in frames:
                 await outlast(frame)
         finally:
@@ -204,7 +208,10 @@ class OutboundTransfer:
         self._start()
         return frame
 
-    async def _digest(self, run: PageRun, data: Span, link: Link) -> bytes:
+    async def _digest(self, run: PageRun, data: Span, link: Link, sealing: Sealing | None) -> bytes:
+        """A gather that was sealed for another pair, whose link ended meanwhile, is digested as it lies."""
+        if sealing is not None and sealing.key is link.digest_key:
+            return await self._digester.finish(sealing)
         size = self._layout.part_bytes(run.layers)
         return await self._digester.digest(data, size, link.digest_key, first_index=digest_index(run))
 

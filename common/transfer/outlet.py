@@ -27,8 +27,10 @@ class Outlet:
         await self._channel.send(frame, host, timeout_s=timeout_s)
 
     def lend_slot(self, num_bytes: int) -> Slot | None:
-        """Where the next frame may be made, so that `send` copies nothing; None where it is to be made elsewhere."""
-        if self._dock is None or not isinstance(self._channel, SlotChannel):
+        """Where the next frame may be made, so that `send` copies nothing; None where it is to be made elsewhere. Any
+        thread."""
+        is_same_memory = isinstance(self._channel, DeviceChannel) == (self._dock is not None)
+        if not is_same_memory or not isinstance(self._channel, SlotChannel):
             return None
         return self._channel.lend_slot(num_bytes)
 

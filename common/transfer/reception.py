@@ -1,11 +1,11 @@
-"""How one frame comes in: offered, checked, staged, received, verified, handed over."""
+"""How one frame comes in: offered, checked, staged, received, verified, handed over; or verified where it lands."""
 
 import asyncio
-import hmac
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, Reason, Refused, TransferFailed, Unavailable
 from common.kv.layout import PageLayout
+from common.kv.seal import Seal
 from common.kv.span import Span
 from common.kv.staging import StagingPool
 from common.transfer.berth import find_berth
@@ -18,7 +18,7 @@ from common.transfer.inbound import InboundTransfers
 from common.transfer.inlet import Inlet
 from common.transfer.inlets import InletTable
 from common.transfer.limits import TransferLimits
-from common.transfer.messages import Offer
+from common.transfer.messages import Offer, PageRun
 from common.transfer.plan import digest_index
 from common.transfer.scope import TaskScope
 from common.transfer.scrutiny import check_probe
@@ -146,12 +146,13 @@ class Reception:
             await self._wait_bytes(offer, inlet, berth)
             counters = self._counters.of(inlet.pair.channel)
             counters.moved(offer.run.num_pages, offer.num_bytes, self._clock.monotonic() - started)
-            is_whole = await self._verify(offer, berth.view[: offer.num_bytes], inlet)
-            if transfer is not None and is_whole:
-                is_lent = self._inbound.hand_over(transfer, offer.run, berth, offer.num_bytes)
+            seal = Seal(key=inlet.digest_key, first_index=digest_index(offer.run), digests=offer.digests)
+            if transfer is not None and transfer.expectation.verifies:
+                is_lent = self._inbound.hand_over(transfer, offer.run, berth, offer.num_bytes, seal)
+            elif not await self._verify(offer.run, berth.view[: offer.num_bytes], seal):
+                self._inbound.mismatch(transfer, offer.run)
             elif transfer is not None:
-                message = f"{offer.transfer}: pages {offer.run} do not match their digests"
-                self._inbound.fail(transfer, Reason.DIGEST_MISMATCH, message)
+                is_lent = self._inbound.hand_over(transfer, offer.run, berth, offer.num_bytes)
         except TransferFailed as error:
             self._counters.incidents["link_failed"] += 1
             await self._inlets.shut(inlet.pair, error.message)
@@ -168,11 +169,7 @@ class Reception:
         finally:
             del inlet.coming[offer.frame]
 
-    async def _verify(self, offer: Offer, data: Span, inlet: Inlet) -> bool:
+    async def _verify(self, run: PageRun, data: Span, seal: Seal) -> bool:
         """Every page's digest is the one offered: the bytes are those that left, each under its own index."""
-        size = self._layout.part_bytes(offer.run.layers)
-        digests = await self._digester.digest(data, size, inlet.digest_key, first_index=digest_index(offer.run))
-        is_whole = hmac.compare_digest(digests, offer.digests)
-        if not is_whole:
-            self._counters.incidents["digest_mismatch"] += 1
-        return is_whole
+        size = self._layout.part_bytes(run.layers)
+        return seal.fits(await self._digester.digest(data, size, seal.key, first_index=seal.first_index))

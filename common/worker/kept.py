@@ -9,7 +9,9 @@ from common.core.ids import RequestId
 from common.core.request import Work
 from common.core.ticket import Ticket
 from common.engine.loop import Turns
+from common.kv.digest import DigestKey
 from common.kv.hashing import context_digest
+from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
@@ -22,8 +24,10 @@ from common.worker.retention import PagesDropped, PagesKept
 class KeepingCore(Protocol):
     """What a core with a Retention offers, on its step loop."""
 
-    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
-        """Copy kept pages out. Raises Fenced when they are gone."""
+    def gather_kept(
+        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
+    ) -> Sealing | None:
+        """Copy kept pages out, with a key with their digests. Raises Fenced when they are gone."""
         ...
 
     def release_kept(self, name: RequestId, attempt: int) -> None:
@@ -91,11 +95,11 @@ class KeptPages:
         digest = context_digest(kept.context, kept.work.cache_scope)
         return Retained(num_pages=kept.finale.total_pages, finale=kept.finale, context_digest=digest)
 
-    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> Sealing | None:
         kept = self._kept.get(request)
         attempt = 0 if kept is None else kept.work.attempt
         # Even a cancelled push waits: until the step loop has written, the buffer is not free.
-        await outlast(self._turns.call(lambda: self._core.gather_kept(request, attempt, run, out)))
+        return await outlast(self._turns.call(lambda: self._core.gather_kept(request, attempt, run, out, key)))
 
     def release(self, request: RequestId) -> None:
         self._lent.discard(request)

@@ -15,9 +15,12 @@ from common.core.errors import Fenced, Reason, Refused
 from common.core.ids import PageRef, RequestId, TokenId
 from common.core.request import Work
 from common.kv.cache import PageCache
+from common.kv.digest import DigestKey
+from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.kv.storage import PageStorage
 from common.transfer.messages import Finale, PageRun
+from common.transfer.plan import digest_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +114,21 @@ class Retention:
         self._kept[kept.name] = _Kept(work=kept.work, pages=pages)
         self._counters.kept += 1
 
-    def gather(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
-        """Copies a run to the front of `view`. Raises Fenced when its pages are not kept any more."""
+    def gather(
+        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
+    ) -> Sealing | None:
+        """Copies a run to the front of `view`, with a key with its digests. Raises Fenced when its pages are not kept
+        any more."""
         kept = self._kept.get(name)
         if kept is None or kept.work.attempt != attempt or run.end > len(kept.pages):
             raise Fenced(message=f"pages {run} of {name} are not kept here any more", reason=Reason.TICKET_INVALID)
         num_bytes = run.num_pages * self._storage.layout.page_bytes
-        self._storage.gather([ref.page for ref in kept.pages[run.first_page : run.end]], view[:num_bytes])
+        pages, out = [ref.page for ref in kept.pages[run.first_page : run.end]], view[:num_bytes]
         self._counters.gathered_bytes += num_bytes
+        if key is not None:
+            return self._storage.gather_sealed(pages, out, key, first_index=digest_index(run))
+        self._storage.gather(pages, out)
+        return None
 
     def release(self, name: RequestId, attempt: int) -> None:
         """Nobody will fetch them any more: full pages become cache. Idempotent."""

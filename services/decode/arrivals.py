@@ -1,4 +1,4 @@
-"""Between the transfer room and the core: what arrives verified goes to the lander, which acknowledges what has landed.
+"""Between the transfer room and the core: what arrives goes to the lander, which verifies and acknowledges it.
 
 Everything here runs on the event loop; the core hears of it through the step loop.
 """
@@ -69,6 +69,7 @@ class Arrivals:
             page_bytes=self._layout.page_bytes,
             num_layers=self._layout.num_layers,
             choices=tuple(choice.index for choice in work.choices),
+            verifies=True,
             must_begin_s=must_begin_s,
         )
         self._inbound.expect(expectation, self)

@@ -18,7 +18,9 @@ from common.engine.rule import TokenRule
 from common.engine.telling import Owned, Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
+from common.kv.digest import DigestKey
 from common.kv.layout import PageLayout
+from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.transfer.messages import PageRun
 from common.worker.lending import keep_prefix
@@ -148,9 +150,11 @@ class DecodeCore:
         """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
         return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
 
-    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
-        """Copy kept pages out. Raises Fenced when they are gone."""
-        self._retention.gather(name, attempt, run, view)
+    def gather_kept(
+        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
+    ) -> Sealing | None:
+        """Copy kept pages out, with a key with their digests. Raises Fenced when they are gone."""
+        return self._retention.gather(name, attempt, run, view, key)
 
     def release_kept(self, name: RequestId, attempt: int) -> None:
         """Kept pages were fetched, or nobody came for them. Idempotent."""

@@ -1,4 +1,13 @@
-"""Verified page bytes on their way from where they were received into promised pages, beside the steps.
+"""Page bytes on their way from where they were received into promised pages, verified as they land, beside the steps.
+
+    queued --permit--> a piece is copied, and its digests are made --they fit--> the core hears: PagesLanded
+       |  '--revoked--> DROPPED                 |--they do not--> CORRUPT: the attempt fails, the core hears nothing
+       '--the worker leaves--> DROPPED          '--revoked meanwhile--> DROPPED, and the pages go
+
+So bytes may be in a page before they are known to be what was sent. Nobody reads them: promised pages are nobody's,
+with a writer in the pool; a promise is kept once every piece fits and the finale came, which waits for all of them; and
+what a corrupt piece was written to is written over by the next attempt, or goes back as every page does, to be written
+before it is read. That the pair breaks, or its sender dies, harms no run that is here.
 
 A run is copied in pieces on the offload thread, under the permit of its promise. Steps neither wait for a copy nor make
 one: the core only hears which pages have landed. Runs land one at a time and in order of arrival, so bytes of an older
@@ -9,9 +18,13 @@ and shares the memory's bandwidth with them for as long as one more read of thos
 """
 
 import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
+from typing import assert_never
 
 from common.core.clock import Clock
+from common.core.errors import TransferFailed
 from common.engine.loop import Turns
 from common.kv.span import DeviceSpan
 from common.kv.storage import PageStorage
@@ -25,6 +38,22 @@ from services.decode.desk import PagesLanded
 from services.decode.messages import DecodeEvent
 from services.decode.pace import plan_rest_s
 from services.decode.permit import Permit
+
+
+class Landing(StrEnum):
+    """How a piece ended."""
+
+    LANDED = "landed"
+    CORRUPT = "corrupt"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copied:
+    """What the offload thread tells of a piece."""
+
+    seconds: float
+    is_whole: bool
 
 
 class Lander:
@@ -72,17 +101,25 @@ class Lander:
 
     async def _land(self, arrival: Arrival, permit: Permit) -> None:
         """The arrival goes back once, whatever happens, and only when nobody reads it any more."""
-        has_landed = False
+        how, trouble = Landing.DROPPED, None
         try:
             for piece in self._pieces(arrival):
-                has_landed = await self._land_piece(arrival, piece, permit)
-                if not has_landed:
+                how = Landing.DROPPED  # until this one has landed as well
+                how = await self._land_piece(arrival, piece, permit)
+                if how is not Landing.LANDED:
                     return
+        except TransferFailed as error:
+            trouble = error
         finally:
-            if has_landed:
-                self._inbound.landed(arrival)
-            else:
-                self._inbound.dropped(arrival)
+            match how:
+                case Landing.LANDED:
+                    self._inbound.landed(arrival)
+                case Landing.CORRUPT:
+                    self._inbound.corrupt(arrival)
+                case Landing.DROPPED:
+                    self._inbound.dropped(arrival, trouble)
+                case _:
+                    assert_never(how)
 
     def _pieces(self, arrival: Arrival) -> tuple[PageRun, ...]:
         if isinstance(arrival.data, DeviceSpan):
@@ -90,20 +127,21 @@ class Lander:
         size = self._storage.layout.part_bytes(arrival.run.layers)
         return split(arrival.run, max(1, self._piece_bytes // size))
 
-    async def _land_piece(self, arrival: Arrival, piece: PageRun, permit: Permit) -> bool:
-        """False, and nothing is copied or counted, when the promise has ended or moved on to a newer attempt."""
+    async def _land_piece(self, arrival: Arrival, piece: PageRun, permit: Permit) -> Landing:
+        """DROPPED, and nothing is copied or counted, when the promise has ended or moved on to a newer attempt. Raises
+        TransferFailed where a GPU has no memory for digests."""
         await self._rest()
         if not permit.enter():
-            return False
+            return Landing.DROPPED
         try:
-            copy_s = await self._offload.run(lambda: self._copy(arrival, piece, permit))
+            copied = await self._offload.run(lambda: self._copy(arrival, piece, permit))
         finally:
             is_wanted = permit.leave()
             if not is_wanted:
                 self._turns.post(partial(self._core.left, permit))
         is_shared = self._turns.look.load.running_sequences > 0 and isinstance(arrival.data, memoryview)
-        self._rested_at = self._clock.monotonic() + plan_rest_s(copy_s=copy_s, is_stepping=is_shared)
-        if is_wanted:
+        self._rested_at = self._clock.monotonic() + plan_rest_s(copy_s=copied.seconds, is_stepping=is_shared)
+        if is_wanted and copied.is_whole:
             landed = PagesLanded(
                 reservation=permit.reservation,
                 attempt=permit.attempt,
@@ -111,16 +149,21 @@ class Lander:
                 whole_run=arrival.run if piece.end == arrival.run.end else None,
             )
             self._turns.post(partial(self._core.landed, landed))
-        return is_wanted
+            return Landing.LANDED
+        return Landing.CORRUPT if is_wanted else Landing.DROPPED
 
-    def _copy(self, arrival: Arrival, piece: PageRun, permit: Permit) -> float:
-        """On the offload thread. Seconds."""
+    def _copy(self, arrival: Arrival, piece: PageRun, permit: Permit) -> _Copied:
+        """On the offload thread."""
         size = self._storage.layout.part_bytes(piece.layers)
-        start = (piece.first_page - arrival.run.first_page) * size
-        data = arrival.data[start : start + piece.num_pages * size]
+        first = piece.first_page - arrival.run.first_page
+        end = first + piece.num_pages
+        data, places, is_whole = arrival.data[first * size : end * size], permit.pages_of(piece), True
         began = self._clock.monotonic()
-        self._storage.scatter(permit.pages_of(piece), data, piece.layers)
-        return self._clock.monotonic() - began
+        if arrival.seal is None:
+            self._storage.scatter(places, data, piece.layers)
+        else:
+            is_whole = self._storage.scatter_sealed(places, data, arrival.seal.part(first, end), piece.layers)
+        return _Copied(seconds=self._clock.monotonic() - began, is_whole=is_whole)
 
     async def _rest(self) -> None:
         rest_s = self._rested_at - self._clock.monotonic()

@@ -24,7 +24,9 @@ from common.engine.stepper import Stepper
 from common.engine.telling import Owned, Stepped, Teller, prompt_scored
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
+from common.kv.digest import DigestKey
 from common.kv.layout import PageLayout
+from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.observe.lifetime import Station
 from common.transfer.messages import PageRun
@@ -71,6 +73,8 @@ class PrefillCore:
         self._exports = Exports(
             self._prompts, batch=batch, gatherer=gatherer, retention=retention, teller=teller, counters=counters
         )
+        self.gatherer = gatherer
+        """Whoever knows the receivers tells it of their lanes."""
         self.early = EarlyExports(self._prompts, batch=batch, gatherer=gatherer, counters=counters)
         self._tombstones = Tombstones()
         self._rate = Rate()
@@ -131,9 +135,11 @@ class PrefillCore:
         """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
         return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
 
-    def gather_kept(self, name: RequestId, attempt: int, run: PageRun, view: Span) -> None:
-        """Copy kept pages out. Raises Fenced when they are gone."""
-        self._retention.gather(name, attempt, run, view)
+    def gather_kept(
+        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
+    ) -> Sealing | None:
+        """Copy kept pages out, with a key with their digests. Raises Fenced when they are gone."""
+        return self._retention.gather(name, attempt, run, view, key)
 
     def release_kept(self, name: RequestId, attempt: int) -> None:
         """Kept pages were fetched, or nobody came for them. Idempotent."""

@@ -1,14 +1,20 @@
-"""Copies finished pages into staging, run by run, so that shipping never touches the worker's own pages."""
+"""Copies finished pages out, run by run, so that shipping never touches the worker's own pages: straight into a slot of
+their receiver where it has one free, else into staging here, and with their digests in the same pass.
+"""
 
 from collections.abc import Sequence
 
-from common.core.ids import PageRef
+from common.core.ids import PageId, PageRef
 from common.engine.telling import Teller
-from common.kv.staging import Staging, StagingPool
+from common.kv.seal import Sealing
+from common.kv.span import Span
+from common.kv.staging import StagingPool
 from common.kv.storage import PageStorage
+from common.transfer.channel import Lent
+from common.transfer.lane import Lane, Lanes
 from common.transfer.messages import PageRun
-from common.transfer.plan import max_run_pages, plan_runs, split_layers
-from services.prefill.messages import Exporting, RunReady
+from common.transfer.plan import digest_index, max_run_pages, plan_runs, split_layers
+from services.prefill.messages import Destination, Exporting, RunReady
 from services.prefill.prompt import PrefillCounters, Prompt
 
 
@@ -32,11 +38,14 @@ class Gatherer:
         self._counters = counters
         self._max_run_pages = max_run_pages(staging.num_bytes, storage.layout.page_bytes)
         self._num_groups = num_groups
+        self.lanes: Lanes | None = None
+        """To the receivers: set by whoever made the endpoint."""
 
     @property
     def num_lent(self) -> int:
-        """Buffers on their way to decode workers."""
-        return self._staging.count - self._staging.num_free
+        """Buffers on their way to decode workers, here and there."""
+        num_slots = 0 if self.lanes is None else self.lanes.num_lent
+        return self._staging.count - self._staging.num_free + num_slots
 
     def plan(self, prompt: Prompt, *, computed: int) -> None:
         """Queue the runs that became whole since the last call; with the finale, everything that is left.
@@ -82,30 +91,51 @@ class Gatherer:
         return runs
 
     def gather(self, prompt: Prompt, pages: Sequence[PageRef]) -> bool:
-        """Fill staging with ready runs while there is some. Never waits: what finds none stays queued.
+        """Fill slots of the receiver, or staging, with ready runs while there is some. Never waits: what finds none
+        stays queued.
 
         A decode worker that is slow to take its pages holds its share of the staging, not all of it.
         """
         if not prompt.ready:  # as always where pages are kept here
             return False
         assert prompt.destination is not None, f"{prompt.sequence} has no destination"
-        holder = str(prompt.destination.worker.worker)
+        lane = None if self.lanes is None else self.lanes.to(prompt.destination.worker)
         gathered = False
         while prompt.ready:
-            staging = self._staging.acquire_nowait(holder)
-            if staging is None:
+            num_bytes = self._bytes_of(prompt.ready[0])
+            room = self._room(prompt.destination, lane, num_bytes)
+            if room is None:
                 self._counters.staging_waits += 1
                 return gathered
             run = prompt.ready.popleft()
-            num_bytes = run.num_pages * self._layout.part_bytes(run.layers)
             own = [ref.page for ref in pages[run.first_page : run.end]]
-            self._storage.gather(own, staging.view[:num_bytes], run.layers)
+            sealing = self._copy(own, run, room.view[:num_bytes], lane)
             self._counters.gathered_bytes += num_bytes
-            self._teller.say(self._run_ready(prompt, run, staging))
+            self._teller.say(self._run_ready(prompt, run, room, sealing))
             gathered = True
         return gathered
 
-    def _run_ready(self, prompt: Prompt, run: PageRun, staging: Staging | None) -> RunReady:
+    def _room(self, destination: Destination, lane: Lane | None, num_bytes: int) -> Lent | None:
+        slot = None if lane is None else lane.lend(num_bytes)
+        if slot is None:
+            return self._staging.acquire_nowait(str(destination.worker.worker))
+        self._counters.slot_runs += 1
+        return slot
+
+    def _copy(self, own: Sequence[PageId], run: PageRun, out: Span, lane: Lane | None) -> Sealing | None:
+        """Digests of whole pages come with the copy; those of some layers have keys of their own, which are made where
+        there is time for it."""
+        if lane is not None and lane.key is not None and run.layers is None:
+            return self._storage.gather_sealed(own, out, lane.key, first_index=digest_index(run))
+        self._storage.gather(own, out, run.layers)
+        return None
+
+    def _bytes_of(self, run: PageRun) -> int:
+        return run.num_pages * self._layout.part_bytes(run.layers)
+
+    def _run_ready(
+        self, prompt: Prompt, run: PageRun, staging: Lent | None, sealing: Sealing | None = None
+    ) -> RunReady:
         assert prompt.destination is not None, f"{prompt.sequence} has no destination"
         return RunReady(
             router=prompt.work.router,
@@ -113,8 +143,9 @@ class Gatherer:
             attempt=prompt.work.attempt,
             destination=prompt.destination,
             run=run,
-            num_bytes=run.num_pages * self._layout.part_bytes(run.layers),
+            num_bytes=self._bytes_of(run),
             staging=staging,
+            sealing=sealing,
             finale=prompt.finale if prompt.is_drained else None,
         )
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
 from common.engine.telling import Outgoing, Owned, Stepped
-from common.kv.staging import Staging
+from common.kv.seal import Sealing
+from common.transfer.channel import Lent
 from common.transfer.messages import Finale, PageRun
 from common.worker.prefix_desk import PrefixClosed, PrefixRun
 from common.worker.retention import PagesDropped, PagesKept
@@ -23,7 +24,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReady:
-    """A page run's bytes lie in `staging`; whoever ships it gives the staging back. The finale comes with the last."""
+    """A page run's bytes lie in `staging`, a buffer here or a slot of the receiver; whoever ships it gives that back.
+
+    The finale comes with the last.
+    """
 
     router: RouterRef
     request: RequestId
@@ -31,8 +35,10 @@ class RunReady:
     destination: Destination
     run: PageRun
     num_bytes: int
-    staging: Staging | None
+    staging: Lent | None
     finale: Finale | None
+    sealing: Sealing | None = None
+    """The run's digests, where they were made with its gather."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ class PrefillCounters:
     cached_tokens: int = 0
     computed_tokens: int = 0
     gathered_bytes: int = 0
+    slot_runs: int = 0
+    """Runs that were gathered where their receiver reads them."""
     early_runs: int = 0
     """Runs of some layers that left while the step that made them went on."""
     first_tokens: int = 0

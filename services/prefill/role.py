@@ -47,6 +47,7 @@ class PrefillRole:
         self._rules = rules
         self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=layout)
         core.early.hasten = node.turns.hasten
+        core.gatherer.lanes = node.endpoint.lanes
         self._servicer = PrefillServicer(
             presence=node.presence,
             core=core,

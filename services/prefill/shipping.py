@@ -132,9 +132,9 @@ class Shipping:
     async def _ship_run(self, transfer: OutboundTransfer, ready: RunReady) -> None:
         data = ready.staging.view[: ready.num_bytes] if ready.staging is not None else memoryview(b"")
         if ready.finale is not None:
-            await transfer.finish(ready.finale, ready.run, data)
+            await transfer.finish(ready.finale, ready.run, data, ready.sealing)
         else:
-            await transfer.ship(ready.run, data)
+            await transfer.ship(ready.run, data, ready.sealing)
 
     def _release(self, ready: RunReady) -> None:
         if ready.staging is not None:

@@ -12,9 +12,12 @@ from functools import partial
 import pytest
 
 from common.core.clock import ManualClock
+from common.core.errors import Reason, TransferFailed
 from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerId, WorkerRef
 from common.core.request import Work
 from common.engine.loop import Turns
+from common.kv.digest import DigestKey, digest_pages
+from common.kv.seal import Seal
 from common.kv.staging import StagingPool
 from common.transfer.counters import TransferCounters
 from common.transfer.expectation import InboundTransfer
@@ -34,6 +37,8 @@ THEM = WorkerRef(WorkerId("p"), Epoch(1), "p:1")
 PAIR = Pair(sender=THEM, receiver=ME, nonce=1, channel="loopback")
 NUM_PAGES = 6
 PROMPT = list(range(NUM_PAGES * PAGE_SIZE))
+KEY = DigestKey(bytes(range(32)))
+POISON = 0xEE
 
 
 class HeldOffload:
@@ -96,14 +101,19 @@ class Scene:
         self.arrivals.expect(given, promise, given.attempt)
         return promise
 
-    def arrive(self, given: Work, promise: Promise, run: PageRun, fill: int) -> None:
-        """A verified run, straight from the wire."""
+    def arrive(self, given: Work, promise: Promise, run: PageRun, fill: int, *, flipped: int | None = None) -> None:
+        """A run, straight from the wire. `flipped`: the page of it that is not what was sent."""
         transfer = self.accept(given, promise, run)
         staging = self.staging.acquire_nowait()
         assert staging is not None
         num_bytes = run.num_pages * LAYOUT.page_bytes
-        staging.view[:num_bytes] = bytes([fill]) * num_bytes
-        if not self.inbound.hand_over(transfer, run, staging, num_bytes):
+        data = memoryview(staging.view)[:num_bytes]  # type: ignore[arg-type]  # of the host's memory
+        data[:] = bytes([fill]) * num_bytes
+        digests = digest_pages(data, LAYOUT.page_bytes, KEY, first_index=run.first_page)
+        if flipped is not None:
+            data[flipped * LAYOUT.page_bytes] = POISON
+        seal = Seal(key=KEY, first_index=run.first_page, digests=b"".join(digests))
+        if not self.inbound.hand_over(transfer, run, staging, num_bytes, seal):
             staging.release()
 
     def accept(self, given: Work, promise: Promise, run: PageRun) -> InboundTransfer:
@@ -263,3 +273,108 @@ async def test_a_worker_that_leaves_amid_a_copy_gives_back_what_it_was_lent() ->
         offload.may_end.release()
     assert scene.inbound.num_lent == 0
     assert scene.staging.num_free == scene.staging.count
+
+
+async def test_a_worker_that_leaves_amid_a_second_piece_has_not_landed_the_run() -> None:
+    offload = HeldOffload()
+    scene, given = Scene(offload), work("r", PROMPT)
+    async with landing(scene):
+        promise = scene.reserve(given)
+        scene.arrive(given, promise, PageRun(first_page=0, num_pages=NUM_PAGES), 1)
+        await offload.begun.acquire()
+        offload.may_end.release()
+        await offload.begun.acquire()
+    assert scene.counters.of("loopback").ended[OutcomeState.DONE] == 0
+    assert scene.counters.of("loopback").ended[OutcomeState.FAILED] == 1
+    assert scene.inbound.num_lent == 0
+
+
+@pytest.mark.parametrize("flipped", range(5))
+async def test_a_corrupt_page_fails_its_attempt_wherever_it_lies_and_no_answer_begins(flipped: int) -> None:
+    """Its bytes may be in a promised page by then: the core counts no piece that does not fit, and hears no finale."""
+    offload = ThreadOffload()
+    scene, given = Scene(offload), work("r", PROMPT, max_tokens=2)
+    free = scene.cache.counts().free
+    async with landing(scene):
+        promise = scene.reserve(given)
+        scene.arrive(given, promise, RUNS[0], 1, flipped=flipped)
+        scene.arrive(given, promise, RUNS[1], 2)
+        await until(lambda: scene.inbound.num_lent == 0)
+    offload.close()
+    assert scene.state(promise)[flipped] == POISON
+    assert scene.counters.incidents["digest_mismatch"] == 1
+    assert scene.counters.of("loopback").ended[OutcomeState.FAILED] == 1
+    for _ in range(3):
+        scene.turns.turn()
+    assert scene.core.counters.promises_filled == 0
+    assert scene.core.counters.landed_bytes == (flipped // 2 * 2 + 1) * LAYOUT.page_bytes, (
+        "pieces before it, and page 5"
+    )
+    assert scene.cache.counts().free == free - NUM_PAGES, "the promise stands"
+    scene.turns.post(partial(scene.core.cancel, RequestId("r"), 1))
+    scene.check_nothing_held()
+    assert scene.cache.counts().free == free
+
+
+async def test_the_next_attempt_writes_over_what_was_corrupt_and_the_answer_begins() -> None:
+    offload = ThreadOffload()
+    scene, first = Scene(offload), work("r", PROMPT, max_tokens=2)
+    async with landing(scene):
+        promise = scene.reserve(first)
+        scene.arrive(first, promise, RUNS[0], 1, flipped=3)
+        await until(lambda: scene.inbound.num_lent == 0)
+        assert POISON in scene.state(promise)
+        renewed = scene.core.renew(promise.reservation, 2)
+        second = work("r", PROMPT, max_tokens=2, attempt=2)
+        scene.arrivals.expect(second, renewed, 2)
+        for run in RUNS:
+            scene.arrive(second, renewed, run, 2)
+        await until(lambda: scene.inbound.num_lent == 0)
+    offload.close()
+    assert scene.state(promise) == [2] * NUM_PAGES
+    scene.turns.turn()
+    assert scene.core.counters.promises_filled == 1
+    while scene.turns.turn():
+        continue
+    scene.check_nothing_held()
+
+
+async def test_a_promise_that_ends_amid_a_corrupt_copy_gives_its_pages_back_behind_it() -> None:
+    offload = HeldOffload()
+    scene, given = Scene(offload), work("r", PROMPT)
+    free = scene.cache.counts().free
+    async with landing(scene):
+        promise = scene.reserve(given)
+        scene.arrive(given, promise, RUNS[0], 1, flipped=0)
+        await offload.begun.acquire()
+        scene.turns.post(partial(scene.core.cancel, RequestId("r"), 1))
+        scene.turns.turn()
+        assert scene.cache.counts().free == free - NUM_PAGES, "the copy still writes"
+        offload.may_end.release()
+        await until(lambda: scene.inbound.num_lent == 0)
+    scene.check_nothing_held()
+    assert scene.cache.counts().free == free
+
+
+async def test_a_device_without_memory_for_digests_fails_the_attempt_and_the_lander_goes_on() -> None:
+    offload = ThreadOffload()
+    scene, given = Scene(offload), work("r", PROMPT, max_tokens=2)
+    async with landing(scene):
+        promise = scene.reserve(given)
+        with pytest.MonkeyPatch.context() as patch:
+            full = TransferFailed(message="no memory", reason=Reason.MEMORY_PRESSURE)
+
+            def scatter(*_: object) -> bool:
+                raise full
+
+            patch.setattr(scene.storage, "scatter_sealed", scatter)
+            scene.arrive(given, promise, RUNS[0], 1)
+            await until(lambda: scene.inbound.num_lent == 0)
+        assert scene.counters.of("loopback").ended[OutcomeState.FAILED] == 1
+        other = work("other", PROMPT, max_tokens=2)
+        promise = scene.reserve(other)
+        for run in RUNS:
+            scene.arrive(other, promise, run, 3)
+        await until(lambda: scene.inbound.num_lent == 0)
+    offload.close()
+    assert scene.state(promise) == [3] * NUM_PAGES

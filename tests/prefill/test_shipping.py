@@ -30,14 +30,14 @@ class Transfer:
         self.may_leave = asyncio.Event()
         self.may_leave.set()
 
-    async def ship(self, run: PageRun, data: memoryview) -> None:
+    async def ship(self, run: PageRun, data: memoryview, sealing: object) -> None:
         self._check()
         self.begun.append(run)
         await self.may_leave.wait()
         self._check()
         self.shipped.set()
 
-    async def finish(self, finale: Finale, run: PageRun, data: memoryview) -> None:
+    async def finish(self, finale: Finale, run: PageRun, data: memoryview, sealing: object) -> None:
         self._check()
 
     async def wait_outcome(self, timeout_s: float) -> Outcome:

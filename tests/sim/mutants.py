@@ -17,7 +17,7 @@ from common.transfer.messages import PageRun
 from common.transfer.outbound import OutboundTransfer
 from common.transfer.plan import split
 from services.decode import runner
-from services.decode.landing import Lander
+from services.decode.landing import Lander, Landing
 from services.decode.permit import Permit, PermitState
 from services.prefill.messages import RunReady
 from services.prefill.shipping import Shipping
@@ -129,7 +129,7 @@ def acknowledge_before_landing(patch: pytest.MonkeyPatch) -> None:
         lost = replace(arrival, staging=_Kept(arrival.staging.view))
         self._inbound.landed(arrival)
         for piece in split(arrival.run, 1):
-            if not await self._land_piece(lost, piece, permit):
+            if await self._land_piece(lost, piece, permit) is not Landing.LANDED:
                 return
 
     patch.setattr(Lander, "_land", land)

@@ -13,6 +13,7 @@ import pytest
 from common.core.entropy import SystemEntropy
 from common.core.errors import Fenced, Reason
 from common.core.ids import RequestId
+from common.kv.digest import DigestKey
 from common.kv.span import DeviceSpan, Span
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
@@ -52,7 +53,7 @@ class Kept:
     def retained(self, request: RequestId) -> Retained:
         return Retained(num_pages=PAGES, finale=finale(PAGES), context_digest=b"context")
 
-    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> None:
         assert isinstance(out, DeviceSpan)
         if run.end > self.gone_at:
             raise Fenced(message="gone")
@@ -127,7 +128,7 @@ async def test_pages_that_are_gone_amid_a_fetch_give_their_slot_back() -> None:
         await here.fetch()
         assert [failure.state for failure in here.sink.failures] == [OutcomeState.FAILED]
         (link,) = here.p._links._links.values()
-        assert link._channel._num_lent == 0  # type: ignore[attr-defined]
+        assert not link._channel._loans  # type: ignore[attr-defined]
         assert here.here.device.num_finished >= 3
 
 

@@ -166,7 +166,7 @@ class Kept:
     def retained(self, request: RequestId) -> Retained:
         return Retained(num_pages=self.total_pages, finale=finale(self.total_pages), context_digest=b"context")
 
-    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> None:
         self.kinds.add(type(out))
         assert isinstance(out, DeviceSpan)
         write_span(out, bytes(run_data(run)))

@@ -9,6 +9,7 @@ import pytest
 from common.core.errors import Fenced, InvalidRequest, Reason
 from common.core.ids import RequestId, TransferId
 from common.core.ticket import Ticket
+from common.kv.digest import DigestKey
 from common.kv.span import Span
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
@@ -31,7 +32,7 @@ class Source:
             return None
         return Retained(num_pages=self.num_pages, finale=finale(self.num_pages), context_digest=b"mine")
 
-    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> None:
         self.gathered.append(run)
         assert isinstance(out, memoryview)
         out[:] = run_data(run)
@@ -43,7 +44,7 @@ class Source:
 class GoneSource(Source):
     """Agrees, and has nothing any more when the pages are wanted."""
 
-    async def gather(self, request: RequestId, run: PageRun, out: Span) -> None:
+    async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> None:
         raise Fenced(message="gone")
 
 

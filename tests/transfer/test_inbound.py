@@ -11,6 +11,8 @@ import pytest
 from common.core.clock import ManualClock
 from common.core.errors import Fenced, InvalidRequest, NotFound, Reason, Refused, TransferFailed
 from common.core.ids import Epoch, RequestId, ReservationId, TransferId, WorkerId, WorkerRef
+from common.kv.digest import DigestKey
+from common.kv.seal import Seal
 from common.kv.staging import StagingPool
 from common.transfer.counters import TransferCounters
 from common.transfer.expectation import Arrival, Expectation
@@ -23,6 +25,7 @@ ME = WorkerRef(worker=WorkerId("d"), epoch=Epoch(9), address="d:1")
 SENDER = WorkerRef(worker=WorkerId("p"), epoch=Epoch(5), address="p:1")
 PAIR = Pair(sender=SENDER, receiver=ME, nonce=1, channel="loopback")
 RES = ReservationId("res-1")
+KEY = DigestKey(bytes(range(32)))
 
 
 class Notes:
@@ -61,7 +64,9 @@ class Table:
             clock=self.clock,
         )
 
-    def expect(self, attempt: int = 1, *, total: int = 4, held: int = 0, sink: Notes | None = None) -> Notes:
+    def expect(
+        self, attempt: int = 1, *, total: int = 4, held: int = 0, sink: Notes | None = None, verifies: bool = False
+    ) -> Notes:
         sink = sink or Notes()
         self.inbound.expect(
             Expectation(
@@ -71,6 +76,7 @@ class Table:
                 held_pages=held,
                 page_bytes=PAGE,
                 choices=(0, 1),
+                verifies=verifies,
             ),
             sink,
         )
@@ -82,7 +88,8 @@ class Table:
         self.inbound.begin(transfer, offer)
         staging = self.staging.acquire_nowait()
         assert staging is not None
-        is_lent = self.inbound.hand_over(transfer, offer.run, staging, offer.num_bytes)
+        seal = Seal(key=KEY, first_index=0, digests=offer.digests) if transfer.expectation.verifies else None
+        is_lent = self.inbound.hand_over(transfer, offer.run, staging, offer.num_bytes, seal)
         if not is_lent:
             staging.release()
         return is_lent
@@ -196,6 +203,79 @@ def test_the_finale_follows_the_last_verified_page() -> None:
     assert sink.finales == []
     table.receive(offer(3, 1, end=finale(4, 0, 1)))
     assert sink.finales == [finale(4, 0, 1)]
+
+
+def test_a_sink_that_verifies_hears_the_finale_behind_the_last_landing() -> None:
+    table = Table()
+    sink = table.expect(verifies=True)
+    table.receive(offer(0, 3))
+    table.receive(offer(3, 1, end=finale(4, 0, 1)))
+    assert [arrival.seal is not None for arrival in sink.arrivals] == [True, True]
+    table.inbound.landed(sink.arrivals[1])
+    assert sink.finales == []
+    table.inbound.landed(sink.arrivals[0])
+    assert sink.finales == [finale(4, 0, 1)]
+    assert table.counters.snapshot().done == 1
+
+
+def test_a_sink_that_verifies_hears_a_finale_that_comes_alone_at_once_when_all_has_landed() -> None:
+    table = Table()
+    sink = table.expect(verifies=True)
+    table.receive(offer(0, 4))
+    table.inbound.landed(sink.arrivals[0])
+    last = offer(4, 0, end=finale(4))
+    table.inbound.begin(table.inbound.claim(last), last)
+    assert sink.finales == [finale(4)]
+    assert table.counters.snapshot().done == 1
+
+
+@pytest.mark.parametrize("landed_first", [False, True])
+def test_a_run_that_does_not_fit_fails_its_transfer_and_no_finale_is_told(landed_first: bool) -> None:
+    table = Table()
+    sink = table.expect(verifies=True)
+    table.receive(offer(0, 3))
+    table.receive(offer(3, 1, end=finale(4)))
+    if landed_first:
+        table.inbound.landed(sink.arrivals[0])
+    table.inbound.corrupt(sink.arrivals[1])
+    if not landed_first:
+        table.inbound.landed(sink.arrivals[0])
+    assert [failure.reason for failure in sink.failures] == [Reason.DIGEST_MISMATCH]
+    assert sink.finales == []
+    assert table.counters.incidents["digest_mismatch"] == 1
+    assert table.inbound.num_lent == 0
+    assert table.staging.num_free == 4
+
+
+def test_a_run_of_an_older_attempt_that_does_not_fit_fails_no_newer_one() -> None:
+    table = Table()
+    old = table.expect(1, verifies=True)
+    table.receive(offer(0, 4, end=finale(4)))
+    new = table.expect(2, verifies=True)
+    table.receive(offer(0, 4, attempt=2, end=finale(4)))
+    table.inbound.corrupt(old.arrivals[0])
+    assert new.failures == []
+    table.inbound.landed(new.arrivals[0])
+    assert new.finales == [finale(4)]
+
+
+def test_neither_a_broken_pair_nor_a_late_abort_ends_what_is_here_and_not_verified_yet() -> None:
+    table = Table()
+    sink = table.expect(verifies=True)
+    table.receive(offer(0, 4, end=finale(4)))
+    table.inbound.fail_pair(PAIR, "test")
+    table.inbound.abort(ref(), Reason.CANCELLED)
+    assert sink.failures == []
+    table.inbound.landed(sink.arrivals[0])
+    assert sink.finales == [finale(4)]
+
+
+def test_what_could_not_be_verified_fails_with_what_stood_in_the_way() -> None:
+    table = Table()
+    sink = table.expect(verifies=True)
+    table.receive(offer(0, 4, end=finale(4)))
+    table.inbound.dropped(sink.arrivals[0], TransferFailed(message="full", reason=Reason.MEMORY_PRESSURE))
+    assert [failure.reason for failure in sink.failures] == [Reason.MEMORY_PRESSURE]
 
 
 def test_an_older_attempt_cannot_be_expected_again_and_a_repetition_changes_nothing() -> None:

@@ -121,7 +121,7 @@ async def test_bytes_of_another_page_are_found() -> None:
         link = transfer._link
         assert link is not None
         swapped = await transfer._digest(
-            PageRun(first_page=1, num_pages=1), run_data(PageRun(first_page=0, num_pages=1)), link
+            PageRun(first_page=1, num_pages=1), run_data(PageRun(first_page=0, num_pages=1)), link, None
         )
         data = run_data(PageRun(first_page=0, num_pages=1))
         await link.carry(transfer.ref, PageRun(first_page=0, num_pages=1), data, digests=swapped)

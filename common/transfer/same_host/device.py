@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from common.kv.span import DeviceSpan
 from common.transfer.pair_thread import run_aside
 from common.transfer.same_host.line import Word
+from common.transfer.same_host.loans import SlotLoan, SlotLoans
 from common.transfer.same_host.receiving import ReceivingEnd, SlotBerth
 from common.transfer.same_host.sending import SendingEnd
 from common.transfer.same_host.slots import RELEASE_S, DeviceSlots
@@ -29,62 +30,24 @@ class Retained:
     num_bytes: int = 0
 
 
-class SlotLoan:
-    """A slot in the hands of who fills it. Owner: whoever asked for it."""
-
-    def __init__(self, lender: "DeviceSendingEnd", slot: int, view: DeviceSpan) -> None:
-        self.slot = slot
-        self.view = view
-        self.is_sent = False
-        self._lender = lender
-
-    def give_back(self) -> None:
-        self._lender.take_back(self)
-
-
 class DeviceSendingEnd:
-    """Sends device memory, and memory of the host. See DeviceChannel for what the caller promises.
-
-    Half of the slots may be lent (SlotChannel): frames that are copied find one among the others, which come back by
-    the receiver's landing alone, so neither waits for the other.
-    """
+    """Sends device memory, and memory of the host. See DeviceChannel for what the caller promises. Lends slots
+    (SlotChannel) where this GPU writes them as its own memory."""
 
     def __init__(self, end: SendingEnd, slots: DeviceSlots) -> None:
         self._end = end
         self._slots = slots
         self._copying = asyncio.Lock()
-        self._unsent: dict[int, SlotLoan] = {}
-        """By address. A slot that was sent may come round and be lent again before its first holder gives it back."""
-        self._num_lent = 0
-        self._all_back = asyncio.Event()
-        self._all_back.set()
+        self._loans = SlotLoans(end, num_slots=slots.num_slots, slot_bytes=slots.slot_bytes, span_of=slots.span)
         # Whoever holds this end may notice late that the pair is over; the receiver waits for its memory.
         self._ending = asyncio.get_running_loop().create_task(self._end_with_line(), name=f"end {end.pair}")
 
     def lend_slot(self, num_bytes: int) -> SlotLoan | None:
-        is_enough = self._num_lent >= self._slots.num_slots // 2
-        if is_enough or not self._slots.is_near or num_bytes > self._slots.slot_bytes:
-            return None
-        if (slot := self._end.take_slot()) is None:
-            return None
-        loan = SlotLoan(self, slot, self._slots.span(slot, num_bytes))
-        self._unsent[loan.view.address] = loan
-        self._num_lent += 1
-        self._all_back.clear()
-        return loan
-
-    def take_back(self, loan: SlotLoan) -> None:
-        if not loan.is_sent:
-            del self._unsent[loan.view.address]
-            self._end.put_back(loan.slot)
-        self._num_lent -= 1
-        if not self._num_lent:
-            self._all_back.set()
+        return self._loans.lend(num_bytes) if self._slots.is_near else None
 
     async def send_device(self, frame: int, data: DeviceSpan, *, timeout_s: float) -> None:
-        loan = self._unsent.get(data.address)
-        if loan is not None and loan.view == data:
-            await self._send_loan(frame, loan, timeout_s)
+        if (loan := self._loans.find(data)) is not None:
+            await self._loans.send(frame, loan, timeout_s=timeout_s)
             return
 
         async def fill(slot: int) -> None:
@@ -112,19 +75,12 @@ class DeviceSendingEnd:
         """Unmapped behind a copy that is under way, and with the last slot that is lent: whoever holds that may wait
         for this. Idempotent."""
         await self._end.close()
-        if not self._num_lent:
+        if not self._loans:
             await outlast(self._ending)
-
-    async def _send_loan(self, frame: int, loan: SlotLoan, timeout_s: float) -> None:
-        async def fill(_: int) -> None:
-            loan.is_sent = True
-            del self._unsent[loan.view.address]
-
-        await self._end.send_filled(frame, len(loan.view), fill, timeout_s=timeout_s, slot=loan.slot)
 
     async def _end_with_line(self) -> None:
         await self._end.wait_ended()
-        await self._all_back.wait()  # bounded: whoever holds a slot has a transfer's deadlines
+        await self._loans.wait_back()
         async with self._copying:
             await self._slots.close()
 

@@ -28,6 +28,7 @@ from common.transfer.pair_thread import run_aside
 from common.transfer.rendezvous import RendezvousStore
 from common.transfer.same_host.cudart import DeviceRuntime
 from common.transfer.same_host.device import DeviceReceivingEnd, DeviceSendingEnd, Retained
+from common.transfer.same_host.lending import HostSendingEnd
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.ring import adopt_ring, create_ring
@@ -64,7 +65,7 @@ class SameHostFactory:
             if invitation.device is not None:
                 raise TransferFailed(message="the other end receives into a GPU", reason=Reason.CHANNEL_BROKEN)
             sender, _ = await self._join(pair, invitation, store)
-            return sender
+            return HostSendingEnd(sender)
 
     async def open_device(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import threading
 from collections.abc import Awaitable, Callable
 
 from common.core.errors import Reason, TransferFailed
@@ -24,10 +25,15 @@ class SendingEnd:
         self._turn = asyncio.Lock()
         # The lowest first: a pair with little to do touches, and so takes, little memory.
         self._free = list(range(ring.num_slots))
+        self._lock = threading.Lock()  # of the free slots: whoever borrows one may be another thread
         self._generations = [0] * ring.num_slots
         self._out: dict[int, tuple[Word, asyncio.Future[None]]] = {}
         self._freed: asyncio.Future[None] = self._loop.create_future()
         line.listen(self._hear)
+
+    @property
+    def ring(self) -> SharedRing:
+        return self._ring
 
     @property
     def pair(self) -> Pair:
@@ -48,12 +54,15 @@ class SendingEnd:
         await self.send_filled(frame, len(data), fill, timeout_s=timeout_s)
 
     def take_slot(self) -> int | None:
-        """A free slot for `send_filled`, or for `put_back`; None while there is none, or when the pair is over."""
-        return heapq.heappop(self._free) if self._free and not self._line.is_ended else None
+        """A free slot for `send_filled`, or for `put_back`; None while there is none, or when the pair is over. Any
+        thread."""
+        with self._lock:
+            return heapq.heappop(self._free) if self._free and not self._line.is_ended else None
 
     def put_back(self, slot: int) -> None:
         """It was taken, and is not sent."""
-        heapq.heappush(self._free, slot)
+        with self._lock:
+            heapq.heappush(self._free, slot)
         if not self._freed.done():
             self._freed.set_result(None)
 
@@ -83,9 +92,13 @@ class SendingEnd:
     async def receive(self, frame: int, out: memoryview, *, timeout_s: float) -> None:
         raise AssertionError(f"{self.pair}: this end sends")
 
+    def hang_up(self) -> None:
+        """The pair is over; the ring is still mapped. Idempotent."""
+        self._line.end("closed here")
+
     async def close(self) -> None:
         """A copy that is under way ends by itself, into memory that nobody reads any more."""
-        self._line.end("closed here")
+        self.hang_up()
         self._ring.close()
 
     async def _put(self, frame: int, num_bytes: int, fill: Fill, slot: int | None) -> "asyncio.Future[None]":
@@ -104,10 +117,11 @@ class SendingEnd:
         return taken
 
     async def _free_slot(self) -> int:
-        while not self._free:
+        while (slot := self.take_slot()) is None:
+            self._line.check()
             self._freed = self._loop.create_future()
             await self._line.wait(self._freed)
-        return heapq.heappop(self._free)
+        return slot
 
     def _hear(self, word: Word) -> None:
         known = self._out.get(word.slot)
