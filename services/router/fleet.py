@@ -24,6 +24,7 @@ from common.rpc.errors import REPLACED_FACT
 from services.router.attendance import Attendance
 from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
+from services.router.majority import majority
 from services.router.mirror import Mirror
 from services.router.ours import Ours
 from services.router.standing import Assignment, Standing
@@ -42,8 +43,8 @@ RECONNECT_S = 0.25
 WARN_EVERY_S = 0.25
 """Chosen: a worker that drains reports with every step; legs look again for room elsewhere a few times a second."""
 
-EVENTS_OF_TURN = 256
-"""Chosen: a few milliseconds of the event loop. A step's tokens are fewer; a backlog is worked off in several turns."""
+EVENTS_OF_TURN = 128
+"""Derived: five milliseconds of the event loop, at some 40 us a token. More are worked off in several turns."""
 
 _LOG = get_log("router")
 
@@ -88,7 +89,7 @@ class Fleet:
     def view(self) -> FleetView:
         now = self._clock.monotonic()
         standings = sorted(self._standings.values(), key=lambda standing: (standing.worker.worker, standing.first_seen))
-        page_bytes = max((standing.member.page_bytes for standing in standings), default=0)
+        page_bytes = majority(each.member.page_bytes for each in standings if each.member.page_bytes) or 0
         workers = tuple(standing.view(now) for standing in standings)
         return FleetView(workers=workers, now=now, page_bytes=page_bytes, can_fetch=self._settings.can_fetch)
 
@@ -98,7 +99,7 @@ class Fleet:
 
     def fingerprint(self) -> bytes | None:
         """Page layout of the fleet, part of every prefix hash; None while nobody is known."""
-        return next((standing.member.layout_fingerprint for standing in self._standings.values()), None)
+        return majority(standing.member.layout_fingerprint for standing in self._standings.values())
 
     def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
         """Why a request for these pages cannot be placed now, with `num_tokens` of others on their way to prefill.
@@ -124,10 +125,6 @@ class Fleet:
         if not totals or not all(totals):
             return None
         return sum(total - reserve_of(priority, total) for total in totals)
-
-    def can_take(self, num_pages: int) -> bool:
-        """Whether some decode worker would promise this many pages, and prefill is not swamped."""
-        return self.obstacle(num_pages, 0) is None
 
     def absent_s(self) -> float:
         """For how long no decode worker has been usable."""

@@ -126,3 +126,33 @@ def test_workers_of_another_model_are_nobodys_to_use_until_they_have_ours() -> N
         running.cancel()
 
     simulate(program)
+
+
+def test_one_workers_strange_pages_are_not_the_fleets() -> None:
+    """Their size prices every transfer, their fingerprint is part of every prefix: one liar spoilt both for all."""
+
+    async def program(loop: TimeLoop) -> None:
+        it = Listening(loop)
+        strange = replace(member("decode-0", Role.DECODE), page_bytes=1 << 60, layout_fingerprint=b"?" * 32)
+        silent = replace(member("decode-1", Role.DECODE), page_bytes=0)
+        it.mirror.put(strange)
+        it.mirror.put(silent)
+        running = asyncio.create_task(it.fleet.run())
+        await asyncio.sleep(0.01)
+        for name in ("decode-2", "decode-3"):
+            it.mirror.put(replace(member(name, Role.DECODE), page_bytes=4096))
+            await asyncio.sleep(0.01)
+        assert it.fleet.view().page_bytes == 4096
+        assert it.fleet.fingerprint() == silent.layout_fingerprint
+        running.cancel()
+
+    simulate(program)
+
+
+def test_a_fleet_of_nobody_has_no_pages() -> None:
+    async def program(loop: TimeLoop) -> None:
+        it = Listening(loop)
+        assert it.fleet.view().page_bytes == 0
+        assert it.fleet.fingerprint() is None
+
+    simulate(program)
