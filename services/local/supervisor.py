@@ -1,14 +1,16 @@
 """Keeps the processes of a local cluster alive, and ends them in order.
 
 STARTING --announces ready--> READY --exits--> (restart, at most max_restarts a minute) STARTING
-    |--exit 78: cannot start--> FAILED: the cluster is stopped and the reason is shown
-    '--the system cannot run it--> the same when it never ran; tried again and again when it did: the others serve
+    |--exit 78: cannot start------> FAILED: the cluster is stopped and the reason is shown
+    '--the system cannot run it--'
+        but one that was READY before is tried again and again: the others serve
 """
 
 import asyncio
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ STOP_ORDER = (Kind.GATEWAY, Kind.ROUTER, Kind.PREFILL, Kind.DECODE, Kind.VALKEY)
 RESTART_PAUSE_S = 0.2  # Chosen: short enough for a test of restarts, long enough not to spin.
 RESTART_WINDOW_S = 60.0
 RETRY_S = 1.0  # Chosen: what the system has not (memory, files, room on a disk) is not there again in a moment.
+REPAIR_S = 5.0  # Chosen: somebody has to mend a file, or give a port back; each try costs a second of a core.
 
 
 @dataclass(slots=True)
@@ -36,8 +39,9 @@ class Supervised:
     status: int | None = None
     """Exit status of the last run that ended, negative for a signal."""
     started: deque[float] = field(default_factory=deque)
+    has_served: bool = False
     obstacle: str = ""
-    """Why it could not be run at the last try."""
+    """Why it could not be run, or started, at the last try."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,7 +62,7 @@ class Supervisor:
         self._clock = clock
         self._tell = tell
         self._max_restarts = max_restarts
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
         self._failure: StartupError | None = None
         self._failed = asyncio.Event()
         self.processes = {spec.name: self._supervise(spec, log_dir, group) for spec in specs}
@@ -102,7 +106,7 @@ class Supervisor:
 
         A child that does not end within the grace, or when `hurry` is set, is killed.
         """
-        self._is_stopping = True
+        self._stopping.set()
         for kind in STOP_ORDER:
             leaving = [process for process in self.processes.values() if process.spec.kind is kind]
             for process in leaving:
@@ -124,7 +128,7 @@ class Supervisor:
 
     async def _keep(self, process: Supervised) -> None:
         try:
-            while not self._is_stopping:
+            while not self._stopping.is_set():
                 process.started.append(self._clock.monotonic())
                 try:
                     status = process.status = await process.child.run()
@@ -133,10 +137,8 @@ class Supervisor:
                     continue
                 finally:
                     process.ready.clear()
-                process.obstacle = ""
-                if not self._is_stopping:
-                    self._judge(process, status)
-                    await asyncio.sleep(RESTART_PAUSE_S)
+                if not self._stopping.is_set():
+                    await self._pause(self._judge(process, status))
                     process.restarts += 1
         finally:
             process.ended.set()
@@ -147,15 +149,25 @@ class Supervisor:
         obstacle = f"cannot be run: {error.strerror or error}"
         if process.last is None:
             self._give_up(f"{process.spec.name} {obstacle}")
-        elif obstacle != process.obstacle:
+        else:
+            self._tell_obstacle(process, obstacle)
+        await self._pause(RETRY_S)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until then, or until the end of the cluster."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _tell_obstacle(self, process: Supervised, obstacle: str) -> None:
+        """Once, however often it is met."""
+        if obstacle != process.obstacle:
             process.obstacle = obstacle
             detail = f"{obstacle}; trying again"
             self._tell(Announcement(name=process.spec.name, phase=Phase.FAILED, detail=detail))
-        if not self._is_stopping:
-            await asyncio.sleep(RETRY_S)
 
-    def _judge(self, process: Supervised, status: int) -> None:
-        """Decide about a child that ended on its own: go on, or give the cluster up."""
+    def _judge(self, process: Supervised, status: int) -> float:
+        """Decide about a child that ended on its own: give the cluster up, or go on, after so many seconds."""
         name = process.spec.name
         now = self._clock.monotonic()
         while process.started and now - process.started[0] > RESTART_WINDOW_S:
@@ -163,6 +175,10 @@ class Supervisor:
         if status == EXIT_CONFIG:
             said = process.last
             detail = said.detail if said is not None and said.phase is Phase.FAILED else process.child.last_words()
+            if process.has_served:  # what it needs was changed under it; nobody else needs to end for that
+                process.started.clear()
+                self._tell_obstacle(process, f"cannot start: {detail}")
+                return REPAIR_S
             self._give_up(f"{name} cannot start: {detail}")
         elif len(process.started) > self._max_restarts:
             self._give_up(
@@ -172,12 +188,13 @@ class Supervisor:
         else:
             detail = f"ended {describe_status(status)}, restarting"
             self._tell(Announcement(name=name, phase=Phase.FAILED, detail=detail))
+        return RESTART_PAUSE_S
 
     def _give_up(self, why: str) -> None:
         if self._failure is None:
             self._failure = StartupError(message=why, reason=Reason.CONFIG_INVALID)
             self._failed.set()
-        self._is_stopping = True
+        self._stopping.set()
         for process in self.processes.values():
             process.child.end()
 
@@ -185,6 +202,8 @@ class Supervisor:
         process = self.processes[name]
         process.last = said
         if said.phase is Phase.READY:
+            process.has_served = True
+            process.obstacle = ""
             process.ready.set()
         self._tell(said)
 

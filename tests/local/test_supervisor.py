@@ -101,6 +101,25 @@ async def test_a_child_that_cannot_start_is_not_started_again(tmp_path: Path) ->
     assert len((tmp_path / "starts").read_text().split()) == 1
 
 
+async def test_a_child_that_served_and_cannot_start_any_more_is_tried_again_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate, a model or a file of configuration is replaced by half; the other child goes on."""
+    monkeypatch.setattr(supervisor, "REPAIR_S", 0.01)
+    broken = tmp_path / "broken"
+    said = json.dumps({"name": "decode-0", "phase": "failed", "detail": "half a certificate"})
+    script = f"if [ -e {broken} ]; then echo '{said}'; exit 78; fi; {OBEDIENT}"
+    async with keeping(tmp_path, spec("decode-0", script), spec("decode-1", OBEDIENT), max_restarts=1) as keeper:
+        broken.touch()
+        keeper.supervisor.processes["decode-0"].child.signal(signal.SIGKILL)
+        await keeper.wait_told(Phase.FAILED, 5)
+        broken.unlink()
+        await keeper.wait_told(Phase.READY, 3)
+        assert keeper.supervisor.processes["decode-1"].restarts == 0
+    ours = [told.detail for told in keeper.told if told.detail.endswith("trying again")]
+    assert ours == ["cannot start: half a certificate; trying again"]
+
+
 async def test_a_child_that_the_system_cannot_run_is_tried_again_until_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
