@@ -4,12 +4,13 @@ No router knows what another one is about to send; a worker's word is the only o
 its turn with its own router, and every router comes to its turns.
 """
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from common.observe import catalogue
-from tests.sim.client import Manners
+from tests.sim.client import Leaving, Manners
 from tests.sim.oracle import Ask
 from tests.sim.play import play
 from tests.sim.world import CONFIG, World
@@ -50,3 +51,20 @@ def test_a_router_that_dies_amid_the_race_takes_nobodys_place_with_it() -> None:
         await world.wait_clients()
 
     play(story, routers=NUM_ROUTERS, decode=1, config=TIGHT)
+
+
+def test_a_flood_that_hangs_up_at_once_holds_up_nobody_who_stays() -> None:
+    """A hundred calls that are opened and cancelled, some before the router has looked at them: whoever asks next is
+    served as if nobody had been there."""
+
+    async def story(world: World) -> None:
+        for number in range(100):
+            leaving = tuple(Leaving)[number % len(Leaving)]
+            world.ask(greedy(number), Manners(leaves_at=0.0002 * (number % 50), leaving=leaving))
+        await asyncio.sleep(0.05)
+        began = world.loop.time()
+        world.ask(replace(greedy(0), name="stays"), Manners())
+        await world.wait_clients()
+        assert world.loop.time() - began < 2.0
+
+    play(story, routers=2, decode=1, config=TIGHT)
