@@ -1,4 +1,4 @@
-"""Signals before a process serves. Imports nothing heavy: it is the first thing that a process imports.
+"""Before a process serves: signals, and what libraries write. Imports nothing heavy: a process imports it first.
 
     started -> EARLY: a signal ends it at once, exit 0 -> farewell.py listens: a signal drains it
 
@@ -11,6 +11,8 @@ import os
 import signal
 from types import FrameType
 
+from common.config.environment import set_defaults
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """How orchestrators and people ask a process to leave."""
 
@@ -19,6 +21,12 @@ def leave_while_early() -> None:
     """Until somebody else listens to the signals. For the main thread."""
     for number in SIGNALS:
         signal.signal(number, _leave)
+
+
+def hush_libraries() -> None:
+    """gRPC's own lines are no JSON, and what it tells of below an error (peers that close, pings) we tell ourselves. It
+    asks once, when it is imported."""
+    set_defaults({"GRPC_VERBOSITY": "ERROR"})
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from common.config.config import Config
-from common.config.environment import environment, set_defaults
+from common.config.environment import environment
 from common.config.loader import load
 from common.core.errors import BatonError, StartupError
 from common.observe.announce import Announcement, Phase, announce
@@ -24,9 +24,6 @@ EXIT_FAILED = 70
 EXIT_CANNOT_START = 78
 """Configuration, model or address: starting again without a change would end the same way."""
 
-QUIET = {"GRPC_VERBOSITY": "ERROR"}
-"""gRPC's own lines are no JSON, and what it tells of below an error (a peer that closed, pings) we tell ourselves."""
-
 
 def run_service(service: str, serve: Callable[[Config, str], Awaitable[None]]) -> int:
     """Serve until told to stop. The exit code tells a supervisor whether another start may help."""
@@ -36,7 +33,6 @@ def run_service(service: str, serve: Callable[[Config, str], Awaitable[None]]) -
         await serve(config, arguments.name)
 
     try:
-        set_defaults(QUIET)
         config = load(arguments.config, environment(), arguments.set)
         calm_collector()
         take_descriptors()

@@ -1,9 +1,10 @@
 """`python -m services.router --name NAME [--config FILE] [--set section.key=value]...`"""
 
-from common.observe.early import leave_while_early
+from common.observe.early import hush_libraries, leave_while_early
 
 if __name__ == "__main__":
     leave_while_early()  # what follows takes seconds to import
+    hush_libraries()
     from common.observe.entry import leave, run_service
     from services.router.app import run_router
 

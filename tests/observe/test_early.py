@@ -23,6 +23,27 @@ leave_while_early()
 print("loads", flush=True)
 asyncio.run(asyncio.to_thread(time.sleep, 60))
 """
+SENT_AWAY = """
+import socket, sys, threading
+if sys.argv[1:]:
+    from common.observe.early import hush_libraries
+    hush_libraries()
+import grpc
+listener = socket.create_server(("127.0.0.1", 0))
+def send_away():
+    peer, _ = listener.accept()
+    peer.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    peer.recv(1000)
+    peer.sendall(bytes([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]))
+    peer.recv(1000)
+threading.Thread(target=send_away, daemon=True).start()
+channel = grpc.insecure_channel("127.0.0.1:%d" % listener.getsockname()[1])
+try:
+    channel.unary_unary("/a/b")(b"", timeout=1)
+except grpc.RpcError:
+    print("sent away")
+"""
+"""A server that says goodbye with an error, as one does whose pings are not answered."""
 LIGHT = """
 import sys
 for name in sys.argv[1:]:
@@ -73,3 +94,20 @@ def test_a_service_leaves_while_it_loads_or_looks_for_others(service: str) -> No
         assert said.phase is Phase.LOADING
         process.send_signal(signal.SIGTERM)
         assert process.wait(SOON_S) == 0, process.stderr and process.stderr.read()
+
+
+def test_what_grpc_says_of_peers_that_close_stays_out_of_the_log() -> None:
+    """And without the hush it does not: otherwise this would show nothing."""
+    said = {}
+    for arguments in ((), ("hushed",)):
+        with started("-c", SENT_AWAY, *arguments) as process:
+            told, said[arguments] = process.communicate(timeout=60)
+            assert told == "sent away\n"
+    assert "goaway" in said[()]
+    assert said["hushed",] == ""
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_hushes_before_it_imports(name: str) -> None:
+    (_, main) = (ROOT / "services" / name / "__main__.py").read_text().split("__main__")[-2:]
+    assert main.index("hush_libraries()") < main.index("import leave, run_service")
