@@ -94,11 +94,14 @@ class ChatTemplate:
         num_chars = 0
         try:
             for chunk in (self._with_tools if variables.get("tools") else self._template).generate(
-                **variables,
-                bos_token=control.bos,
-                eos_token=control.eos,
-                range=bounded_range(),
-                strftime_now=today(self._clock.wall()),
+                {
+                    **control.named,
+                    **variables,
+                    "bos_token": control.bos,
+                    "eos_token": control.eos,
+                    "range": bounded_range(),
+                    "strftime_now": today(self._clock.wall()),
+                }
             ):
                 chunks.append(chunk)
                 num_chars += len(chunk)

@@ -7,7 +7,7 @@ the post-processor alone. Every added token that is not mere white space counts 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class ControlTokens:
     """Left out of text when special tokens are skipped: those that the file marks special."""
     bos: str = ""
     eos: str = ""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """What tokenizer_config.json calls its tokens (`pad_token`, `unk_token`): templates may ask for any."""
     eats_before: frozenset[str] = frozenset()
     """Spellings whose tokens swallow the white space before them in a template's text."""
     eats_after: frozenset[str] = frozenset()
@@ -150,6 +152,7 @@ def _control_tokens(folder: Path, described: dict[str, Any], config: dict[str, A
         hidden=hidden,
         bos=_token_name(config.get("bos_token")),
         eos=_token_name(config.get("eos_token")),
+        named={key: _token_name(config[key]) for key in config if key.endswith("_token") and _token_name(config[key])},
         eats_before=frozenset(item["content"] for item in added if item.get("lstrip")),
         eats_after=frozenset(item["content"] for item in added if item.get("rstrip")),
     )

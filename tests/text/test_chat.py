@@ -196,6 +196,12 @@ def test_what_templates_of_others_ask_for_is_there() -> None:
     )
 
 
+def test_a_template_may_ask_for_every_token_that_the_tokenizer_names() -> None:
+    assert (
+        chat("{{ pad_token }}{{ bos_token }}{{ unk_token }}{% if sep_token %}!{% endif %}", "x") == "<|pad|><|begin|>"
+    )
+
+
 @pytest.mark.parametrize("source", ["{% for %}", "{{ x | center(9) }}", "x" * (1 << 20)])
 def test_a_broken_template_stops_the_start(source: str) -> None:
     with pytest.raises(StartupError, match="chat_template"):
