@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kernels.gpu.compile_only import SHARED_BYTES
-from kernels.gpu.specimen import OLDEST, Specimen
+from kernels.gpu.specimen import Specimen
 
 OPERATORS = (
     "activation",
@@ -60,11 +60,24 @@ class Report:
 
 
 def specimens(architecture: int, only: str = "", *, is_whole: bool = False) -> Iterator[Specimen]:
-    """Those with `only` in their module's or their own name; `is_whole`: of everything in the tuned table."""
+    """Those with `only` in their module's or their own name; `is_whole`: every shape, and all of the tuned table."""
     for operator in OPERATORS:
         module = import_module(f"kernels.gpu.{operator}")
-        own = module.SPECIMENS if hasattr(module, "SPECIMENS") else module.specimens(architecture, is_whole=is_whole)
+        if not hasattr(module, "SPECIMENS"):
+            own = module.specimens(architecture, is_whole=is_whole)
+        else:
+            own = module.SPECIMENS if is_whole else tuple(turns(module.SPECIMENS, architecture))
         yield from (specimen for specimen in own if only in operator or only in specimen.name)
+
+
+def turns(own: Sequence[Specimen], architecture: int) -> Iterator[Specimen]:
+    """Shapes of each kernel take turns: each is compiled for one architecture at least, and a kernel for every one."""
+    place, num = sorted(SHARED_BYTES).index(architecture), len(SHARED_BYTES)
+    shapes: dict[str, list[Specimen]] = {}
+    for specimen in own:
+        shapes.setdefault(specimen.kernel.__name__, []).append(specimen)
+    for each in shapes.values():
+        yield from each[place::num] or [each[place % len(each)]]
 
 
 def build(specimen: Specimen, architecture: int) -> Report:
@@ -128,14 +141,12 @@ def main(arguments: Sequence[str]) -> int:
         "--arch", type=int, action="append", choices=sorted(SHARED_BYTES), help="80, 90, 100; repeatable"
     )
     parser.add_argument("--only", default="", help="part of an operator's or a kernel's name")
-    parser.add_argument("--whole", action="store_true", help="everything in the tuned table: minutes")
+    parser.add_argument("--whole", action="store_true", help="every shape, everything in the tuned table: minutes")
     given = parser.parse_args(arguments)
     failed = 0
     sys.stdout.write(f"triton {triton.__version__}\n")
     for architecture in given.arch or sorted(SHARED_BYTES):
         for specimen in specimens(architecture, given.only, is_whole=given.whole):
-            if architecture < max(specimen.oldest, OLDEST):
-                continue
             report = build(specimen, architecture)
             wrong = faults(specimen, report)
             failed += bool(wrong)

@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-OLDEST = 80
-"""The oldest architecture that is compiled for."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specimen:
@@ -24,7 +21,6 @@ class Specimen:
     num_stages: int = 3
     has_fused_products: bool = True
     divisible: frozenset[str] = field(default_factory=frozenset)
-    oldest: int = OLDEST
     max_spilled_bytes: int = 0
 
     @property

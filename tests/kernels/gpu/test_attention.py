@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention_form import AttentionForm
+from kernels.gpu.tuned import SMALL
 from kernels.quantized_pages import LARGEST
 from tests.kernels.gpu.contexts import Contexts, Heads, Span
 
@@ -119,11 +120,14 @@ def test_a_group_larger_than_a_tile_is_one_tile(device: torch.device) -> None:
 
 
 def test_pages_before_the_window_are_not_read(device: torch.device) -> None:
-    """They may belong to somebody else by now: here they are NaN."""
-    heads = Heads(query=2, key=1, dim=16)
-    contexts = Contexts([140], heads, device)
-    spans = [last(0, 140), Span(context=0, first=139 - 20, end=140)]
+    """They may belong to somebody else by now: here they are NaN, also those that share a key tile with the window."""
+    contexts = Contexts([124, 147], Heads(query=2, key=1, dim=16), device)
+    spans = [last(0, 124), Span(context=1, first=126, end=147)]
     expected = contexts.expected(spans, NARROW)
-    for page in contexts.tables[0][:6]:
-        contexts.kv[page] = float("nan")
+    for span in spans:
+        assert NARROW.window is not None
+        first_seen = span.first - NARROW.window + 1
+        assert first_seen % SMALL.keys >= 16, "a page ends between the tile's first key and the window's"
+        for page in contexts.tables[span.context][: first_seen // 16]:
+            contexts.kv[page] = float("nan")
     assert_close(contexts.attend(spans, NARROW), expected)

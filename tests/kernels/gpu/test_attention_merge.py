@@ -13,6 +13,7 @@ def test_joined_spans_equal_one_softmax(spans: int, device: torch.device) -> Non
     sums_WKUD = torch.randn(spans + 1, 2, 6, 80, device=device)
     stats_WKU2 = torch.rand(spans + 1, 2, 6, 2, device=device) + 0.5
     stats_WKU2[..., 0] = torch.randint(-20, 20, stats_WKU2.shape[:3], device=device)
+    stats_WKU2[:65, ..., 0] += 150  # far above what the second look of 64 spans finds
     out_THD = torch.full((3, 6, 80), float("nan"), device=device)
     tiles_J6 = torch.tensor([[0, 0, 1, 0, 0, 1], [0, 1, 2, 0, 1, spans]], dtype=torch.int32, device=device)
     merge_spans(out_THD, sums_WKUD, stats_WKU2, tiles_J6, group=3)
