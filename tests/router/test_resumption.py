@@ -266,7 +266,7 @@ def test_a_client_that_does_not_read_the_end_is_not_told_that_all_is_well(
         await write(self, deltas)
 
     monkeypatch.setattr(Reply, "_write_deltas", stuck)
-    monkeypatch.setattr(Reply, "_write_at_once", lambda self: False)
+    monkeypatch.setattr(Reply, "_write_at_once", lambda self, delta: False)
 
     async def act(door: Door) -> None:
         request = wish()
