@@ -37,11 +37,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def fail(error: BatonError) -> typer.Exit:
-    """Print the error; what to raise then."""
+    """Print the error, each wrong field once; what to raise then."""
     errors.print(f"baton: {error.message}", style="red", highlight=False, markup=False, soft_wrap=True)
     if isinstance(error, InvalidRequest):
         for violation in error.violations:
-            errors.print(f"  {violation.field}: {violation.description}", highlight=False, markup=False, soft_wrap=True)
+            told = f"{violation.field}: {violation.description}"
+            if told not in error.message:
+                errors.print(f"  {told}", highlight=False, markup=False, soft_wrap=True)
     return typer.Exit(exit_for(error))
 
 
