@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from tests.cluster.house import House, house
 
-START_S = 60.0
+START_S = 100.0
+"""Four processes on an idle machine: three seconds. The others on a busy one wait for the CPU."""
 
 
 @pytest.fixture(autouse=True)

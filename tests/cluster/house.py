@@ -44,6 +44,9 @@ CI_TIER = (
 SIM = ("engine.executor=sim", "engine.num_pages=4096", "local.max_restarts=50")
 """The honest simulated executor: no weights to load, and every page byte still counts."""
 
+PATIENCE_S = 60.0
+"""For what has no bar: a busy machine is no failure, and what never comes is one after a minute, too."""
+
 CLOCK = SystemClock()
 
 
@@ -170,7 +173,7 @@ class House:
     async def view(self) -> cluster_pb2.GetClusterResponse:
         return await self.client.cluster()
 
-    async def wait_workers(self, count: int, *, timeout_s: float = 30.0) -> None:
+    async def wait_workers(self, count: int, *, timeout_s: float = PATIENCE_S) -> None:
         """Until the router sees `count` ready workers, all of them incarnations that run now."""
         await self.until(lambda: self._sees(count), timeout_s=timeout_s)
 
@@ -191,7 +194,7 @@ class House:
         except BatonError:
             return set()  # one of them is going or coming at this moment
 
-    async def until(self, is_so: Callable[[], Awaitable[bool]], *, timeout_s: float = 20.0) -> None:
+    async def until(self, is_so: Callable[[], Awaitable[bool]], *, timeout_s: float = PATIENCE_S) -> None:
         """Until something is so, looked at from outside again and again: a process has no event to wait for."""
         async with asyncio.timeout(timeout_s):
             while not await is_so():

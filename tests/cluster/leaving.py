@@ -34,4 +34,4 @@ async def wait_back(cluster: House, process: Supervised) -> None:
     async def is_back() -> bool:
         return process.ready.is_set()
 
-    await cluster.until(is_back, timeout_s=40.0)
+    await cluster.until(is_back)

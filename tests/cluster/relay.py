@@ -83,7 +83,7 @@ class GrpcRelay:
                 await self._call(method, request, context)
             return await self.rewrite_answer(name, await self._call(method, request, context))
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "", error.trailing_metadata() or ())
+            await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
             raise AssertionError("abort raises") from error
 
     async def forward_stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -94,7 +94,7 @@ class GrpcRelay:
             async for message in call:
                 yield message
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "", error.trailing_metadata() or ())
+            await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
         finally:
             call.cancel()
 

@@ -12,7 +12,7 @@ from tests.cluster.drive import PAGE_BYTES, PAGE_SIZE, SLOW_SIM, check_all, coun
 from tests.cluster.house import House
 from tests.cluster.ports import stable_port
 from tests.cluster.relay import AddressSwap, GrpcRelay, Weather
-from tests.cluster.wire import FlippingProxy, listen_first
+from tests.cluster.wire import Damage, FlippingProxy, listen_first
 
 pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module")]
 
@@ -38,19 +38,16 @@ class Network:
     is_walled: bool = False
     """New data-plane connections lead nowhere."""
     wires: list[FlippingProxy] = field(default_factory=list)
+    damage: Damage = field(default_factory=Damage)
 
     async def forwarded(self, port: int) -> int:
         """A forwarder in front of a data-plane port."""
         if self.is_walled:
             return AddressSwap.LAST_PORT
-        wire = FlippingProxy(port, min_bytes=PAGE_BYTES)
+        wire = FlippingProxy(port, self.damage, min_bytes=PAGE_BYTES)
         await wire.start(listen_first())
         self.wires.append(wire)
         return wire.port
-
-    @property
-    def flipped(self) -> int:
-        return sum(wire.flipped for wire in self.wires)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
@@ -77,11 +74,11 @@ async def test_one_flipped_bit_is_seen_before_the_first_token_and_sent_again(clu
     assert network.wires, "the data plane does not pass the forwarder"
     assert await counter(cluster, Kind.DECODE, "received_transfers_digest_mismatch") == 0
     for ask in asks:
-        network.wires[-1].flips_due = 1
+        network.damage.due += 1
         check_all([ask], [await cluster.ask(ask)])
     found = await counter(cluster, Kind.DECODE, "received_transfers_digest_mismatch")
-    print(f"F9: {network.flipped} bits flipped, {found:.0f} pages refused")
-    assert found == network.flipped == len(asks)
+    print(f"F9: {network.damage.done} bits flipped, {found:.0f} pages refused")
+    assert found == network.damage.done == len(asks)
 
 
 async def test_control_messages_that_come_twice_late_or_out_of_order_change_nothing(

@@ -3,19 +3,27 @@
 import asyncio
 import socket
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 CHUNK_BYTES = 65_536
 
 
-class FlippingProxy:
-    """Forwards one loopback port. So many chunks of `min_bytes` or more as `flips_due` says lose a bit downstream."""
+@dataclass(slots=True)
+class Damage:
+    """Bits to flip, on whichever of several forwarders the next large chunk passes; and those that were flipped."""
 
-    def __init__(self, target_port: int, *, min_bytes: int) -> None:
+    due: int = 0
+    done: int = 0
+
+
+class FlippingProxy:
+    """Forwards one loopback port. So many chunks of `min_bytes` or more as are due lose a bit downstream."""
+
+    def __init__(self, target_port: int, damage: Damage, *, min_bytes: int) -> None:
         self.port = 0
-        self.flips_due = 0
-        self.flipped = 0
+        self._damage = damage
         self._target_port = target_port
         self._min_bytes = min_bytes
         self._server: asyncio.Server | None = None
@@ -62,10 +70,10 @@ class FlippingProxy:
 
     def _damaged(self, chunk: bytes) -> bytes:
         """The last byte of a large chunk is payload, whatever header came before."""
-        if not self.flips_due or len(chunk) < self._min_bytes:
+        if not self._damage.due or len(chunk) < self._min_bytes:
             return chunk
-        self.flips_due -= 1
-        self.flipped += 1
+        self._damage.due -= 1
+        self._damage.done += 1
         return chunk[:-1] + bytes([chunk[-1] ^ 0x10])
 
 

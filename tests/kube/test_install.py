@@ -15,8 +15,10 @@ from tests.cluster.house import Ask
 from tests.kube.chart import Helm
 from tests.kube.release import NAMESPACE, Release, ask, check_whole
 
-pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kube, pytest.mark.cluster, pytest.mark.calm, pytest.mark.timeout(300)]
 FIRST_TOKEN_S = 60.0
+PATIENCE_S = 150.0
+"""Of the other tests here, on a machine that does other things as well."""
 ASK = Ask(tokens=tuple(range(1, 40)), max_tokens=8)
 EVERY_S = 0.25
 MODEL = "demo"
@@ -31,7 +33,7 @@ async def trial(cluster, tmp_path_factory):
     people = ("--set", "toolbox.enabled=true")
     began = await release.install("--values", str(helm.chart / "examples/cpu-trial.yaml"), *people)
     told = None
-    async with asyncio.timeout(FIRST_TOKEN_S), release.client() as client:
+    async with asyncio.timeout(PATIENCE_S), release.client() as client:
         while told is None or told.error is not None:
             told = await ask(client, ASK)
     await release.wait_rolled_out()

@@ -28,7 +28,7 @@ def baton(
         input=text,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 
@@ -67,12 +67,12 @@ class Up:
         """Send a signal; the exit status, negative for a signal."""
         self.look()
         self.process.send_signal(number)
-        self.lines += self.process.communicate(timeout=30)[0].splitlines()
+        self.lines += self.process.communicate(timeout=60)[0].splitlines()
         return self.process.returncode
 
     def check_nothing_is_left(self) -> None:
         """No process (a zombie waits for its reaper only), no file."""
-        deadline = CLOCK.monotonic() + 5
+        deadline = CLOCK.monotonic() + 20
         while CLOCK.monotonic() < deadline and (self._alive() or any(self.folder.iterdir())):
             psutil.wait_procs(self._alive(), timeout=0.05)
         assert not self._alive()

@@ -39,7 +39,7 @@ def test_a_taken_port_is_replaced_and_sigkill_of_the_supervisor_leaves_nothing(f
 
 def test_what_a_router_refuses_is_said_once_and_exits_with_78(folder: Path) -> None:
     with up(folder, "--set", "listen.host=0.0.0.0", "--port", str(free_port())) as running:
-        status = running.process.wait(timeout=30)
+        status = running.process.wait(timeout=90)
         output = running.process.communicate()[0]
     assert status == 78
     assert "cannot start: refusing to listen on 0.0.0.0 without TLS" in output
@@ -64,7 +64,7 @@ def test_ctrl_c_while_models_load_stops_at_once(folder: Path) -> None:
 
 def test_a_folder_without_a_model_is_named_and_exits_with_78(folder: Path, tmp_path: Path) -> None:
     with up(folder, "--model", "../nothing", "--port", str(free_port())) as running:
-        status = running.process.wait(timeout=30)
+        status = running.process.wait(timeout=90)
         output = running.process.communicate()[0]
     assert status == 78
     assert f"model folder {tmp_path / 'nothing'} does not exist" in " ".join(output.split())
