@@ -72,6 +72,13 @@ class DigestKey:
         stream = hashlib.shake_256(DIGEST_SCHEME.encode() + self._seed).digest(count * WORD_BYTES)
         return np.frombuffer(stream, dtype="<u8") | np.uint64(1)
 
+    def expand(self, page_bytes: int) -> None:
+        """Makes and remembers what digests of such pages want: some ms for a large page."""
+        if loaded_native() is None:
+            self.page_keys(page_bytes)
+        else:
+            self.key_halves(page_bytes)
+
     def page_keys(self, page_bytes: int) -> PageKeys:
         """Keys for pages of `page_bytes`, twice as many bytes. Remembered: a pair's pages all have one size."""
         return _page_keys(self._seed, page_bytes)
