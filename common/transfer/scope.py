@@ -5,15 +5,18 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from common.observe.logging import get_log
 from common.transfer.counters import TransferCounters
 
 Result = TypeVar("Result")
+
+_LOG = get_log("transfer")
 
 
 class TaskScope:
     """Tasks that are cancelled and awaited when the scope closes. Unlike a TaskGroup, one failure spares the others.
 
-    A bug ends only its own task: it is counted as incident `bug` and kept in `first_bug` for the owner's log.
+    A bug ends only its own task: it is logged, counted as incident `bug`, and the first one is kept in `first_bug`.
     """
 
     def __init__(self, counters: TransferCounters) -> None:
@@ -69,6 +72,7 @@ class TaskScope:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._counters.incidents["bug"] += 1
             self.first_bug = self.first_bug or error
+            _LOG.error("transfer_bug", task=task.get_name(), exc_info=error)
 
 
 async def outlast(work: asyncio.Future[Result]) -> Result:
