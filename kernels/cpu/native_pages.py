@@ -69,7 +69,7 @@ def move_pages(
     *,
     is_scatter: bool,
 ) -> npt.NDArray[np.uint64]:
-    """As `copy_pages`, with digests_N of what was copied, taken in the same pass where it was put."""
+    """As `copy_pages`, with digests_N of what was copied, taken on its way."""
     page_bytes = 4 * len(keys.low_W)
     assert buffer.nbytes == len(numbers) * page_bytes, f"{buffer.nbytes} bytes for {len(numbers)} pages"
     assert is_scatter or not buffer.readonly, "pages are gathered into a buffer that cannot be written"

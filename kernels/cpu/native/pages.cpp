@@ -5,8 +5,7 @@
 // A word times a key is word * low half + (word * high half << 32). The second sum is shifted once, at its end, and needs
 // 32 bits alone. Integers wrap, so the order of summation is the compiler's to choose, and each instruction set has its
 // own. Keys are twice as large as a page: several pages are summed together, tile by tile, so that a tile of keys comes
-// from the first cache for all pages but one.
-// Copied on the way, a tile is summed where it was put, so that a page costs little more than its copy.
+// from the first cache for all pages but one. Copied on the way, pages come from memory once.
 //
 // None of them uses the pool of threads: digests are made beside the step loop, whose pool it is.
 #include <algorithm>
@@ -19,6 +18,7 @@ namespace {
 
 constexpr int64_t kTile = 512;  // Words. Measured on Zen 4: tiles with 4 pages 22 to 25 GB/s, 1 page without tiles 11.
 constexpr int kTogether = 4;
+constexpr int64_t kStretch = 131072;  // Words. Measured on Zen 4, 4096 to 262144: a hand-over costs least from here on.
 
 typedef uint32_t Word __attribute__((aligned(1), may_alias));
 
@@ -27,25 +27,16 @@ struct Keys {
     const uint32_t* high;
 };
 
-// Of `kPages` pages at `from`; with `kMoves` their words go to the pages at `into` as they are read, so that what is
-// summed is what lies there.
-template <int kPages, bool kMoves>
-void sum_words(const char* const* from, char* const* into, int64_t page_bytes, Keys keys, uint64_t* sums) {
-    const int64_t num_words = page_bytes / 4;
-    uint64_t low_sums[kPages] = {};
-    uint32_t high_sums[kPages] = {};
-    for (int64_t start = 0; start < num_words; start += kTile) {
-        const int64_t count = std::min(kTile, num_words - start);
+// Adds words [start, end) of `kPages` pages to their sums.
+template <int kPages>
+void sum_words(const char* const* pages, int64_t start, int64_t end, Keys keys, uint64_t* low_sums, uint32_t* high_sums) {
+    for (; start < end; start += kTile) {
+        const int64_t count = std::min(kTile, end - start);
         for (int page = 0; page < kPages; ++page) {
-            const char* const tile = from[page] + start * 4;
+            const char* const from = pages[page] + start * 4;
             // The next tile of this page: between two tiles lie those of the others, too many for the hardware to guess.
-            for (int64_t ahead = 0; ahead < count * 4; ahead += 64) __builtin_prefetch(tile + kTile * 4 + ahead);
-            const Word* words = reinterpret_cast<const Word*>(tile);
-            if (kMoves) {
-                char* const place = into[page] + start * 4;
-                std::memcpy(place, tile, count * 4);
-                words = reinterpret_cast<const Word*>(place);  // From the first cache.
-            }
+            for (int64_t ahead = 0; ahead < count * 4; ahead += 64) __builtin_prefetch(from + kTile * 4 + ahead);
+            const Word* const words = reinterpret_cast<const Word*>(from);
             uint64_t low = 0;
             uint32_t high = 0;
             for (int64_t at = 0; at < count; ++at) {
@@ -56,7 +47,24 @@ void sum_words(const char* const* from, char* const* into, int64_t page_bytes, K
             high_sums[page] += high;
         }
     }
-    for (int page = 0; page < kPages; ++page) sums[page] = low_sums[page] + (static_cast<uint64_t>(high_sums[page]) << 32);
+}
+
+// Digests of `kPages` pages at `from`, but for their indexes. With `kMoves` they are copied to `into` as well: a stretch is
+// summed, then copied out of a cache. In this order, so that bytes which come late are never summed and yet not copied.
+template <int kPages, bool kMoves>
+void digest_group(const char* const* from, char* const* into, int64_t page_bytes, Keys keys, uint64_t* digests) {
+    const int64_t num_words = page_bytes / 4, stretch = kMoves ? kStretch : num_words;
+    uint64_t low_sums[kPages] = {};
+    uint32_t high_sums[kPages] = {};
+    for (int64_t start = 0; start < num_words; start += stretch) {
+        const int64_t end = std::min(num_words, start + stretch);
+        sum_words<kPages>(from, start, end, keys, low_sums, high_sums);
+        if (kMoves)
+            for (int page = 0; page < kPages; ++page)
+                std::memcpy(into[page] + start * 4, from[page] + start * 4, (end - start) * 4);
+    }
+    for (int page = 0; page < kPages; ++page)
+        digests[page] = low_sums[page] + (static_cast<uint64_t>(high_sums[page]) << 32);
 }
 
 // `count` pages; the digest of the first counts as that of page `first_index`.
@@ -70,11 +78,11 @@ void digest_pages(From from, Into into, int64_t page_bytes, int64_t count, Keys 
         const int64_t together = std::min<int64_t>(kTogether, count - page);
         for (int64_t at = 0; at < together; ++at) sources[at] = from(page + at), places[at] = into(page + at);
         if (together == kTogether) {
-            sum_words<kTogether, kMoves>(sources, places, page_bytes, keys, digests + page);
+            digest_group<kTogether, kMoves>(sources, places, page_bytes, keys, digests + page);
             continue;
         }
         for (int64_t at = 0; at < together; ++at)
-            sum_words<1, kMoves>(sources + at, places + at, page_bytes, keys, digests + page + at);
+            digest_group<1, kMoves>(sources + at, places + at, page_bytes, keys, digests + page + at);
     }
     for (page = 0; page < count; ++page)
         digests[page] += static_cast<uint64_t>(first_index + page + 1) * static_cast<uint64_t>(position);
