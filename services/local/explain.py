@@ -21,7 +21,6 @@ MEANING = {
     "crowd": "answers that it slows down",
     "full": "a pool that fills up",
     "hand_over": "bringing the pages over",
-    "beside": "writing beside prompts that are still read there",
     "displaced": "cached pages that the hand-over pushes out",
     "young": "a worker that has just joined",
     "silent": "a worker that has gone quiet",

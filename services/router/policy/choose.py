@@ -7,7 +7,7 @@ from services.router.policy.reading import Reading, read_on, with_lateness
 from services.router.policy.route import Candidate, Decision, Route
 from services.router.policy.scene import Scene, can_take, make_scene
 from services.router.policy.settings import PolicySettings, Routes
-from services.router.policy.writing import Writing, beside_s, displaced_s, hand_over_s, write_on
+from services.router.policy.writing import Writing, displaced_s, hand_over_s, write_on
 from services.router.view import FleetView
 
 __all__ = ["can_take", "choose", "choose_prefill", "choose_writer"]
@@ -78,7 +78,7 @@ def _best_remotes(
     readers = sorted((readings[worker.worker] for worker in scene.readers), key=_reading_rank)[:few]
     writers = sorted(writings.values(), key=_writing_rank)[:few]
     return [
-        _remote(reading, writing, readings[writing.worker.worker].queue_s, scene)
+        _remote(reading, writing, scene)
         for reading in readers
         for writing in writers
         if reading.worker.worker != writing.worker.worker
@@ -116,12 +116,11 @@ def _local(reading: Reading, writing: Writing, scene: Scene) -> Candidate:
     )
 
 
-def _remote(reading: Reading, writing: Writing, writer_queue_s: float, scene: Scene) -> Candidate:
+def _remote(reading: Reading, writing: Writing, scene: Scene) -> Candidate:
     terms = {
         **{f"prefill_{name}" if name in _BOTH else name: value for name, value in reading.terms.items()},
         **writing.terms,
-        "hand_over": _gap_weight(writing, scene) * hand_over_s(reading, writing, scene),
-        "beside": beside_s(reading, writing, writer_queue_s, scene),
+        "hand_over": scene.settings.gap_weight * hand_over_s(reading, writing, scene),
         "displaced": displaced_s(writing, scene),
     }
     return Candidate(
@@ -131,12 +130,6 @@ def _remote(reading: Reading, writing: Writing, writer_queue_s: float, scene: Sc
         itl_s=writing.itl_s,
         cost_source=scene.prices[reading.worker.worker][1],
     )
-
-
-def _gap_weight(writing: Writing, scene: Scene) -> float:
-    """Of a stalled second. Where the writer's time is wanted for reading, by as much less as a second of that makes all
-    who come later wait in sum: in a queue of random arrivals 1 / (1 - rho)^2."""
-    return scene.settings.gap_weight / (scene.congestion**2 if writing.worker.is_dual else 1.0)
 
 
 _BOTH = ("young", "silent", "avoid")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from common.core.request import Priority
 
-POLICY_VERSION = "cost-5"
+POLICY_VERSION = "cost-4"
 """Changes whenever the same inputs may give another decision."""
 
 
@@ -44,10 +44,9 @@ class PolicySettings:
     """A second of reading, for all who come later; grows as 1 / (1 - rho) with the share of time that reading takes.
     From replaying conversations: with less, hits fall below 95 % of those of one shared cache, and nobody is faster."""
     gap_weight: float = 6.0
-    """A second between the first token and the second: a stream that has begun and stalls, and every later token comes
-    later. Of a writer that also reads for others only (1 - rho)^2 of it: the fuller the readers, the dearer its time.
-    From replays of such workers: with 6 at any load a full fleet hands no long prompt over, and its queues are a tenth
-    longer. Where readers are others, 3 makes the longest waits of Azure's bursts a fifth longer."""
+    """A second between the first token and the second: a stream that has begun and stalls. And what a hand-over costs
+    beside: pages on two workers, two queues to wait in. From replaying conversations at 95 % load on workers that can
+    do both: with 2.0 a third of them were handed over, and first tokens came later than where none was."""
     reuse_share: float = 0.25
     """Cached tokens that would have been found again, of those that a hand-over pushes out."""
     write_weight: float = 0.1

@@ -51,18 +51,6 @@ def hand_over_s(reading: Reading, writing: Writing, scene: Scene) -> float:
     return step_s + cost.transfer_s + max(writing.missing_pages * page_s - reading.read_s, last_pages * page_s)
 
 
-def beside_s(reading: Reading, writing: Writing, queue_s: float, scene: Scene) -> float:
-    """An answer may begin while prompts of `queue_s` are still read where it is written. Until then its tokens are as
-    slow as their steps, and each makes those prompts wait. Where the reader writes, they are read before it begins."""
-    settings, facts, cost = scene.settings, scene.facts, scene.cost(writing.worker)
-    slow_s = max(settings.extend_itl_s, writing.itl_s)
-    busy_s, most = max(0.0, queue_s - reading.seconds), scene.expected_tokens
-    num_slow = most if busy_s >= most * slow_s else busy_s / slow_s
-    added_s = facts.num_choices * (cost.decode_row_s + cost.decode_context_s * facts.context_tokens)
-    own_s = settings.write_weight * (slow_s - writing.itl_s)
-    return num_slow * (own_s + added_s * max(writing.worker.backlog_prompts, 1))
-
-
 def displaced_s(writing: Writing, scene: Scene) -> float:
     """Pages that arrive push cached ones out, and some of those would have been hits. Reading does the same wherever it
     happens; arriving elsewhere does it a second time."""
