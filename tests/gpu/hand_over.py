@@ -1,13 +1,17 @@
 """Two processes on one GPU, 32k tokens of 8B-shape KV: `python -m tests.gpu.hand_over [--out FILE] [--miniature]`.
 
 NOT RUN YET on a GPU; `--miniature` runs both processes on a CPU, kernels in Triton's interpreter, and times nothing.
-What a worker does is done by what a worker has: pages are gathered into staging on the GPU, digested there, offered,
-copied into a ring of the other process's memory (CUDA IPC), digested there, compared, scattered. Only the calls between
-the workers are replaced, by lines over a socket: gRPC takes longer than these, and a bare checkout has none.
+What a worker does is done by what a worker has, twice over:
 
-First every page must be equal there, and a page with another digest than was offered must not land. Then hand-overs are
-timed, from the first gather to the last landing, for several sizes of frames, beside one copy of the same bytes: as
-workers make them, 8 passes over memory, and fused (tests.gpu.fused), 4, which no worker makes.
+    in slots    gathered with digests straight into the ring of the other process (CUDA IPC), offered, scattered there
+                with verification: 4 passes over memory. What workers do where a slot is free.
+    staged      gathered into staging, digested, offered, copied into the ring, digested, compared, scattered: 8 passes.
+                What is left where none is.
+
+Only the calls between the workers are replaced, by lines over a socket: gRPC takes longer than these, and a bare
+checkout has none. First every page must be equal there, and a page with another digest than was offered must be found.
+Then hand-overs are timed, from the first gather to the last landing, both ways in turn, for several sizes of frames,
+beside one copy of the same bytes.
 """
 
 import asyncio
@@ -18,7 +22,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +29,6 @@ import torch
 
 from common.core.clock import SystemClock
 from common.kv.digest import DigestKey
-from common.kv.staging import Staging
 from common.transfer.channel import Channel
 from common.transfer.counters import TransferCounters
 from common.transfer.limits import TransferLimits
@@ -37,11 +39,10 @@ from common.transfer.same_host.device import DeviceSendingEnd
 from common.transfer.same_host.line import Line
 from common.transfer.same_host.ring import adopt_ring, create_ring
 from common.transfer.same_host.sending import SendingEnd
-from common.transfer.same_host.slots import DeviceSlots, adopt_slots
+from common.transfer.same_host.slots import adopt_slots
 from common.transfer.scope import TaskScope
 from kernels.bench.ceilings import measured_ceilings
 from kernels.dispatch import interpreted
-from tests.gpu.fused import FusedMoves
 from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 from tests.gpu.pipe_peer import PipePeer
 from tests.gpu.two_ends import MIB, PAIR, WAIT_S, End, Shape, Words, places
@@ -49,8 +50,8 @@ from tests.gpu.two_ends import MIB, PAIR, WAIT_S, End, Shape, Words, places
 ROOT = Path(__file__).resolve().parents[2]
 KEY = DigestKey(bytes(range(32)))
 FRAMES_MIB = (8, 32, 128, 256)
-FIRST_FUSED_FRAME = 1 << 20
-"""Numbers grow on one line: those before are the link's."""
+WAYS = (("", True, 4), ("staged_", False, 8))
+"""What figures begin with, whether in slots, and passes over memory."""
 REPEATS = 5
 CHECKS = ("pages_arrive", "other_digests_are_found")
 
@@ -68,67 +69,48 @@ class Sender:
         end.pages_PB[torch.tensor(self._places, device=end.storage.device)] = end.fill()
         end.storage.streams.settle(end.storage.streams.end_step())
 
-    async def hand_over(self, frame_bytes: int, *, corrupt: bool = False) -> bool:
-        """Every page, in frames of at most so many bytes; whether all were whole. `corrupt`: under other digests."""
+    async def hand_over(self, frame_bytes: int, *, in_slots: bool, corrupt: bool = False) -> bool:
+        """Every page, in frames of at most so many bytes; whether all were whole. `corrupt`: under other digests.
+
+        As many runs ahead as slots are lent: as on a step loop that is no faster than the landing.
+        """
         wanted = PageRun(first_page=0, num_pages=self._shape.num_pages)
-        tasks = []
+        ahead, tasks = asyncio.Semaphore(self._shape.num_slots // 2), []
+        ship = self._ship_slot if in_slots else self._ship_staged
+        self.peer.verifies_landing = in_slots
         async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
             for run in split(wanted, frame_bytes // self._size):
-                staging = await self._end.dock.leaving.acquire(WAIT_S)
-                # As on a step loop: launched, and not waited for.
-                own = self._places[run.first_page : run.end]
-                self._end.storage.gather(own, staging.view[: run.num_pages * self._size])
-                tasks.append(group.create_task(self._ship(run, staging, corrupt=corrupt)))
+                await ahead.acquire()
+                tasks.append(group.create_task(ship(run, ahead, corrupt=corrupt)))
         return all(task.result() for task in tasks)
 
-    async def _ship(self, run: PageRun, staging: Staging, *, corrupt: bool) -> bool:
-        data = staging.view[: run.num_pages * self._size]
+    async def _ship_slot(self, run: PageRun, ahead: asyncio.Semaphore, *, corrupt: bool) -> bool:
+        slot = self._link.lend_slot(run.num_pages * self._size)
+        assert slot is not None, "half of the ring is lent, and that is how many are ahead"
+        own = self._places[run.first_page : run.end]
+        first, key, data = run.first_page + corrupt, self._link.digest_key, slot.view
+        # As on a step loop: launched, and not waited for.
+        sealing = self._end.storage.gather_sealed(own, data, key, first_index=first)
+        try:
+            await self._link.carry(None, run, data, digests=await self._end.digester.finish(sealing))
+        finally:
+            await self._end.digester.finish_lift(data)  # type: ignore[arg-type]  # of the device's memory
+            slot.give_back()
+            ahead.release()
+        return await self.peer.wait_landed(run)
+
+    async def _ship_staged(self, run: PageRun, ahead: asyncio.Semaphore, *, corrupt: bool) -> bool:
+        staging = await self._end.dock.leaving.acquire(WAIT_S)
+        data, own = staging.view[: run.num_pages * self._size], self._places[run.first_page : run.end]
+        self._end.storage.gather(own, data)
         try:
             first = run.first_page + corrupt
             digests = await self._end.digester.digest(data, self._size, self._link.digest_key, first_index=first)
             await self._link.carry(None, run, data, digests=digests)
         finally:
             staging.release()
+            ahead.release()
         return await self.peer.wait_landed(run)
-
-
-class FusedSender:
-    """The same pages from the same end, without staging: what is gathered is in the other process's slot."""
-
-    def __init__(self, shape: Shape, end: End, line: SendingEnd, slots: DeviceSlots, peer: PipePeer) -> None:
-        self._shape = shape
-        self._size = shape.layout.page_bytes
-        self._end = end
-        self._line = line
-        self._slots = slots
-        self._peer = peer
-        self._places = places(shape, seed=1)
-        self._moves = FusedMoves(end.storage, KEY)
-        self._next_frame = FIRST_FUSED_FRAME
-
-    async def hand_over(self, frame_bytes: int, *, corrupt: bool = False) -> bool:
-        """As Sender's."""
-        wanted = PageRun(first_page=0, num_pages=self._shape.num_pages)
-        ahead, tasks = asyncio.Semaphore(self._shape.num_slots), []
-        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
-            for run in split(wanted, frame_bytes // self._size):
-                await ahead.acquire()
-                tasks.append(group.create_task(self._ship(self._next_frame, run, ahead, corrupt=corrupt)))
-                self._next_frame += 1
-        return all(task.result() for task in tasks)
-
-    async def _ship(self, frame: int, run: PageRun, ahead: asyncio.Semaphore, *, corrupt: bool) -> bool:
-        own, num_bytes = self._places[run.first_page : run.end], run.num_pages * self._size
-
-        async def fill(slot: int) -> None:
-            span, first = self._slots.span(slot, num_bytes), run.first_page + corrupt
-            gather = partial(self._moves.gather, own, span, first_index=first)
-            self._peer.tell_digests(frame, await self._end.dock.offload.run(gather))
-
-        await self._peer.offer_fused(frame, run)
-        await self._line.send_filled(frame, num_bytes, fill, timeout_s=WAIT_S)
-        ahead.release()
-        return await self._peer.wait_landed(run)
 
 
 @contextmanager
@@ -163,48 +145,47 @@ async def measure(device: torch.device, *, is_small: bool) -> dict[str, object]:
         if told is None:
             return {"pages_arrive": False, "other_digests_are_found": False, "why": "the other process ended"}
         end, peer = End(shape, device), PipePeer(spoken)
-        memory = DeviceMemory(device_uuid=b"", ipc_handle=bytes.fromhex(told["handle"]))
+        memory = DeviceMemory(device_uuid=end.runtime.bus_id, ipc_handle=bytes.fromhex(told["handle"]))
         invitation = SameHostInvitation(
             socket_name=b"", token=b"", num_slots=shape.num_slots, slot_bytes=shape.slot_bytes, device=memory
         )
         slots = adopt_slots(end.runtime, invitation, grip)
         ring = adopt_ring(descriptor, PAIR, num_slots=shape.num_slots, slot_bytes=shape.slot_bytes)
         os.close(descriptor)
-        sending = SendingEnd(ring, Line(line, PAIR))
-        channel = DeviceSendingEnd(sending, slots)
+        channel = DeviceSendingEnd(SendingEnd(ring, Line(line, PAIR)), slots)
         async with TaskScope(counters := TransferCounters()) as scope:
             sender = Sender(shape, end, _link(channel, shape, end, peer, counters, scope), peer)
-            fused = FusedSender(shape, end, sending, slots, peer)
-            found = {**await checked(sender, peer, shape), **await checked(fused, peer, shape, "fused_")}
+            found: dict[str, object] = {}
+            for name, in_slots, _ in WAYS:
+                found |= await checked(sender, peer, shape, name, in_slots=in_slots)
             if all(found.values()) and not is_small:
-                found |= conditions(device) | await timed(sender, fused, shape, device)
+                found |= conditions(device) | await timed(sender, shape, device)
             await channel.close()
         return found
 
 
-async def checked(way: Sender | FusedSender, peer: PipePeer, shape: Shape, name: str = "") -> dict[str, object]:
-    """Every page is equal there, and then wiped; other digests are found. Fused, what they belong to was written: into
-    pages that are nobody's yet."""
+async def checked(sender: Sender, peer: PipePeer, shape: Shape, name: str, *, in_slots: bool) -> dict[str, object]:
+    """Every page is equal there, and then wiped; other digests are found. With `in_slots` what they belong to was
+    written all the same: into pages that would be nobody's yet."""
     largest = shape.slot_bytes
-    pages_arrive = await way.hand_over(largest) and await peer.compare()
-    is_found = not await way.hand_over(largest, corrupt=True)
+    pages_arrive = await sender.hand_over(largest, in_slots=in_slots) and await peer.compare()
+    is_found = not await sender.hand_over(largest, in_slots=in_slots, corrupt=True)
     await peer.compare()  # wipes
     return {f"{name}{CHECKS[0]}": pages_arrive, f"{name}{CHECKS[1]}": is_found}
 
 
-async def timed(sender: Sender, fused: FusedSender, shape: Shape, device: torch.device) -> dict[str, object]:
+async def timed(sender: Sender, shape: Shape, device: torch.device) -> dict[str, object]:
     """Both ways in turn. The bounds first: what the passes over memory of each take at a large copy's bandwidth."""
     num_bytes = shape.num_pages * shape.layout.page_bytes
     pass_s = num_bytes / measured_ceilings(device, REPEATS).bytes_per_s
     found: dict[str, object] = {"mib": num_bytes // MIB, "one_copy_ms": 2 * pass_s * 1e3}
-    ways = (("", sender, 8), ("fused_", fused, 4))
-    found |= {f"{name}bound_ms": passes * pass_s * 1e3 for name, _, passes in ways}
+    found |= {f"{name}bound_ms": passes * pass_s * 1e3 for name, _, passes in WAYS}
     for mib in FRAMES_MIB:
-        seconds: dict[str, list[float]] = {name: [] for name, _, _ in ways}
+        seconds: dict[str, list[float]] = {name: [] for name, _, _ in WAYS}
         for _ in range(REPEATS):
-            for name, way, _ in ways:
+            for name, in_slots, _ in WAYS:
                 began = time.perf_counter()
-                await way.hand_over(mib * MIB)
+                await sender.hand_over(mib * MIB, in_slots=in_slots)
                 seconds[name].append(time.perf_counter() - began)
         for name, taken in seconds.items():
             took_s = median(taken)
@@ -243,7 +224,7 @@ def main() -> int:
     with interpreted() if given.miniature else nullcontext():
         found = asyncio.run(measure(device, is_small=given.miniature))
     tell(found, given.out)
-    checks = (found.get(f"{name}{check}") for name in ("", "fused_") for check in CHECKS)
+    checks = (found.get(f"{name}{check}") for name, _, _ in WAYS for check in CHECKS)
     return 0 if all(checks) else 1
 
 

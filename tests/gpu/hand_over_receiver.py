@@ -1,7 +1,6 @@
 """The decode side of tests.gpu.hand_over, a process of its own: accepts, verifies on the device, lands, says so."""
 
 import asyncio
-import hmac
 import os
 import socket
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from common.kv.digest import DigestKey
-from common.kv.span import DeviceSpan
+from common.kv.seal import Seal
 from common.transfer.berth import find_berth
 from common.transfer.channel import Berth
 from common.transfer.same_host.device import DeviceReceivingEnd, Retained
@@ -20,7 +19,6 @@ from common.transfer.same_host.receiving import ReceivingEnd
 from common.transfer.same_host.ring import adopt_ring
 from common.transfer.same_host.slots import create_slots
 from kernels.dispatch import interpreted
-from tests.gpu.fused import FusedMoves
 from tests.gpu.two_ends import PAIR, WAIT_S, End, Shape, Words, places
 
 
@@ -33,9 +31,6 @@ class Receiver:
         self._words = words
         self._places = places(shape, seed=2)
         self._key = DigestKey(bytes(range(32)))
-        self._fused = FusedMoves(self._end.storage, self._key)
-        self._told: dict[int, asyncio.Future[bytes]] = {}
-        """Digests of fused frames, which are known when the bytes are there."""
 
     async def run(self, ring: int, line: socket.socket, grip: int) -> None:
         shape, end = self._shape, self._end
@@ -48,36 +43,21 @@ class Receiver:
                 if "compare" in word:
                     self._words.say({"equal": self._is_equal()})
                     continue
-                if "told" in word:
-                    self._told[word["told"]].set_result(bytes.fromhex(word["digests"]))
-                    continue
                 berth = await find_berth(channel, end.dock.incoming, end.dock, timeout_s=WAIT_S)
-                if "digests" not in word:
-                    self._told[word["frame"]] = asyncio.get_running_loop().create_future()
                 self._words.say({"accepted": word["frame"]})
-                group.create_task(self._receive(word, berth) if "digests" in word else self._land_fused(word, berth))
+                group.create_task(self._receive(word, berth))
         await channel.close()
 
     async def _receive(self, word: dict[str, Any], berth: Berth) -> None:
         end, size = self._end, self._shape.layout.page_bytes
         first, num_bytes = word["first"], word["num"] * size
         await berth.receive(word["frame"], num_bytes, timeout_s=WAIT_S)
-        data = berth.view[:num_bytes]
-        digests = await end.digester.digest(data, size, self._key, first_index=first)
-        is_whole = hmac.compare_digest(digests, bytes.fromhex(word["digests"]))
-        if is_whole:
-            own = self._places[first : first + word["num"]]
+        data, own = berth.view[:num_bytes], self._places[first : first + word["num"]]
+        seal = Seal(key=self._key, first_index=first, digests=bytes.fromhex(word["digests"]))
+        if word["verifies_landing"]:
+            is_whole = await end.dock.offload.run(lambda: end.storage.scatter_sealed(own, data, seal))
+        elif is_whole := seal.fits(await end.digester.digest(data, size, self._key, first_index=first)):
             await end.dock.offload.run(lambda: end.storage.scatter(own, data))
-        berth.release()
-        self._words.say({"landed": first, "is_whole": is_whole})
-
-    async def _land_fused(self, word: dict[str, Any], berth: Berth) -> None:
-        first, num_bytes = word["first"], word["num"] * self._shape.layout.page_bytes
-        await berth.receive(word["frame"], num_bytes, timeout_s=WAIT_S)
-        digests, own = await self._told.pop(word["frame"]), self._places[first : first + word["num"]]
-        data = berth.view[:num_bytes]
-        assert isinstance(data, DeviceSpan), "slots lie on the device"
-        is_whole = await self._end.dock.offload.run(lambda: self._fused.scatter(own, data, digests, first_index=first))
         berth.release()
         self._words.say({"landed": first, "is_whole": is_whole})
 

@@ -10,6 +10,8 @@ class PipePeer:
     """The one call of a Peer that a link makes for a run, and the one at its end."""
 
     def __init__(self, words: Words) -> None:
+        self.verifies_landing = True
+        """How the other end verifies what is offered from now on: as it lands, or before."""
         self._words = words
         self._accepted: dict[int, asyncio.Future[None]] = {}
         self._landed: dict[int, asyncio.Future[bool]] = {}
@@ -21,21 +23,9 @@ class PipePeer:
         accepted = self._accepted[offer.frame] = loop.create_future()
         self._landed[run.first_page] = loop.create_future()
         word = {"frame": offer.frame, "first": run.first_page, "num": run.num_pages, "digests": offer.digests.hex()}
-        self._words.say(word)
+        self._words.say({**word, "verifies_landing": self.verifies_landing})
         async with asyncio.timeout(timeout_s):
             await accepted
-
-    async def offer_fused(self, frame: int, run: PageRun) -> None:
-        """Digests follow when the bytes are there."""
-        loop = asyncio.get_running_loop()
-        accepted = self._accepted[frame] = loop.create_future()
-        self._landed[run.first_page] = loop.create_future()
-        self._words.say({"frame": frame, "first": run.first_page, "num": run.num_pages})
-        async with asyncio.timeout(WAIT_S):
-            await accepted
-
-    def tell_digests(self, frame: int, digests: bytes) -> None:
-        self._words.say({"told": frame, "digests": digests.hex()})
 
     async def leave(self, *_: object, **__: object) -> None:
         return

@@ -45,7 +45,7 @@ class Shape:
     layout: PageLayout
     num_pages: int
     slot_bytes: int
-    num_slots: int = 3
+    num_slots: int = 4
 
     @classmethod
     def of(cls, *, is_small: bool) -> "Shape":
@@ -60,7 +60,7 @@ class End:
     def __init__(self, shape: Shape, device: torch.device) -> None:
         layout = shape.layout
         self.storage = TorchStorage(layout, shape.num_pages + 1, device)
-        page_device = TorchPageDevice(device, self.storage.streams)
+        page_device = TorchPageDevice(device, self.storage.streams, self.storage.keys)
         size, make = shape.slot_bytes, page_device.make_buffer
         self.dock = Dock(
             device=page_device,
