@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.core.errors import BatonError
 from services.local.answer import Answer
 from services.local.client import RouterClient
-from tests.cluster.house import CLOCK, Ask, Told
+from tests.cluster.house import CLOCK, PATIENCE_S, Ask, Told
 
 LOOK_EVERY_S = 0.1
 """A fifth, at most, of the notice that leaving processes give."""
@@ -92,7 +92,7 @@ class Balancer:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def wait_ready(self, count: int) -> None:
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self._ready) < count:
                 await asyncio.sleep(LOOK_EVERY_S)
 
