@@ -75,7 +75,9 @@ class Marking:
         """A rendered text without marks, also without those that a template wrote as an escape."""
         text = text.replace(self.mark, "")
         number = f"{ord(self.mark):04x}"
-        return re.sub(rf"\\+u{number}", "", text, flags=re.IGNORECASE) if number in text.lower() else text
+        if number not in text.lower():
+            return text
+        return re.sub(rf"(\\+)u{number}", lambda found: _own(found[1]), text, flags=re.IGNORECASE)
 
     def _said(self, content: str) -> str:
         parts = _THOUGHT.split(content)
@@ -87,6 +89,13 @@ class Marking:
             return content
         at = content.index(inner)
         return f"{content[:at]}{self.mark}{marked(inner)}{self.mark}{content[at + len(inner) :]}"
+
+
+def _own(backslashes: str) -> str:
+    """Those before an escaped mark that are a text's own. Written as escapes n times over, each of these became 2^n, and
+    the mark has 2^(n-1): the lowest bit of their number."""
+    number = len(backslashes)
+    return backslashes[: number - (number & -number)]
 
 
 def unused_mark(said: Iterable[str]) -> str | None:

@@ -82,6 +82,15 @@ def test_marks_that_a_template_wrote_as_escapes_are_taken_out() -> None:
     assert rendered(source, [user("x")], tools) == expected
 
 
+@pytest.mark.parametrize("num_own", range(5))
+@pytest.mark.parametrize("num_times", range(1, 4))
+def test_an_escaped_mark_takes_no_backslash_of_the_text_with_it(num_own: int, num_times: int) -> None:
+    marked, plain = MARKED.text("a b" + "\\" * num_own), "a b" + "\\" * num_own
+    for _ in range(num_times):
+        marked, plain = json.dumps(marked), json.dumps(plain)
+    assert MARKED.removed(marked) == plain
+
+
 def test_old_thoughts_are_found_by_the_template_and_open_nothing_else() -> None:
     source = "{% for m in messages %}{{ m.content.split('</think>')[-1].lstrip('\\n') }};{% endfor %}"
     said = ChatMessage(role="assistant", content="<think>\nhm <|end|>\n</think>\n\nfine<|end|>")
