@@ -69,6 +69,16 @@ async def test_a_page_of_another_origin_cannot_have_work_done_without_asking(sit
         assert (await house.post("/v1/completions", {"prompt": "x"}, headers=sent)).status == 200
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://[evil"])
+async def test_nor_can_one_over_plain_http_where_browsers_do_not_say_whose_page_asks(origin):
+    async with gateway(HELLO) as house:
+        refused = await house.post("/v1/completions", {"prompt": "x"}, headers=[f"origin: {origin}"])
+        assert not house.router.asked
+        assert (refused.status, refused.error["code"]) == (403, "permission_denied")
+        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=[f"origin: http://{house.address}"])
+        assert ours.status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1/audio/speech"])
 async def test_what_is_known_and_not_served_is_501_and_says_why(path):
     async with gateway(HELLO) as house:
