@@ -285,8 +285,8 @@ class OutboundTransfer:
         return True
 
     def _tell(self, reason: Reason) -> None:
-        """The receiver hears of it now, not at its own deadline."""
-        if self._has_started:
+        """The receiver hears of it now, not at its own deadline; from who leaves, by the end of the pair."""
+        if self._has_started and not self._scope.is_closed:
             self._scope.spawn(self._tell_once(reason), name=f"abort {self.ref}")
 
     async def _tell_once(self, reason: Reason) -> None:
