@@ -92,8 +92,8 @@ class Marking:
 
 
 def _own(backslashes: str) -> str:
-    """Those before an escaped mark that are a text's own. Written as escapes n times over, each of these became 2^n, and
-    the mark has 2^(n-1): the lowest bit of their number."""
+    """Those before an escaped mark that are a text's own. Escaped n times over, each of these became 2^n, and the mark
+    has 2^(n-1): the lowest bit of their number."""
     number = len(backslashes)
     return backslashes[: number - (number & -number)]
 

@@ -165,6 +165,49 @@ def test_a_template_that_reaches_out_or_runs_away_is_stopped(source: str) -> Non
         chat(source, "x")
 
 
+def doubling(step: str, start: str = "'aaaaaaaa'") -> str:
+    """A template whose `ns.x` grows with each of thirty steps, and is not written."""
+    steps = f"{{% for i in range(30) %}}{step}{{% endfor %}}"
+    return f"{{% set ns = namespace(x={start}) %}}{steps}{{{{ 1 if ns.x else 2 }}}}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        doubling("{% set ns.x = ns.x ~ ns.x %}"),
+        doubling("{% set ns.x = ns.x + ns.x %}"),
+        doubling("{% set ns.x = ns.x | replace('a', 'aaaaaaaa') %}"),
+        doubling("{% set ns.x = ns.x.replace('', 'aa') %}"),
+        doubling("{% set ns.x = [ns.x, ns.x] | join %}"),
+        doubling("{% set ns.x = [ns.x, ns.x] | join(ns.x) %}"),
+        doubling("{% set ns.x = 'aa'.join([ns.x, ns.x]) %}"),
+        doubling("{% set ns.x = ns.x | indent('\n\n\n\n', true, true) %}"),
+        doubling("{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"),
+        doubling("{% set ns.x = [ns.x, ns.x] | sum(start=[]) %}", "[1]"),
+        doubling("{% set ns.x = ns.x * ns.x %}", "99999"),
+        doubling("{% set ns.x = ns.x ** 3 %}", "99999"),
+        doubling("{% set ns.x = ns.x | tojson %}", '\'"""\''),
+        doubling("{% set ns.x = [ns.x, ns.x] %}") + "{{ ns.x }}",
+        doubling("{% set ns.x = [ns.x, ns.x] %}") + "{{ ns.x | string | length }}",
+        doubling("{% set ns.x = [ns.x, ns.x] %}") + "{{ ns.x | tojson | length }}",
+        "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}" + doubling("{% set ns.x = twice(ns.x) %}"),
+    ],
+)
+def test_a_template_that_doubles_a_value_until_memory_ends_is_stopped(source: str) -> None:
+    with pytest.raises(InvalidRequest, match="SecurityError"):
+        chat(source, "x")
+
+
+def test_bounds_of_growth_leave_honest_templates_alone() -> None:
+    source = (
+        "{{ ['a', 1] | join('-') }} {{ 'aba'.replace('a', 'c', 1) }} {{ 'aba' | replace('a', '') }}"
+        " {{ ','.join(['x', 'y']) }} {{ 'a' ~ 1 ~ none }} {{ [1, 2] | sum }} {{ [{'n': 3}] | sum(attribute='n') }}"
+        " {{ 7 * 6 }} {{ 2 ** 10 }} {{ 7 % 4 }} {{ ['p', 'q'] | map('replace', 'p', 'r') | join }}"
+        " {{ [{'n': 3}] | join(attribute='n') }} {{ 1.5 * 2 }} {{ nothing }}{{ '<' | e }}"
+    )
+    assert chat(source, "x") == "a-1 cba b x,y a1None 3 3 42 1024 3 rq 3 3.0 &lt;"
+
+
 def test_a_template_that_writes_without_end_is_stopped() -> None:
     source = "{% for i in range(99999) %}{{ messages[0]['content'] }}{% endfor %}"
     with pytest.raises(InternalError, match="did not end"):
