@@ -244,6 +244,7 @@ class RouterNode:
             self.failure = InternalError(message=f"the router failed: {error!r}")
             self.failure.__cause__ = error
             farewell.asked.set()
+            farewell.insisted.set()  # a drain that is under way waits for what cannot come
 
     async def _drain(self, farewell: Farewell) -> None:
         """Everything that was promised, within the grace."""

@@ -242,7 +242,30 @@ def test_a_router_that_fails_tells_who_waits_to_ask_elsewhere_and_that_nobody_ca
         world.trace.bugs.clear()
         world.start("router-0")
 
-    async def fail() -> None:
-        raise MemoryError("the directory is on fire")
-
     play(story, prefill=1, decode=2, config=ROOMY)
+
+
+def test_a_router_that_fails_while_it_drains_waits_for_nobody() -> None:
+    """Who died cannot finish anything: the rest of the grace would only keep clients from asking elsewhere."""
+
+    async def story(world: World) -> None:
+        for ask in longs(4):
+            world.ask(ask, Manners())
+        await asyncio.sleep(1.5)
+        router = world.routers["router-0"]
+        assert router.node is not None
+        leaving = asyncio.create_task(world.retire("router-0"))
+        await asyncio.sleep(0.1)
+        router.node.mirror.round = fail  # type: ignore[method-assign]
+        began = world.loop.time()
+        await leaving
+        assert world.loop.time() - began <= 3.0
+        assert any("the directory is on fire" in bug for bug in world.trace.bugs)
+        world.trace.bugs.clear()
+        world.start("router-0")
+
+    play(story, prefill=1, decode=2, config=replace(ROOMY, liveness=replace(ROOMY.liveness, drain_s=60.0)))
+
+
+async def fail() -> None:
+    raise MemoryError("the directory is on fire")
