@@ -42,7 +42,7 @@ class PageStorage(Protocol):
         self, pages: Sequence[PageId], out: Span, key: DigestKey, *, first_index: int, layers: LayerSpan | None = None
     ) -> Sealing:
         """As `gather`, with the digests of what goes out, in the same pass where the storage has that. `out` is not
-        given back before they are finished."""
+        given back before they are finished. Raises TransferFailed where the device has no memory for it."""
         ...
 
     def scatter_sealed(self, pages: Sequence[PageId], data: Span, seal: Seal, layers: LayerSpan | None = None) -> bool:

@@ -3,7 +3,9 @@ their receiver where it has one free, else into staging here, and with their dig
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from common.core.errors import TransferFailed
 from common.core.ids import PageId, PageRef
 from common.engine.telling import Teller
 from common.kv.seal import Sealing
@@ -124,9 +126,10 @@ class Gatherer:
 
     def _copy(self, own: Sequence[PageId], run: PageRun, out: Span, lane: Lane | None) -> Sealing | None:
         """Digests of whole pages come with the copy; those of some layers have keys of their own, which are made where
-        there is time for it."""
+        there is time for it, as are all where a GPU has no memory for them now."""
         if lane is not None and lane.key is not None and run.layers is None:
-            return self._storage.gather_sealed(own, out, lane.key, first_index=digest_index(run))
+            with suppress(TransferFailed):
+                return self._storage.gather_sealed(own, out, lane.key, first_index=digest_index(run))
         self._storage.gather(own, out, run.layers)
         return None
 

@@ -4,9 +4,13 @@ pages where it reads them.
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from common.core.clock import ManualClock
+from common.core.errors import Reason, TransferFailed
 from common.core.ids import Epoch, ReservationId, WorkerId, WorkerRef
 from common.kv.digest import DigestKey, digest_pages
+from common.kv.sim_storage import SimStorage
 from services.prefill.messages import Destination, RunReady
 from tests.engine.relay import PrefillSide, make_prefill
 from tests.engine.rig import LAYOUT, work
@@ -144,6 +148,21 @@ def test_before_the_keys_are_made_runs_go_without_digests_and_into_slots_all_the
     first = turn(side, clock)
     assert isinstance(first[0].staging, Slot)
     assert [run.sealing for run in first] == [None] * len(first)
+
+
+def test_a_gpu_without_memory_for_digests_gathers_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step loop lives on, and the run keeps its place; whoever ships it makes them, or fails its transfer alone."""
+
+    def refuse(*_args: object, **_named: object) -> None:
+        raise TransferFailed(message="no memory for digests", reason=Reason.MEMORY_PRESSURE)
+
+    monkeypatch.setattr(SimStorage, "gather_sealed", refuse)
+    clock = ManualClock()
+    side, _ = laned(clock, most=1)
+    first = turn(side, clock)
+    assert isinstance(first[0].staging, Slot)
+    assert [run.sealing for run in first] == [None] * len(first)
+    assert any(memoryview(first[0].staging.view)), "its pages are there"
 
 
 def test_runs_to_a_worker_without_a_lane_go_through_staging() -> None:
