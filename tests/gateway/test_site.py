@@ -54,16 +54,19 @@ async def test_a_page_of_any_other_origin_is_told_nothing(allowed):
     assert "access-control-allow-origin" not in before.headers
 
 
+PLAIN = "content-type: text/plain"
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 async def test_a_page_of_another_origin_cannot_have_work_done_without_asking(site):
     """A body of plain text needs no leave: a browser sends it at once, and only keeps the answer from the page."""
-    sent = ["origin: https://evil.example", f"sec-fetch-site: {site}"]
+    sent = [PLAIN, "origin: https://evil.example", f"sec-fetch-site: {site}"]
     async with gateway(HELLO) as house:
         refused = await house.post("/v1/completions", {"prompt": "x"}, headers=sent)
         assert not house.router.asked
         assert (refused.status, refused.error["code"]) == (403, "permission_denied")
         assert (await ask(house.address, "GET", "/", headers=sent)).status == 200, "a link to our page is a link"
-        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=["sec-fetch-site: same-origin"])
+        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=[PLAIN, "sec-fetch-site: same-origin"])
         assert ours.status == 200
     async with gateway(HELLO, allowed_origins="https://evil.example") as house:
         assert (await house.post("/v1/completions", {"prompt": "x"}, headers=sent)).status == 200
@@ -72,10 +75,17 @@ async def test_a_page_of_another_origin_cannot_have_work_done_without_asking(sit
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://[evil"])
 async def test_nor_can_one_over_plain_http_where_browsers_do_not_say_whose_page_asks(origin):
     async with gateway(HELLO) as house:
-        refused = await house.post("/v1/completions", {"prompt": "x"}, headers=[f"origin: {origin}"])
+        refused = await house.post("/v1/completions", {"prompt": "x"}, headers=[PLAIN, f"origin: {origin}"])
         assert not house.router.asked
         assert (refused.status, refused.error["code"]) == (403, "permission_denied")
-        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=[f"origin: http://{house.address}"])
+        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=[PLAIN, f"origin: http://{house.address}"])
+        assert ours.status == 200
+
+
+async def test_json_is_served_behind_a_proxy_that_calls_the_server_by_another_name():
+    """A browser asks before it sends JSON to another origin, so what comes is our own page's, or no browser's."""
+    async with gateway(HELLO) as house:
+        ours = await house.post("/v1/completions", {"prompt": "x"}, headers=["origin: http://chat.example"])
         assert ours.status == 200
 
 
