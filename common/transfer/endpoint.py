@@ -26,6 +26,7 @@ from common.core.ticket import Ticket
 from common.kv.layout import PageLayout
 from common.kv.scheme import scheme_fingerprint
 from common.kv.staging import StagingPool
+from common.observe.logging import get_log
 from common.transfer.counters import TransferCounters, TransferTotals
 from common.transfer.digester import Digester
 from common.transfer.dock import Dock
@@ -48,6 +49,12 @@ from common.transfer.ticket import TicketOffice
 
 REAP_EVERY_S = 0.25
 """Chosen: leases here are seconds long; four looks a second cost nothing."""
+
+_LOG = get_log("transfer")
+
+
+def _tell_bug(task: str, error: BaseException) -> None:
+    _LOG.error("transfer_bug", task=task, exc_info=error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +116,7 @@ class KvEndpoint:
         assert dock is None or dock.incoming.num_bytes == leaving.num_bytes == staging.num_bytes
         self._sent = sent = TransferCounters()
         self._received = received = TransferCounters()
-        self._scope = scope = TaskScope(received)
+        self._scope = scope = TaskScope(received, _tell_bug)
         meet = Meet(layout=layout, scheme=scheme_fingerprint(), host=channels.host)
         self.inbound = inbound = InboundTransfers(
             me, max_run_bytes=staging.num_bytes, limits=limits, counters=received, clock=clock

@@ -1,26 +1,26 @@
 """Background work with an owner: no task outlives its scope."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from common.observe.logging import get_log
 from common.transfer.counters import TransferCounters
 
 Result = TypeVar("Result")
-
-_LOG = get_log("transfer")
+TellBug = Callable[[str, BaseException], None]
+"""Hears a task's name and what it ended with. Passed in, because a session with a GPU has no library that logs."""
 
 
 class TaskScope:
     """Tasks that are cancelled and awaited when the scope closes. Unlike a TaskGroup, one failure spares the others.
 
-    A bug ends only its own task: it is logged, counted as incident `bug`, and the first one is kept in `first_bug`.
+    A bug ends only its own task: it is told, counted as incident `bug`, and the first one is kept in `first_bug`.
     """
 
-    def __init__(self, counters: TransferCounters) -> None:
+    def __init__(self, counters: TransferCounters, tell_bug: TellBug | None = None) -> None:
         self._counters = counters
+        self._tell_bug = tell_bug
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.first_bug: BaseException | None = None
@@ -72,7 +72,8 @@ class TaskScope:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._counters.incidents["bug"] += 1
             self.first_bug = self.first_bug or error
-            _LOG.error("transfer_bug", task=task.get_name(), exc_info=error)
+            if self._tell_bug is not None:
+                self._tell_bug(task.get_name(), error)
 
 
 async def outlast(work: asyncio.Future[Result]) -> Result:

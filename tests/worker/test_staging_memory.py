@@ -35,7 +35,7 @@ CONFIG = Config(engine=EngineSection(executor="sim"), transfer=TransferSection(s
 def test_memory_is_pinned_where_pages_are_on_a_gpu(
     device: str, memory: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = SimpleNamespace(device=SimpleNamespace(type=device), streams=None)
+    storage = SimpleNamespace(device=SimpleNamespace(type=device), streams=None, keys=None)
     executor = SimpleNamespace(storage=storage, news=None)
     monkeypatch.setattr(compute, "choose_kernels", lambda *_given: None)
     monkeypatch.setattr(torch_engine, "build_torch", lambda *_given, **_facts: (executor, ()))
