@@ -18,7 +18,7 @@ from tests.cluster.leaving import leave
 from tests.cluster.planning import planner
 from tests.cluster.ports import stable_port
 
-pytestmark = [pytest.mark.cluster, pytest.mark.calm]
+pytestmark = pytest.mark.cluster
 
 SEED = 21_003
 PER_S = 10.0

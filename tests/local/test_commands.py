@@ -101,11 +101,8 @@ def test_a_chat_is_answered_and_a_stop_string_ends_it(routers: list[str]) -> Non
 def test_refused_values_are_all_named_and_exit_with_two(routers: list[str]) -> None:
     told = baton("generate", "x", "--temperature", "-1", "--top-p", "7", "-n", "0", "--router", routers[0])
     assert told.returncode == 2
-    assert [line.split(":")[0].strip() for line in told.stderr.splitlines()[1:]] == [
-        "sampling.temperature",
-        "sampling.top_p",
-        "sampling.n",
-    ]
+    for field in ("sampling.temperature", "sampling.top_p", "sampling.n"):
+        assert told.stderr.count(f"{field}: ") == 1
 
 
 def test_a_deadline_that_passes_exits_with_five(routers: list[str]) -> None:
