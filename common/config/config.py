@@ -1,14 +1,16 @@
 """The whole configuration of a process, frozen."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from common.config.sections.admission import AdmissionSection
 from common.config.sections.cluster import ClusterSection, ListenSection, LivenessSection, LocalSection
+from common.config.sections.engine import EngineSection
 from common.config.sections.gateway import GatewaySection
+from common.config.sections.model import ModelSection
 from common.config.sections.planner import MetricsApiSection, PlannerSection
 from common.config.sections.router import RouterSection
 from common.config.sections.tracing import TracingSection
-from common.config.sections.worker import EngineSection, ModelSection, TransferSection
+from common.config.sections.transfer import TransferSection
 
 DEFAULT_ORIGIN = "default"
 
@@ -44,6 +46,3 @@ class Config:
     def origin(self, key: str) -> str:
         """Where the value of `section.key` came from."""
         return next((origin.source for origin in self.origins if origin.key == key), DEFAULT_ORIGIN)
-
-    def with_origins(self, origins: tuple[Origin, ...]) -> "Config":
-        return replace(self, origins=origins)

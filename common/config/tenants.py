@@ -22,6 +22,10 @@ class TenantTerms:
     tokens_per_s: float | None = None
     max_streams: int | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        return not (self.requests_per_s is None and self.tokens_per_s is None and self.max_streams is None)
+
 
 def parse_tenants(text: str, default: TenantTerms) -> Mapping[TenantId, TenantTerms]:
     """Terms that are not named are those of `default`. Raises ValueError that says which entry cannot be read."""

@@ -19,6 +19,7 @@ from common.core.ids import WorkerId, WorkerRef
 from common.core.worker import Role
 from common.directory.access import RedisUser
 from common.directory.connect import connect
+from common.engine.fresh_pages import FreshPages
 from common.engine.loop import StepCore
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
@@ -40,8 +41,9 @@ from common.rpc.server import make_grpc_server
 from common.transfer.offload import ThreadOffload
 from common.worker.channels import make_channels
 from common.worker.engine import Engine, build_engine
-from common.worker.node import RoleSide, WorkerNode
+from common.worker.node import WorkerNode
 from common.worker.outside import Outside
+from common.worker.role_side import RoleSide
 
 Event = TypeVar("Event")
 VERSION = "0.1.0"
@@ -60,7 +62,7 @@ class Assembly(Generic[Event]):
 
 async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> None:
     """Until SIGTERM or SIGINT. Raises StartupError when it cannot start, or what ended the step loop."""
-    configure_logging(log_format=LogFormat.JSON, process=name)
+    configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"loading {config.model.path}"))
     offload = ThreadOffload()
     outside = _outside(config, offload)
@@ -105,6 +107,8 @@ async def serve_worker(
         hurry=farewell.insisted,
     )
 
+    if engine.page_device is None:
+        node.turns.use_rest = FreshPages(engine.cache, engine.storage).touch
     lag = LoopLag(metrics)
     _tell_pages(metrics, engine)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.errors import StartupError
 from common.kv.layout import PageLayout
 from common.worker.memory import available_bytes

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.errors import StartupError
 from common.observe.logging import get_log
 from common.worker.capacity import Report

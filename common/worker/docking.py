@@ -1,6 +1,6 @@
 """Staging in a GPU's memory, as the configuration wants it, and how much of that memory transfers may take."""
 
-from common.config.sections.worker import TransferSection
+from common.config.sections.transfer import TransferSection
 from common.kv.page_device import MAX_KEYS, PageDevice, key_bytes
 from common.kv.staging import MakeBuffer, StagingPool
 from common.transfer.dock import Dock

@@ -7,7 +7,7 @@ steps run, and decode steps are recorded, over a few pages first. That way was N
 from pathlib import Path
 
 from common.config.config import Config
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.clock import Clock, SystemClock
 from common.core.ids import TokenId
 from common.engine.buckets import buckets_up_to

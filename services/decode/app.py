@@ -13,9 +13,10 @@ from common.engine.stepper import Stepper
 from common.engine.telling import Teller
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
-from common.worker.node import RoleSide, WorkerNode
+from common.worker.node import WorkerNode
 from common.worker.prefix_desk import PrefixDesk
 from common.worker.retention import Retention, RetentionLimits
+from common.worker.role_side import RoleSide
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
 from services.decode.counters import DecodeCounters

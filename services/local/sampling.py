@@ -37,7 +37,7 @@ def set_fields(params: types_pb2.SamplingParams, given: Iterable[str]) -> None:
     for text in given:
         name, separator, value = text.partition("=")
         try:
-            _set_field(params, name if separator else text, value)
+            _set_field(params, name if separator else "", value)
         except ValueError as error:
             violations.append(FieldViolation(field=f"--sampling {name}", description=str(error)))
     if violations:

@@ -60,7 +60,7 @@ class _House:
 
 async def run_planner(config: Config, name: str) -> None:
     """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
-    configure_logging(log_format=LogFormat.JSON, process=name)
+    configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail="looking at the directory"))
     metrics, clock = Metrics(ProcessRole.PLANNER), SystemClock()
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)

@@ -12,9 +12,10 @@ from common.engine.telling import Teller
 from common.kv.staging import StagingPool
 from common.worker.boot import Assembly
 from common.worker.engine import Engine
-from common.worker.node import RoleSide, WorkerNode
+from common.worker.node import WorkerNode
 from common.worker.prefix_desk import PrefixDesk
 from common.worker.retention import Retention, RetentionLimits
+from common.worker.role_side import RoleSide
 from services.prefill.core import PrefillCore
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import Exporting, PrefillEvent

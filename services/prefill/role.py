@@ -125,7 +125,7 @@ class PrefillRole:
         return await self._node.drain(grace_s)
 
     async def cut(self) -> None:
-        await self._node.turns.call(self._core.cut)
+        await self._node.turns.call(self._core.cut, is_new_work=False)
 
     async def wait_idle(self) -> None:
         await self._shipping.wait_idle()

@@ -26,7 +26,7 @@ class Language:
         """Through the model's template. Raises InvalidRequest when it refuses, Unsupported when the model has none."""
         if self._template is None:
             raise Unsupported(message="this model has no chat template: send text or token ids")
-        return self._template.encode(talk.messages, tools_json=talk.tools_json, enable_thinking=talk.enable_thinking)
+        return self._template.encode(talk)
 
     def decode(self, tokens: tuple[TokenId, ...], *, skip_special: bool) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=skip_special)

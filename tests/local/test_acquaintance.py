@@ -13,6 +13,7 @@ from common.rpc.options import Surface
 from common.rpc.server import Service, serve
 from protos.baton.v1 import cluster_pb2, cluster_pb2_grpc
 from services.local.acquaintance import wait_acquainted
+from services.local.client import router_client
 
 
 class StartingRouter(cluster_pb2_grpc.ClusterServiceServicer):
@@ -49,6 +50,17 @@ async def test_a_router_that_cannot_be_asked_for_a_moment_is_asked_again() -> No
     async with listening(router) as address:
         await wait_acquainted(address, 2, timeout_s=20.0)
     assert router.num_asked == 4
+
+
+async def test_a_command_asks_twice() -> None:
+    """One connection that breaks says nothing of the router; two failures do."""
+    async with listening(StartingRouter(num_failures=1)) as address, router_client(address) as client:
+        assert len((await client.cluster()).workers) == 1
+    router = StartingRouter(num_failures=2)
+    async with listening(router) as address, router_client(address) as client:
+        with pytest.raises(Unavailable, match="no router answers"):
+            await client.cluster()
+    assert router.num_asked == 2
 
 
 async def test_a_router_that_does_not_see_all_of_them_is_told_of_in_the_end() -> None:

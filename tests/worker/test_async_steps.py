@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from common.config.config import Config
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.worker import Role
 from common.engine.aside import AsideLauncher
 from common.worker.engine import build_engine

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.errors import StartupError
 from common.kv.layout import PageLayout
 from common.worker.capacity import MIN_PAGES, count_pages

@@ -3,7 +3,8 @@
 import pytest
 
 from common.config.config import Config
-from common.config.sections.worker import EngineSection, TransferSection
+from common.config.sections.engine import EngineSection
+from common.config.sections.transfer import TransferSection
 from common.core.entropy import SeededEntropy
 from common.core.errors import Reason, StartupError, TransferFailed
 from common.transfer.loopback import LoopbackNetwork

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.errors import StartupError
 from common.worker.compute import check_exact, choose_kernels, parse_cpus, stay_on
 from kernels import dispatch

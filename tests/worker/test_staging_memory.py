@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from common.config.config import Config
-from common.config.sections.worker import EngineSection, TransferSection
+from common.config.sections.engine import EngineSection
+from common.config.sections.transfer import TransferSection
 from common.core.clock import ManualClock
 from common.core.entropy import SeededEntropy
 from common.core.ids import Epoch, WorkerId, WorkerRef

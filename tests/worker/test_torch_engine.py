@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.config.sections.worker import EngineSection
+from common.config.sections.engine import EngineSection
 from common.core.clock import ManualClock
 from common.core.step import Step, StepResult
 from common.engine.torch_executor import TorchExecutor

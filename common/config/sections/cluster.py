@@ -90,6 +90,12 @@ class ListenSection:
         minimum=0,
         maximum=65535,
     )
+    log_level: str = knob(
+        "info",
+        owner="common/observe",
+        reason="changes of state, rarely more than one a second; debug has a line per request as well",
+        choices=("debug", "info", "warning", "error"),
+    )
     vllm_metrics: bool = knob(
         False,
         owner="common/observe",

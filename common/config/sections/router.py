@@ -181,6 +181,14 @@ class RouterSection:
         minimum=0,
         maximum=MIB,
     )
+    default_max_tokens: int = knob(
+        256,
+        owner="services/router",
+        unit="tokens",
+        reason="a screen of text, where a request sets no bound; models that think before they answer need thousands",
+        minimum=1,
+        maximum=1_048_576,
+    )
     max_n: int = knob(
         8, owner="services/router", unit="choices", reason="each choice is a decode row", minimum=1, maximum=128
     )
