@@ -96,6 +96,10 @@ class BatonError(Exception):
         return self.message
 
 
+ELSEWHERE_FACT = "elsewhere"
+"""Of a refusal that is one router's own: another one may have room for the tenant."""
+
+
 @dataclass(kw_only=True)
 class InvalidRequest(BatonError):
     """The client must change the request. Carries every violation found, not the first."""

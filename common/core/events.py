@@ -11,9 +11,12 @@ from common.core.ticket import Ticket
 from common.core.worker import LoadReport, Role
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TokensEmitted:
-    """New tokens of one choice, at consecutive output indexes. `first_index` counts earlier attempts' tokens too."""
+    """New tokens of one choice, at consecutive output indexes. `first_index` counts earlier attempts' tokens too.
+
+    Nobody writes to it; not frozen, because there is one per token of every stream, and that would take twice as long.
+    """
 
     request: RequestId
     attempt: int

@@ -1,6 +1,7 @@
 """How many requests wait, for whom and why: what autoscaling reads."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from common.core.request import Priority
@@ -45,10 +46,24 @@ class QueueDepth:
     cause: Cause | None = None
 
 
+MAX_EXCESS = 1024
+"""Tenants in one router's list. Chosen: a router with more than that to tell agrees to no list until it has fewer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitParts:
+    """How one router divides the tenants' limits with others. `roster`: digest of all whom it counts, 0 before it
+    counts anybody. `excess`: by digest of the tenant, streams above the part that this list leaves it."""
+
+    roster: int
+    excess: Mapping[int, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueReport:
     """One router's queues at one moment. `decode_admission_s`: how long requests lately waited for a place on decode;
-    None: none was placed."""
+    None: none was placed. `parts` None: it does not say."""
 
     depths: tuple[QueueDepth, ...]
     decode_admission_s: float | None = None
+    parts: LimitParts | None = None

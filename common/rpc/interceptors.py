@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from common.core.aftermath import Traceless, kept
 from common.core.entropy import Entropy, mint_name
 from common.core.errors import (
     BatonError,
@@ -93,14 +94,14 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def _unary(self, handler: Any, method: str) -> "Callable[[bytes, Context], Awaitable[Any]]":
         async def answer(raw: bytes, context: "Context") -> Any:
-            async with self._call(method, context):
+            async with Traceless(), self._call(method, context):
                 return await handler.unary_unary(decode(raw, handler.request_deserializer, method), context)
 
         return answer
 
     def _stream(self, handler: Any, method: str) -> "Callable[[bytes, Context], Awaitable[None]]":
         async def answer(raw: bytes, context: "Context") -> None:
-            async with self._call(method, context):
+            async with Traceless(), self._call(method, context):
                 request = decode(raw, handler.request_deserializer, method)
                 await _pump(handler.unary_stream(request, context), context)
 
@@ -112,7 +113,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 yield decode(raw, handler.request_deserializer, method)
 
         async def answer(raws: AsyncIterator[bytes], context: "Context") -> None:
-            async with self._call(method, context), aclosing(decoded(raws)) as requests:
+            async with Traceless(), self._call(method, context), aclosing(decoded(raws)) as requests:
                 await _pump(handler.stream_stream(requests, context), context)
 
         return answer
@@ -138,7 +139,10 @@ class Boundary(grpc.aio.ServerInterceptor):
             code = _code_of(error, context) if failure is None else status_code(failure)
             if failure is None:
                 raise
-            await _fail(context, failure)
+            try:
+                await _fail(context, failure)
+            finally:
+                del failure  # its trace leads here
         finally:
             self._running.discard(task)
             self._ended.discard(task)
@@ -232,7 +236,8 @@ def _code_of(error: BaseException, context: "Context") -> grpc.StatusCode:
 
 
 async def _fail(context: "Context", error: BatonError) -> None:
-    """Ends the call with `error`; raises AbortError, which grpc expects to see.
+    """Ends the call with `error`. grpc keeps its AbortError with the call, and raises it when the handler has returned:
+    without a trace, which would lead from there to the request and its error, and back to the call.
 
     A status cannot be sent when the caller is gone, or reads so little that a message is stuck in front of it. Then the
     call just ends, as cancelled: grpc resets the stream.
@@ -240,5 +245,7 @@ async def _fail(context: "Context", error: BatonError) -> None:
     already = tuple(context.trailing_metadata() or ())
     try:
         await context.abort(status_code(error), shorten(error.message), (*already, *trailing_metadata(error)))
+    except grpc.aio.AbortError as aborted:
+        kept(aborted)
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from error

@@ -44,6 +44,7 @@ _TYPES = {
 _FIELDS = (
     ("sampling.", ""),
     ("chat.messages", "messages"),
+    ("chat.continues_last", "continue_final_message"),
     ("chat.tools", "tools"),
     ("token_ids.ids", "prompt"),
     ("text", "prompt"),

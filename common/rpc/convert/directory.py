@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from common.core.ids import Epoch, RouterId, RouterRef, WorkerRef
-from common.core.queue import Cause, QueueDepth, QueueReport
+from common.core.queue import MAX_EXCESS, Cause, LimitParts, QueueDepth, QueueReport
 from common.core.worker import Member, WorkerState
 from common.rpc.convert.fields import PRIORITIES, ROLES, priority_from_wire, require, role_from_wire
 from common.rpc.convert.worker import load_from_wire, load_to_wire, worker_from_wire, worker_to_wire
@@ -94,6 +94,7 @@ def queue_to_wire(router: RouterRef, report: QueueReport) -> events_pb2.QueueRec
             for depth in report.depths
         ],
         decode_admission_seconds=report.decode_admission_s,
+        limit_parts=None if report.parts is None else _parts_to_wire(report.parts),
     )
 
 
@@ -120,7 +121,18 @@ def report_from_wire(record: events_pb2.QueueRecord) -> QueueReport:
             for depth in record.depths
         ),
         decode_admission_s=_seconds(record, "decode_admission_seconds"),
+        parts=_parts_from_wire(record.limit_parts) if record.HasField("limit_parts") else None,
     )
+
+
+def _parts_to_wire(parts: LimitParts) -> events_pb2.LimitParts:
+    excess = [events_pb2.TenantExcess(tenant=tenant, streams=streams) for tenant, streams in parts.excess.items()]
+    return events_pb2.LimitParts(roster=parts.roster, excess=excess)
+
+
+def _parts_from_wire(message: events_pb2.LimitParts) -> LimitParts:
+    excess = {each.tenant: each.streams for each in message.excess[:MAX_EXCESS]}
+    return LimitParts(roster=message.roster, excess=excess)
 
 
 def _seconds(message: events_pb2.QueueRecord | events_pb2.QueueDepth, name: str) -> float | None:

@@ -289,16 +289,5 @@ def probe_to_wire(report: ProbeReport) -> kv_pb2.ProbeResponse:
     )
 
 
-def probe_from_wire(message: kv_pb2.ProbeResponse) -> ProbeReport:
-    return ProbeReport(
-        control_s=message.control_seconds,
-        setup_s=message.setup_seconds,
-        data_s=message.data_seconds,
-        num_bytes=message.num_bytes,
-        channel=message.channel,
-        passed_over=message.passed_over,
-    )
-
-
 def _require_short(text: str, field: str) -> None:
     require(len(text) <= MAX_TEXT, field, f"{len(text)} characters, at most {MAX_TEXT}")
