@@ -46,11 +46,6 @@ class OwnerTable:
         self._sweeping = 0
         self._cursor = 0
 
-    @property
-    def open_mask(self) -> int:
-        """Bits of the workers that count."""
-        return self._open
-
     def __len__(self) -> int:
         """Distinct pages, those of closed slots included until they are swept."""
         return sum(map(len, self._shards))

@@ -73,6 +73,11 @@ class Sequence:
         return len(self.tokens) - len(self.work.prompt)
 
     @property
+    def is_read(self) -> bool:
+        """Whether its context has its KV, and none of it is in flight."""
+        return self.num_computed >= len(self.work.prompt) + len(self.work.emitted)
+
+    @property
     def has_drawn(self) -> bool:
         """Whether this attempt, on this worker or by hand-over, drew its first token."""
         return self.num_output + self.num_drawing > self.work.first_index

@@ -175,6 +175,11 @@ class PageCache:
         """Whether the page still lives the life that `ref` names."""
         return self._pool.is_current(ref)
 
+    @property
+    def num_used_ever(self) -> int:
+        """Pages from this one on were never given out."""
+        return self._pool.num_used_ever
+
     def counts(self) -> PageCounts:
         """Pages by state. Constant time."""
         return self._pool.counts()

@@ -119,15 +119,6 @@ def digest_pages(view: memoryview, page_bytes: int, key: DigestKey, *, first_ind
     return tuple(digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES))
 
 
-def corrupt_pages(
-    view: memoryview, page_bytes: int, key: DigestKey, digests: tuple[bytes, ...], *, first_index: int = 0
-) -> tuple[int, ...]:
-    """Indexes of the pages in `view` whose digest is not the one given. Empty: every page is what was sent."""
-    found = digest_pages(view, page_bytes, key, first_index=first_index)
-    assert len(digests) == len(found), f"{len(digests)} digests for {len(found)} pages"
-    return tuple(first_index + index for index, digest in enumerate(found) if digest != digests[index])
-
-
 def _plain_digests(words: Words, page_bytes: int, key: DigestKey, first_index: int) -> Words:
     pages, keys = words.reshape(-1, page_bytes // WORD_BYTES), key.page_keys(page_bytes)
     indexes = np.arange(first_index + 1, first_index + 1 + len(pages), dtype=np.uint64)

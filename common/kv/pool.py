@@ -63,6 +63,7 @@ class PagePool:
         self._is_promised = bytearray(num_pages)
         self._is_kept = bytearray(num_pages)
         self._free = list(range(num_pages - 1, -1, -1))  # a stack: page 0 leaves first, the last freed is reused first
+        self._num_fresh = num_pages
         self._num_promised = 0
         self._num_cached = 0
         self._events: Counter[str] = Counter()
@@ -74,6 +75,11 @@ class PagePool:
     @property
     def num_free(self) -> int:
         return len(self._free)
+
+    @property
+    def num_used_ever(self) -> int:
+        """Pages from this one on were never given out: the stack reuses what was freed first."""
+        return self.num_pages - self._num_fresh
 
     # Taking and giving back
 
@@ -94,6 +100,7 @@ class PagePool:
         for page in pages:
             self._readers[page] = 1
             self._is_promised[page] = is_promised
+        self._num_fresh = min(self._num_fresh, len(self._free))
         self._num_promised += count * is_promised
         self._events[event] += count
         return tuple(self._ref(page) for page in pages)

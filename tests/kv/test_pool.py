@@ -241,3 +241,17 @@ class TestBugs:
         pool.unkeep(active.page)
         with pytest.raises(AssertionError, match="is not kept"):
             pool.unkeep(active.page)
+
+
+def test_pages_beyond_the_most_ever_taken_were_never_given_out() -> None:
+    pool = PagePool(8)
+    assert pool.num_used_ever == 0
+    first, second = allocate(pool, 2), promise(pool, 3)
+    pool.release(first)
+    assert pool.num_used_ever == 5
+    again = allocate(pool, 2)
+    assert {ref.page for ref in again} == {ref.page for ref in first}
+    assert pool.num_used_ever == 5
+    pool.release((*second, *again))
+    assert {ref.page for ref in allocate(pool, 6)} == set(range(6))
+    assert pool.num_used_ever == 6
