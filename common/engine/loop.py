@@ -58,6 +58,9 @@ class Turns(Generic[Event]):
         self._max_commands = max_commands
         self.wake: Callable[[], None] = _nobody_sleeps
         """How to wake whoever drives the turns: set by the driver, called after every `post`, from any thread."""
+        self.use_rest: Callable[[], bool] = _nothing_to_prepare
+        """A moment's work on the core's objects for which there is time behind a turn that computed nothing. False:
+        none is left. Whoever made them sets it before the first turn."""
         self.turns = 0
         self.look = core.look()
         """The core as of the last turn: immutable, so any thread may read it."""
@@ -66,12 +69,13 @@ class Turns(Generic[Event]):
         """Run `command` on the loop before its next step. Any thread may call. Behind the last turn it is dropped."""
         self._append(_Command(run=command))
 
-    def call(self, command: Callable[[], Answer]) -> "asyncio.Future[Answer]":
+    def call(self, command: Callable[[], Answer], *, is_new_work: bool = True) -> "asyncio.Future[Answer]":
         """Like `post`, for the event loop only: the future carries what the command returned or raised.
 
-        Raises Refused when too many commands wait. The future carries Unavailable when there is no next turn.
+        Raises Refused when too many commands wait, unless it brings no new work: a drain is not turned away by what it
+        waits for. The future carries Unavailable when there is no next turn.
         """
-        if len(self._commands) >= self._max_commands:
+        if is_new_work and len(self._commands) >= self._max_commands:
             raise Refused(message=f"the step loop has {self._max_commands} commands waiting", reason=Reason.LOAD_SHED)
         home = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = home.create_future()
@@ -164,7 +168,7 @@ class StepThread:
         try:
             while not self._is_stopping.is_set():
                 self._awake.clear()  # before the turn: a command posted during it is not slept through
-                if not self._turns.turn():
+                if not self._turns.turn() and not self._turns.use_rest():
                     self._awake.wait(IDLE_WAIT_S)
         except Exception as error:  # noqa: BLE001  # the loop's edge: the process must drain and exit
             self._on_failure(error)
@@ -182,6 +186,10 @@ class _Command:
 
     run: Callable[[], object]
     fail: Callable[[Exception], None] = _nobody_waits
+
+
+def _nothing_to_prepare() -> bool:
+    return False
 
 
 def _nobody_sleeps() -> None:

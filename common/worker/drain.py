@@ -95,7 +95,7 @@ class Drain:
         """
         while True:
             self.told.clear()
-            look = await self._turns.call(self._look)
+            look = await self._turns.call(self._look, is_new_work=False)
             if look.is_idle:
                 break
             with suppress(TimeoutError):
@@ -112,5 +112,5 @@ class Drain:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CUT_S):
                     await role.cut()
-                    await self._turns.call(self._look)  # behind the turn that tells of it
+                    await self._turns.call(self._look, is_new_work=False)  # behind the turn that tells of it
         return left

@@ -5,18 +5,16 @@ boot -> serving (announced, READY) -> draining (asked, superseded, or the step l
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from common.config.config import Config
 from common.core.errors import BatonError, InternalError
 from common.core.events import WorkEvent
 from common.core.ids import RouterRef, WorkerRef
-from common.core.request import Work
-from common.core.ticket import Ticket
 from common.core.worker import LoadReport, Role
 from common.directory.guard import Guard
 from common.directory.registration import Registration
@@ -41,11 +39,12 @@ from common.transfer.servicer import SERVICE_NAME, KvServicer
 from common.worker.bridge import EventBridge
 from common.worker.costs import WorkerCosts
 from common.worker.docking import build_dock
-from common.worker.drain import Drain, Leaver
+from common.worker.drain import Drain
 from common.worker.gauges import WorkerGauges
 from common.worker.outside import Outside
 from common.worker.presence import Presence
-from common.worker.servicer import WorkerCore, WorkerServicer, worker_service
+from common.worker.role_side import RoleSide
+from common.worker.servicer import WorkerServicer, worker_service
 from common.worker.subscriptions import SubscriptionLimits, Subscriptions
 from common.worker.vllm.door import VllmDoor, open_door
 from protos.baton.v1 import kv_pb2_grpc
@@ -54,30 +53,8 @@ LAST_WORDS_S = 1.0
 """Chosen: many turns of the event loop. What its transfers still do when they are aborted waits for no peer."""
 
 Event = TypeVar("Event")
-Event_contra = TypeVar("Event_contra", contravariant=True)
 
 _LOG = get_log("worker")
-
-
-class RoleSide(WorkerCore, Leaver, Protocol[Event_contra]):
-    """What prefill and decode add to a node, on the event loop."""
-
-    def services(self) -> Sequence[Service]: ...
-
-    def take(self, event: Event_contra) -> None:
-        """One event of the core that is not for a router."""
-        ...
-
-    def router_lost(self, router: RouterRef) -> None: ...
-
-    async def place(self, work: Work, ticket: Ticket | None) -> None:
-        """Work of a placer in this very process. Prefill keeps the pages; decode fetches the ticket's, or reads the
-        prompt itself. Raises as the role's own service does."""
-        ...
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Whatever the role does in the background, until `stop`."""
-        ...
 
 
 class WorkerNode(Generic[Event]):

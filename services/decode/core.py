@@ -4,14 +4,13 @@ Each turn: expire -> adopt what is complete -> one step of the batch. Pages land
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 
 from common.core.clock import Clock
 from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason
 from common.core.ids import RequestId, ReservationId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport
-from common.engine.look import Look
+from common.engine.look import Look, totals
 from common.engine.plan import reserve_of
 from common.engine.rate import Rate
 from common.engine.rule import TokenRule
@@ -249,7 +248,7 @@ class DecodeCore:
         )
         return Look(
             load=load,
-            counters={**asdict(self.counters), **asdict(self._cache.counters())},
+            counters=totals(self.counters, self._cache.counters()),
             empty_slots=runner.empty_slots,
             reservations=len(self._desk),
         )

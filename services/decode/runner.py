@@ -13,6 +13,7 @@ from common.core.errors import InternalError, Reason
 from common.core.ids import RequestId, SequenceId
 from common.core.request import Work
 from common.engine.batch import Batch
+from common.engine.kindred import is_kin_read
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
 from common.engine.rule import TokenRule
@@ -138,7 +139,8 @@ class Runner:
     def _plan(self) -> BatchPlan:
         self._admit()
         active = tuple(self._batch.view(each) for each in self._active if not self._batch.is_ending(each))
-        limits = replace(self._limits, extend_tokens=self._budget.tokens)
+        num_decoding = sum(view.is_decoding for view in active)
+        limits = replace(self._limits, extend_tokens=self._budget.tokens(num_decoding))
         return plan_step(active, available_pages=self._cache.available(), limits=limits)
 
     def _absorb(self, outcome: BatchOutcome) -> None:
@@ -161,11 +163,15 @@ class Runner:
         admitted = plan_admission(
             waiting, num_active=len(self._active), available_pages=self._cache.available(), limits=self._limits
         )
+        readers = [self._batch[each] for each in self._active if not self._batch[each].is_read] if admitted else []
         for sequence in admitted:
+            begun = self._batch[sequence]
+            if is_kin_read(begun, readers, self._limits.page_size):
+                continue
             del self._waiting[sequence]
             self._batch.begin(sequence)
             self._active[sequence] = None
-            begun = self._batch[sequence]
+            readers.append(begun)
             if not begun.num_preemptions:
                 self._teller.station(begun.work, Station.PREFILL_STARTED, cached_tokens=begun.num_cached)
 

@@ -7,7 +7,6 @@ A prompt's pages become cache as soon as its last run is gathered, whatever the 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 
 from common.core.clock import Clock
 from common.core.errors import AlreadyExists, Cancelled, ContextLengthExceeded, Reason, Refused
@@ -15,7 +14,8 @@ from common.core.ids import RequestId, RouterRef, SequenceId
 from common.core.request import Work
 from common.core.worker import LoadReport
 from common.engine.batch import Batch
-from common.engine.look import Look
+from common.engine.kindred import is_kin_read
+from common.engine.look import Look, totals
 from common.engine.outcome import BatchOutcome
 from common.engine.plan import BatchPlan
 from common.engine.rate import Rate
@@ -255,11 +255,15 @@ class PrefillCore:
         admitted = plan_admission(
             waiting, num_active=active, available_pages=self._cache.available() - self._owed(), limits=self._limits
         )
+        readers = [self._batch[each.sequence] for each in self._prompts.values() if each.has_begun] if admitted else []
         for sequence in admitted:
-            prompt = self._prompts[sequence]
+            prompt, begun = self._prompts[sequence], self._batch[sequence]
+            if is_kin_read(begun, readers, self._layout.page_size):
+                continue
             prompt.has_begun = True
             self._batch.begin(sequence)
-            cached = self._batch[sequence].num_cached
+            readers.append(begun)
+            cached = begun.num_cached
             self.counters.prompt_tokens += len(prompt.work.context)
             self.counters.cached_tokens += cached
             self._teller.station(prompt.work, Station.PREFILL_STARTED, cached_tokens=cached)
@@ -275,7 +279,7 @@ class PrefillCore:
 
     def look(self) -> Look:
         """A snapshot between two turns."""
-        counters = {**asdict(self.counters), **asdict(self._cache.counters())}
+        counters = totals(self.counters, self._cache.counters())
         return Look(load=self._load(), counters=counters, empty_slots=self._batch.empty_slots)
 
     def _load(self) -> LoadReport:

@@ -1,6 +1,7 @@
 """The step loop without its thread: commands, their answers, and what a full mailbox refuses."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -77,3 +78,24 @@ async def test_a_loop_that_crashes_or_stops_ends_its_turns() -> None:
         assert [str(each) for each in failures] == (["a bug"] if is_failing else [])
         with pytest.raises(Unavailable):
             await asyncio.wait_for(turns.call(lambda: "too late"), 1.0)
+
+
+def test_a_loop_that_rests_prepares_until_nothing_is_left_and_looks_for_commands_between() -> None:
+    turns, done = make_turns(8), list[str]()
+    is_over = threading.Event()
+
+    def prepare() -> bool:
+        done.append("prepared")
+        if len(done) == 1:
+            turns.post(lambda: done.append("command"))
+        if len(done) < 4:
+            return True
+        is_over.set()
+        return False
+
+    turns.use_rest = prepare
+    thread = StepThread(turns, on_failure=lambda error: done.append(repr(error)), name="steps")
+    thread.start()
+    assert is_over.wait(10.0)
+    assert thread.stop() is True
+    assert done[:4] == ["prepared", "command", "prepared", "prepared"]

@@ -84,6 +84,19 @@ async def test_what_is_left_is_cut_and_counted(how: str) -> None:
     assert role.said == ["cut"]
 
 
+async def test_a_loop_with_more_to_do_than_it_takes_on_is_drained_and_cut_all_the_same() -> None:
+    """One long step, and behind it more calls than may wait."""
+    core, role = Core(), Role()
+    turns: Turns[object] = Turns(core, deliver=lambda _events: None, max_commands=4)
+    for _ in range(8):
+        turns.post(lambda: None)
+    drain = Drain(turns, look=core.look, heartbeat_s=0.01, hurry=asyncio.Event(), clock=SystemClock())
+    drain.begin(0.02)
+    asyncio.get_running_loop().call_later(0.1, turns.turn)
+    assert await asyncio.wait_for(drain.run(role, is_failing=False), 2.0) == 1
+    assert role.said == ["cut"]
+
+
 async def test_a_failing_worker_waits_for_nothing_and_asks_its_core_nothing() -> None:
     core, role = Core(), Role()
     async with draining(core, asyncio.Event()) as drain:

@@ -13,6 +13,10 @@ from common.worker.subscriptions import Subscriptions
 MAX_QUEUED = 8192
 """Chosen: events of one request; more than a client of a full context's answer can fall behind."""
 
+AGAIN_S = 0.5
+"""Chosen: a heartbeat of the streams. Who is refused is refused at once, and would ask without end and let nobody else
+have the event loop."""
+
 _LOG = get_log("vllm")
 
 
@@ -58,6 +62,7 @@ class Listener:
                 _LOG.warning("events_lost", reason=error.reason)
                 for inbox in self._inboxes.values():
                     inbox.put(None)
+                await asyncio.sleep(AGAIN_S)
 
     @contextmanager
     def open(self, request: RequestId) -> Iterator[Inbox]:

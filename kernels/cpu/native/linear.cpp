@@ -102,7 +102,7 @@ void run_panel(const Call& call, int64_t panel, int64_t first, int64_t end, floa
             const int64_t row = call.cut.first(tile), size = call.cut.size(tile);
             const char* x = call.x + row * row_bytes + from * size * kXBytes<type>;
             // A single pass reads ahead in its own stream, several fetch the next block in two halves.
-            const char* ahead = end - first == 1 ? block + kAhead : block + bytes + (tile == first ? 0 : bytes / 2);
+            const char* ahead = block + (end - first == 1 ? read_ahead(size) : tile == first ? bytes : bytes + bytes / 2);
             run_tile<type>(size, block, x, depth, sums + (row - first_row) * kPanel, from == 0, ahead);
         }
     }
