@@ -106,6 +106,7 @@ class GlooChannel:
             raise TransferFailed(message=f"{self._pair}: {what} failed: {first_line(error)}", reason=reason) from None
         finally:
             self._num_pending -= 1
+            del done  # see `outlast`
 
 
 def _build(store: StoreBridge, rank: int, address: str, timeout: timedelta) -> Group:

@@ -23,6 +23,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.core.aftermath import sever
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed, Unavailable
 from common.kv.digest import DigestKey
@@ -39,6 +40,8 @@ from common.transfer.scope import TaskScope, outlast, wait_over
 
 if TYPE_CHECKING:
     from common.transfer.lane import Lane
+
+BREAKING = (Reason.CHANNEL_BROKEN, Reason.TRANSFER_TIMEOUT)
 
 MAX_FRAMES = 1 << 30
 """Derived: gloo's tag is a signed 32-bit number. A link that has used them up is replaced."""
@@ -136,9 +139,12 @@ class Link:
         except asyncio.CancelledError:
             await wait_over(frame)
             raise
-        if not accepted.done():
-            frame.result()  # raises: it was over before it was accepted
-        return frame
+        try:
+            if not accepted.done():
+                frame.result()  # raises: it was over before it was accepted
+            return frame
+        finally:
+            del frame, either  # see `outlast`
 
     def lend_slot(self, num_bytes: int) -> Slot | None:
         """See SlotChannel. None where frames are not made at the other end, or none now. Any thread."""
@@ -184,8 +190,9 @@ class Link:
                     self._next_frame += 1
                 async with self._carrying:
                     return await self._send(offer, data)
-            except TransferFailed as error:
-                if error.reason in (Reason.CHANNEL_BROKEN, Reason.TRANSFER_TIMEOUT):
+            except BatonError as error:
+                sever(error)
+                if isinstance(error, TransferFailed) and error.reason in BREAKING:
                     await self.kill(error.message)
                 raise
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
+from common.core.aftermath import again
 from common.core.clock import Clock
 from common.core.errors import BatonError, DeadlineExceeded, Reason, Refused, TransferFailed
 from common.core.ids import WorkerId, WorkerRef
@@ -90,7 +91,11 @@ class LinkTable:
             task = self._scope.start(self._open(peer), name=f"open link to {peer.worker}")
             waiting = self._opening[peer.worker] = (peer, task)
             task.add_done_callback(lambda _: self._opened(waiting))
-        return await asyncio.shield(waiting[1])
+        try:
+            return await asyncio.shield(waiting[1])
+        except BatonError as error:
+            # Each waiter's own: the task's leads to the frames of all of them, see `outlast`.
+            raise again(error) from None
 
     def _opened(self, opening: tuple[WorkerRef, asyncio.Task[Link]]) -> None:
         """Also where whoever waited was cancelled: the next one must not find how this one ended."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from common.transfer.pair_thread import run_aside
-from common.transfer.scope import outlast
+from common.transfer.scope import wait_over
 
 END_S = 5.0
 """Chosen: a digest or a copy takes some steps at most; what takes longer will not come back."""
@@ -15,7 +15,8 @@ Result = TypeVar("Result")
 
 
 class Offload(Protocol):
-    """Runs a pure function elsewhere. Returns or raises only once it is over: it reads the caller's buffer."""
+    """Runs a pure function elsewhere. Returns or raises only once it is over, for it reads the caller's buffer, or will
+    not begin: what waits for its turn is not done for who was cancelled."""
 
     async def run(self, function: Callable[[], Result]) -> Result: ...
 
@@ -31,7 +32,16 @@ class ThreadOffload:
         self._pool = ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="offload")
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        return await outlast(asyncio.get_running_loop().run_in_executor(self._pool, function))
+        begun = self._pool.submit(function)
+        work = asyncio.wrap_future(begun)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if not begun.cancel():
+                await wait_over(work)
+            raise
+        finally:
+            del begun, work  # see `outlast`
 
     async def end(self) -> None:
         ended = run_aside(self.close, "end offload")

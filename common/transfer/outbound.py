@@ -169,10 +169,12 @@ class OutboundTransfer:
                         raise
                     link = await self._reopen()
                     await self._announce(link, run, data, await self._digest(run, data, link, sealing), finale, frames)
-            for frame in frames:
-                await outlast(frame)
+            while frames:
+                await outlast(frames.pop(0))
         finally:
             await wait_over(digesting, *frames)
+            frames.clear()
+            del digesting  # see `outlast`
 
     async def _announce(
         self,

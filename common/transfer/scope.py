@@ -79,13 +79,16 @@ class TaskScope:
 async def outlast(work: asyncio.Future[Result]) -> Result:
     """The result of `work`, which is finished even if the caller is cancelled meanwhile: it holds a buffer.
 
-    The cancellation is passed on afterwards. `work` itself must have a deadline.
+    The cancellation is passed on afterwards. `work` itself must have a deadline. Its error is freed with whoever
+    catches it, and so are the buffers in the frames that it passed: a cycle would keep them for a thousand requests.
     """
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         await wait_over(work)
         raise
+    finally:
+        del work  # an error's trace leads here, and must not lead on to who keeps the error
 
 
 async def wait_over(*work: asyncio.Future[Any]) -> None:

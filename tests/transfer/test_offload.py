@@ -43,3 +43,27 @@ async def test_a_function_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPa
     assert await running
     for left in [each for each in threading.enumerate() if each.name.startswith("offload")]:
         await asyncio.to_thread(left.join, 5.0)
+
+
+async def test_what_waits_for_its_turn_is_not_done_for_who_was_cancelled() -> None:
+    made, begun, hold = ThreadOffload(), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def work() -> bool:
+        begun.set()
+        return hold.wait(10)
+
+    first = asyncio.ensure_future(made.run(work))
+    await asyncio.to_thread(begun.wait, 5.0)
+    waiting = asyncio.ensure_future(made.run(lambda: done.append("in vain")))
+    await asyncio.sleep(0)
+    for each in (waiting, first):
+        each.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not first.done(), "it reads its caller's buffer"
+    hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await made.end()
+    assert done == []

@@ -14,7 +14,6 @@ from common.kv.layout import PageLayout
 from common.kv.staging import StagingPool
 from common.rpc.bind import Bind
 from common.rpc.client import Dialer, call, grpc_connect
-from common.rpc.convert import kv as convert
 from common.rpc.convert.worker import worker_to_wire
 from common.rpc.options import Surface
 from common.rpc.server import Service, serve
@@ -131,7 +130,7 @@ async def test_fetch_and_probe_over_grpc(network: LoopbackNetwork) -> None:
         channel = grpc_connect(Surface.INTERNAL)(at.address)
         stub = kv_pb2_grpc.KvServiceStub(channel)
         request = kv_pb2.ProbeRequest(target=worker_to_wire(where), num_bytes=10 * PAGE)
-        report = convert.probe_from_wire(await call(stub.Probe, request, peer="p", timeout_s=5.0))
+        report = await call(stub.Probe, request, peer="p", timeout_s=5.0)
         assert report.num_bytes == 10 * PAGE
         with pytest.raises(InvalidRequest):
             await call(stub.Rendezvous, kv_pb2.RendezvousRequest(), peer="p", timeout_s=5.0)

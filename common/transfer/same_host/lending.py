@@ -1,8 +1,10 @@
 """The sending end of a ring in the host's memory: copies frames into it, or has them made there."""
 
 import asyncio
+from functools import partial
 
 from common.transfer.same_host.loans import SlotLoan, SlotLoans
+from common.transfer.same_host.ring import SharedRing
 from common.transfer.same_host.sending import SendingEnd
 from common.transfer.scope import outlast
 
@@ -16,7 +18,7 @@ class HostSendingEnd:
     def __init__(self, end: SendingEnd) -> None:
         ring = end.ring
         self._end = end
-        self._loans = SlotLoans(end, num_slots=ring.num_slots, slot_bytes=ring.slot_bytes, span_of=self._span)
+        self._loans = SlotLoans(end, num_slots=ring.num_slots, slot_bytes=ring.slot_bytes, span_of=partial(_span, ring))
         self._ending = asyncio.get_running_loop().create_task(self._end_with_line(), name=f"end {end.pair}")
 
     def lend_slot(self, num_bytes: int) -> SlotLoan | None:
@@ -37,11 +39,12 @@ class HostSendingEnd:
         if not self._loans:
             await outlast(self._ending)
 
-    def _span(self, slot: int, num_bytes: int) -> memoryview:
-        return self._end.ring.slot(slot)[:num_bytes]
-
     async def _end_with_line(self) -> None:
         """A slot may be asked for until nothing is lent any more; then the ring is unmapped."""
         await self._end.wait_ended()
         await self._loans.wait_back()
         await self._end.close()
+
+
+def _span(ring: SharedRing, slot: int, num_bytes: int) -> memoryview:
+    return ring.slot(slot)[:num_bytes]

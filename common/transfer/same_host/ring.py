@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 from common.core.errors import Reason, TransferFailed
@@ -42,7 +43,7 @@ class SharedRing:
     def __init__(self, descriptor: int, *, num_slots: int, slot_bytes: int) -> None:
         self.num_slots = num_slots
         self.slot_bytes = slot_bytes
-        self._memory = mmap.mmap(descriptor, ring_bytes(num_slots, slot_bytes))
+        self._mapping: mmap.mmap | None = mmap.mmap(descriptor, ring_bytes(num_slots, slot_bytes))
 
     def slot(self, slot: int) -> memoryview:
         """All bytes of one slot, writable."""
@@ -66,11 +67,16 @@ class SharedRing:
             raise TransferFailed(message=f"{pair}: the ring belongs to another pair", reason=Reason.CHANNEL_BROKEN)
 
     def close(self) -> None:
-        """Unmaps now, or with the last slot that is still lent."""
-        try:
-            self._memory.close()
-        except BufferError:
-            return
+        """Unmaps now, or with the last slot that is still lent: whoever keeps the ring keeps no memory. Idempotent."""
+        mapping, self._mapping = self._mapping, None
+        if mapping is not None:
+            with suppress(BufferError):
+                mapping.close()
+
+    @property
+    def _memory(self) -> mmap.mmap:
+        assert self._mapping is not None, "a ring is used after its end"
+        return self._mapping
 
 
 def create_ring(pair: Pair, *, num_slots: int, slot_bytes: int) -> tuple[SharedRing, int]:

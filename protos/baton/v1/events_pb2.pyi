@@ -179,12 +179,17 @@ class QueueRecord(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     DEPTHS_FIELD_NUMBER: _builtins.int
     DECODE_ADMISSION_SECONDS_FIELD_NUMBER: _builtins.int
+    LIMIT_PARTS_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     epoch: _builtins.int
     decode_admission_seconds: _builtins.float
     """How long requests admitted lately took to find a place on decode. Absent: none was admitted lately."""
     @_builtins.property
     def depths(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueDepth]: ...
+    @_builtins.property
+    def limit_parts(self) -> Global___LimitParts:
+        """How this router divides the tenants' limits with the others. Absent: a router of before, which does not say."""
+
     def __init__(
         self,
         *,
@@ -192,16 +197,68 @@ class QueueRecord(_message.Message):
         epoch: _builtins.int = ...,
         depths: _abc.Iterable[Global___QueueDepth] | None = ...,
         decode_admission_seconds: _builtins.float | None = ...,
+        limit_parts: Global___LimitParts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds", "decode_admission_seconds", b"decode_admission_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds", "decode_admission_seconds", b"decode_admission_seconds", "limit_parts", b"limit_parts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds", "decode_admission_seconds", b"decode_admission_seconds", "depths", b"depths", "epoch", b"epoch", "router_id", b"router_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds", "decode_admission_seconds", b"decode_admission_seconds", "depths", b"depths", "epoch", b"epoch", "limit_parts", b"limit_parts", "router_id", b"router_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decode_admission_seconds: _TypeAlias = _typing.Literal["decode_admission_seconds"]  # noqa: Y015
     _WhichOneofArgType__decode_admission_seconds: _TypeAlias = _typing.Literal["_decode_admission_seconds", b"_decode_admission_seconds"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decode_admission_seconds) -> _WhichOneofReturnType__decode_admission_seconds | None: ...
 
 Global___QueueRecord: _TypeAlias = QueueRecord  # noqa: Y015
+
+@_typing.final
+class LimitParts(_message.Message):
+    """Every part of a limit is used only while all routers divide it by the same list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROSTER_FIELD_NUMBER: _builtins.int
+    EXCESS_FIELD_NUMBER: _builtins.int
+    roster: _builtins.int
+    """Digest of the names of all routers that this one counts. 0: it counts none yet, and uses no part."""
+    @_builtins.property
+    def excess(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantExcess]:
+        """Tenants that have more streams here than this router's part by that list allows: they began before it changed."""
+
+    def __init__(
+        self,
+        *,
+        roster: _builtins.int = ...,
+        excess: _abc.Iterable[Global___TenantExcess] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["excess", b"excess", "roster", b"roster"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitParts: _TypeAlias = LimitParts  # noqa: Y015
+
+@_typing.final
+class TenantExcess(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.int
+    """Digest of the tenant's name."""
+    streams: _builtins.int
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.int = ...,
+        streams: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["streams", b"streams", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantExcess: _TypeAlias = TenantExcess  # noqa: Y015
 
 @_typing.final
 class QueueDepth(_message.Message):

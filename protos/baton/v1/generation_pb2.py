@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61ton/v1/generation.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"\x1b\n\x08TokenIds\x12\x0f\n\x03ids\x18\x01 \x03(\rB\x02\x10\x01\"x\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\x12&\n\ntool_calls\x18\x05 \x03(\x0b\x32\x12.baton.v1.ToolCall\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"}\n\x0c\x43hatMessages\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.baton.v1.ChatMessage\x12\x12\n\ntools_json\x18\x02 \x01(\t\x12\x1c\n\x0f\x65nable_thinking\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x12\n\x10_enable_thinking\"\xfa\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12&\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x16.baton.v1.ChatMessagesH\x00\x12\'\n\ttoken_ids\x18\x05 \x01(\x0b\x32\x12.baton.v1.TokenIdsH\x00\x12*\n\x08sampling\x18\x06 \x01(\x0b\x32\x18.baton.v1.SamplingParams\x12$\n\x08priority\x18\x07 \x01(\x0e\x32\x12.baton.v1.Priority\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x12\n\ncache_salt\x18\t \x01(\t\x12\x18\n\x10return_token_ids\x18\n \x01(\x08\x12\x0c\n\x04\x65\x63ho\x18\x0b \x01(\x08\x12\x11\n\tresumable\x18\x0c \x01(\x08\x12(\n\nconstraint\x18\r \x01(\x0b\x32\x14.baton.v1.ConstraintB\x08\n\x06prompt\"\x82\x02\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x15.baton.v1.ChoiceDelta\x12\x1e\n\x05usage\x18\x03 \x01(\x0b\x32\x0f.baton.v1.Usage\x12#\n\x08stations\x18\x04 \x03(\x0b\x32\x11.baton.v1.Station\x12\x31\n\x0fprompt_logprobs\x18\x05 \x01(\x0b\x32\x18.baton.v1.PromptLogprobs\x12$\n\x06prompt\x18\x06 \x01(\x0b\x32\x14.baton.v1.PromptEcho\x12\x15\n\rprompt_tokens\x18\x07 \x01(\r\"1\n\nPromptEcho\x12\x15\n\ttoken_ids\x18\x01 \x03(\rB\x02\x10\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"O\n\x0ePromptLogprobs\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\r\x12%\n\x06tokens\x18\x02 \x03(\x0b\x32\x15.baton.v1.ScoredToken\"k\n\x0bScoredToken\x12$\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x14.baton.v1.TokenScore\x12!\n\x03top\x18\x02 \x03(\x0b\x32\x14.baton.v1.TokenScore\x12\x13\n\x0btext_offset\x18\x03 \x01(\r\"O\n\nTokenScore\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x10\n\x08spelling\x18\x04 \x01(\x0c\"\x96\x02\n\x0b\x43hoiceDelta\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\r\x12\x15\n\ttoken_ids\x18\x03 \x03(\rB\x02\x10\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\x12-\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x16.baton.v1.FinishReason\x12\x15\n\x0bstop_string\x18\x06 \x01(\tH\x00\x12\x17\n\rstop_token_id\x18\x07 \x01(\rH\x00\x12\'\n\x08logprobs\x18\x08 \x03(\x0b\x32\x15.baton.v1.ScoredToken\x12\x12\n\nnum_tokens\x18\t \x01(\r\x12\x13\n\x0btext_offset\x18\n \x01(\rB\x0c\n\nstop_cause\"K\n\rResumeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x16\n\nfrom_index\x18\x02 \x03(\rB\x02\x10\x01\x12\x0e\n\x06tenant\x18\x03 \x01(\t\">\n\x0eResumeResponse\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x1a.baton.v1.GenerateResponse\":\n\x14\x43\x61ncelRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"\x17\n\x15\x43\x61ncelRequestResponse\"n\n\x0fTokenizeRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x16.baton.v1.ChatMessagesH\x00\x12\x1a\n\x12\x61\x64\x64_special_tokens\x18\x03 \x01(\x08\x42\x07\n\x05input\")\n\x10TokenizeResponse\x12\x15\n\ttoken_ids\x18\x01 \x03(\rB\x02\x10\x01\"G\n\x11\x44\x65tokenizeRequest\x12\x15\n\ttoken_ids\x18\x01 \x03(\rB\x02\x10\x01\x12\x1b\n\x13skip_special_tokens\x18\x02 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x11\n\x0fGetModelRequest\"\xbd\x01\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x12\n\nvocab_size\x18\x03 \x01(\r\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x19\n\reos_token_ids\x18\x05 \x03(\rB\x02\x10\x01\x12\x13\n\x0btool_format\x18\x06 \x01(\t\x12\x0e\n\x06thinks\x18\x07 \x01(\x08\x12\x19\n\x11\x62\x65gins_in_thought\x18\x08 \x01(\x08\x32\xb8\x03\n\x11GenerationService\x12\x43\n\x08Generate\x12\x19.baton.v1.GenerateRequest\x1a\x1a.baton.v1.GenerateResponse0\x01\x12=\n\x06Resume\x12\x17.baton.v1.ResumeRequest\x1a\x18.baton.v1.ResumeResponse0\x01\x12P\n\rCancelRequest\x12\x1e.baton.v1.CancelRequestRequest\x1a\x1f.baton.v1.CancelRequestResponse\x12\x41\n\x08Tokenize\x12\x19.baton.v1.TokenizeRequest\x1a\x1a.baton.v1.TokenizeResponse\x12G\n\nDetokenize\x12\x1b.baton.v1.DetokenizeRequest\x1a\x1c.baton.v1.DetokenizeResponse\x12\x41\n\x08GetModel\x12\x19.baton.v1.GetModelRequest\x1a\x1a.baton.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61ton/v1/generation.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\"\x1b\n\x08TokenIds\x12\x0f\n\x03ids\x18\x01 \x03(\rB\x02\x10\x01\"\x8b\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\x12&\n\ntool_calls\x18\x05 \x03(\x0b\x32\x12.baton.v1.ToolCall\x12\x11\n\treasoning\x18\x06 \x01(\t\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xae\x01\n\x0c\x43hatMessages\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.baton.v1.ChatMessage\x12\x12\n\ntools_json\x18\x02 \x01(\t\x12\x1c\n\x0f\x65nable_thinking\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\x0fopens_no_answer\x18\x04 \x01(\x08\x12\x16\n\x0e\x63ontinues_last\x18\x05 \x01(\x08\x42\x12\n\x10_enable_thinking\"\xfa\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12&\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x16.baton.v1.ChatMessagesH\x00\x12\'\n\ttoken_ids\x18\x05 \x01(\x0b\x32\x12.baton.v1.TokenIdsH\x00\x12*\n\x08sampling\x18\x06 \x01(\x0b\x32\x18.baton.v1.SamplingParams\x12$\n\x08priority\x18\x07 \x01(\x0e\x32\x12.baton.v1.Priority\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x12\n\ncache_salt\x18\t \x01(\t\x12\x18\n\x10return_token_ids\x18\n \x01(\x08\x12\x0c\n\x04\x65\x63ho\x18\x0b \x01(\x08\x12\x11\n\tresumable\x18\x0c \x01(\x08\x12(\n\nconstraint\x18\r \x01(\x0b\x32\x14.baton.v1.ConstraintB\x08\n\x06prompt\"\x82\x02\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x15.baton.v1.ChoiceDelta\x12\x1e\n\x05usage\x18\x03 \x01(\x0b\x32\x0f.baton.v1.Usage\x12#\n\x08stations\x18\x04 \x03(\x0b\x32\x11.baton.v1.Station\x12\x31\n\x0fprompt_logprobs\x18\x05 \x01(\x0b\x32\x18.baton.v1.PromptLogprobs\x12$\n\x06prompt\x18\x06 \x01(\x0b\x32\x14.baton.v1.PromptEcho\x12\x15\n\rprompt_tokens\x18\x07 \x01(\r\"1\n\nPromptEcho\x12\x15\n\ttoken_ids\x18\x01 \x03(\rB\x02\x10\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"O\n\x0ePromptLogprobs\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\r\x12%\n\x06tokens\x18\x02 \x03(\x0b\x32\x15.baton.v1.ScoredToken\"k\n\x0bScoredToken\x12$\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x14.baton.v1.TokenScore\x12!\n\x03top\x18\x02 \x03(\x0b\x32\x14.baton.v1.TokenScore\x12\x13\n\x0btext_offset\x18\x03 \x01(\r\"O\n\nTokenScore\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x10\n\x08spelling\x18\x04 \x01(\x0c\"\x96\x02\n\x0b\x43hoiceDelta\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\r\x12\x15\n\ttoken_ids\x18\x03 \x03(\rB\x02\x10\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\x12-\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x16.baton.v1.FinishReason\x12\x15\n\x0bstop_string\x18\x06 \x01(\tH\x00\x12\x17\n\rstop_token_id\x18\x07 \x01(\rH\x00\x12\'\n\x08logprobs\x18\x08 \x03(\x0b\x32\x15.baton.v1.ScoredToken\x12\x12\n\nnum_tokens\x18\t \x01(\r\x12\x13\n\x0btext_offset\x18\n \x01(\rB\x0c\n\nstop_cause\"K\n\rResumeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x16\n\nfrom_index\x18\x02 \x03(\rB\x02\x10\x01\x12\x0e\n\x06tenant\x18\x03 \x01(\t\">\n\x0eResumeResponse\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x1a.baton.v1.GenerateResponse\":\n\x14\x43\x61ncelRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"\x17\n\x15\x43\x61ncelRequestResponse\"n\n\x0fTokenizeRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x16.baton.v1.ChatMessagesH\x00\x12\x1a\n\x12\x61\x64\x64_special_tokens\x18\x03 \x01(\x08\x42\x07\n\x05input\")\n\x10TokenizeResponse\x12\x15\n\ttoken_ids\x18\x01 \x03(\rB\x02\x10\x01\"G\n\x11\x44\x65tokenizeRequest\x12\x15\n\ttoken_ids\x18\x01 \x03(\rB\x02\x10\x01\x12\x1b\n\x13skip_special_tokens\x18\x02 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x11\n\x0fGetModelRequest\"\x97\x02\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x12\n\nvocab_size\x18\x03 \x01(\r\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x19\n\reos_token_ids\x18\x05 \x03(\rB\x02\x10\x01\x12\x13\n\x0btool_format\x18\x06 \x01(\t\x12\x0e\n\x06thinks\x18\x07 \x01(\x08\x12\x19\n\x11\x62\x65gins_in_thought\x18\x08 \x01(\x08\x12\x14\n\x0cthought_open\x18\t \x01(\t\x12\x15\n\rthought_close\x18\n \x01(\t\x12\x13\n\x0bhides_calls\x18\x0b \x01(\x08\x12\x16\n\x0ehides_thoughts\x18\x0c \x01(\x08\x32\xb8\x03\n\x11GenerationService\x12\x43\n\x08Generate\x12\x19.baton.v1.GenerateRequest\x1a\x1a.baton.v1.GenerateResponse0\x01\x12=\n\x06Resume\x12\x17.baton.v1.ResumeRequest\x1a\x18.baton.v1.ResumeResponse0\x01\x12P\n\rCancelRequest\x12\x1e.baton.v1.CancelRequestRequest\x1a\x1f.baton.v1.CancelRequestResponse\x12\x41\n\x08Tokenize\x12\x19.baton.v1.TokenizeRequest\x1a\x1a.baton.v1.TokenizeResponse\x12G\n\nDetokenize\x12\x1b.baton.v1.DetokenizeRequest\x1a\x1c.baton.v1.DetokenizeResponse\x12\x41\n\x08GetModel\x12\x19.baton.v1.GetModelRequest\x1a\x1a.baton.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,46 +48,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE'].fields_by_name['eos_token_ids']._serialized_options = b'\020\001'
   _globals['_TOKENIDS']._serialized_start=61
   _globals['_TOKENIDS']._serialized_end=88
-  _globals['_CHATMESSAGE']._serialized_start=90
-  _globals['_CHATMESSAGE']._serialized_end=210
-  _globals['_TOOLCALL']._serialized_start=212
-  _globals['_TOOLCALL']._serialized_end=272
-  _globals['_CHATMESSAGES']._serialized_start=274
-  _globals['_CHATMESSAGES']._serialized_end=399
-  _globals['_GENERATEREQUEST']._serialized_start=402
-  _globals['_GENERATEREQUEST']._serialized_end=780
-  _globals['_GENERATERESPONSE']._serialized_start=783
-  _globals['_GENERATERESPONSE']._serialized_end=1041
-  _globals['_PROMPTECHO']._serialized_start=1043
-  _globals['_PROMPTECHO']._serialized_end=1092
-  _globals['_PROMPTLOGPROBS']._serialized_start=1094
-  _globals['_PROMPTLOGPROBS']._serialized_end=1173
-  _globals['_SCOREDTOKEN']._serialized_start=1175
-  _globals['_SCOREDTOKEN']._serialized_end=1282
-  _globals['_TOKENSCORE']._serialized_start=1284
-  _globals['_TOKENSCORE']._serialized_end=1363
-  _globals['_CHOICEDELTA']._serialized_start=1366
-  _globals['_CHOICEDELTA']._serialized_end=1644
-  _globals['_RESUMEREQUEST']._serialized_start=1646
-  _globals['_RESUMEREQUEST']._serialized_end=1721
-  _globals['_RESUMERESPONSE']._serialized_start=1723
-  _globals['_RESUMERESPONSE']._serialized_end=1785
-  _globals['_CANCELREQUESTREQUEST']._serialized_start=1787
-  _globals['_CANCELREQUESTREQUEST']._serialized_end=1845
-  _globals['_CANCELREQUESTRESPONSE']._serialized_start=1847
-  _globals['_CANCELREQUESTRESPONSE']._serialized_end=1870
-  _globals['_TOKENIZEREQUEST']._serialized_start=1872
-  _globals['_TOKENIZEREQUEST']._serialized_end=1982
-  _globals['_TOKENIZERESPONSE']._serialized_start=1984
-  _globals['_TOKENIZERESPONSE']._serialized_end=2025
-  _globals['_DETOKENIZEREQUEST']._serialized_start=2027
-  _globals['_DETOKENIZEREQUEST']._serialized_end=2098
-  _globals['_DETOKENIZERESPONSE']._serialized_start=2100
-  _globals['_DETOKENIZERESPONSE']._serialized_end=2134
-  _globals['_GETMODELREQUEST']._serialized_start=2136
-  _globals['_GETMODELREQUEST']._serialized_end=2153
-  _globals['_GETMODELRESPONSE']._serialized_start=2156
-  _globals['_GETMODELRESPONSE']._serialized_end=2345
-  _globals['_GENERATIONSERVICE']._serialized_start=2348
-  _globals['_GENERATIONSERVICE']._serialized_end=2788
+  _globals['_CHATMESSAGE']._serialized_start=91
+  _globals['_CHATMESSAGE']._serialized_end=230
+  _globals['_TOOLCALL']._serialized_start=232
+  _globals['_TOOLCALL']._serialized_end=292
+  _globals['_CHATMESSAGES']._serialized_start=295
+  _globals['_CHATMESSAGES']._serialized_end=469
+  _globals['_GENERATEREQUEST']._serialized_start=472
+  _globals['_GENERATEREQUEST']._serialized_end=850
+  _globals['_GENERATERESPONSE']._serialized_start=853
+  _globals['_GENERATERESPONSE']._serialized_end=1111
+  _globals['_PROMPTECHO']._serialized_start=1113
+  _globals['_PROMPTECHO']._serialized_end=1162
+  _globals['_PROMPTLOGPROBS']._serialized_start=1164
+  _globals['_PROMPTLOGPROBS']._serialized_end=1243
+  _globals['_SCOREDTOKEN']._serialized_start=1245
+  _globals['_SCOREDTOKEN']._serialized_end=1352
+  _globals['_TOKENSCORE']._serialized_start=1354
+  _globals['_TOKENSCORE']._serialized_end=1433
+  _globals['_CHOICEDELTA']._serialized_start=1436
+  _globals['_CHOICEDELTA']._serialized_end=1714
+  _globals['_RESUMEREQUEST']._serialized_start=1716
+  _globals['_RESUMEREQUEST']._serialized_end=1791
+  _globals['_RESUMERESPONSE']._serialized_start=1793
+  _globals['_RESUMERESPONSE']._serialized_end=1855
+  _globals['_CANCELREQUESTREQUEST']._serialized_start=1857
+  _globals['_CANCELREQUESTREQUEST']._serialized_end=1915
+  _globals['_CANCELREQUESTRESPONSE']._serialized_start=1917
+  _globals['_CANCELREQUESTRESPONSE']._serialized_end=1940
+  _globals['_TOKENIZEREQUEST']._serialized_start=1942
+  _globals['_TOKENIZEREQUEST']._serialized_end=2052
+  _globals['_TOKENIZERESPONSE']._serialized_start=2054
+  _globals['_TOKENIZERESPONSE']._serialized_end=2095
+  _globals['_DETOKENIZEREQUEST']._serialized_start=2097
+  _globals['_DETOKENIZEREQUEST']._serialized_end=2168
+  _globals['_DETOKENIZERESPONSE']._serialized_start=2170
+  _globals['_DETOKENIZERESPONSE']._serialized_end=2204
+  _globals['_GETMODELREQUEST']._serialized_start=2206
+  _globals['_GETMODELREQUEST']._serialized_end=2223
+  _globals['_GETMODELRESPONSE']._serialized_start=2226
+  _globals['_GETMODELRESPONSE']._serialized_end=2505
+  _globals['_GENERATIONSERVICE']._serialized_start=2508
+  _globals['_GENERATIONSERVICE']._serialized_end=2948
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,7 @@ class ChatMessage(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """system, user, assistant or tool."""
     content: _builtins.str
@@ -55,6 +56,8 @@ class ChatMessage(_message.Message):
     """Of a participant, or of the tool that answers."""
     tool_call_id: _builtins.str
     """Which call a tool's message answers."""
+    reasoning: _builtins.str
+    """What it thought before. Templates decide which thoughts they show again."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """What the assistant asked for in this turn."""
@@ -67,10 +70,11 @@ class ChatMessage(_message.Message):
         name: _builtins.str = ...,
         tool_call_id: _builtins.str = ...,
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
+        reasoning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "reasoning", b"reasoning", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,10 +113,16 @@ class ChatMessages(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     TOOLS_JSON_FIELD_NUMBER: _builtins.int
     ENABLE_THINKING_FIELD_NUMBER: _builtins.int
+    OPENS_NO_ANSWER_FIELD_NUMBER: _builtins.int
+    CONTINUES_LAST_FIELD_NUMBER: _builtins.int
     tools_json: _builtins.str
     """A JSON list of the tools that the model may call, as OpenAI describes them; empty: none."""
     enable_thinking: _builtins.bool
     """For templates of models that think aloud. Absent: as the template has it."""
+    opens_no_answer: _builtins.bool
+    """The conversation ends as it is: the template opens no turn for an answer."""
+    continues_last: _builtins.bool
+    """The answer goes on within the last message, which is the assistant's, where its content ends."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatMessage]: ...
     def __init__(
@@ -121,10 +131,12 @@ class ChatMessages(_message.Message):
         messages: _abc.Iterable[Global___ChatMessage] | None = ...,
         tools_json: _builtins.str = ...,
         enable_thinking: _builtins.bool | None = ...,
+        opens_no_answer: _builtins.bool = ...,
+        continues_last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enable_thinking", b"_enable_thinking", "enable_thinking", b"enable_thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enable_thinking", b"_enable_thinking", "enable_thinking", b"enable_thinking", "messages", b"messages", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enable_thinking", b"_enable_thinking", "continues_last", b"continues_last", "enable_thinking", b"enable_thinking", "messages", b"messages", "opens_no_answer", b"opens_no_answer", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enable_thinking: _TypeAlias = _typing.Literal["enable_thinking"]  # noqa: Y015
     _WhichOneofArgType__enable_thinking: _TypeAlias = _typing.Literal["_enable_thinking", b"_enable_thinking"]  # noqa: Y015
@@ -628,15 +640,27 @@ class GetModelResponse(_message.Message):
     TOOL_FORMAT_FIELD_NUMBER: _builtins.int
     THINKS_FIELD_NUMBER: _builtins.int
     BEGINS_IN_THOUGHT_FIELD_NUMBER: _builtins.int
+    THOUGHT_OPEN_FIELD_NUMBER: _builtins.int
+    THOUGHT_CLOSE_FIELD_NUMBER: _builtins.int
+    HIDES_CALLS_FIELD_NUMBER: _builtins.int
+    HIDES_THOUGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     context_length: _builtins.int
     vocab_size: _builtins.int
     model_digest: _builtins.bytes
     tool_format: _builtins.str
-    """How the model writes calls of tools: hermes, mistral, llama; empty where its chat template knows no tools."""
+    """How the model writes calls of tools: hermes, xml, seed, mistral, granite, llama; empty where its chat template knows
+    no tools, or none of these.
+    """
     thinks: _builtins.bool
-    """Whether it writes <think> before its answers, and whether its template opens the thought for it."""
+    """Whether it thinks aloud before its answers, and whether its template opens the thought for it."""
     begins_in_thought: _builtins.bool
+    thought_open: _builtins.str
+    """What stands before and after a thought; empty: <think> and </think>."""
+    thought_close: _builtins.str
+    hides_calls: _builtins.bool
+    """Whether the marks of calls, and those of thoughts, are special tokens: skip_special_tokens leaves them out of text."""
+    hides_thoughts: _builtins.bool
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -650,10 +674,14 @@ class GetModelResponse(_message.Message):
         tool_format: _builtins.str = ...,
         thinks: _builtins.bool = ...,
         begins_in_thought: _builtins.bool = ...,
+        thought_open: _builtins.str = ...,
+        thought_close: _builtins.str = ...,
+        hides_calls: _builtins.bool = ...,
+        hides_thoughts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_in_thought", b"begins_in_thought", "context_length", b"context_length", "eos_token_ids", b"eos_token_ids", "model_digest", b"model_digest", "name", b"name", "thinks", b"thinks", "tool_format", b"tool_format", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_in_thought", b"begins_in_thought", "context_length", b"context_length", "eos_token_ids", b"eos_token_ids", "hides_calls", b"hides_calls", "hides_thoughts", b"hides_thoughts", "model_digest", b"model_digest", "name", b"name", "thinks", b"thinks", "thought_close", b"thought_close", "thought_open", b"thought_open", "tool_format", b"tool_format", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
