@@ -5,8 +5,8 @@ chunk_shipped* -> first_token -> chunk_landed* -> verified -> running -> finishe
 (* once per chunk; a retry passes routed ... running again; a local route has no shipped, landed, verified)
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -89,28 +89,3 @@ class Lifetime:
         """From the first `start` to the first `end`; None when one is missing, 0 when clocks cross by a hair."""
         began, ended = self.first(start), self.first(end)
         return None if began is None or ended is None else max(0.0, ended - began)
-
-
-class RecentLifetimes:
-    """A bounded ring of lifetimes, the oldest leaves first. Writer: the event loop of one process."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._lifetimes: OrderedDict[RequestId, Lifetime] = OrderedDict()
-
-    def add(self, lifetime: Lifetime) -> None:
-        """Keep it, running or finished; a reused request id replaces the older one."""
-        self._lifetimes.pop(lifetime.request, None)
-        self._lifetimes[lifetime.request] = lifetime
-        while len(self._lifetimes) > self._size:
-            self._lifetimes.popitem(last=False)
-
-    def find(self, request: RequestId) -> Lifetime | None:
-        return self._lifetimes.get(request)
-
-    def latest(self, count: int) -> Iterable[Lifetime]:
-        """The newest first."""
-        return list(reversed(self._lifetimes.values()))[:count]
-
-    def __len__(self) -> int:
-        return len(self._lifetimes)

@@ -1,6 +1,8 @@
 """A text file of bounded size in two halves: `name.jsonl`, and once that is full `name.1.jsonl`, the older half."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from os import SEEK_END, truncate
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +12,10 @@ Line = TypeVar("Line")
 
 
 class Rotation:
-    """Writer: one thread at a time. Each life of a process, and each half, begins with a header."""
+    """Writer: one thread at a time. Each life of a process, and each half, begins with a header.
+
+    A disk that takes no more, or a part, costs what it did not take and nothing that was recorded before.
+    """
 
     def __init__(self, file: Path, *, max_bytes: int) -> None:
         self._file = file
@@ -18,34 +23,58 @@ class Rotation:
         self._size: int | None = None
 
     def append(self, text: str, header: Callable[[], str]) -> None:
-        """`header` is asked where a file begins with this text. Raises OSError; perhaps a part was written then, and
-        what comes next goes into another file."""
-        if self._size is None or self._size + len(text) > self._max_bytes:
-            self._begin(header())
+        """`header` is asked where something begins with this text. Raises OSError; then nothing of it is there, and
+        what comes next begins anew."""
+        size, begins = self._size, ""
+        if size is None or size + len(text) > self._max_bytes:
+            begins = header()
+            size = self._begin(len(begins) + len(text))
+        self._size = None
         try:
             with self._file.open("a", encoding="utf-8") as out:
-                out.write(text)
+                out.write(begins + text)
         except OSError:
-            self.begin_anew()
+            self._take_back(size)
             raise
-        self._size = (self._size or 0) + len(text)
+        self._size = size + len(begins) + len(text)
 
     def begin_anew(self) -> None:
         """What comes next does not follow on what was written."""
         self._size = None
 
-    def _begin(self, header: str) -> None:
-        """The file before becomes the older half, and the older half goes."""
+    def _begin(self, num_coming: int) -> int:
+        """This file where there is room for so much more; else it becomes the older half, and the older half goes.
+        Returns the size of the file that is written to."""
+        self._size = None
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        if self._file.exists():
+        size = cut_torn(self._file) if self._file.exists() else 0
+        if size and size + num_coming > self._max_bytes:
             self._file.replace(older(self._file))
-        self._file.write_text(header, encoding="utf-8")
-        self._size = len(header)
+            return 0
+        return size
+
+    def _take_back(self, size: int) -> None:
+        """A part was written, perhaps. Left there, parts would fill the file, and push out what is whole."""
+        with suppress(OSError):
+            truncate(self._file, size)
 
 
 def older(file: Path) -> Path:
     """Where a full file goes."""
     return file.with_suffix(f".1{file.suffix}")
+
+
+def cut_torn(file: Path) -> int:
+    """Takes out a last line without its break; the size that is left."""
+    with file.open("r+b") as found:
+        size = found.seek(0, SEEK_END)
+        if size:
+            found.seek(size - 1)
+            if found.read(1) != b"\n":
+                found.seek(0)
+                size = found.read().rfind(b"\n") + 1
+                found.truncate(size)
+        return size
 
 
 def read_halves(file: Path, read: Callable[[str], Line]) -> Iterator[Line]:

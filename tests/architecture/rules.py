@@ -104,7 +104,6 @@ DOORS: dict[str, tuple[str, ...]] = {
     "grpc": ("common/rpc/", *WIRE, "services/local/client.py", "clients/"),
     "grpc_health": ("common/rpc/",),
     "grpc_reflection": ("common/rpc/",),
-    "grpc_status": ("common/rpc/",),
     # Messages of a contract that is not ours; they end where ours do.
     "smg_grpc_proto": ("common/worker/vllm/servicer", "common/worker/vllm/door.py"),
     "grpc_tools": ("protos/generate.py",),
@@ -137,7 +136,6 @@ DOORS: dict[str, tuple[str, ...]] = {
     "structlog": ("common/observe/",),
     "prometheus_client": ("common/observe/",),
     "opentelemetry": ("common/observe/",),
-    "uvloop": ("common/worker/", "services/router/__main__.py", "services/router/app.py"),
     "protos": ("protos/", "common/rpc/", "common/directory/", *WIRE, *CLIENTS),
     # The standard library's own doors.
     "time": ("common/core/clock.py", "models/"),

@@ -1,10 +1,10 @@
-"""Dashboards, alerts and documents speak only of metrics that the catalogue has."""
+"""Documents, dashboards and alerts speak only of metrics that the catalogue has, and somebody tells each of those."""
 
 import re
 
 from common.observe import catalogue
 from common.observe.metric import Metric
-from tests.architecture.source import ROOT, report
+from tests.architecture.source import ROOT, report, sources
 
 MENTION = re.compile(r"\bbaton_[a-z][a-z0-9_]*\b")
 SERIES = ("_bucket", "_sum", "_count", "_created")
@@ -37,6 +37,19 @@ def test_documents_mention_only_metrics_of_the_catalogue():
     known = names()
     found = [f"{path}: {name}" for path in documents() for name in unknown_in((ROOT / path).read_text(), known)]
     assert not found, report(found, "a metric lives in common/observe/catalogue/")
+
+
+def test_every_metric_is_told_by_somebody():
+    """One that nobody sets is 0 for ever: an alert on it sleeps, and a document about it is wrong."""
+    told = {
+        chain.rpartition(".")[2]
+        for source in sources("common", "services")
+        if not source.path.is_relative_to("common/observe/catalogue")
+        for chain, _ in source.attribute_chains()
+    }
+    silent = [name for name, value in vars(catalogue).items() if isinstance(value, Metric) and name not in told]
+    assert "BUILD_INFO" in told
+    assert not silent, report(silent, "a metric is set where what it counts happens")
 
 
 def test_a_misspelled_metric_is_caught():

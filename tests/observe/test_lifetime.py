@@ -5,7 +5,7 @@ from common.core.ids import RequestId
 from common.core.request import Priority
 from common.observe import catalogue
 from common.observe.latency import observe_latencies
-from common.observe.lifetime import Lifetime, Mark, RecentLifetimes, Station
+from common.observe.lifetime import Lifetime, Mark, Station
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 
@@ -38,20 +38,6 @@ def test_a_long_life_keeps_its_beginning_and_its_end() -> None:
     assert len(life.marks) == 8
     assert life.dropped == 1002 - 8
     assert (life.marks[0].station, life.marks[-1].station) == ("received", "finished")
-
-
-def test_the_ring_forgets_the_oldest() -> None:
-    clock = ManualClock()
-    ring = RecentLifetimes(3)
-    for number in range(5):
-        ring.add(lifetime(clock, f"req-{number}"))
-    assert len(ring) == 3
-    assert ring.find(RequestId("req-1")) is None
-    assert [life.request for life in ring.latest(2)] == ["req-4", "req-3"]
-    again = lifetime(clock, "req-2")
-    ring.add(again)
-    assert len(ring) == 3
-    assert ring.find(RequestId("req-2")) is again
 
 
 def test_latencies_are_differences_of_stations() -> None:

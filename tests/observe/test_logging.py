@@ -100,3 +100,14 @@ def test_a_full_disk_costs_lines_of_ours_and_of_libraries_and_nothing_else() -> 
         logging.getLogger("some.library").warning("cannot connect")
         assert num_lost_lines() == 2
     configure_logging(log_format=LogFormat.JSON, process="router-0", stream=io.StringIO())
+
+
+@pytest.mark.parametrize(("level", "events"), [("debug", ["a", "b", "c"]), ("info", ["b", "c"]), ("error", ["c"])])
+def test_a_level_says_what_is_left_out(level: str, events: list[str]) -> None:
+    stream = io.StringIO()
+    configure_logging(log_format=LogFormat.JSON, process="router-0", level=level, stream=stream)
+    log = get_log("router")
+    log.debug("a")
+    log.info("b")
+    log.error("c")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == events

@@ -42,7 +42,6 @@ STALE_REFUSED = counter(
     ALL,
     closed("fence", ("epoch", "generation", "attempt")),
 )
-STALE_APPLIED = counter("stale_writes_applied_total", "Stale writes that got through: always 0, or a bug.", WORKERS)
 LINKS = gauge("links", "Open pairs to other workers.", WORKERS)
 TRANSFER_LINKS = gauge(
     "transfer_links", "Open pairs to other workers by what carries them.", WORKERS, CHANNEL, DIRECTION
