@@ -43,7 +43,7 @@ _LOG = get_log("router")
 
 async def run_router(config: Config, name: str) -> None:
     """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
-    configure_logging(log_format=LogFormat.JSON, process=name)
+    configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"reading {config.model.path}"))
     folder = Path(config.model.path)
     # Workers verify the manifest; here the model's numbers and its tokenizer are enough.
@@ -96,6 +96,7 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     tracer = make_tracer(
         config.tracing, role="router", cluster=config.cluster.name, clock=SystemClock(), entropy=SystemEntropy()
     )
+    lag = LoopLag(metrics)
     outside = Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
@@ -105,11 +106,11 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
         offload=offload,
         inspector=inspector,
         tracer=tracer,
+        lost_s=lag.lost_s,
     )
     node = RouterNode(
         name, config=config, model=model, tokenizer=tokenizer, secret=secret, outside=outside, metrics=metrics
     )
-    lag = LoopLag(metrics)
 
     def refresh() -> None:
         gauges.refresh()

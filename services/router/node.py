@@ -17,6 +17,7 @@ from common.directory.settings import DirectorySettings
 from common.directory.store import Store
 from common.observe import catalogue
 from common.observe.farewell import Farewell
+from common.observe.lag import LostTime, never_late
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from common.observe.tracing.tracer import NoTracer, Tracer
@@ -30,6 +31,7 @@ from common.text.tokenizer import Tokenizer
 from common.transfer.offload import Offload
 from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits
+from services.router.admission.roster import Roster
 from services.router.borrowing import Borrowing
 from services.router.budget import RetryBudget
 from services.router.cancellations import Cancellations
@@ -76,6 +78,7 @@ class Outside:
     offload: Offload
     inspector: Inspector = field(default_factory=InlineInspector)
     tracer: Tracer = field(default_factory=NoTracer)
+    lost_s: LostTime = never_late
 
 
 class RouterNode:
@@ -107,7 +110,7 @@ class RouterNode:
         guard = Guard(outside.store, settings, clock=outside.clock, metrics=metrics, log=_LOG)
         self.mirror = DirectoryMirror(guard, settings, clock=outside.clock, metrics=metrics)
         self._board = QueueBoard(guard, settings, clock=outside.clock, router=self.me)
-        workers = Workers(dialer=self._dialer, router=self.me, clock=outside.clock)
+        workers = Workers(dialer=self._dialer, router=self.me, clock=outside.clock, lost_s=outside.lost_s)
         switchboard = Switchboard()
         self._cancellations = Cancellations(workers)
         self.fleet = Fleet(
@@ -121,6 +124,7 @@ class RouterNode:
                 can_fetch=config.router.fetch_prefixes,
                 model_digest=model.pages_digest,
             ),
+            lost_s=outside.lost_s,
         )
         self.admission = Admission(
             limits=AdmissionLimits.of(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
@@ -161,6 +165,7 @@ class RouterNode:
             board=self._board,
             metrics=metrics,
             clock=outside.clock,
+            roster=Roster(me=self.me.router, keep_s=settings.keep_s, settle_s=2 * settings.heartbeat_s),
             local_prompt_tokens=short_prompt_tokens(config),
             heartbeat_s=config.liveness.heartbeat_s,
         )
@@ -265,6 +270,7 @@ class RouterNode:
     async def _welcome(self, server: RpcServer) -> None:
         """Health says SERVING once a request could be served; before that, requests wait for a worker. Where a fleet
         may be at none it says so at once: requests that are held here are what brings the first worker."""
+        await self.queues.wait_counted(2 * self._config.liveness.lease_s)
         if not self._config.router.hold_s:
             await self.fleet.wait_present()
         await server.set_serving(True)

@@ -1,6 +1,7 @@
 """How deep the queues are, per role and class, and why: told to the metrics and, as a hint, to Redis."""
 
 import asyncio
+from contextlib import suppress
 
 from common.core.clock import Clock
 from common.core.queue import Cause, QueueDepth, QueueReport
@@ -11,11 +12,12 @@ from common.observe import catalogue
 from common.observe.metric import Metric
 from common.observe.registry import Metrics
 from services.router.admission.admission import Admission
+from services.router.admission.roster import Roster
 
 
 class Queues:
-    """Reads admission; writes gauges and this router's place on the board, and learns from the board how many routers
-    share the limits of tenants. `run` lives in the app's TaskGroup."""
+    """Reads admission; writes gauges and this router's place on the board, and learns from the board which routers
+    divide the limits of tenants. `run` lives in the app's TaskGroup."""
 
     def __init__(
         self,
@@ -24,6 +26,7 @@ class Queues:
         board: QueueBoard,
         metrics: Metrics,
         clock: Clock,
+        roster: Roster,
         local_prompt_tokens: int,
         heartbeat_s: float,
     ) -> None:
@@ -31,6 +34,8 @@ class Queues:
         self._board = board
         self._metrics = metrics
         self._clock = clock
+        self._roster = admission.line.tenants.roster = roster
+        self._is_counted = asyncio.Event()
         self._local_prompt_tokens = local_prompt_tokens
         self._heartbeat_s = heartbeat_s
 
@@ -40,6 +45,7 @@ class Queues:
         return QueueReport(
             depths=tuple(self._depth(role, priority, now) for role in Role for priority in Priority),
             decode_admission_s=self._admission.line.landing_s(now),
+            parts=self._roster.words(self._admission.line.tenants.held()),
         )
 
     def show(self, report: QueueReport) -> None:
@@ -57,7 +63,7 @@ class Queues:
         for priority in Priority:
             self._show_known(catalogue.PLACES, line.places.limit(priority), priority=priority)
         self._metrics.set(catalogue.TENANTS, len(line.tenants))
-        self._metrics.set(catalogue.ROUTERS, line.tenants.num_routers)
+        self._metrics.set(catalogue.ROUTERS, len(self._roster.listed))
 
     async def run(self) -> None:
         """Once per heartbeat until cancelled. Redis being away is its guard's business."""
@@ -65,14 +71,32 @@ class Queues:
             report = self.report()
             self.show(report)
             await self._board.publish(report)
-            await self._count_routers()
+            if await self._count_routers():
+                await self._board.publish(self.report())  # at once: whoever has come waits for it
             await self._show_memory()
             await asyncio.sleep(self._heartbeat_s)
 
-    async def _count_routers(self) -> None:
-        """While Redis is away, as many as were last seen: limits neither vanish nor shrink for it."""
-        if views := await self._board.read():
-            self._admission.line.tenants.num_routers = len(views)
+    async def wait_counted(self, timeout_s: float) -> None:
+        """Until every router counts this one, and it has its part of the tenants' limits; not at all where nobody is
+        limited. Bounded."""
+        if not self._admission.line.limits.tenants.are_any:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._is_counted.wait()
+
+    async def _count_routers(self) -> bool:
+        """Whether there are others than before. While Redis is away, those that were last seen: limits neither vanish
+        nor shrink for it. A board without our own word on it is none: nobody would know of us."""
+        views = await self._board.read()
+        said = {view.router.router: view.report.parts for view in views or ()}
+        if said.pop(self._roster.me, None) is None:
+            self._roster.see_nothing()
+            return False
+        is_changed = self._roster.see(said, self._clock.monotonic())
+        if self._roster.has_part:
+            self._is_counted.set()
+        return is_changed
 
     async def _show_memory(self) -> None:
         memory = await self._board.memory()

@@ -164,6 +164,36 @@ async def test_the_default_user_and_a_wrong_password_get_nothing(valkey: Embedde
         await each.drop()
 
 
+async def test_a_password_that_is_changed_amid_the_run_is_redis_being_away_until_it_is_back() -> None:
+    """Whoever rotates passwords does one side first: nobody fails for it, and nobody needs to be started again."""
+    admin_line = "user admin on >admin ~* &* +@all"
+    login, clock = RedisUser.ROUTER.login, SystemClock()
+    async with EmbeddedValkey(acl=(*acl_lines("test", PASSWORDS), admin_line), max_memory_bytes=1 << 28) as valkey:
+        admin = redis.asyncio.Redis(host="127.0.0.1", port=valkey.port, username="admin", password="admin", protocol=2)
+        mine = store(valkey, RedisUser.ROUTER)
+        router = Router(mine, clock)
+        board = QueueBoard(router.guard, SETTINGS, clock=clock, router=RouterRef(router=RouterId("r"), epoch=Epoch(1)))
+
+        async def change(password: str) -> None:
+            await admin.execute_command("ACL", "SETUSER", login, "resetpass", f">{password}")  # type: ignore[no-untyped-call]
+            await admin.execute_command("CLIENT", "KILL", "USER", login)  # type: ignore[no-untyped-call]
+
+        assert await board.publish(QueueReport(depths=()))
+        await change("another")
+        for _ in range(4):
+            assert not await board.publish(QueueReport(depths=()))
+            assert await board.read() is None
+            await router.mirror.round()
+        await change(PASSWORDS[RedisUser.ROUTER])
+        async with asyncio.timeout(10):
+            while not await board.publish(QueueReport(depths=())):
+                await asyncio.sleep(SETTINGS.probe_s / 4)
+        assert [view.router.router for view in await board.read() or ()] == ["r"]
+        assert all(event.startswith("directory") for event, _ in router.log.lines), router.log.lines
+        await mine.drop()
+        await admin.aclose()
+
+
 def test_passwords_appear_as_hashes_only_and_differ_by_role_and_secret() -> None:
     text = "\n".join(acl_lines("test", PASSWORDS))
     assert all(password not in text for password in PASSWORDS.values())

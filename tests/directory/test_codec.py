@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from common.core.clock import ManualClock
 from common.core.ids import Epoch, RouterId, RouterRef, WorkerId, WorkerRef
-from common.core.queue import Cause, QueueDepth, QueueReport
+from common.core.queue import Cause, LimitParts, QueueDepth, QueueReport
 from common.core.request import Priority
 from common.core.worker import Role
 from common.directory.codec import decode_event, decode_member, decode_queue, decode_snapshot
@@ -48,7 +48,9 @@ def test_queues_are_read_back_as_written_and_only_under_their_own_key() -> None:
     router = RouterRef(router=RouterId("router-0"), epoch=Epoch(2))
     unknown = QueueDepth(role=Role.PREFILL, priority=Priority.BATCH, requests=3, uncached_tokens=999)
     zero = replace(unknown, role=Role.DECODE, queue_s=0.0, oldest_s=0.0, cause=Cause.DECODE_FULL)
-    for report in (QueueReport(depths=(unknown, zero)), QueueReport(depths=(), decode_admission_s=0.0)):
+    reports = [QueueReport(depths=(unknown, zero)), QueueReport(depths=(), decode_admission_s=0.0)]
+    told = (LimitParts(roster=0), LimitParts(roster=2**64 - 1, excess={5: 3, 2**63: 1}))
+    for report in reports + [QueueReport(depths=(), parts=parts) for parts in told]:
         value = queue_to_wire(router, report).SerializeToString()
         view = decode_queue(value, router.router)
         assert view is not None

@@ -32,6 +32,11 @@ class TenantLimits:
     named: Mapping[TenantId, TenantTerms] = field(default_factory=dict)
     max_tenants: int = 1024
 
+    @property
+    def are_any(self) -> bool:
+        """Whether anybody is limited."""
+        return self.default.is_limited or any(terms.is_limited for terms in self.named.values())
+
     def terms(self, tenant: TenantId) -> TenantTerms:
         return self.named.get(tenant, self.default)
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from common.config.tenants import TenantTerms
-from common.core.errors import Reason, Refused
+from common.core.errors import ELSEWHERE_FACT, Reason, Refused
 from common.core.ids import TenantId
 from services.router.admission.bucket import Bucket
 from services.router.admission.limits import TenantLimits
+from services.router.admission.roster import Roster
 from services.router.admission.ticket import Ticket
 
 STRANGERS = TenantId("*")
@@ -20,6 +21,9 @@ STRANGERS = TenantId("*")
 MAX_LOOKS = 16
 """Chosen: how many tenants are looked at to find one to forget; more would make a flood of names expensive."""
 
+
+ELSEWHERE_S = 0.1
+"""Chosen: whoever comes again comes to another router, as clients spread."""
 
 RECENT_S = 30.0
 """Chosen: places are kept for a tenant that asks now and then, not for one that asked once."""
@@ -45,10 +49,10 @@ class Tenant:
 
 @dataclass(slots=True)
 class Tenants:
-    """Writer: the line. `num_routers` divide every tenant's limits among them."""
+    """Writer: the line. Every tenant's limits are divided by the roster."""
 
     limits: TenantLimits
-    num_routers: int = 1
+    roster: Roster = field(default_factory=Roster.alone)
     _known: dict[TenantId, Tenant] = field(default_factory=dict)
     _floor: float = 0.0
 
@@ -69,10 +73,16 @@ class Tenants:
 
     def check(self, tenant: Tenant, ticket: Ticket, now: float, *, chance: float) -> None:
         """Raises Refused(RATE_LIMITED) where one more request is over a limit. `chance` spreads the retries."""
-        terms = tenant.terms
-        streams = self._share(terms.max_streams)
-        if streams is not None and tenant.num_streams >= max(int(streams), 1):
-            raise _limited(ticket, "streams", f"{terms.max_streams} concurrent streams", 1.0 + chance)
+        terms, roster = tenant.terms, self.roster
+        if terms.is_limited and not roster.has_part:
+            raise _elsewhere(ticket, "requests", "this router has just come, and has no part of its limits yet", chance)
+        if terms.max_streams is not None:
+            part = roster.streams_part(terms.max_streams, tenant.id)
+            if part == 0:
+                why = f"none of its {terms.max_streams} concurrent streams may be here now"
+                raise _elsewhere(ticket, "streams", why, chance)
+            if tenant.num_streams >= part:
+                raise _limited(ticket, "streams", f"{terms.max_streams} concurrent streams", 1.0 + chance)
         if (rate := self._share(terms.requests_per_s)) is not None:
             wait_s = tenant.requests.wait_s(1.0, rate=rate, now=now)
             if wait_s > 0:
@@ -100,6 +110,12 @@ class Tenants:
         may have saved up, so that two requests of a quiet tenant at once do not take turns with a flood."""
         tenant.counter = max(tenant.counter, self._floor - credit / tenant.terms.weight)
 
+    def held(self) -> Iterable[tuple[TenantId, int, int]]:
+        """Of tenants whose streams are limited: how many they have here, and the limit."""
+        for tenant in self._known.values():
+            if tenant.num_streams and tenant.terms.max_streams is not None:
+                yield tenant.id, tenant.num_streams, tenant.terms.max_streams
+
     def num_recent(self, now: float) -> int:
         """Tenants that asked for something lately, as far as it is worth counting."""
         latest = zip(range(MAX_LOOKS), reversed(self._known.values()), strict=False)
@@ -114,7 +130,8 @@ class Tenants:
             tenant.tokens.take(amount, rate=rate, now=now)
 
     def _share(self, limit: float | None) -> float | None:
-        return None if limit is None else limit / self.num_routers
+        """This router's part of a rate. One that has no part takes nobody new, and divides as if it were alone."""
+        return None if limit is None else limit * (self.roster.rate_part() or 1.0)
 
     def _has_room(self, now: float) -> bool:
         """Room for one more, after forgetting somebody if need be."""
@@ -150,4 +167,15 @@ def _limited(ticket: Ticket, what: str, limit: str, retry_after_s: float) -> Ref
         reason=Reason.RATE_LIMITED,
         quota_subject=f"tenant:{what}",
         retry_after_s=retry_after_s,
+    )
+
+
+def _elsewhere(ticket: Ticket, what: str, why: str, chance: float) -> Refused:
+    """The tenant may have room, but not here: another router knows."""
+    return Refused(
+        message=f"tenant {ticket.tenant}: {why}; ask another one",
+        reason=Reason.RATE_LIMITED,
+        quota_subject=f"tenant:{what}",
+        retry_after_s=ELSEWHERE_S * (1.0 + chance),
+        facts={ELSEWHERE_FACT: "1"},
     )
