@@ -41,11 +41,11 @@ class PrefixHints:
         thought, told = self._mirror.held_runs(hashes), self._mirror.held_runs(hashes, is_told=True)
         return frozenset(worker for worker, pages in thought.items() if pages > told.get(worker, 0))
 
-    def note_routed(self, context: Sequence[TokenId], scope: bytes, *workers: WorkerId) -> None:
-        """These workers are to read or receive the context: siblings should find it there before they tell."""
+    def note_routed(self, context: Sequence[TokenId], scope: bytes, reader: WorkerId) -> None:
+        """This worker is to read the context: siblings that follow it find it there before it tells. Who is to receive
+        it has nothing until the pages have landed, and tells so then: a sibling there would be read a second time."""
         if hashes := self._hashes(context, scope):
-            for worker in workers:
-                self._mirror.predict(worker, hashes)
+            self._mirror.predict(reader, hashes)
 
     def _hashes(self, context: Sequence[TokenId], scope: bytes) -> Sequence[PrefixHash]:
         fingerprint = self._fleet.fingerprint()

@@ -5,6 +5,7 @@ start -> reserve on D -> prefill on P           P refused, died, or its pages di
   '----> carry on: reserve on D, which fetches  nobody left: LegBroken
 """
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,7 @@ class Placement:
         if decision is None:
             raise no_room(self.work.request)
         self._record.note_decision(self.work.attempt, decision)
-        ends = {decision.route.decode.worker, decision.route.reader.worker}
-        self._track.hints.note_routed(self.work.context, self.work.cache_scope, *sorted(ends))
+        self._track.hints.note_routed(self.work.context, self.work.cache_scope, decision.route.reader.worker)
         await self._start_on(decision.chosen, facts)
 
     async def _start_on(self, chosen: Candidate, facts: Facts) -> None:
@@ -181,8 +181,8 @@ class Placement:
         try:
             with self._holdings.blaming(self.promise.worker):
                 self.promise = await self._track.workers.renew(self.promise, work)
-        except LegBroken as broken:
-            if broken.cause.reason is Reason.RESERVATION_NOT_FOUND:
+        except (LegBroken, asyncio.CancelledError) as ended:
+            if isinstance(ended, LegBroken) and ended.cause.reason is Reason.RESERVATION_NOT_FOUND:
                 return False
             self.work = work  # its answer may be what was lost: the promise is given up as far as it may stand
             raise

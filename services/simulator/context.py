@@ -1,12 +1,12 @@
 """One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
-from common.engine.plan import SequenceView
+from common.engine.plan import RANK, SequenceView
 from services.simulator.pages import CountedPages
 
 if TYPE_CHECKING:
@@ -97,6 +97,20 @@ class Context:
         self.num_pending = self.num_tokens - self.num_cached
         self.note_pending()
 
+    def is_kin_read(self, readers: Iterable["Context"], page_size: int) -> bool:
+        """As `common/engine/kindred.py`: whether the page that this one would begin to compute is being computed."""
+        usable = min(len(self.page_names), (self.num_tokens - 1) // page_size)
+        for reader in readers:
+            page = reader.num_computed // page_size
+            if (
+                page < min(len(reader.page_names), usable)
+                and reader.page_names[page] == self.page_names[page]
+                and reader.num_computed < reader.prompt_tokens
+                and RANK[reader.priority] <= RANK[self.priority]
+            ):
+                return True
+        return False
+
     def note_pending(self) -> None:
         """What is left to compute changed. With one token that was drawn, the context decodes."""
         self.is_decoding = self.num_pending == 1 and self.num_tokens > self.prompt_tokens
@@ -139,13 +153,17 @@ class Context:
         return self.grow(pages, self.num_tokens - self.num_pending + num_tokens, page_size)
 
     def preempt(self, pages: CountedPages, page_size: int) -> None:
-        """Every page goes back. What was full, the answer's own pages included, may be found again."""
-        self.page_names += self._answer_names(self.num_computed // page_size)
-        self.name_full(pages, page_size)
-        self.give_back(pages)
+        """It gives every page back, and is read again later."""
+        self.end(pages, page_size)
         self.num_pending = self.num_tokens
         self.num_preemptions += 1
         self.is_decoding = False
+
+    def end(self, pages: CountedPages, page_size: int) -> None:
+        """Every page goes back. What was full, the answer's own pages included, stays cached."""
+        self.page_names += self._answer_names(self.num_computed // page_size)
+        self.name_full(pages, page_size)
+        self.give_back(pages)
 
     def _answer_names(self, end: int) -> tuple[int, ...]:
         """Names that no prompt has, for pages up to `end`. A trace does not tell who continues an answer, so only its

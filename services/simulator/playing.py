@@ -181,8 +181,7 @@ class Play:
         job.served.is_remote = route.prefill is not None
         job.sent_tokens = route.unread_tokens(facts)
         job.on_decode = self._context(job)
-        for ref in {route.decode, route.reader}:
-            self._holders.predict(job.request.pages, self._machines[ref.worker].slot)
+        self._holders.predict(job.request.pages, self._machines[route.reader.worker].slot)
         own_tokens = job.sent_tokens if route.prefill is None else 0
         self._fleet.assign(route.decode, tokens=own_tokens, pages=facts.num_pages, now=now)
         writer, context = self._writers[route.decode.worker], job.on_decode

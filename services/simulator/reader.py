@@ -97,6 +97,8 @@ class SteppedReader:
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=available, limits=self._limits
         ):
+            if self._waiting[identity].is_kin_read(self._active.values(), self._page_size):
+                continue
             context = self._waiting.pop(identity)
             context.begin(self.pages, size)
             self._active[identity] = context

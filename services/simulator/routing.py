@@ -173,7 +173,6 @@ class RoutingReplay:
         placed.served.is_remote = placed.on_prefill is not None
         self._holders.predict(placed.request.pages, reader.slot)
         if route.prefill is not None:
-            self._holders.predict(placed.request.pages, self._machines[route.decode.worker].slot)
             self._fleet.assign(route.decode, tokens=0, pages=placed.on_decode.private_pages, now=now)
         self._fleet.assign(
             reader.ref, tokens=placed.sent_tokens, pages=0 if route.prefill else placed.on_decode.private_pages, now=now

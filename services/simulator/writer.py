@@ -134,7 +134,7 @@ class SteppedWriter:
         if not self._active:
             self._is_busy = False
             return
-        tokens = self._budget.tokens
+        tokens = self._budget.tokens(sum(context.is_decoding for context in self._active.values()))
         if tokens != self._limits.extend_tokens:
             self._limits = replace(self._limits, extend_tokens=tokens)
         active = cast("tuple[SequenceView, ...]", tuple(self._active.values()))
@@ -147,6 +147,8 @@ class SteppedWriter:
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=self.pages.available(), limits=self._limits
         ):
+            if self._waiting[identity].is_kin_read(self._active.values(), self._page_size):
+                continue
             context = self._waiting.pop(identity)
             context.begin(self.pages, self._page_size)
             self._active[identity] = context
@@ -260,7 +262,7 @@ class SteppedWriter:
     def _end(self, context: Context) -> None:
         job = _job_of(context)
         del self._active[context.id]
-        context.give_back(self.pages)
+        context.end(self.pages, self._page_size)
         self._worst_pages -= job.worst_pages
         self._told.written(job)
 

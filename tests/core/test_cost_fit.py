@@ -109,7 +109,8 @@ def test_what_a_busy_neighbour_adds_is_in_the_sum_of_predictions(seed: int) -> N
             pace, until = rng.choice((1.0, 2.5)), now + rng.uniform(0.1, 1.0)
         if not left and rng.random() < 0.03:
             start, left = 0, rng.randint(40, 1500)
-        rows, tokens = rng.randint(1, 8), min(left, budget.tokens)
+        rows = rng.randint(1, 8)
+        tokens = min(left, budget.tokens(rows))
         work = StepWork(
             extend_tokens=tokens,
             extend_pairs=extend_pairs(tokens, start) if tokens else 0,

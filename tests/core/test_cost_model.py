@@ -52,8 +52,10 @@ def test_a_local_extend_among_answers_keeps_the_gap_and_delays_every_neighbour()
     assert busy.seconds > UNIT.prefill_seconds(100, chunk_tokens=100)
 
 
-def test_a_worker_that_is_late_already_grants_small_chunks() -> None:
-    assert UNIT.chunk_tokens(itl_s=1.0, decode_step_s=5.0, most=64) == 8
+def test_a_worker_that_is_late_already_grants_prompts_as_much_as_its_answers_take() -> None:
+    assert UNIT.chunk_tokens(itl_s=1.0, decode_step_s=5.0, most=64) == 50
+    assert UNIT.chunk_tokens(itl_s=1.0, decode_step_s=0.5, most=64) == 8, "five fit; eight are granted"
+    assert UNIT.chunk_tokens(itl_s=2.0, decode_step_s=1.0, most=64) == 10
     assert UNIT.chunk_tokens(itl_s=1000.0, decode_step_s=5.0, most=64) == 64
 
 

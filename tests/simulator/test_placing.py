@@ -70,3 +70,26 @@ def test_what_a_machine_is_only_thought_to_hold_is_awaited(is_routing_only: bool
     awaited = [facts.awaited for facts, _view in watcher.asked]
     holder = watcher.asked[0][1].workers[0].worker.worker
     assert awaited == [frozenset(), frozenset({holder}), frozenset()]
+
+
+@pytest.mark.parametrize("is_routing_only", [False, True])
+def test_who_is_to_receive_a_prompt_is_not_thought_to_hold_it(is_routing_only: bool) -> None:
+    """The second prompt comes while the first is read for another machine, the third when its pages have landed."""
+    asked: list[Facts] = []
+
+    def hand_over(facts: Facts, view: FleetView) -> Route:
+        asked.append(facts)
+        reader, writer = (worker.worker for worker in view.workers)
+        return Route(decode=writer, prefill=reader)
+
+    trace = siblings(0.0, 1e-3, TOLD_S)
+    if is_routing_only:
+        RoutingReplay("test", hand_over, trace, SHAPE).run()
+    else:
+        Play("test", hand_over, trace, SHAPE, limits=AdmissionLimits.of(Config())).run()
+    assert [len(facts.hits) for facts in asked] == [0, 1, 2]
+
+
+def test_siblings_that_come_at_once_are_read_once() -> None:
+    outcome = Play("test", Watcher(), siblings(0.0, 0.0, 0.0), SHAPE, limits=AdmissionLimits.of(Config())).run()
+    assert outcome.machines[0].uncached_tokens == NUM_PAGES * PAGE + 30

@@ -17,6 +17,15 @@ MAX_BATCH = 1_000_000
 """As good as no limit."""
 
 
+def spare_s(itl_s: float, alone_s: float) -> float:
+    """What prompts may add to a step whose answers take `alone_s`: what is left of `itl_s`.
+
+    From two thirds of it on this grows instead, up to as much as the answers take: a budget that they spend themselves
+    is not saved by reading in crumbs. Each costs a read of all weights, and who waits to begin waits for minutes.
+    """
+    return max(itl_s - alone_s, min(alone_s, 2 * alone_s - itl_s))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalExtend:
     """A prompt read beside running answers. `seconds` until its first token; `step_s`: the longest gap between two
@@ -89,10 +98,10 @@ class CostModel:
         return max(1, int(min(MAX_BATCH, max(0.0, itl_s - self.step_s) / each)))
 
     def chunk_tokens(self, *, itl_s: float, decode_step_s: float, most: int) -> int:
-        """Tokens of local prompts that a step can take without exceeding `itl_s`."""
+        """Tokens of local prompts that join a step in which answers alone take `decode_step_s`."""
         if self.extend_token_s <= 0.0:
             return most
-        spare = max(0.0, itl_s - decode_step_s) / self.extend_token_s  # infinite where a token costs next to nothing
+        spare = spare_s(itl_s, decode_step_s) / self.extend_token_s  # infinite where a token costs next to nothing
         return int(min(most, max(MIN_CHUNK_TOKENS, spare)))
 
     def local_extend(

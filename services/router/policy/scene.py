@@ -34,6 +34,8 @@ class Scene:
     congestion: float
     usual_answers: float
     """Mean over the decode workers."""
+    usual_waiting: float
+    """Prompts that wait for a reader, mean over all of them."""
     hit_share: float
     """Of the prompt, what its best holder has."""
 
@@ -65,6 +67,7 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
     """Everybody who is eligible and serves the request's class."""
     workers = [worker for worker in view.workers if worker.is_eligible and worker.pool in ("", facts.priority.value)]
     priced = prices(workers, settings)
+    readers = [worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual]
     writers = [worker for worker in workers if worker.role is Role.DECODE and _can_write(worker, facts, settings)]
     least: dict[Role, float] = {}
     oldest: dict[Role, float] = {}
@@ -76,13 +79,14 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         facts=facts,
         view=view,
         settings=settings,
-        readers=[worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual],
+        readers=readers,
         writers=writers,
         prices=priced,
         least_recent=least,
         oldest_s=oldest,
-        congestion=_congestion(workers, priced, view),
+        congestion=_congestion(readers or workers, priced, view),
         usual_answers=fmean([worker.num_answers for worker in workers if worker.role is Role.DECODE] or [0]),
+        usual_waiting=fmean([worker.backlog_prompts for worker in readers or workers] or [0]),
         hit_share=_most_held(facts, workers) / max(facts.context_tokens, 1),
         holder=_holder(facts, view) if view.can_fetch else None,
     )
@@ -108,12 +112,11 @@ def max_batch(worker: WorkerView, facts: Facts, settings: PolicySettings) -> int
     return max(settings.min_batch, cost.max_batch(settings.itl_s[facts.priority], each))
 
 
-def _congestion(workers: Sequence[WorkerView], priced: Mapping[WorkerRef, Price], view: FleetView) -> float:
+def _congestion(readers: Sequence[WorkerView], priced: Mapping[WorkerRef, Price], view: FleetView) -> float:
     """By how much a second of reading keeps others waiting: 1 / (1 - rho), as in a queue of random arrivals.
 
     rho is the share of lately that reading took.
     """
-    readers = [worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual] or workers
     if not readers:
         return 1.0
     busy_s = sum(priced[each.worker][0].extend_token_s * each.recent(view.now) for each in readers)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from services.router.policy.reading import Reading
 from services.router.policy.scene import Scene
-from services.router.view import WorkerView
+from services.router.view import RECENT_S, WorkerView
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,34 @@ def write_on(worker: WorkerView, scene: Scene) -> Writing:
     terms = {
         "write": weight * step_s,
         "crowd": weight * running * added_s,
+        "slows": scene.usual_waiting * scene.congestion * lost_reading_s(worker, step_s, scene),
         "full": used * used * settings.full_s,
         **scene.shared_s(worker),
     }
     held_pages = facts.cached_tokens(worker.worker.worker) // facts.page_size
     return Writing(worker=worker, terms=terms, itl_s=step_s, missing_pages=facts.num_pages - held_pages)
+
+
+def lost_reading_s(worker: WorkerView, step_s: float, scene: Scene) -> float:
+    """Reading that the worker does not get done because it writes one answer more.
+
+    Beside answers prompts are read in smaller chunks, so that each token costs more, however many answers there are. Of
+    k and this one, each is the last to end with probability 1 / (k + 1): for so much of its time nobody else would slow
+    reading there. Everybody who waits for readers waits so much longer: where many do, answers gather on few workers,
+    and the others read at full speed; where nobody does, they are written where it suits them.
+    """
+    settings, cost = scene.settings, scene.cost(worker)
+    row_s = cost.decode_row_s + cost.decode_context_s * scene.facts.context_tokens
+    chunk = cost.chunk_tokens(
+        itl_s=settings.extend_itl_s, decode_step_s=cost.step_s + row_s, most=settings.extend_tokens
+    )
+    alone_s = cost.extend_token_s + cost.step_s / max(settings.idle_extend_tokens, 1)
+    beside_s = cost.extend_token_s + (cost.step_s + row_s) / max(chunk, 1)
+    if beside_s <= alone_s:
+        return 0.0
+    share = min(cost.extend_token_s * worker.recent(scene.view.now) / RECENT_S, 1.0)
+    lasts_s = scene.expected_tokens * (step_s + share * max(settings.extend_itl_s - step_s, 0.0))
+    return share * lasts_s * (1.0 - alone_s / beside_s) / (worker.num_answers + 1)
 
 
 def hand_over_s(reading: Reading, writing: Writing, scene: Scene) -> float:
