@@ -14,12 +14,13 @@ SCORE_COST_BYTES = 72
 """Derived: an int, a float, and their entries in two tuples."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Delta:
     """New tokens and text of one choice. Text may lag tokens: half characters and possible stop strings wait.
 
     `text_offset` counts the characters that went out before this text, `offsets` those before each token's own;
-    `logprobs` goes with the tokens, where they were asked for.
+    `logprobs` goes with the tokens, where they were asked for. Nobody writes to it; not frozen, because there is one
+    per token of every stream, and that would take twice as long.
     """
 
     choice: int

@@ -54,7 +54,8 @@ class Dispatcher:
         self._max_buffered_tokens = max_buffered_tokens
         self._model = model
         self._tracer = tracer
-        self._journeys: dict[RequestId, Journey] = {}
+        self._journeys: dict[tuple[TenantId, RequestId], Journey] = {}
+        """Tenants choose ids without knowing of each other."""
         self._is_draining = False
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -69,21 +70,22 @@ class Dispatcher:
     ) -> Iterator[Journey]:
         """A journey, findable by its request id inside the block; the caller runs it. `replay` keeps what goes out.
 
-        Raises AlreadyExists while another request with this id is served here, Unavailable while draining. An id may
-        be used again once its request has ended.
+        Raises AlreadyExists while another request of its tenant with this id is served here, Unavailable while
+        draining. An id may be used again once its request has ended.
         """
         if (error := self._objection(request)) is not None:
             self.note_turned_away(error)
             raise error
         traced = self._tracer.begin()
-        journey = self._journeys[request.id] = self._journey(request, texts, replay)
+        name = (request.tenant, request.id)
+        journey = self._journeys[name] = self._journey(request, texts, replay)
         self._is_empty.clear()
         self._recent.add(journey.record)
         self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, len(self._journeys))
         try:
             yield journey
         finally:
-            del self._journeys[request.id]
+            del self._journeys[name]
             self._metrics.set(catalogue.REQUESTS_IN_FLIGHT, len(self._journeys))
             if not self._journeys:
                 self._is_empty.set()
@@ -100,7 +102,7 @@ class Dispatcher:
         """Idempotent: a request that has ended is fine. Raises NotFound for one that this router never served, served
         too long ago to remember, or serves for another tenant."""
         record = self._recent.find(request)
-        if (journey := self._journeys.get(request)) is not None:
+        if (journey := self._journeys.get((tenant, request))) is not None:
             record = journey.record
         if record is None or record.request.tenant != tenant:
             raise NotFound(message=f"request {request[:128]} is not known here", reason=Reason.REQUEST_NOT_FOUND)
@@ -138,7 +140,7 @@ class Dispatcher:
             return Unavailable(
                 message="this router is leaving: use another", reason=Reason.DRAINING, retry_after_s=RETRY_S
             )
-        if request.id in self._journeys:
+        if (request.tenant, request.id) in self._journeys:
             return AlreadyExists(message=f"request {request.id} is being served", facts={"request": request.id})
         return None
 

@@ -19,7 +19,9 @@ from common.core.queue import Cause
 from common.core.request import Priority
 from common.core.worker import Role
 from common.engine.plan import reserve_of
+from common.observe.lag import LostTime, never_late
 from common.observe.logging import get_log
+from common.observe.patience import Patience
 from common.rpc.errors import REPLACED_FACT
 from services.router.attendance import Attendance
 from services.router.cancellations import Cancellations
@@ -72,6 +74,7 @@ class Fleet:
         cancellations: Cancellations,
         clock: Clock,
         settings: FleetSettings,
+        lost_s: LostTime = never_late,
     ) -> None:
         self._mirror = mirror
         self._workers = workers
@@ -79,6 +82,7 @@ class Fleet:
         self._cancellations = cancellations
         self._clock = clock
         self._settings = settings
+        self._lost_s = lost_s  # of a process that stood still, and heard nobody meanwhile
         self._standings: dict[WorkerRef, Standing] = {}
         self._attendance = Attendance(clock)
         self._ours = Ours(settings.model_digest, clock)
@@ -102,8 +106,7 @@ class Fleet:
         return majority(standing.member.layout_fingerprint for standing in self._standings.values())
 
     def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
-        """Why a request for these pages cannot be placed now, with `num_tokens` of others on their way to prefill.
-        None: it can."""
+        """Why these pages cannot be placed now, with `num_tokens` of others on the way to prefill. None: they can."""
         now = self._clock.monotonic()
         views = [standing.view(now) for standing in self._standings.values() if standing.is_eligible]
         decodes = [view for view in views if view.role is Role.DECODE]
@@ -230,18 +233,16 @@ class Fleet:
     async def _listen(self, standing: Standing) -> str:
         """Reads the stream until it breaks or falls silent; answers why. Silence is as good as a break: what the
         process on the other side still does is fenced by attempt, and it cancels our work after the lease."""
-        loop = asyncio.get_running_loop()
-        expected = 1
+        expected, silence = 1, Patience(self._settings.suspect_s, self._lost_s)
         try:
-            async with asyncio.timeout(self._settings.suspect_s) as silence:
-                async with self._workers.subscribe(standing.worker) as messages:
-                    async for message in messages:
-                        if message.sequence != expected:
-                            return f"message {message.sequence} came instead of {expected}"
-                        expected += 1
-                        silence.reschedule(None)  # who is being heard is not silent, however long that takes
-                        await self._hear(standing, message)
-                        silence.reschedule(loop.time() + self._settings.suspect_s)
+            async with silence, self._workers.subscribe(standing.worker) as messages:
+                async for message in messages:
+                    if message.sequence != expected:
+                        return f"message {message.sequence} came instead of {expected}"
+                    expected += 1
+                    silence.pause()  # who is being heard is not silent, however long that takes
+                    await self._hear(standing, message)
+                    silence.renew()
             return "the stream ended"
         except TimeoutError:
             return f"silent for {self._settings.suspect_s} s"

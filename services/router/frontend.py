@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from typing import TypeVar
 
+from common.core.aftermath import again
 from common.core.clock import Clock
 from common.core.errors import BatonError
 from common.core.ids import RequestId, TenantId, TokenId
@@ -68,7 +69,7 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
                 await journey.run()
                 is_told = await flush(writer)
         if journey.error is not None:
-            raise journey.error
+            raise again(journey.error)
         if not is_told:
             raise missed_the_end(wanted.id)
 
@@ -131,6 +132,10 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
             tool_format=habits.tool_format,
             thinks=habits.thinks,
             begins_in_thought=habits.begins_in_thought,
+            thought_open=habits.thought_open,
+            thought_close=habits.thought_close,
+            hides_calls=habits.hides_calls,
+            hides_thoughts=habits.hides_thoughts,
         )
 
 

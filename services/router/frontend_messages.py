@@ -47,13 +47,20 @@ def chat_from_wire(chat: generation_pb2.ChatMessages) -> Conversation:
         messages=tuple(_message_from_wire(item) for item in chat.messages[: MAX_MESSAGES + 1]),
         tools_json=chat.tools_json,
         enable_thinking=chat.enable_thinking if chat.HasField("enable_thinking") else None,
+        opens_answer=not chat.opens_no_answer,
+        continues_last=chat.continues_last,
     )
 
 
 def _message_from_wire(item: generation_pb2.ChatMessage) -> ChatMessage:
     calls = tuple(ToolCall(id=call.id, name=call.name, arguments=call.arguments_json) for call in item.tool_calls)
     return ChatMessage(
-        role=item.role, content=item.content, name=item.name, tool_call_id=item.tool_call_id, tool_calls=calls
+        role=item.role,
+        content=item.content,
+        reasoning=item.reasoning,
+        name=item.name,
+        tool_call_id=item.tool_call_id,
+        tool_calls=calls,
     )
 
 

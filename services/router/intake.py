@@ -11,11 +11,9 @@ from common.transfer.offload import Offload
 from services.router.asked import Asked, AskedSampling
 from services.router.constraints import Constraints
 from services.router.language import Language
+from services.router.ranges import MAX_OUTPUT_TOKENS
 from services.router.request import Request, TextRules, mint_choices
 from services.router.validate import PRIORITIES, ModelFacts, check, check_ids, check_length, check_scores
-
-DEFAULT_MAX_TOKENS = 256
-"""Chosen and documented: an answer of a screen, where the client sets no bound and the context has room for it."""
 
 INLINE_CHARS = 4096
 """Chosen: under a millisecond of tokenizing. Longer text is tokenized off the event loop."""
@@ -133,7 +131,8 @@ class Intake:
         model = self.model
         room = model.context_length - num_prompt
         min_tokens = min(wanted.min_tokens or 0, room)
-        max_tokens = wanted.max_tokens or min(max(DEFAULT_MAX_TOKENS, min_tokens), room)
+        usual = min(self._limits.default_max_tokens, MAX_OUTPUT_TOKENS // (wanted.n or 1))
+        max_tokens = wanted.max_tokens or min(max(usual, min_tokens), room)
         top_k = model.top_k if wanted.top_k is None else wanted.top_k
         return TokenSampling(
             temperature=model.temperature if wanted.temperature is None else wanted.temperature,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from common.config.sections.admission import AdmissionSection
+from common.core.aftermath import kept
 from common.core.errors import (
     BatonError,
     Cancelled,
@@ -89,14 +90,6 @@ class Journey:
         )
         self._ended_by: BatonError | None = None
         self._limit: asyncio.Timeout | None = None
-        self._relay = Relay(
-            track=track,
-            stream=stream,
-            record=record,
-            trouble=self._trouble,
-            make_work=self._work,
-            recover=self._recover,
-        )
 
     async def run(self) -> None:
         """Serves the request. The stream carries how it ended; raises only CancelledError, or a bug."""
@@ -114,12 +107,23 @@ class Journey:
             error = Cancelled(message=f"{self.request.id}: the client went away")
             raise
         except BatonError as reason:
-            error = reason
+            error = kept(reason)
         finally:
             self._limit = None  # over: a cancel that comes while the client still reads has nothing to end
             self.error = error
             self.record.finish(error, num_output=self.stream.num_delivered, num_duplicates=self.stream.num_duplicates)
             self.stream.close(error)
+
+    def _relay(self) -> Relay:
+        """Made for each leg: kept here it would keep the journey, and its prompt, until somebody looks for garbage."""
+        return Relay(
+            track=self._track,
+            stream=self.stream,
+            record=self.record,
+            trouble=self._trouble,
+            make_work=self._work,
+            recover=self._recover,
+        )
 
     def cancel(self) -> None:
         """Ends the request from outside its call. Idempotent."""
@@ -167,7 +171,7 @@ class Journey:
         async with self._admission.turn(self._ticket(work)) as place:
             self.record.mark(Station.ADMITTED, attempt=work.attempt)
             try:
-                await self._relay.run(work, place)
+                await self._relay().run(work, place)
             finally:
                 place.generated_tokens = self._num_emitted(work) - before
 

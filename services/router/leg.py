@@ -210,7 +210,8 @@ class Leg:
             self._record.note_stale()
             return
         broken = failure_of(worker, event)
-        if broken.setback is Setback.LEFT:  # whatever it says besides, it is not asked again
+        is_of_sender = event.role is Role.PREFILL and worker == self._placement.decode
+        if broken.setback is Setback.LEFT and not is_of_sender:  # whatever it says besides, it is not asked again
             self._track.fleet.note_draining(worker)
         stands = event.reservation_stands or event.role is Role.PREFILL
         if self._placement.promise is None or not stands:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
+from common.core.aftermath import again
 from common.core.errors import Fenced, InternalError, NotFound, Reason
 from common.core.ids import RequestId, TenantId
 from common.observe.logging import get_log
@@ -113,7 +114,7 @@ class Held:
         else:
             writer.result()
         if self.journey.error is not None:
-            raise self.journey.error
+            raise again(self.journey.error)
         if writer.cancelled():
             raise missed_the_end(self.request.id)
 

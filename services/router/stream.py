@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from common.core.aftermath import again
 from common.core.errors import BatonError, InternalError
 from common.core.events import PromptScored, TokensEmitted
 from common.core.ids import TokenId
@@ -162,7 +163,7 @@ class RequestStream:
         while not self._ready_lines():
             if self._is_closed:
                 if self._error is not None:
-                    raise self._error
+                    raise again(self._error)
                 return False
             self._reader = asyncio.get_running_loop().create_future()
             self._take_at_once = take_at_once if len(self._lines) == 1 else None

@@ -3,18 +3,22 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from common.core.clock import Clock
-from common.core.errors import NotFound, Reason
+from common.core.errors import DeadlineExceeded, NotFound, Reason
 from common.core.events import EventMessage
 from common.core.ids import RequestId, ReservationId, RouterRef, WorkerRef
 from common.core.request import Work
 from common.core.ticket import PrefixTicket, Ticket
+from common.observe.lag import LostTime, never_late
+from common.observe.patience import MAX_TIMES, Patience
 from common.rpc.client import Dialer, call, stream
 from common.rpc.convert.columns import ColumnsReader
 from common.rpc.convert.kv import prefix_to_wire, ticket_from_wire, ticket_to_wire
 from common.rpc.convert.work import router_to_wire, work_to_wire
 from common.rpc.convert.worker import worker_to_wire
+from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from protos.baton.v1 import (
     decode_pb2,
     decode_pb2_grpc,
@@ -33,6 +37,13 @@ FETCH_S = 3.0
 
 CANCEL_S = 0.5
 """Deadline of a cancel. What does not arrive in it is ended by the lease on the worker's side."""
+
+
+if TYPE_CHECKING:
+    import grpc
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +68,16 @@ class Cancel:
 
 class Workers:
     """Calls to whichever worker. Every method raises the BatonError that the worker raised, or Unavailable,
-    DeadlineExceeded or Fenced where the transport failed: the leg decides what each means."""
+    DeadlineExceeded or Fenced where the transport failed: the leg decides what each means.
 
-    def __init__(self, *, dialer: Dialer, router: RouterRef, clock: Clock) -> None:
+    `lost_s`: time that this process's loop stood still, in which no answer could be read.
+    """
+
+    def __init__(self, *, dialer: Dialer, router: RouterRef, clock: Clock, lost_s: LostTime = never_late) -> None:
         self._dialer = dialer
         self._router = router
         self._clock = clock
+        self._lost_s = lost_s
 
     async def reserve(self, decode: WorkerRef, work: Work, ticket: Ticket | None = None) -> Promise:
         """`ticket`: for pages that another worker keeps, and that are fetched at once."""
@@ -70,7 +85,7 @@ class Workers:
         wire = None if ticket is None else ticket_to_wire(ticket)
         request = decode_pb2.ReserveRequest(work=self._wire(work), ticket=wire)
         patience_s = self._patience_s(work, PLACE_S if ticket is None else FETCH_S)
-        answer = await call(stub.Reserve, request, peer=decode.worker, timeout_s=patience_s)
+        answer = await self._ask(stub.Reserve, request, decode, patience_s)
         return Promise(
             worker=decode,
             reservation=ReservationId(answer.reservation_id),
@@ -84,7 +99,7 @@ class Workers:
         request = decode_pb2.RenewRequest(
             reservation_id=promise.reservation, request_id=work.request, attempt=work.attempt
         )
-        answer = await call(stub.Renew, request, peer=promise.worker.worker, timeout_s=self._patience_s(work))
+        answer = await self._ask(stub.Renew, request, promise.worker, self._patience_s(work))
         return Promise(
             worker=promise.worker,
             reservation=promise.reservation,
@@ -96,7 +111,7 @@ class Workers:
         """Asks a worker to stop writing this work and to keep its pages; how many sequences that stopped."""
         stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
         request = decode_pb2.HandOverRequest(request_id=work.request, attempt=work.attempt)
-        answer = await call(stub.HandOver, request, peer=decode.worker, timeout_s=self._patience_s(work))
+        answer = await self._ask(stub.HandOver, request, decode, self._patience_s(work))
         return answer.num_sequences
 
     async def keep_prefix(self, holder: WorkerRef, work: Work, patience_s: float) -> Ticket | None:
@@ -112,7 +127,7 @@ class Workers:
         """`prefix`: cached pages of another worker, which it fetches first."""
         stub = decode_pb2_grpc.DecodeServiceStub(await self._dialer.channel(decode))
         request = decode_pb2.StartLocalRequest(work=self._wire(work), prefix=prefix_to_wire(prefix))
-        await call(stub.StartLocal, request, peer=decode.worker, timeout_s=self._fetch_s(work, prefix))
+        await self._ask(stub.StartLocal, request, decode, self._fetch_s(work, prefix))
 
     async def prefill(
         self, prefill: WorkerRef, work: Work, promise: Promise, prefix: PrefixTicket | None = None
@@ -127,7 +142,7 @@ class Workers:
         request = prefill_pb2.PrefillRequest(
             work=self._wire(work), destination=destination, prefix=prefix_to_wire(prefix)
         )
-        await call(stub.Prefill, request, peer=prefill.worker, timeout_s=self._fetch_s(work, prefix))
+        await self._ask(stub.Prefill, request, prefill, self._fetch_s(work, prefix))
 
     async def cancel(self, worker: WorkerRef, cancels: Sequence[Cancel]) -> None:
         stub = worker_pb2_grpc.WorkerServiceStub(await self._dialer.channel(worker))
@@ -152,6 +167,19 @@ class Workers:
     async def forget(self, worker: WorkerRef) -> None:
         """Closes the channel to an incarnation that is gone."""
         await self._dialer.drop(worker)
+
+    async def _ask(
+        self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, A]", request: Q, worker: WorkerRef, patience_s: float
+    ) -> A:
+        """A call that is held against the worker when it is not answered: so what this process lost itself is not
+        counted, and the transport's own deadline, which knows of no loop, lies behind."""
+        try:
+            async with Patience(patience_s, self._lost_s):
+                return await call(method, request, peer=worker.worker, timeout_s=MAX_TIMES * patience_s)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                message=f"{worker.worker}: no answer within {patience_s:.1f} s", facts={ORIGIN_FACT: TRANSPORT}
+            ) from None
 
     async def _messages(
         self, worker: WorkerRef, responses: AsyncIterator[worker_pb2.SubscribeResponse]

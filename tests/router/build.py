@@ -72,6 +72,9 @@ class SpelledTokenizer:
     def token_bytes(self, token: TokenId) -> bytes:
         return f"{token} ".encode()
 
+    def whole_text(self, token: TokenId) -> str:
+        return f"{token} "
+
 
 def spelled_text(stops: tuple[str, ...] = ()) -> ChoiceText:
     return ChoiceText(cast(Tokenizer, SpelledTokenizer()), stops=stops)

@@ -50,6 +50,8 @@ class Script:
     """Prefills after which the pages do not arrive: decode never begins."""
     lost_renewals: int = 0
     """Renewals that are carried out, and whose answer is lost."""
+    renewal_s: float = 0.0
+    """Until a renewal that was carried out is answered."""
     internal_errors: int = 0
     """Works whose model step fails."""
     stop_token_at: int | None = None
@@ -258,6 +260,7 @@ class PlayedWorker(
         if self.script.lost_renewals > 0:
             self.script.lost_renewals -= 1
             raise Unavailable(message="the connection broke", reason=Reason.CHANNEL_BROKEN)
+        await asyncio.sleep(self.script.renewal_s)
         return decode_pb2.RenewResponse()
 
     async def StartLocal(self, request: decode_pb2.StartLocalRequest, context: object) -> object:

@@ -9,6 +9,7 @@ from common.core.entropy import SeededEntropy
 from common.core.errors import BatonError
 from common.core.ids import TokenId
 from common.core.request import FinishReason, Priority
+from common.observe.lag import LoopLag
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.observe.tracing.tracer import NoTracer
@@ -76,9 +77,11 @@ class House:
         self.network = Network(loop)
         self.stage = Stage(self.network)
         self.metrics = Metrics(ProcessRole.ROUTER)
+        self.lag = LoopLag(self.metrics)
+        """Looks once entered."""
         switchboard = Switchboard()
         dialer = Dialer(memory_connect(self.network, "router"))
-        workers = Workers(dialer=dialer, router=ROUTER, clock=self.clock)
+        workers = Workers(dialer=dialer, router=ROUTER, clock=self.clock, lost_s=self.lag.lost_s)
         self.cancellations = Cancellations(workers)
         self.fleet = Fleet(
             mirror=self.stage.mirror,
@@ -87,6 +90,7 @@ class House:
             cancellations=self.cancellations,
             clock=self.clock,
             settings=FleetSettings(suspect_s=SUSPECT_S, can_fetch=can_fetch),
+            lost_s=self.lag.lost_s,
         )
         self.track = Track(
             fleet=self.fleet,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from common.observe import catalogue
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.observe.rotation import older
-from common.transfer.offload import InlineOffload
+from common.transfer.offload import InlineOffload, Offload, ThreadOffload
 from services.router.decisions.entry import Entry, Header, Question, read_line, write_line
 from services.router.decisions.log import MAX_WAITING, DecisionLog
 from services.router.policy import PolicySettings, choose, choose_prefill
@@ -36,11 +37,18 @@ def entry(rng: random.Random, number: int) -> Entry:
     return Entry(request=request, attempt=1, at=1.5, question=Question.ROUTE, facts=facts, view=view, decision=decision)
 
 
-def log(folder: Path | None, *, max_bytes: int = 1 << 30) -> tuple[DecisionLog, Metrics]:
+def log(
+    folder: Path | None, *, max_bytes: int = 1 << 30, offload: Offload | None = None
+) -> tuple[DecisionLog, Metrics]:
     metrics = Metrics(ProcessRole.ROUTER)
     header = Header(router="router-0", settings=SETTINGS)
     made = DecisionLog(
-        header, folder=folder, max_bytes=max_bytes, offload=InlineOffload(), clock=ManualClock(), metrics=metrics
+        header,
+        folder=folder,
+        max_bytes=max_bytes,
+        offload=offload or InlineOffload(),
+        clock=ManualClock(),
+        metrics=metrics,
     )
     return made, metrics
 
@@ -133,6 +141,28 @@ def test_what_a_stuck_disk_does_not_take_is_counted(tmp_path: Path) -> None:
     for _ in range(MAX_WAITING + 3):
         made.note(one)
     assert metrics.total(catalogue.DECISIONS_LOST) == 3
+
+
+async def test_a_router_that_ends_while_its_threads_are_busy_still_writes_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that waits for its turn is not begun for who was cancelled."""
+    monkeypatch.setattr("services.router.decisions.log.FLUSH_S", 0.0)
+    offload, goes_on = ThreadOffload(), threading.Event()
+    busy = asyncio.create_task(offload.run(lambda: goes_on.wait(10.0)))
+    made, _ = log(tmp_path, offload=offload)
+    rng = random.Random(4)
+    running = asyncio.create_task(made.run())
+    for number in range(5):
+        made.note(entry(rng, number))
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    goes_on.set()
+    await busy
+    await offload.end()
+    assert len(list(read_log(tmp_path / "router-0.jsonl"))) == 5
 
 
 def test_a_disk_that_refuses_costs_entries_and_nothing_else(tmp_path: Path) -> None:

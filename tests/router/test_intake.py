@@ -41,11 +41,17 @@ def bad_words_of(
     return told(asked, offload=offload).bad_words, offload.num_runs
 
 
-def told(asked: AskedSampling, *, model: ModelFacts = MODEL, offload: CountedOffload | None = None) -> TokenSampling:
+def told(
+    asked: AskedSampling,
+    *,
+    model: ModelFacts = MODEL,
+    offload: CountedOffload | None = None,
+    limits: RouterSection | None = None,
+) -> TokenSampling:
     """What a request's wishes become for the workers."""
     intake = Intake(
         model=model,
-        limits=RouterSection(),
+        limits=limits or RouterSection(),
         language=Language(TOKENIZER),
         secret=b"s" * 32,
         clock=ManualClock(),
@@ -65,6 +71,16 @@ def test_what_the_models_authors_recommend_holds_where_a_request_says_nothing() 
     assert (own.temperature, own.top_p, own.top_k, own.min_p, own.repetition_penalty) == (0.7, 0.8, 20, 0.1, 1.05)
     asked = told(AskedSampling(min_p=0.0, repetition_penalty=1.0, top_k=0), model=model)
     assert (asked.min_p, asked.repetition_penalty, asked.top_k) == (0.0, 1.0, 0)
+
+
+def test_an_answer_without_a_bound_has_the_operators_and_the_contexts() -> None:
+    large = RouterSection(default_max_tokens=100_000)
+    assert told(AskedSampling()).max_tokens == 256
+    assert told(AskedSampling(), limits=RouterSection(default_max_tokens=7)).max_tokens == 7
+    assert told(AskedSampling(max_tokens=9), limits=large).max_tokens == 9
+    assert told(AskedSampling(), limits=large).max_tokens == MODEL.context_length - 2
+    wide = replace(MODEL, context_length=1 << 20)
+    assert told(AskedSampling(n=8), limits=large, model=wide).max_tokens == 8192, "n cannot multiply what it may cost"
 
 
 def test_a_few_bad_words_are_read_at_once_each_in_two_spellings_and_once() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from common.config.loader import load
 from common.core.errors import Reason, Refused
-from common.core.ids import RequestId, TenantId
+from common.core.ids import RequestId, RouterId, TenantId
 from common.core.queue import Cause
 from common.core.request import Priority
 from services.router.admission.limits import AdmissionLimits, ClassLimits, TenantLimits
@@ -84,7 +84,7 @@ def test_one_tenant_cannot_fill_the_queue_of_its_class() -> None:
 
 def test_rate_limits_are_shared_by_the_routers_and_refill_with_time() -> None:
     limited = line("admission.tenants=small: requests_per_s=4")
-    limited.tenants.num_routers = 2
+    limited.tenants.roster.see({RouterId("router-1"): None}, 0.0)
     for number in range(4):  # two seconds of half of four a second
         limited.offer(ticket(str(number), "small"), 0.0, chance=0.0)
     refused = refusal(limited, ticket("fifth", "small"), chance=0.0)

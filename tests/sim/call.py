@@ -255,6 +255,8 @@ class MemoryContext:
         self.window = asyncio.Semaphore(WINDOW)
         self.is_cancelled = False
         self.is_done = False
+        self.is_aborted = False
+        """As with grpc: whatever the handler does behind it, its answer is that one."""
         call.context = self
 
     def invocation_metadata(self) -> Pairs:
@@ -316,6 +318,7 @@ class MemoryContext:
         self._code, self._details = code, details
         if trailing_metadata:
             self._trailing = tuple(trailing_metadata)
+        self.is_aborted = True
         raise grpc.aio.AbortError(f"aborted: {code}")
 
     def finish(self) -> None:

@@ -39,6 +39,7 @@ from tests.sim.driver import TaskDriver, TimedExecutor, TimedOffload
 from tests.sim.network import Network
 from tests.sim.oracle import EOS, VOCAB_SIZE, spell
 from tests.sim.process import Process
+from tests.sim.rings import SimRings
 from tests.sim.timeloop import LoopClock, TimeLoop
 from tests.sim.trace import Trace
 from tests.sim.transport import memory_connect, memory_server
@@ -60,11 +61,16 @@ class Stage:
     network: Network
     redis: MemoryServer
     data: LoopbackNetwork
+    rings: SimRings | None
+    """Shared memory between workers, where they are on one host."""
     trace: Trace
 
     @property
     def clock(self) -> LoopClock:
         return LoopClock(self.loop)
+
+    def channels(self) -> ChannelMenu:
+        return ChannelMenu(self.data) if self.rings is None else ChannelMenu(self.rings, self.data)
 
     def entropy(self) -> SeededEntropy:
         return SeededEntropy(self.loop.random.getrandbits(64))
@@ -143,7 +149,7 @@ class WorkerActor(Actor):
 
     async def serve(self) -> None:
         stage, assembly = self.stage, ASSEMBLIES[self.role]
-        outside = Outside(**self._doors(), channels=ChannelMenu(stage.data), drive=self._drive)
+        outside = Outside(**self._doors(), channels=stage.channels(), drive=self._drive)
         core: StepCore[Any] = assembly.make_core(stage.config, self.engine, outside.clock, outside.entropy)
         self.core = core
         me = WorkerRef(WorkerId(self.name), mint_epoch(outside.entropy), f"{HOST}:{self.port}")
@@ -170,6 +176,8 @@ class WorkerActor(Actor):
     def kill(self) -> None:
         super().kill()
         self.stage.data.kill(WorkerId(self.name))
+        if self.stage.rings is not None and self.node is not None:
+            self.stage.rings.kill(self.node.me)
 
     def _drive(self, turns: Turns[Any], on_failure: Any, _name: str) -> Driver:
         def failed(error: Exception) -> None:
@@ -222,6 +230,9 @@ class SpellingTokenizer:
 
     def token_bytes(self, token: TokenId) -> bytes:
         return spell(token).encode()
+
+    def whole_text(self, token: TokenId) -> str:
+        return spell(token)
 
 
 @cache

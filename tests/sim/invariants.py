@@ -82,6 +82,7 @@ def _worker_unrest(worker: WorkerActor) -> list[str]:
         "expected": transfers.expected,
         "lent": transfers.lent_arrivals,
         "staging": worker.stage.config.transfer.staging_count - transfers.free_staging,
+        "slots": node.endpoint.lanes.num_lent,
         "background": transfers.background_tasks - 1,  # the reaper
     }
     return [f"{worker.name} {name}={number}" for name, number in numbers.items() if number]
@@ -145,6 +146,9 @@ def _check_worker(worker: WorkerActor) -> None:
     for totals in (transfers.sent, transfers.received):
         assert totals.started == totals.done + totals.failed + totals.expired, f"{worker.name}: {totals}"
         assert not totals.incidents.get("bug"), f"{worker.name}: {worker.node.endpoint._scope.first_bug!r}"
+    if (rings := worker.stage.rings) is not None:
+        num_used = transfers.links_over[rings.name] + transfers.inlets_over[rings.name]
+        assert rings.num_mapped(worker.node.me) <= num_used, f"{worker.name} maps rings of pairs that are over"
 
 
 def _check_router(router: RouterActor) -> None:

@@ -1,5 +1,6 @@
 """Famous bugs, put back into production objects for as long as a test lasts, and the bugs that storms have found."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,10 +13,13 @@ from common.engine import telling
 from common.engine.batch import Batch
 from common.engine.sequence import Sequence
 from common.rpc import client
+from common.transfer import link, outbound
 from common.transfer.expectation import Arrival
+from common.transfer.lane import LentSlot
 from common.transfer.messages import PageRun
 from common.transfer.outbound import OutboundTransfer
 from common.transfer.plan import split
+from common.transfer.scope import wait_over
 from services.decode import runner
 from services.decode.landing import Lander, Landing
 from services.decode.permit import Permit, PermitState
@@ -174,6 +178,35 @@ def a_cancel_waits_for_a_broken_stream(patch: pytest.MonkeyPatch) -> None:
             await original(self, standing, message)
 
     patch.setattr(Fleet, "_hear", hear)
+
+
+def a_lent_slot_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Whoever ships gives back what was shipped, and nothing where that failed."""
+    original = LentSlot.release
+
+    def release(self: LentSlot) -> None:
+        if self._slot is not None and self._slot.is_sent:  # type: ignore[attr-defined]
+            original(self)
+
+    patch.setattr(LentSlot, "release", release)
+
+
+def an_error_keeps_what_it_passed(patch: pytest.MonkeyPatch) -> None:
+    """Found in a storm: a failed frame's error and its task held each other, and the ring in between."""
+
+    async def outlast(work: asyncio.Future[Any]) -> Any:
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await wait_over(work)
+            raise
+
+    patch.setattr(outbound, "outlast", outlast)
+
+
+def a_deadline_keeps_its_task(patch: pytest.MonkeyPatch) -> None:
+    """Found in a storm: the error of a frame that came too late led to its task by way of the deadline."""
+    patch.setattr(link, "sever", lambda error: None)
 
 
 class _Kept:

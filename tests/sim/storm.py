@@ -48,10 +48,13 @@ def weather(seed: int) -> Weather:
     )
 
 
-def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = False, layer_groups: int = 1) -> Trace:
+def storm(
+    seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = False, layer_groups: int = 1, num_slots: int = 0
+) -> Trace:
     """Plays one seed. `only` picks faults by their number in the schedule: to find the one that matters. `is_ahead`:
     steps are launched before the ones before them are collected, on a device that runs them as late as it can.
-    `layer_groups`: pages leave in so many parts, the first while the step goes on."""
+    `layer_groups`: pages leave in so many parts, the first while the step goes on. `num_slots`: of the rings of shared
+    memory that pages go through, gathered where their receiver reads them."""
     sky = weather(seed)
     kin_share = 0.95 if sky.is_kindred else KIN_SHARE
 
@@ -71,7 +74,15 @@ def storm(seed: int, *, only: tuple[int, ...] | None = None, is_ahead: bool = Fa
     with pytest.MonkeyPatch.context() as patch:
         if sky.is_kindred:
             patch.setattr(reading, "fetch_to", _fetch_for_nothing)
-        return play(story, seed=seed, config=config, prefill=sky.prefill, decode=sky.decode, routers=sky.routers)
+        return play(
+            story,
+            seed=seed,
+            config=config,
+            prefill=sky.prefill,
+            decode=sky.decode,
+            routers=sky.routers,
+            num_slots=num_slots,
+        )
 
 
 def _fetch_for_nothing(worker: WorkerView, scene: Scene) -> Fetching | None:

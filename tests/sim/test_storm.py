@@ -4,9 +4,11 @@ pytest tests/sim/test_storm.py -k "storm and 17"      one seed again; its failur
 pytest tests/sim/test_storm.py -m slow -n 2           the long run: 600 more seeds
 """
 
+import gc
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.sim.storm import storm
 FIXED = range(120)
 AHEAD = range(30)
 LAYERS = range(40)
+RINGS = range(16)
 LONG = range(120, 720)
 
 
@@ -32,6 +35,30 @@ def test_storm_with_steps_ahead(seed: int) -> None:
 @pytest.mark.parametrize("seed", LAYERS)
 def test_storm_that_ships_layer_by_layer(seed: int) -> None:
     storm(seed, layer_groups=2)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """In a service it looks once in a thousand requests: what a cycle keeps until then is as good as leaked."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("seed", RINGS)
+def test_storm_over_shared_memory(seed: int) -> None:
+    """Production's rings, their slots lent to whoever gathers: every slot comes back, and no pair that is over keeps
+    its memory."""
+    storm(seed, num_slots=4 if seed % 2 else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("seed", LONG)
+def test_long_storm_over_shared_memory(seed: int) -> None:
+    storm(seed, num_slots=4, layer_groups=1 + seed % 2)
 
 
 @pytest.mark.slow

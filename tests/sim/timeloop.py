@@ -1,6 +1,7 @@
 """A seeded asyncio loop with virtual time: when nothing is ready, time jumps to the next timer.
 
-Same seed, same program: same order of events, same times. Threads, sockets and executors have no place on it.
+Same seed, same program: same order of events, same times. Threads, sockets and executors have no place on it; what
+plays a socket has a descriptor of this loop's own, and wakes whoever reads it.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import random
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +24,9 @@ MAX_IDLE_TURNS = 200_000
 CLEAN_UP_S = 60.0
 
 WALL_START = 1_700_000_000.0
+
+FIRST_DESCRIPTOR = 1 << 24
+"""Above any that the system gives."""
 
 
 class Deadlock(AssertionError):
@@ -46,6 +50,8 @@ class TimeLoop(asyncio.SelectorEventLoop):
         self._idle_turns = 0
         self.random = random.Random(seed)
         self.task_numbers = count()
+        self.descriptors = count(FIRST_DESCRIPTOR)
+        self._readers: dict[int, tuple[Callable[..., object], tuple[Any, ...], Context]] = {}
         self.unhandled: list[BaseException] = []
         super().__init__(_JumpingSelector(self))
         self._clock_resolution = 1e-9
@@ -68,6 +74,10 @@ class TimeLoop(asyncio.SelectorEventLoop):
         self._now += timeout
         if self._now > self._limit_s:
             raise TimeLimit(f"still running after {self._limit_s} s:\n{self._describe_tasks()}")
+
+    def stall(self, seconds: float) -> None:
+        """Time passes while the callback that calls this holds up the loop."""
+        self._now += seconds
 
     def grant(self, seconds: float) -> None:
         """More time, for cleaning up after a failure."""
@@ -100,6 +110,24 @@ class TimeLoop(asyncio.SelectorEventLoop):
             handle = ProcessHandle(process, callback, args, self, context)
         self._ready.append(handle)
         return handle
+
+    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+        self._readers[fd] = callback, args, copy_context()
+        self.wake_reader(fd)  # something may have come before
+
+    def remove_reader(self, fd: Any) -> bool:
+        return self._readers.pop(fd, None) is not None
+
+    def wake_reader(self, descriptor: int) -> None:
+        """There is something to read, or the other end has closed."""
+        if (reader := self._readers.get(descriptor)) is not None:
+            callback, args, context = reader
+            self.call_soon(self._read, descriptor, callback, args, context=context)
+
+    def _read(self, descriptor: int, callback: Callable[..., object], args: Any) -> None:
+        """Unless it was removed meanwhile."""
+        if descriptor in self._readers:
+            callback(*args)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
         raise AssertionError(f"a thread in virtual time: {func}")

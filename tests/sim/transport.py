@@ -233,7 +233,9 @@ def _bound(interceptor: grpc.aio.ServerInterceptor, continuation: Any) -> Any:
 async def _run(handler: grpc.RpcMethodHandler, raw: bytes, context: MemoryContext) -> None:
     request = handler.request_deserializer(raw) if handler.request_deserializer is not None else raw
     if not handler.response_streaming:
-        await context.write(await handler.unary_unary(request, context))
+        answer = await handler.unary_unary(request, context)
+        if not context.is_aborted:
+            await context.write(answer)
         return
     if handler.request_streaming:  # how an unknown method is answered: the stream of requests is this one
         responses = handler.stream_stream(_once(request), context)

@@ -8,8 +8,10 @@ from typing import Any
 
 from common.config.config import Config
 from common.config.sections.cluster import LivenessSection
+from common.config.sections.engine import EngineSection
+from common.config.sections.model import ModelSection
 from common.config.sections.router import RouterSection
-from common.config.sections.worker import EngineSection, ModelSection, TransferSection
+from common.config.sections.transfer import TransferSection
 from common.core.entropy import SeededEntropy
 from common.core.ids import WorkerId
 from common.core.worker import Role
@@ -20,6 +22,7 @@ from tests.sim.cast import Actor, RouterActor, Stage, WorkerActor
 from tests.sim.client import Client, FindRouter, Manners
 from tests.sim.network import Network
 from tests.sim.oracle import Ask
+from tests.sim.rings import SimRings
 from tests.sim.timeloop import LoopClock, TimeLoop
 from tests.sim.trace import Trace, logs_into
 
@@ -63,12 +66,16 @@ class World:
         config: Config = CONFIG,
         speed: SimSpeed = SPEED,
         offload_s: float = OFFLOAD_S,
+        num_slots: int = 0,
     ) -> None:
+        """`num_slots`: of the rings of shared memory by which workers reach each other; 0: they are on other hosts."""
         self.loop = loop
         self.trace = Trace(loop)
         self.network = Network(loop, delay=self._delay)
         self.redis = MemoryServer(LoopClock(loop))
         self.data = LoopbackNetwork(SeededEntropy(loop.random.getrandbits(64)))
+        slot_bytes = config.transfer.staging_bytes
+        self.rings = SimRings(loop, self.data, num_slots=num_slots, slot_bytes=slot_bytes) if num_slots else None
         self.stage = Stage(
             loop=loop,
             config=config,
@@ -77,6 +84,7 @@ class World:
             network=self.network,
             redis=self.redis,
             data=self.data,
+            rings=self.rings,
             trace=self.trace,
         )
         loop.set_exception_handler(self._unhandled)
@@ -265,6 +273,8 @@ async def world(loop: TimeLoop, **options: object) -> AsyncIterator[World]:
             made.wake_zombies()
             for actor in made.past:
                 actor.kill()
+            if made.rings is not None:
+                made.rings.close()
 
 
 def _counts(prefill: int, decode: int) -> Sequence[tuple[Role, int]]:

@@ -64,20 +64,17 @@ class DecisionLog:
                 await asyncio.sleep(FLUSH_S)
                 await self.flush()
         finally:
-            self._write(self._take())
+            self._write()
 
     async def flush(self) -> None:
         """Writes what waits, on another thread: a slow disk holds up nobody."""
-        if entries := self._take():
-            await self._offload.run(lambda: self._write(entries))
+        if self._waiting:
+            await self._offload.run(self._write)
 
-    def _take(self) -> tuple[Entry, ...]:
-        entries = tuple(self._waiting)
-        self._waiting.clear()
-        return entries
-
-    def _write(self, entries: tuple[Entry, ...]) -> None:
-        """Appends; a disk that refuses costs log entries and nothing else."""
+    def _write(self) -> None:
+        """Appends what waits, and takes it only now: a write that was cancelled before it began loses nothing. A disk
+        that refuses costs log entries and nothing else."""
+        entries = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not entries:
             return
         try:
