@@ -8,8 +8,7 @@ are encoded as one plain text, as the model saw them in training.
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +22,14 @@ from common.text.conversation import (
     MAX_MESSAGES,
     ROLES,
     ChatMessage,
+    Conversation,
     ToolsTrouble,
     depth,
     read_tools,
 )
+from common.text.finder import finder
 from common.text.habits import MAX_OPENING_CHARS, habits
-from common.text.marking import Marking, unused_mark
+from common.text.marking import Marking, unused_marks
 from common.text.sandbox import RefusedByTemplate, TemplateSandbox, bounded_range, today
 from common.text.tokenizer import Tokenizer
 
@@ -52,31 +53,30 @@ class ChatTemplate:
         self._clock = clock or SystemClock()
         self._template = _compiled(source)
         self._with_tools = self._template if with_tools is None else _compiled(with_tools)
-        spellings = sorted(tokenizer.control.ids, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, spellings)) or "(?!)")
-        self._marking = Marking.against(spellings)
-        self.habits = habits(source + (with_tools or ""), self._opening())
+        self._control = finder(tokenizer.control.ids)
+        self._marking = Marking.against(tokenizer.control.ids)
+        hidden = [spelling for spelling, token in tokenizer.control.ids.items() if token in tokenizer.control.hidden]
+        self.habits = habits(source + (with_tools or ""), self._opening(), frozenset(hidden))
 
-    def encode(
-        self,
-        messages: Sequence[ChatMessage],
-        *,
-        tools_json: str = "",
-        enable_thinking: bool | None = None,
-        add_generation_prompt: bool = True,
-    ) -> tuple[TokenId, ...]:
+    def encode(self, talk: Conversation) -> tuple[TokenId, ...]:
         """Token ids of the whole conversation. Raises InvalidRequest: unknown role, or refused by the template."""
-        _check(messages)
-        tools = _tools(tools_json)
-        marking = replace(self._marking, mark=_mark(messages, tools_json))
+        _check(talk)
+        tools = _tools(talk.tools_json)
+        mark, end = _marks(talk)
+        marking = replace(self._marking, mark=mark)
+        turns = [_turn(message, marking) for message in talk.messages]
+        if talk.continues_last:
+            turns[-1]["content"] += end  # also behind white space, which templates would trim
         variables: dict[str, object] = {
-            "messages": [_turn(message, marking) for message in messages],
+            "messages": turns,
             "tools": marking.value(list(tools)) or None,
-            "add_generation_prompt": add_generation_prompt,
+            "add_generation_prompt": talk.opens_answer and not talk.continues_last,
         }
-        if enable_thinking is not None:
-            variables["enable_thinking"] = enable_thinking
+        if talk.enable_thinking is not None:
+            variables["enable_thinking"] = talk.enable_thinking
         rendered = self._render(variables)
+        if talk.continues_last:
+            rendered = _until(rendered, end)
         return tuple(token for piece in self._pieces(rendered, marking) for token in piece)
 
     def _opening(self) -> str:
@@ -149,6 +149,8 @@ def _turn(message: ChatMessage, marking: Marking) -> dict[str, Any]:
     """As templates expect it: a key is absent where there is nothing to say."""
     marked = marking.turn if message.role == "assistant" else marking.text
     turn: dict[str, Any] = {"role": message.role, "content": marked(message.content)}
+    if message.reasoning:
+        turn["reasoning_content"] = marking.text(message.reasoning)
     if message.name:
         turn["name"] = marking.word(message.name)
     if message.tool_call_id:
@@ -174,14 +176,23 @@ def _arguments(text: str) -> Any:
     return value if isinstance(value, dict) and depth(value) <= MAX_DEPTH else text
 
 
-def _mark(messages: Sequence[ChatMessage], tools_json: str) -> str:
-    said = [tools_json]
-    for message in messages:
-        said += [message.content, message.name, message.tool_call_id]
+def _marks(talk: Conversation) -> tuple[str, ...]:
+    """Two: what keeps the clients' words apart, and where an answer goes on."""
+    said = [talk.tools_json]
+    for message in talk.messages:
+        said += [message.content, message.reasoning, message.name, message.tool_call_id]
         said += [text for call in message.tool_calls for text in (call.id, call.name, call.arguments)]
-    if (mark := unused_mark(said)) is None:
+    if (marks := unused_marks(said, 2)) is None:
         raise _refuse("chat.messages", "every one of Unicode's noncharacters appears in the messages")
-    return mark
+    return marks
+
+
+def _until(rendered: str, end: str) -> str:
+    """Up to where the last message's content ends, which a template may have written more than once."""
+    before, found, _after = rendered.rpartition(end)
+    if not found:
+        raise _refuse("chat.continues_last", "the model's chat template does not show the last message as it is")
+    return before.replace(end, "")
 
 
 def _tools(tools_json: str) -> tuple[Mapping[str, Any], ...]:
@@ -191,7 +202,8 @@ def _tools(tools_json: str) -> tuple[Mapping[str, Any], ...]:
         raise _refuse(f"chat.{trouble.field}", trouble.why) from trouble
 
 
-def _check(messages: Sequence[ChatMessage]) -> None:
+def _check(talk: Conversation) -> None:
+    messages = talk.messages
     if not messages:
         raise _refuse("chat.messages", "empty")
     if len(messages) > MAX_MESSAGES:
@@ -203,6 +215,10 @@ def _check(messages: Sequence[ChatMessage]) -> None:
     ]
     if unknown:
         raise InvalidRequest(message=f"{len(unknown)} messages have an unknown role", violations=tuple(unknown))
+    if talk.continues_last and (messages[-1].role != "assistant" or not messages[-1].content):
+        raise _refuse("chat.continues_last", "the last message is no text of the assistant's")
+    if talk.continues_last and messages[-1].tool_calls:
+        raise _refuse("chat.continues_last", "the last message has called tools: nothing goes on within it")
 
 
 def _refuse(field: str, why: str) -> InvalidRequest:

@@ -31,20 +31,31 @@ class ChatMessage:
     name: str = ""
     tool_call_id: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+    """What the assistant thought before it said so."""
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.content) + len(self.reasoning) + sum(len(call.arguments) for call in self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """What a chat template is given. `tools_json`: a JSON list of tools as OpenAI describes them, or empty."""
+    """What a chat template is given. `tools_json`: a JSON list of tools as OpenAI describes them, or empty.
+
+    `opens_answer`: the template begins the next turn. `continues_last`: it goes on within the last one instead.
+    """
 
     messages: tuple[ChatMessage, ...]
     tools_json: str = ""
     enable_thinking: bool | None = None
+    opens_answer: bool = True
+    continues_last: bool = False
 
     @property
     def num_chars(self) -> int:
         """What rendering it costs, roughly."""
-        return sum(len(message.content) for message in self.messages) + len(self.tools_json)
+        return sum(message.num_chars for message in self.messages) + len(self.tools_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A loop of thirty steps that doubles a text takes all memory, and nobody who driv
 next word. Pure.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -30,6 +30,17 @@ def weigh(value: T) -> T:
     stands there."""
     _check(_weight(value))
     return value
+
+
+def weigh_lines(value: object, width: int) -> None:
+    """Raises SecurityError where its elements, each on a line of its own and `width` characters further in than what
+    it stands in, would be too long. For a value that was weighed: its elements are few enough to be looked at."""
+    found, depth, level = 0, 0, [value]
+    while level and found <= MAX_CHARS:
+        depth += 1
+        level = [child for each in level for child in _children(each)]
+        found += len(level) * depth * width
+    _check(found)
 
 
 def weighing(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,9 +78,7 @@ def is_small_product(left: Any, right: Any) -> bool:
     """Whether it may be computed: of numbers, or a short text."""
     if isinstance(left, str):
         return isinstance(right, int) and len(left) * right <= MAX_REPEATED_CHARS
-    return all(
-        isinstance(each, float) or (isinstance(each, int) and each.bit_length() <= MAX_BITS) for each in (left, right)
-    )
+    return _is_small(left) and _is_small(right)
 
 
 def is_small_power(left: Any, right: Any) -> bool:
@@ -94,9 +103,12 @@ def _weight(value: object) -> int:
     while left and found <= MAX_CHARS:
         each = left.pop()
         found += len(each) if isinstance(each, str) else ELEMENT_CHARS
-        if isinstance(each, Mapping):
-            left += each.keys()
-            left += each.values()
-        elif isinstance(each, list | tuple | set | frozenset):
-            left += each
+        left += each.keys() if isinstance(each, Mapping) else ()
+        left += _children(each)
     return found
+
+
+def _children(value: object) -> Collection[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple | set | frozenset) else ()

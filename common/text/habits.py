@@ -1,16 +1,22 @@
 """How a model writes beside plain text, as its chat template betrays: calls of tools, thoughts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 MAX_OPENING_CHARS = 200
 
-_TOOL_MARKS = (
-    ("<tool_call>", "hermes"),
-    ("[TOOL_CALLS]", "mistral"),
-    ("<|python_tag|>", "llama"),
-    ('"parameters": dictionary', "llama"),
+_TOOL_SIGNS = (
+    (("<seed:tool_call>",), "seed"),
+    (("<tool_call>", "<function="), "xml"),
+    (("<tool_call>",), "hermes"),
+    (("[TOOL_CALLS]",), "mistral"),
+    (("<|tool_call|>",), "granite"),
+    (("<|python_tag|>",), "llama"),
+    (('"parameters": dictionary',), "llama"),
 )
-"""What a template writes for calls of earlier turns, or asks the model to write; the first that is found."""
+"""What a template writes for calls of earlier turns, or asks the model to write: the first line found whole."""
+
+_THOUGHT_MARKS = (("<think>", "</think>"), ("<seed:think>", "</seed:think>"), ("[THINK]", "[/THINK]"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +26,24 @@ class Habits:
     tool_format: str = ""
     thinks: bool = False
     begins_in_thought: bool = False
+    thought_open: str = ""
+    thought_close: str = ""
+    hides_calls: bool = False
+    """Whether what calls are told by is left out of text where special tokens are skipped."""
+    hides_thoughts: bool = False
 
 
-def habits(template: str, opening: str) -> Habits:
-    """From the template's source, and the end of what it renders before an answer."""
+def habits(template: str, opening: str, hidden: Collection[str] = ()) -> Habits:
+    """From the template's source, the end of what it renders before an answer, and the spellings of special tokens."""
+    signs, form = next((each for each in _TOOL_SIGNS if all(sign in template for sign in each[0])), ((), ""))
+    marks = next((each for each in _THOUGHT_MARKS if any(mark in template for mark in each)), None)
+    begin, end = marks or ("", "")
     return Habits(
-        tool_format=next((form for mark, form in _TOOL_MARKS if mark in template), ""),
-        thinks="<think>" in template or "</think>" in template,
-        begins_in_thought=opening.rstrip().endswith("<think>"),
+        tool_format=form,
+        thinks=marks is not None,
+        begins_in_thought=marks is not None and opening.rstrip().endswith(begin),
+        thought_open=begin,
+        thought_close=end,
+        hides_calls=any(sign in hidden for sign in signs),
+        hides_thoughts=begin in hidden or end in hidden,
     )

@@ -10,6 +10,9 @@ from typing import Any, Self
 MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Unicode's noncharacters: no text needs them. The first that no message contains becomes the mark."""
 
+FEW_OPENERS = 8
+"""Measured: up to so many, looking for each is quicker than looking each character up."""
+
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _THOUGHT = re.compile(r"(</?think>)")
 _ENDS = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9]+$")
@@ -35,7 +38,7 @@ class Marking:
         first = {spelling[0] for spelling in spellings}
         return cls(
             mark="",
-            openers=frozenset(first | set(map(str.lower, first)) | set(map(str.upper, first))),
+            openers=frozenset(each for one in first for each in (one, one.lower(), one.upper()) if len(each) == 1),
             cores=frozenset(_ENDS.sub("", spelling).casefold() for spelling in spellings),
         )
 
@@ -50,6 +53,8 @@ class Marking:
         return self._around(content, self._said)
 
     def inside(self, content: str) -> str:
+        if len(self.openers) > FEW_OPENERS:
+            return content.translate({ord(opener): opener + self.mark for opener in self.openers})
         for opener in self.openers:
             content = content.replace(opener, opener + self.mark)
         return content
@@ -98,11 +103,14 @@ def _own(backslashes: str) -> str:
     return backslashes[: number - (number & -number)]
 
 
-def unused_mark(said: Iterable[str]) -> str | None:
-    """One that is in none of the texts; None where there is none left."""
+def unused_marks(said: Iterable[str], count: int) -> tuple[str, ...] | None:
+    """So many that are in none of the texts; None where there are not enough left."""
     texts = [(text, text.lower()) for text in said]
+    found: list[str] = []
     for mark in MARKS:
         # JSON and Python may spell a mark as an escape, so one whose number appears is taken as used too.
         if not any(mark in text or f"{ord(mark):04x}" in lower for text, lower in texts):
-            return mark
+            found.append(mark)
+            if len(found) == count:
+                return tuple(found)
     return None

@@ -19,7 +19,16 @@ from jinja2.filters import do_indent, make_attrgetter, sync_do_sum
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from common.text.generation_tag import GenerationTag
-from common.text.growth import MAX_CHARS, is_small_power, is_small_product, joined, replaced, weigh, weighing
+from common.text.growth import (
+    MAX_CHARS,
+    is_small_power,
+    is_small_product,
+    joined,
+    replaced,
+    weigh,
+    weigh_lines,
+    weighing,
+)
 
 MAX_RANGE_STEPS = 100_000
 MAX_SEPARATOR_CHARS = 8
@@ -148,7 +157,9 @@ def _to_json(
     """As templates expect it: characters stay themselves, nothing is escaped for HTML."""
     if separators is not None and max(map(len, separators)) > MAX_SEPARATOR_CHARS:
         raise SecurityError("separators of more than a few characters")
-    narrow = min(indent, 8) if indent is not None else None
+    narrow = min(indent, MAX_SEPARATOR_CHARS) if indent is not None else None
+    if narrow is not None:
+        weigh_lines(value, narrow)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=narrow, separators=separators, sort_keys=sort_keys)
 
 

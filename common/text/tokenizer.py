@@ -59,6 +59,7 @@ class Tokenizer:
         self._library = library
         self._continuing = continuing or library
         self._bytes: dict[TokenId, bytes] = {}
+        self._texts: dict[TokenId, str | None] = {}
         self._spelling = spelling
         self.control = control
         self.chat_template = chat_template
@@ -115,11 +116,29 @@ class Tokenizer:
                 self._bytes[token] = known
         return known
 
+    def whole_text(self, token: TokenId) -> str | None:
+        """What a token adds to the text where that is whole characters: of nearly every one. None: there is a part of
+        one in it."""
+        try:
+            return self._texts[token]
+        except KeyError:
+            text = _whole(self.token_bytes(token))
+            if 0 <= token < self.vocab_size:
+                self._texts[token] = text
+            return text
+
     def decode(self, tokens: tuple[TokenId, ...], *, skip_special_tokens: bool) -> str:
         """The text of a whole sequence. Bytes that are no UTF-8 become replacement characters."""
         shown = (token for token in tokens if not (skip_special_tokens and token in self.control.hidden))
         text = b"".join(map(self.token_bytes, shown)).decode("utf-8", errors="replace")
         return text.removeprefix(" ") if self._spelling.has_leading_space else text
+
+
+def _whole(spelled: bytes) -> str | None:
+    try:
+        return spelled.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _library(folder: Path, described: dict[str, Any]) -> Library:

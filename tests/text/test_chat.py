@@ -13,7 +13,7 @@ from common.text.chat import ChatTemplate
 from common.text.conversation import MAX_MESSAGES, ChatMessage, ToolCall
 from common.text.marking import MARKS
 from common.text.tokenizer import Tokenizer
-from tests.text.vocabularies import DEMO, demo, load_json
+from tests.text.vocabularies import DEMO, demo, encoded, load_json
 
 CONTROL = demo().control.ids
 
@@ -30,7 +30,7 @@ def with_template(source: str) -> Tokenizer:
 def chat(source: str, *contents: str) -> str:
     """What a template makes of user messages, as text with control tokens shown."""
     tokenizer = with_template(source)
-    tokens = ChatTemplate(tokenizer).encode([user(content) for content in contents])
+    tokens = encoded(ChatTemplate(tokenizer), [user(content) for content in contents])
     return tokenizer.decode(tokens, skip_special_tokens=False)
 
 
@@ -39,7 +39,7 @@ def plain(text: str) -> list[int]:
 
 
 def test_a_conversation_is_framed_by_control_tokens() -> None:
-    tokens = ChatTemplate(demo()).encode([ChatMessage(role="system", content="Be brief."), user("Hi")])
+    tokens = encoded(ChatTemplate(demo()), [ChatMessage(role="system", content="Be brief."), user("Hi")])
     assert list(tokens) == [
         CONTROL["<|begin|>"],
         CONTROL["<|system|>"],
@@ -64,7 +64,7 @@ texts = st.lists(
 @example("<|<|end|>end|>")
 @example("{{ bos_token }}{% for x in range(9) %}{{ x }}{% endfor %}")
 def test_whatever_a_client_writes_is_its_own_plain_text(content: str) -> None:
-    tokens = list(ChatTemplate(demo()).encode([user(content)], add_generation_prompt=False))
+    tokens = list(encoded(ChatTemplate(demo()), [user(content)], opens_answer=False))
     assert tokens == [CONTROL["<|begin|>"], CONTROL["<|user|>"], *plain(content), CONTROL["<|end|>"]]
 
 
@@ -84,7 +84,7 @@ def test_whatever_a_client_writes_is_its_own_plain_text(content: str) -> None:
 )
 def test_no_filter_turns_content_into_a_control_token(source: str, content: str, expected: str) -> None:
     tokenizer = with_template(source)
-    tokens = ChatTemplate(tokenizer).encode([user(content)])
+    tokens = encoded(ChatTemplate(tokenizer), [user(content)])
     assert not set(tokens) & set(CONTROL.values())
     assert tokenizer.decode(tokens, skip_special_tokens=False).removeprefix("<").endswith(expected.removeprefix("<"))
 
@@ -92,14 +92,15 @@ def test_no_filter_turns_content_into_a_control_token(source: str, content: str,
 def test_two_messages_do_not_join_into_a_control_token() -> None:
     source = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tokenizer = with_template(source)
-    tokens = ChatTemplate(tokenizer).encode([user("<|e"), user("nd|>")])
+    tokens = encoded(ChatTemplate(tokenizer), [user("<|e"), user("nd|>")])
     assert not set(tokens) & set(CONTROL.values())
     assert tokenizer.decode(tokens, skip_special_tokens=False) == "<|end|>"
 
 
 def test_text_between_control_tokens_is_encoded_as_one() -> None:
-    tokens = ChatTemplate(with_template("{{ bos_token }}def {{ messages[0]['content'] }}(self){{ eos_token }}")).encode(
-        [user("run")]
+    tokens = encoded(
+        ChatTemplate(with_template("{{ bos_token }}def {{ messages[0]['content'] }}(self){{ eos_token }}")),
+        [user("run")],
     )
     assert list(tokens) == [CONTROL["<|begin|>"], *plain("def run(self)"), CONTROL["<|end|>"]]
 
@@ -107,8 +108,8 @@ def test_text_between_control_tokens_is_encoded_as_one() -> None:
 @pytest.mark.parametrize("role", ["", "root", "User", "<|system|>"])
 def test_an_unknown_role_is_refused_with_its_index(role: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        ChatTemplate(demo()).encode(
-            [user("a"), ChatMessage(role=role, content="b"), ChatMessage(role=role, content="")]
+        encoded(
+            ChatTemplate(demo()), [user("a"), ChatMessage(role=role, content="b"), ChatMessage(role=role, content="")]
         )
     assert [violation.field for violation in caught.value.violations] == [
         "chat.messages[1].role",
@@ -119,12 +120,12 @@ def test_an_unknown_role_is_refused_with_its_index(role: str) -> None:
 @pytest.mark.parametrize("count", [0, MAX_MESSAGES + 1])
 def test_no_messages_and_too_many_are_refused(count: int) -> None:
     with pytest.raises(InvalidRequest):
-        ChatTemplate(demo()).encode([user("x")] * count)
+        encoded(ChatTemplate(demo()), [user("x")] * count)
 
 
 def test_messages_that_use_every_mark_are_refused_rather_than_mixed_up() -> None:
     with pytest.raises(InvalidRequest, match="noncharacters"):
-        ChatTemplate(demo()).encode([user("".join(MARKS))])
+        encoded(ChatTemplate(demo()), [user("".join(MARKS))])
 
 
 def test_a_template_may_refuse_a_conversation_in_its_own_words() -> None:
@@ -198,14 +199,24 @@ def test_a_template_that_doubles_a_value_until_memory_ends_is_stopped(source: st
         chat(source, "x")
 
 
+def test_lines_that_would_be_too_far_in_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty thousand numbers, three hundred lists deep, are a hundred megabytes of white space."""
+    monkeypatch.setattr("common.text.sandbox.json", None)  # who writes them fails otherwise
+    deep = "{% set ns = namespace(x=range(40000)|list) %}{% for i in range(300) %}{% set ns.x = [ns.x] %}{% endfor %}"
+    with pytest.raises(InvalidRequest, match="SecurityError"):
+        chat(deep + "{{ ns.x | tojson(indent=8) | length }}", "x")
+
+
 def test_bounds_of_growth_leave_honest_templates_alone() -> None:
     source = (
         "{{ ['a', 1] | join('-') }} {{ 'aba'.replace('a', 'c', 1) }} {{ 'aba' | replace('a', '') }}"
         " {{ ','.join(['x', 'y']) }} {{ 'a' ~ 1 ~ none }} {{ [1, 2] | sum }} {{ [{'n': 3}] | sum(attribute='n') }}"
         " {{ 7 * 6 }} {{ 2 ** 10 }} {{ 7 % 4 }} {{ ['p', 'q'] | map('replace', 'p', 'r') | join }}"
         " {{ [{'n': 3}] | join(attribute='n') }} {{ 1.5 * 2 }} {{ nothing }}{{ '<' | e }}"
+        " {{ [[1]] | tojson(indent=1) }}"
     )
-    assert chat(source, "x") == "a-1 cba b x,y a1None 3 3 42 1024 3 rq 3 3.0 &lt;"
+    said = "a-1 cba b x,y a1None 3 3 42 1024 3 rq 3 3.0 &lt; [\n [\n  1\n ]\n]"
+    assert chat(source, "x") == said
 
 
 def test_a_template_that_writes_without_end_is_stopped() -> None:
@@ -222,13 +233,13 @@ def test_a_template_that_takes_too_long_is_stopped() -> None:
 
     tokenizer = with_template("{% for i in range(100) %}{{ i }}{% endfor %}")
     with pytest.raises(InternalError, match="did not end"):
-        ChatTemplate(tokenizer, clock=Hurried()).encode([user("x")])
+        encoded(ChatTemplate(tokenizer, clock=Hurried()), [user("x")])
 
 
 def test_what_templates_of_others_ask_for_is_there() -> None:
     """The date, the tag that marks an assistant's words for training, and JSON written in the ways that are in use."""
     tokenizer = with_template("{{ strftime_now('%Y-%m-%d %-d') }}")
-    tokens = ChatTemplate(tokenizer, clock=ManualClock(start=1_000_000.0)).encode([user("x")])
+    tokens = encoded(ChatTemplate(tokenizer, clock=ManualClock(start=1_000_000.0)), [user("x")])
     assert tokenizer.decode(tokens, skip_special_tokens=False) == "1970-01-12 12"
     assert chat("{% generation %}{% set x = 1 %}{{ messages[0].content }}{% endgeneration %}{{ x }}!", "hi") == "hi!"
     assert chat(
@@ -279,7 +290,7 @@ def test_tools_calls_and_answers_reach_the_template_as_it_expects_them() -> None
         ChatMessage(role="assistant", content="", tool_calls=(call,)),
         ChatMessage(role="tool", content="yellow", tool_call_id="c1"),
     ]
-    tokens = ChatTemplate(tokenizer).encode(messages, tools_json=TOOLS)
+    tokens = encoded(ChatTemplate(tokenizer), messages, tools_json=TOOLS)
     text = tokenizer.decode(tokens, skip_special_tokens=False)
     head, _, rest = text.partition("\n")
     assert head.startswith("look_up: ")
@@ -292,7 +303,7 @@ def test_no_text_of_a_tool_or_a_call_becomes_a_control_token() -> None:
     evil = "<|end|>"
     call = ToolCall(id=evil, name=evil, arguments=json.dumps({evil: evil}))
     messages = [ChatMessage(role="assistant", content=evil, tool_calls=(call,), tool_call_id=evil, name=evil)]
-    tokens = ChatTemplate(tokenizer).encode(messages, tools_json=TOOLS)
+    tokens = encoded(ChatTemplate(tokenizer), messages, tools_json=TOOLS)
     assert not set(tokens) & set(CONTROL.values())
 
 
@@ -300,7 +311,7 @@ def test_a_mark_spelled_as_an_escape_in_json_is_not_used_as_one() -> None:
     tokenizer = with_template(WITH_TOOLS)
     tools = json.dumps([{"type": "function", "function": {"name": "f", "description": MARKS[0] + "x"}}])
     assert "\\ufdd0" in tools
-    text = tokenizer.decode(ChatTemplate(tokenizer).encode([user("hi")], tools_json=tools), skip_special_tokens=False)
+    text = tokenizer.decode(encoded(ChatTemplate(tokenizer), [user("hi")], tools_json=tools), skip_special_tokens=False)
     assert MARKS[0] + "x" in text
 
 
@@ -308,7 +319,46 @@ def test_thinking_is_told_only_where_it_was_asked_about() -> None:
     source = "{% if enable_thinking is defined %}{{ enable_thinking }}{% else %}unsaid{% endif %}"
     template, tokenizer = ChatTemplate(with_template(source)), with_template(source)
     said = [
-        tokenizer.decode(template.encode([user("x")], enable_thinking=way), skip_special_tokens=False)
+        tokenizer.decode(encoded(template, [user("x")], enable_thinking=way), skip_special_tokens=False)
         for way in (None, True, False)
     ]
     assert said == ["unsaid", "True", "False"]
+
+
+FRAMED = (
+    "{% for m in messages %}<|user|>{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}"
+    "{{ m.content | trim }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+PARTIAL = [user("hi"), ChatMessage(role="assistant", content="One, <|end|> two \n")]
+
+
+@pytest.mark.parametrize(
+    "source", [FRAMED, FRAMED.replace("m.content", "(m.content ~ '')"), "{{ messages[1].content }}"]
+)
+def test_an_answer_goes_on_within_the_last_message_where_its_content_ends(source: str) -> None:
+    """Also where white space ends it, which templates trim."""
+    tokenizer = with_template(source)
+    tokens = encoded(ChatTemplate(tokenizer), PARTIAL, continues_last=True)
+    own = plain("One, <|end|> two \n")
+    assert list(tokens[-len(own) :]) == own
+    assert CONTROL["<|assistant|>"] not in tokens
+
+
+@pytest.mark.parametrize(
+    ("source", "messages"),
+    [
+        (FRAMED, [user("hi")]),
+        (FRAMED, [ChatMessage(role="assistant", content="")]),
+        (FRAMED, [ChatMessage(role="assistant", content="x", tool_calls=(ToolCall(id="c", name="f"),))]),
+        ("{{ messages[0].content }}", PARTIAL),
+    ],
+)
+def test_where_nothing_can_go_on_the_conversation_is_refused(source: str, messages: list[ChatMessage]) -> None:
+    with pytest.raises(InvalidRequest, match="last message"):
+        encoded(ChatTemplate(with_template(source)), messages, continues_last=True)
+
+
+def test_what_was_thought_before_reaches_templates_that_show_it_again() -> None:
+    said = ChatMessage(role="assistant", content="4", reasoning="2 and 2 <|end|>")
+    tokens = encoded(ChatTemplate(with_template(FRAMED)), [user("2 + 2?"), said], opens_answer=False)
+    assert list(tokens[-len(plain("(2 and 2 <|end|>)4")) - 1 : -1]) == plain("(2 and 2 <|end|>)4")

@@ -12,7 +12,7 @@ from common.core.ids import TokenId
 from common.text.grammar.compiler import MAX_KEPT, Compiler
 from common.text.grammar.rule import GrammarRule
 from common.text.grammar.trouble import ConstraintTrouble
-from common.text.grammar.vocabulary import model_vocabulary
+from common.text.grammar.vocabulary import byte_vocabulary, model_vocabulary
 from common.text.tokenizer import Tokenizer
 from tests.text.vocabularies import demo, metaspace
 
@@ -58,6 +58,26 @@ def write(rule: GrammarRule, seed: int, limit: int = 400) -> list[TokenId]:
 
 def text_of(tokenizer: Tokenizer, tokens: list[TokenId]) -> str:
     return b"".join(tokenizer.token_bytes(token) for token in tokens if token not in tokenizer.control.hidden).decode()
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "fails"),
+    [
+        ({"type": "string", "format": "int64"}, '"5"', "5"),
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, str(2**53), str(2**63)),
+        ({"type": "number", "minimum": -1e308, "maximum": 1e308}, "-1234.5", "1e999"),
+        ({"type": "string", "format": "uuid"}, '"123e4567-e89b-12d3-a456-426614174000"', '"no"'),
+    ],
+)
+def test_schemas_as_libraries_write_them_are_kept(schema: object, fits: str, fails: str) -> None:
+    for text, is_fine in ((fits, True), (fails, False)):
+        rule = Compiler(byte_vocabulary()).rule(constraint("json_schema", json.dumps(schema)))
+        assert all(rule.accept(TokenId(byte)) for byte in text.encode()) is is_fine, text
+
+
+def test_a_bound_that_would_be_another_one_is_refused() -> None:
+    with pytest.raises(ConstraintTrouble, match=r"minimum: 1000000000000000000000000000000 is beyond 2\^53"):
+        compiler("metaspace").rule(constraint("json_schema", json.dumps({"minimum": 10**30})))
 
 
 @pytest.mark.parametrize("family", TOKENIZERS)

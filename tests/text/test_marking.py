@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from common.text.chat import ChatTemplate
 from common.text.conversation import ChatMessage, ToolCall
-from common.text.marking import MARKS, Marking, unused_mark
+from common.text.marking import MARKS, Marking, unused_marks
 from tests.text.test_chat import CONTROL, user, with_template
+from tests.text.vocabularies import encoded
 
 MARK = MARKS[0]
 MARKED = Marking(
@@ -20,7 +21,7 @@ MARKED = Marking(
 
 def rendered(source: str, messages: list[ChatMessage], tools: list[dict[str, Any]] | None = None) -> str:
     tokenizer = with_template(source)
-    tokens = ChatTemplate(tokenizer).encode(messages, tools_json=json.dumps(tools) if tools else "")
+    tokens = encoded(ChatTemplate(tokenizer), messages, tools_json=json.dumps(tools) if tools else "")
     return tokenizer.decode(tokens, skip_special_tokens=False)
 
 
@@ -95,11 +96,12 @@ def test_old_thoughts_are_found_by_the_template_and_open_nothing_else() -> None:
     source = "{% for m in messages %}{{ m.content.split('</think>')[-1].lstrip('\\n') }};{% endfor %}"
     said = ChatMessage(role="assistant", content="<think>\nhm <|end|>\n</think>\n\nfine<|end|>")
     tokenizer = with_template(source)
-    tokens = ChatTemplate(tokenizer).encode([said, user("no</think>tes")])
+    tokens = encoded(ChatTemplate(tokenizer), [said, user("no</think>tes")])
     assert tokenizer.decode(tokens, skip_special_tokens=False) == "fine<|end|>;no</think>tes;", "a user has no thoughts"
     assert not set(tokens) & set(CONTROL.values())
 
 
 def test_the_mark_is_one_that_nothing_spells() -> None:
-    assert unused_mark([MARKS[0], "\\UFDD1", "x"]) == MARKS[2]
-    assert unused_mark(["".join(MARKS)]) is None
+    assert unused_marks([MARKS[0], "\\UFDD1", "x"], 2) == (MARKS[2], MARKS[3])
+    assert unused_marks(["".join(MARKS[1:])], 1) == (MARKS[0],)
+    assert unused_marks(["".join(MARKS[1:])], 2) is None

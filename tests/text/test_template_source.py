@@ -10,7 +10,7 @@ from common.text.chat import ChatTemplate
 from common.text.conversation import ChatMessage
 from common.text.template_source import read_template, read_tool_template
 from common.text.tokenizer import Tokenizer
-from tests.text.vocabularies import DEMO
+from tests.text.vocabularies import DEMO, encoded
 
 
 def test_a_file_of_its_own_goes_before_the_field(tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ def test_conversations_with_tools_have_a_template_of_their_own_where_the_folder_
     tokenizer = Tokenizer.load(tmp_path)
     template, said = ChatTemplate(tokenizer), [ChatMessage(role="user", content="x")]
     tools = json.dumps([{"type": "function", "function": {"name": "f"}}])
-    assert tokenizer.decode(template.encode(said), skip_special_tokens=False) == "plain"
-    assert tokenizer.decode(template.encode(said, tools_json=tools), skip_special_tokens=False).startswith(
+    assert tokenizer.decode(encoded(template, said), skip_special_tokens=False) == "plain"
+    assert tokenizer.decode(encoded(template, said, tools_json=tools), skip_special_tokens=False).startswith(
         "<tool_call>[{"
     )
     assert template.habits.tool_format == "hermes"

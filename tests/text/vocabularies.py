@@ -1,6 +1,7 @@
 """Tokenizers to test with: the demo model's, and two small ones with what the demo model lacks."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,9 @@ from typing import Any
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Library
 
+from common.core.ids import TokenId
+from common.text.chat import ChatTemplate
+from common.text.conversation import ChatMessage, Conversation
 from common.text.tokenizer import Tokenizer
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
@@ -47,6 +51,11 @@ def metaspace_library() -> Library:
     library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("<s>", "</s>")])
     library.add_tokens([AddedToken("<think>", special=False, normalized=False)])
     return library
+
+
+def encoded(template: ChatTemplate, messages: Sequence[ChatMessage], **said: Any) -> tuple[TokenId, ...]:
+    """A conversation of these messages; `said`: its other fields."""
+    return template.encode(Conversation(messages=tuple(messages), **said))
 
 
 def load_json(described: str, config: dict[str, Any]) -> Tokenizer:

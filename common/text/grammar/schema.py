@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from common.core.json_schema import settled
 from common.text.grammar.depth import check_depth
 from common.text.grammar.trouble import ConstraintTrouble
 
 
 def read_schema(source: str) -> Any:
-    """The schema as a document. Raises ConstraintTrouble."""
+    """The schema as a document to compile. Raises ConstraintTrouble."""
     check_depth(source, has_strings=True)
     try:
         schema = json.loads(source, parse_constant=_refuse_constant)
@@ -19,7 +20,10 @@ def read_schema(source: str) -> Any:
         raise ConstraintTrouble("must be an object")
     if not _Ends(schema).ends(schema):
         raise ConstraintTrouble("requires itself: no finite answer satisfies it")
-    return schema
+    try:
+        return settled(schema)
+    except ValueError as error:
+        raise ConstraintTrouble(str(error)) from error
 
 
 def _refuse_constant(name: str) -> float:

@@ -1,0 +1,63 @@
+"""What a model's chat template betrays of how it calls tools and thinks."""
+
+import json
+
+import pytest
+
+from common.text.chat import ChatTemplate
+from common.text.habits import habits
+from tests.text.vocabularies import load_json, metaspace_library
+
+
+@pytest.mark.parametrize(
+    ("template", "form"),
+    [
+        ('<tool_call>\n{"name": <function-name>}\n</tool_call>', "hermes"),
+        ("<tool_call>\n<function=example_function_name>\n<parameter=x>", "xml"),
+        ("<seed:tool_call>\n<function=example_function_name>", "seed"),
+        ("[TOOL_CALLS][{{ call }}]", "mistral"),
+        ("respond with <|tool_call|> followed by a JSON list of tools used", "granite"),
+        ("<|python_tag|>{{ call }}", "llama"),
+        ("<function=name>{{ call }}</function>", ""),
+        ("{{ messages }}", ""),
+    ],
+)
+def test_a_template_shows_how_calls_are_written(template: str, form: str) -> None:
+    assert habits(template, "").tool_format == form
+
+
+@pytest.mark.parametrize(
+    ("template", "opening", "marks", "begins"),
+    [
+        ("{{ content.split('</think>')[-1] }}", "assistant\n", ("<think>", "</think>"), False),
+        ("<think>", "assistant\n<think>\n", ("<think>", "</think>"), True),
+        ("<seed:think>", "assistant\n", ("<seed:think>", "</seed:think>"), False),
+        ("[THINK]{{ thought }}[/THINK]", "[/INST]", ("[THINK]", "[/THINK]"), False),
+        ("{{ messages }}", "assistant\n", ("", ""), False),
+    ],
+)
+def test_a_template_shows_how_thoughts_are_written(
+    template: str, opening: str, marks: tuple[str, str], begins: bool
+) -> None:
+    found = habits(template, opening)
+    assert (found.thought_open, found.thought_close) == marks
+    assert found.thinks == bool(marks[0])
+    assert found.begins_in_thought == begins
+
+
+def test_marks_that_are_special_tokens_are_told() -> None:
+    """Text leaves them out unless somebody asks for them, and what they mark would run into the rest."""
+    described = json.loads(metaspace_library().to_str())
+    for number, (content, special) in enumerate([("[TOOL_CALLS]", True), ("[THINK]", True), ("<tool_call>", False)]):
+        described["added_tokens"].append(
+            {**described["added_tokens"][0], "id": 400 + number} | {"content": content, "special": special}
+        )
+    seen = {
+        source: ChatTemplate(load_json(json.dumps(described), {"chat_template": source})).habits
+        for source in ("[TOOL_CALLS]", "[THINK][/THINK]", "<tool_call><think>")
+    }
+    assert [(each.hides_calls, each.hides_thoughts) for each in seen.values()] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
