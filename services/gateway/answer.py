@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from common.core.errors import BatonError
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.gateway.places import Places
 from services.gateway.routers import Routers
@@ -64,7 +63,7 @@ class Answer:
         self._is_silent = is_silent
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """In the order of arrival. Raises the first BatonError of any prompt; the other prompts are cancelled then."""
+        """In the order of arrival. Raises the first error of any prompt; the other prompts are cancelled then."""
         source = self._one(0) if len(self._requests) == 1 else self._together()
         async with aclosing(source) as pieces:
             async for piece in pieces:
@@ -84,7 +83,7 @@ class Answer:
                 yield Piece(prompt, response)
 
     async def _together(self) -> AsyncGenerator[Piece, None]:
-        queue: asyncio.Queue[Piece | BatonError | None] = asyncio.Queue(QUEUED)
+        queue: asyncio.Queue[Piece | Exception | None] = asyncio.Queue(QUEUED)
         waiting = iter(range(len(self._requests)))
 
         async def pump() -> None:
@@ -94,7 +93,7 @@ class Answer:
                         async for piece in pieces:
                             await queue.put(piece)
                 await queue.put(None)
-            except BatonError as error:
+            except Exception as error:  # noqa: BLE001  # a bug too: whoever reads would wait for it for ever
                 await queue.put(error)
 
         num_pumps = min(len(self._requests), self._places.per_exchange)
@@ -105,7 +104,7 @@ class Answer:
                 match await queue.get():  # bounded: each pump's calls end with their deadlines
                     case None:
                         num_open -= 1
-                    case BatonError() as error:
+                    case Exception() as error:
                         raise error
                     case piece:
                         yield piece

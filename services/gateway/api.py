@@ -24,7 +24,7 @@ from services.gateway.schema.body import Body
 from services.gateway.schema.chat import ChatBody
 from services.gateway.schema.completion import CompletionBody
 from services.gateway.schema.text import DetokenizeBody, TokenizeBody
-from services.gateway.translate import chat_messages, chat_request, completion_requests
+from services.gateway.translate import chat_request, completion_requests, talk_of
 
 MODEL_S = 5.0
 """Chosen: how long a router's word on its model holds; asking costs a millisecond."""
@@ -138,7 +138,7 @@ class Api:
         self._note_unknown(exchange, body)
         request = generation_pb2.TokenizeRequest(add_special_tokens=body.add_special_tokens is not False)
         if body.messages is not None:
-            request.chat.CopyFrom(chat_messages(body.messages))
+            request.chat.CopyFrom(talk_of(body, body.tools))
         else:
             request.text = body.prompt or ""
         tokens = await self._routers.tokenize(request)

@@ -44,7 +44,7 @@ _LOG = get_log("gateway")
 
 async def run_gateway(config: Config, name: str) -> None:
     """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
-    configure_logging(log_format=LogFormat.JSON, process=name)
+    configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"looking for a router at {config.gateway.routers}"))
     metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
     gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)

@@ -10,11 +10,10 @@ from services.gateway.routers import Model
 from services.gateway.schema.body import invalid, violation
 from services.gateway.schema.chat import ChatBody, NamedTool
 from services.gateway.schema.sampling import SamplingBody
+from services.gateway.turn import begins_in_thought
 
 MAX_SOURCE_BYTES = 256 << 10
 """Chosen: four times what a router takes by default, and far below what fits into a message to it."""
-
-THOUGHT_END = "</think>"
 
 Said = tuple[str, types_pb2.Constraint]
 """The field that said it, and what it said."""
@@ -35,13 +34,16 @@ def constraint_of(body: SamplingBody) -> types_pb2.Constraint | None:
 
 def chat_constraint(body: ChatBody, model: Model) -> types_pb2.Constraint | None:
     """The same, and calls of tools that must be made. A model that thinks first may do so. Raises InvalidRequest."""
-    thinks_first = model.begins_in_thought and body.may_think is not False
+    after = model.thought_close if begins_in_thought(body, model) else ""
     said = list(_all(body))
     if isinstance(body.tool_choice, NamedTool) or body.tool_choice == "required":
-        said.append(("tool_choice", _calls(body, model, THOUGHT_END if thinks_first else "")))
+        said.append(("tool_choice", _calls(body, model, after)))
     found = _one(said)
-    if found is not None and thinks_first and said[0][0] != "tool_choice":
-        found.after = THOUGHT_END
+    if found is not None and after and model.hides_thoughts:
+        told = f"nothing can be asked of an answer that begins in a thought, because {after} is a special token"
+        raise invalid([violation(said[0][0], told)])
+    if found is not None and said[0][0] != "tool_choice":
+        found.after = after
     return found
 
 
@@ -92,6 +94,5 @@ def _calls(body: ChatBody, model: Model, after: str) -> types_pb2.Constraint:
     tools = [tool.function for tool in body.tools or ()]
     if isinstance(body.tool_choice, NamedTool):
         tools = [tool for tool in tools if tool.name == body.tool_choice.function.name][:1]
-        return types_pb2.Constraint(grammar=calls_grammar(model.tools, tools, is_one=True, after=after))
-    is_one = body.parallel_tool_calls is False
-    return types_pb2.Constraint(grammar=calls_grammar(model.tools, tools, is_one=is_one, after=after))
+    is_one = isinstance(body.tool_choice, NamedTool) or body.parallel_tool_calls is False
+    return types_pb2.Constraint(grammar=calls_grammar(model, tools, is_one=is_one, after=after))

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from common.core.aftermath import kept
 from common.core.errors import BatonError, MalformedMessage, Reason, Refused
 from services.gateway.errors import IS_LATE, IS_PACKED, error_body, error_headers, error_object, status_of, too_large
 from services.gateway.events import DONE, HEADERS, event
@@ -103,7 +104,7 @@ class Exchange:
 
     async def fail(self, error: BatonError, *, status: int | None = None) -> None:
         """The error with its own status or another, where nothing was answered yet."""
-        self.failure = error
+        self.failure = kept(error)
         headers = {"content-type": JSON_TYPE, **error_headers(error)}
         await self._answer(status or status_of(error), error_body(error, self.names), headers)
 
@@ -129,7 +130,7 @@ class Exchange:
                 self._end_if_cut()
                 raise
         except BatonError as error:
-            self.failure = error
+            self.failure = kept(error)
             ending = event(error_object(error, self.names))
         await self._send({"type": "http.response.body", "body": ending, "more_body": False})
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from common.core.clock import Clock, SystemClock
-from common.core.errors import BatonError, Reason, Unavailable
+from common.core.errors import ELSEWHERE_FACT, BatonError, Reason, Unavailable
 from common.rpc.client import Connect, call, stream
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc
+from services.gateway.reading.thoughts import CLOSE, OPEN
 from services.gateway.reading.tools import ToolFormat
 
 ASK_S = 5.0
@@ -54,7 +55,7 @@ class Routers:
             except BatonError as error:
                 is_last = wait_s is None or (ends_at is not None and self._clock.monotonic() + wait_s >= ends_at)
                 if has_begun or is_last or not _may_ask_another(error):
-                    raise _plain(error) from error
+                    raise _plain(error) from None
             assert wait_s is not None
             await asyncio.sleep(wait_s)
 
@@ -67,6 +68,10 @@ class Routers:
             tools=ToolFormat(said.tool_format) if said.tool_format in list(ToolFormat) else ToolFormat.NONE,
             thinks=said.thinks,
             begins_in_thought=said.begins_in_thought,
+            thought_open=said.thought_open or OPEN,
+            thought_close=said.thought_close or CLOSE,
+            hides_calls=said.hides_calls,
+            hides_thoughts=said.hides_thoughts,
         )
 
     async def tokenize(self, request: generation_pb2.TokenizeRequest) -> list[int]:
@@ -93,7 +98,7 @@ class Routers:
                 return await ask(ends_at - self._clock.monotonic())
             except BatonError as error:
                 if wait_s is None or not _may_ask_another(error):
-                    raise _plain(error) from error
+                    raise _plain(error) from None
             await asyncio.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
@@ -110,16 +115,24 @@ class Model:
     tools: ToolFormat = ToolFormat.NONE
     thinks: bool = False
     begins_in_thought: bool = False
+    thought_open: str = OPEN
+    thought_close: str = CLOSE
+    hides_calls: bool = False
+    """Whether the marks of calls are special tokens, which text leaves out unless they are asked for."""
+    hides_thoughts: bool = False
 
 
 def _may_ask_another(error: BatonError) -> bool:
-    """What was refused by a router that leaves was not begun; what a broken connection carried is cancelled there."""
+    """What was refused by a router that leaves, or that has none of the tenant's limit, was not begun; what a broken
+    connection carried is cancelled there."""
+    if ELSEWHERE_FACT in error.facts:
+        return True
     is_transport = error.facts.get(ORIGIN_FACT) == TRANSPORT
     return isinstance(error, Unavailable) and (is_transport or error.reason is Reason.DRAINING)
 
 
 def _plain(error: BatonError) -> BatonError:
-    """An error of the transport in words for a client, who knows of no router."""
+    """What a client is told: an error of the transport in words for somebody who knows of no router."""
     if error.facts.get(ORIGIN_FACT) != TRANSPORT or not isinstance(error, Unavailable):
         return error
     message = "the model's router cannot be reached at the moment: try again"

@@ -3,7 +3,7 @@ stays strict.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from common.core.errors import FieldViolation, Unsupported
 from protos.baton.v1 import generation_pb2, types_pb2
@@ -12,9 +12,10 @@ from services.gateway.echo import wants_prompt
 from services.gateway.reading.tools import ToolFormat
 from services.gateway.routers import Model
 from services.gateway.schema.body import invalid, violation
-from services.gateway.schema.chat import ChatBody, Message
+from services.gateway.schema.chat import ChatBody, Message, Tool
 from services.gateway.schema.completion import CompletionBody, Prompt
 from services.gateway.schema.sampling import SamplingBody
+from services.gateway.schema.text import TokenizeBody
 
 PRIORITIES = {
     "interactive": types_pb2.PRIORITY_INTERACTIVE,
@@ -51,19 +52,16 @@ def completion_requests(body: CompletionBody) -> list[generation_pb2.GenerateReq
 def chat_request(body: ChatBody, model: Model) -> generation_pb2.GenerateRequest:
     """Raises InvalidRequest with every violation found here, Unsupported for tools where the model knows none."""
     request = _request(body)
-    wants_tools = bool(body.tools) and body.tool_choice != "none"
-    if wants_tools and model.tools is ToolFormat.NONE:
-        raise Unsupported(message="the model's chat template knows no tools: leave them out")
-    if wants_tools and model.tools is not ToolFormat.HERMES and body.skip_special_tokens is None:
-        request.sampling.skip_special_tokens = False  # its calls begin with a special token
+    if body.wants_tools and model.tools is ToolFormat.NONE:
+        told = "the model's chat template knows no tools, or calls them in a way that is not read here: leave them out"
+        raise Unsupported(message=told)
+    hides_calls = model.hides_calls or model.tools in (ToolFormat.MISTRAL, ToolFormat.LLAMA, ToolFormat.GRANITE)
+    if body.skip_special_tokens is None and (model.hides_thoughts or (body.wants_tools and hides_calls)):
+        request.sampling.skip_special_tokens = False  # what the answer is read by is a special token
     request.echo = wants_prompt(body) and not body.stream
-    request.chat.messages.extend(_message(message) for message in body.messages)
-    if wants_tools:
-        request.chat.tools_json = json.dumps([tool.model_dump(exclude_none=True) for tool in body.tools or ()])
+    request.chat.CopyFrom(talk_of(body, body.tools if body.wants_tools else None))
     if (constraint := chat_constraint(body, model)) is not None:
         request.constraint.CopyFrom(constraint)
-    if body.may_think is not None:
-        request.chat.enable_thinking = body.may_think
     if (limit := body.max_completion_tokens or body.max_tokens) is not None:
         request.sampling.max_tokens = limit
     if body.logprobs:
@@ -71,8 +69,15 @@ def chat_request(body: ChatBody, model: Model) -> generation_pb2.GenerateRequest
     return request
 
 
-def chat_messages(messages: list[Message]) -> generation_pb2.ChatMessages:
-    return generation_pb2.ChatMessages(messages=[_message(message) for message in messages])
+def talk_of(body: ChatBody | TokenizeBody, tools: Sequence[Tool] | None) -> generation_pb2.ChatMessages:
+    """What the chat template is given."""
+    return generation_pb2.ChatMessages(
+        messages=[_message(message) for message in body.messages or ()],
+        tools_json=json.dumps([tool.model_dump(exclude_none=True) for tool in tools]) if tools else "",
+        enable_thinking=body.may_think,
+        opens_no_answer=body.add_generation_prompt is False,
+        continues_last=bool(body.continue_final_message),
+    )
 
 
 def _request(body: SamplingBody) -> generation_pb2.GenerateRequest:
@@ -160,6 +165,7 @@ def _message(message: Message) -> generation_pb2.ChatMessage:
     return generation_pb2.ChatMessage(
         role=ROLES.get(message.role, message.role),
         content=message.content or "",
+        reasoning=message.reasoning_content or message.reasoning or "",
         name=message.name or "",
         tool_call_id=message.tool_call_id or "",
         tool_calls=[

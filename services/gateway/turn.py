@@ -17,12 +17,20 @@ MintId = Callable[[], str]
 
 def make_reader(body: ChatBody, model: Model) -> Reader:
     """How to read what this model answers to this request."""
-    names = frozenset(tool.function.name for tool in body.tools or ())
-    wants_tools = bool(names) and body.tool_choice != "none"
-    reader: Reader = tool_reader(model.tools, names) if wants_tools else PlainReader()
+    tools = {tool.function.name: tool.function.parameters or {} for tool in body.tools or ()}
+    reader: Reader = tool_reader(model.tools, tools) if body.wants_tools else PlainReader()
     if not model.thinks:
         return reader
-    return ThoughtReader(reader, begins_inside=model.begins_in_thought and body.may_think is not False)
+    begin, end = model.thought_open, model.thought_close
+    return ThoughtReader(reader, begin=begin, end=end, begins_inside=begins_in_thought(body, model))
+
+
+def begins_in_thought(body: ChatBody, model: Model) -> bool:
+    """Whether the first word of the answer belongs to a thought: that of the template, or of the turn it goes on."""
+    if body.continue_final_message:
+        said = body.messages[-1].content or ""
+        return model.thinks and said.rfind(model.thought_open) > said.rfind(model.thought_close)
+    return model.begins_in_thought and body.may_think is not False and body.add_generation_prompt is not False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class ScriptedRouter(generation_pb2_grpc.GenerationServiceServicer):
     habits: Mapping[str, object] = field(default_factory=dict)
     name: str = "tiny"
     asked: list[generation_pb2.GenerateRequest] = field(default_factory=list)
+    counted: list[generation_pb2.TokenizeRequest] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Generate(self, request, context):
@@ -62,6 +63,7 @@ class ScriptedRouter(generation_pb2_grpc.GenerationServiceServicer):
         return generation_pb2.GetModelResponse(name=self.name, context_length=64, vocab_size=100, **self.habits)
 
     async def Tokenize(self, request, context):
+        self.counted.append(request)
         return generation_pb2.TokenizeResponse(token_ids=[len(request.text), len(request.chat.messages)])
 
     async def Detokenize(self, request, context):

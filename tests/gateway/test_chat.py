@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from protos.baton.v1 import generation_pb2
 from tests.gateway.house import HELLO, STOP, gateway, say, usage
 
@@ -72,6 +74,21 @@ async def test_what_is_no_conversation_is_refused_with_every_field():
     assert {"messages[0].role", "messages[1].content", "messages[2].content", "max_tokens"} <= params
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, "modalities"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}] * 2}, "tools"),
+    ],
+)
+async def test_what_would_be_answered_with_something_else_is_refused(fields, param):
+    async with gateway(HELLO, habits={"tool_format": "hermes"}) as house:
+        answer = await house.post(PATH, {**HI, **fields})
+        assert not house.router.asked
+        assert (await house.post(PATH, {**HI, "modalities": ["text"]})).status == 200
+    assert (answer.status, answer.error["param"]) == (400, param)
+
+
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 CALL = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
 
@@ -92,6 +109,93 @@ async def test_calls_of_tools_are_told_as_calls_whole_and_streamed():
     [told] = [call for delta in deltas for call in delta.get("tool_calls", ())]
     assert (told["index"], told["function"]["name"]) == (0, "add")
     assert streamed.chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_calls_whose_arguments_are_spelled_one_by_one_are_told_as_json():
+    call = "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {"type": "integer"}}}}}
+    async with gateway((say(call, prompt=3, finish=STOP), usage()), habits={"tool_format": "xml"}) as house:
+        answer = await house.post(PATH, {**HI, "tools": [tool]})
+    [choice] = answer.json["choices"]
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("habits", "fields", "shows"),
+    [
+        ({"tool_format": "hermes"}, {"tools": [ADD]}, False),
+        ({"tool_format": "hermes", "hides_calls": True}, {"tools": [ADD]}, True),
+        ({"tool_format": "hermes", "hides_calls": True}, {"tools": [ADD], "skip_special_tokens": True}, False),
+        ({"tool_format": "hermes", "hides_calls": True}, {}, False),
+        ({"tool_format": "granite"}, {"tools": [ADD]}, True),
+        ({"thinks": True, "hides_thoughts": True}, {}, True),
+    ],
+)
+async def test_marks_that_are_special_tokens_are_asked_for(habits, fields, shows):
+    async with gateway(HELLO, habits=habits) as house:
+        assert (await house.post(PATH, {**HI, **fields})).status == 200
+        sampling = house.router.asked[0].sampling
+    assert (sampling.HasField("skip_special_tokens") and not sampling.skip_special_tokens) is shows
+
+
+async def test_thoughts_are_told_apart_by_the_models_own_marks():
+    script = (say("<seed:think>hm</seed:think>Yes", prompt=3, finish=STOP), usage())
+    habits = {"thinks": True, "thought_open": "<seed:think>", "thought_close": "</seed:think>"}
+    async with gateway(script, habits=habits) as house:
+        message = (await house.post(PATH, HI)).json["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
+
+
+THOUGHTFUL = {"thinks": True, "begins_in_thought": True}
+
+
+@pytest.mark.parametrize(
+    ("said", "thought", "content"),
+    [
+        ("<think>one", "hello", None),
+        ("<think>one</think> so", None, "hello"),
+        ("Well,", None, "hello"),
+    ],
+)
+async def test_an_answer_goes_on_within_the_last_message(said, thought, content):
+    """Whether its first word is a thought, the turn that goes on says, not the template."""
+    messages = [*HI["messages"], {"role": "assistant", "content": said}]
+    async with gateway(HELLO, habits=THOUGHTFUL) as house:
+        body = {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+        answer = await house.post(PATH, body)
+        asked = house.router.asked[0].chat
+    assert (asked.continues_last, asked.opens_no_answer) == (True, True)
+    message = answer.json["choices"][0]["message"]
+    assert (message.get("reasoning_content"), message["content"]) == (thought, content)
+    assert "baton-ignored-fields" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**HI, "continue_final_message": True},
+        {"messages": [{"role": "assistant", "content": ""}], "continue_final_message": True},
+        {
+            "messages": [*HI["messages"], {"role": "assistant", "content": "a"}],
+            "continue_final_message": True,
+            "add_generation_prompt": True,
+        },
+    ],
+)
+async def test_where_nothing_can_go_on_nothing_does(body):
+    async with gateway(HELLO) as house:
+        answer = await house.post(PATH, body)
+        assert not house.router.asked
+    assert (answer.status, answer.error["param"]) == (400, "continue_final_message")
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_what_was_thought_before_reaches_the_router(field):
+    messages = [*HI["messages"], {"role": "assistant", "content": "4", field: "2 and 2"}, *HI["messages"]]
+    async with gateway(HELLO) as house:
+        assert (await house.post(PATH, {"messages": messages})).status == 200
+        assert house.router.asked[0].chat.messages[1].reasoning == "2 and 2"
 
 
 async def test_who_takes_one_call_at_a_time_is_told_one():

@@ -126,3 +126,12 @@ async def test_a_model_that_thinks_first_may_do_so() -> None:
         assert house.router.asked[-1].constraint.after == ""
         await house.post(CHAT, {**HI, "tools": [ADD], "tool_choice": "required"})
         assert "thought" in house.router.asked[-1].constraint.grammar
+
+
+async def test_a_thought_that_ends_in_a_special_token_cannot_be_followed_by_a_form() -> None:
+    """No grammar spells one: the thought would never end."""
+    habits = {"thinks": True, "begins_in_thought": True, "thought_close": "[/THINK]", "hides_thoughts": True}
+    async with gateway(HELLO, habits=habits) as house:
+        answer = await house.post(CHAT, {**HI, "guided_regex": "a"})
+        assert (answer.status, answer.error["param"]) == (400, "guided_regex")
+        assert (await house.post(CHAT, {**HI, "guided_regex": "a", "reasoning_effort": "none"})).status == 200

@@ -1,5 +1,7 @@
 """Models, tokens, health, metrics."""
 
+import json
+
 import pytest
 
 from common.core.errors import Unavailable
@@ -30,6 +32,20 @@ async def test_text_and_conversations_become_tokens_and_tokens_text():
     assert chat["tokens"] == [0, 1]
     assert both.status == 400
     assert back == {"prompt": "1-2"}
+
+
+async def test_a_conversation_is_counted_as_it_will_be_asked():
+    tool = {"type": "function", "function": {"name": "add"}}
+    more = {"tools": [tool], "chat_template_kwargs": {"enable_thinking": False}, "continue_final_message": True}
+    async with gateway() as house:
+        answer = await house.post("/tokenize", {"messages": [{"role": "assistant", "content": "x"}], **more})
+        nothing = await house.post("/tokenize", {"messages": [{"role": "user", "content": "x"}], **more})
+        [asked] = house.router.counted
+    assert answer.status == 200
+    assert "baton-ignored-fields" not in answer.headers
+    assert json.loads(asked.chat.tools_json) == [tool]
+    assert (asked.chat.enable_thinking, asked.chat.continues_last) == (False, True)
+    assert (nothing.status, nothing.error["param"]) == (400, "continue_final_message")
 
 
 async def test_an_exchange_without_a_name_has_ours_where_libraries_look_for_it():

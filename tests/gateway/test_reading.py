@@ -11,7 +11,10 @@ from services.gateway.reading.piece import Call, Content, Piece, PlainReader, Re
 from services.gateway.reading.thoughts import ThoughtReader, joined
 from services.gateway.reading.tools import ToolFormat, tool_reader
 
-NAMES = frozenset({"look_up", "add"})
+TOOLS = {
+    "look_up": {"properties": {"word": {"type": "string"}}},
+    "add": {"properties": {"a": {"type": "integer"}, "b": {"type": "array"}}},
+}
 LOOK = Call("look_up", '{"word": "žluť"}')
 ADD = Call("add", '{"a": 1, "b": [2]}')
 
@@ -31,6 +34,35 @@ CASES = {
             Content('<tool_call>{"name": "other", "arguments": {}}</tool_call>')
         ],
         "ends in <tool_c": [Content("ends in <tool_c")],
+    },
+    ToolFormat.XML: {
+        "plain < words, <func": [Content("plain < words, <func")],
+        "I will.\n<tool_call>\n<function=look_up>\n<parameter=word>\nžluť\n</parameter>\n</function>\n</tool_call>": [
+            Content("I will.\n"),
+            LOOK,
+        ],
+        "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\n[2]\n</parameter>\n</function>\n"
+        "</tool_call><tool_call><function=look_up><parameter=word>žluť</parameter></function></tool_call>": [ADD, LOOK],
+        "<function=look_up>\n<parameter=word>\nžluť\n</parameter>\n</function>\n</tool_call>": [LOOK],
+        "<tool_call>\n<function=look_up>\n<parameter=word>\nžl": [
+            Content("<tool_call>\n<function=look_up>\n<parameter=word>\nžl")
+        ],
+        "<tool_call>\n<function=other>\n</function>\n</tool_call>": [
+            Content("<tool_call>\n<function=other>\n</function>\n</tool_call>")
+        ],
+        "<function=add> is how": [Content("<function=add> is how")],
+    },
+    ToolFormat.SEED: {
+        "plain <tool_call> words": [Content("plain <tool_call> words")],
+        "<seed:tool_call>\n<function=look_up>\n<parameter=word>žluť</parameter>\n</function>\n</seed:tool_call>": [
+            LOOK
+        ],
+    },
+    ToolFormat.GRANITE: {
+        "plain [words]": [Content("plain [words]")],
+        '<|tool_call|>[{"name": "add", "arguments": {"a": 1, "b": [2]}}, {"name": "look_up", "arguments": '
+        '{"word": "žluť"}}]': [ADD, LOOK],
+        "<|tool_call|> nothing": [Content("<|tool_call|> nothing")],
     },
     ToolFormat.MISTRAL: {
         "plain [words]": [Content("plain [words]")],
@@ -61,15 +93,15 @@ def read(reader: Reader, text: str, cuts: list[int]) -> list[Piece]:
 @pytest.mark.parametrize(("form", "text"), [(form, text) for form, cases in CASES.items() for text in cases])
 @given(cuts=st.lists(st.integers(0, 1000), max_size=12))
 def test_calls_and_content_do_not_depend_on_how_the_text_is_cut(form: ToolFormat, text: str, cuts: list[int]) -> None:
-    assert read(tool_reader(form, NAMES), text, cuts) == CASES[form][text]
+    assert read(tool_reader(form, TOOLS), text, cuts) == CASES[form][text]
 
 
-@given(text=st.text('<tool_cal>/{}"name: [TOOL_CALLS]x\n', max_size=60), cuts=st.lists(st.integers(0, 99), max_size=6))
+@given(text=st.text('<tool_cal>/{}"name:= [TOOL_CALLS]x\n', max_size=60), cuts=st.lists(st.integers(0, 99), max_size=6))
 @pytest.mark.parametrize("form", list(ToolFormat))
 def test_nothing_that_a_model_wrote_is_lost_where_it_called_nothing(
     form: ToolFormat, text: str, cuts: list[int]
 ) -> None:
-    pieces = read(tool_reader(form, NAMES), text, cuts)
+    pieces = read(tool_reader(form, TOOLS), text, cuts)
     assert all(isinstance(piece, Content) for piece in pieces)
     written = "".join(piece.text for piece in pieces if isinstance(piece, Content))
     assert written == text
@@ -86,19 +118,39 @@ def test_thoughts_are_split_off(cuts: list[int]) -> None:
 
 def test_a_call_may_follow_a_thought() -> None:
     text = "<think>I need it</think>\n<tool_call>" + json.dumps({"name": "add", "arguments": {"a": 1, "b": [2]}})
-    reader = ThoughtReader(tool_reader(ToolFormat.HERMES, NAMES))
+    reader = ThoughtReader(tool_reader(ToolFormat.HERMES, TOOLS))
     assert read(reader, text + "</tool_call>", [9, 40]) == [Thought("I need it"), ADD]
+
+
+@given(cuts=st.lists(st.integers(0, 1000), max_size=12))
+@pytest.mark.parametrize("form", [ToolFormat.HERMES, ToolFormat.MISTRAL, ToolFormat.XML])
+def test_marks_of_thoughts_within_a_call_are_arguments(form: ToolFormat, cuts: list[int]) -> None:
+    """Who writes a file about models has their marks in it."""
+    word = "a <think>b</think> c"
+    call = f'{{"name": "look_up", "arguments": {{"word": "{word}"}}}}'
+    text = {
+        ToolFormat.HERMES: f"<tool_call>{call}</tool_call>",
+        ToolFormat.MISTRAL: f"[TOOL_CALLS][{call}]",
+        ToolFormat.XML: f"<tool_call><function=look_up><parameter=word>{word}</parameter></function></tool_call>",
+    }[form]
+    told = read(ThoughtReader(tool_reader(form, TOOLS)), f"<think>hm</think>{text}", cuts)
+    assert told == [Thought("hm"), Call("look_up", json.dumps({"word": word}))]
 
 
 @pytest.mark.parametrize("name", ['["add"]', "{}", "null", "1"])
 def test_a_call_whose_name_is_no_text_is_content(name):
     text = f'<tool_call>{{"name": {name}, "arguments": {{}}}}</tool_call>'
-    reader = tool_reader(ToolFormat.HERMES, NAMES)
+    reader = tool_reader(ToolFormat.HERMES, TOOLS)
     assert joined([*reader.push(text), *reader.finish()]) == [Content(text)]
 
 
-@pytest.mark.parametrize("arguments", ['{"a": "\\ud800"}', '"\\ud800"'])
-def test_arguments_with_half_a_character_do_not_break_the_answer(arguments):
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud800"}', '"\\ud800"', '{"a": NaN}', '{"a": [1e999]}'])
+def test_arguments_that_no_client_can_read_do_not_break_the_answer(arguments):
     text = f'<tool_call>{{"name": "add", "arguments": {arguments}}}</tool_call>'
-    reader = tool_reader(ToolFormat.HERMES, NAMES)
+    reader = tool_reader(ToolFormat.HERMES, TOOLS)
     assert joined([*reader.push(text), *reader.finish()]) == [Content(text)]
+
+
+def test_thoughts_may_stand_between_marks_of_their_own():
+    reader = ThoughtReader(PlainReader(), begin="[THINK]", end="[/THINK]")
+    assert read(reader, "[THINK]hm[/THINK] Yes <think>", [3, 9]) == [Thought("hm"), Content("Yes <think>")]

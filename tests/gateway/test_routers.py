@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from common.core.clock import Clock, ManualClock
-from common.core.errors import Reason, Refused, Unavailable
+from common.core.errors import ELSEWHERE_FACT, Reason, Refused, Unavailable
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
 from common.rpc.options import Surface
@@ -74,6 +74,13 @@ async def test_another_try_gets_what_is_left_of_the_time():
         with pytest.raises(Unavailable):
             await generate(routers)
     assert [round(each) for each in left] == [10, 7, 4, 1]
+
+
+async def test_a_router_that_has_none_of_a_tenants_limit_is_passed_over():
+    elsewhere = Refused(message="none here", reason=Reason.RATE_LIMITED, facts={ELSEWHERE_FACT: "1"})
+    async with two(ScriptedRouter([elsewhere]), ScriptedRouter([say("a")])) as (routers, _):
+        for _ in range(4):
+            assert await generate(routers) == 1
 
 
 async def test_a_router_that_leaves_is_passed_over():

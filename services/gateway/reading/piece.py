@@ -32,6 +32,10 @@ Piece = Content | Thought | Call
 class Reader(Protocol):
     """Reads one choice. `push` gets text as it comes; `finish` gives what was held back."""
 
+    @property
+    def is_in_call(self) -> bool:
+        """Whether the next text may belong to a call that has begun: whatever it spells."""
+
     def push(self, text: str) -> list[Piece]: ...
 
     def finish(self) -> list[Piece]: ...
@@ -39,6 +43,8 @@ class Reader(Protocol):
 
 class PlainReader:
     """Everything is content."""
+
+    is_in_call = False
 
     def push(self, text: str) -> list[Piece]:
         return [Content(text)] if text else []

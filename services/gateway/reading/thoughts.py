@@ -1,5 +1,5 @@
-"""`<think>...</think>` before or within an answer. Templates often write the opening mark themselves, so a model may
-begin inside its thoughts.
+"""`<think>...</think>` before or within an answer, or what a model has for it. Templates often write the opening mark
+themselves, so a model may begin inside its thoughts.
 """
 
 from services.gateway.reading.piece import Content, Piece, Reader, Thought
@@ -11,8 +11,11 @@ OPEN, CLOSE = "<think>", "</think>"
 class ThoughtReader:
     """Splits thoughts off and leaves the rest to another reader. White space after the closing mark is dropped."""
 
-    def __init__(self, rest: Reader, *, begins_inside: bool = False) -> None:
+    is_in_call = False
+
+    def __init__(self, rest: Reader, *, begin: str = OPEN, end: str = CLOSE, begins_inside: bool = False) -> None:
         self._rest = rest
+        self._begin, self._end = begin, end
         self._is_inside = begins_inside
         self._drops_space = False
         self._held = ""
@@ -21,11 +24,15 @@ class ThoughtReader:
         self._held += text
         pieces: list[Piece] = []
         while True:
-            mark = CLOSE if self._is_inside else OPEN
+            mark = self._end if self._is_inside else self._begin
             before, found, after = self._held.partition(mark)
             if not found:
                 break
             pieces += self._told(before)
+            if not self._is_inside and self._rest.is_in_call:  # the mark is an argument's
+                pieces += self._rest.push(mark)
+                self._held = after
+                continue
             self._is_inside, self._held = not self._is_inside, after
             self._drops_space = not self._is_inside
         keep = held_back(self._held, (mark,))

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -101,15 +102,32 @@ class Message(Body):
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
-    """What was thought before: clients send answers back as they got them. Templates leave old thoughts out."""
+    """What was thought before: clients send answers back as they got them. Templates decide what they show again."""
+    reasoning: str | None = None
+    """The same, as others call it."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether an answer can go on where its text ends."""
+        return self.role == "assistant" and bool(self.content) and not self.tool_calls
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"`tool_calls`: belong to the assistant, not to {self.role}")
+        if self.reasoning_content and self.reasoning and self.reasoning_content != self.reasoning:
+            raise ValueError("`reasoning`: says another thing than reasoning_content")
         if self.content is None and self.role != "assistant":  # who may have called a tool, or only thought
             raise ValueError("`content`: is missing")
         return self
+
+
+def check_ending(messages: Sequence[Message], *, opens: bool | None, goes_on: bool | None) -> None:
+    """Where an answer begins. Raises ValueError where nothing can go on."""
+    if goes_on and opens:
+        raise ValueError("`continue_final_message`: an answer goes on, or add_generation_prompt opens one")
+    if goes_on and not messages[-1].may_go_on:
+        raise ValueError("`continue_final_message`: the last message is no text of the assistant's")
 
 
 class ChatBody(SamplingBody):
@@ -124,15 +142,22 @@ class ChatBody(SamplingBody):
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: TemplateSwitches | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     functions: list[Any] | None = None
     """Before there were tools. Read so that it can be refused: without them the model would answer something else."""
+    modalities: list[str] | None = None
+
+    @property
+    def wants_tools(self) -> bool:
+        return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def may_think(self) -> bool | None:
         """None where nothing is said of it: the template's own way."""
-        switches = self.chat_template_kwargs
-        if switches is not None and switches.enable_thinking is not None:
-            return switches.enable_thinking
+        said = self.chat_template_kwargs.enable_thinking if self.chat_template_kwargs is not None else None
+        if said is not None:
+            return said
         return False if self.reasoning_effort == NO_EFFORT else None
 
     @property
@@ -146,11 +171,16 @@ class ChatBody(SamplingBody):
     def _check(self) -> Self:
         if self.functions:
             raise ValueError("`functions`: an older spelling that is not served: send tools")
-        names = {tool.function.name for tool in self.tools or ()}
+        if set(self.modalities or ()) - {"text"}:
+            raise ValueError("`modalities`: only text is served")
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("`tools`: two of them have the same name: nobody could tell which is called")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             raise ValueError("`tool_choice`: names a tool that is not among the tools")
         if self.tool_choice == "required" and not names:
             raise ValueError("`tool_choice`: required, and there are no tools")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("`top_logprobs`: needs logprobs: true")
+        check_ending(self.messages, opens=self.add_generation_prompt, goes_on=self.continue_final_message)
         return self
