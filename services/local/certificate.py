@@ -1,5 +1,6 @@
 """The certificate that commands show to a cluster with TLS: a folder as Kubernetes mounts a Secret of it."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ from common.config.environment import put
 FILES = {"CERT": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
 
 
+def show_version(is_asked: bool) -> None:
+    """And end."""
+    if is_asked:
+        typer.echo(f"baton {version('baton')}")
+        raise typer.Exit
+
+
 def show_certificate(
     tls: Annotated[
         Path | None,
@@ -18,6 +26,9 @@ def show_certificate(
     cluster: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name, as certificates have it.", show_default=False)
     ] = None,
+    is_asked: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Before every command; they stand for BATON_CLUSTER__TLS_... and BATON_CLUSTER__NAME, also of child processes."""
     if tls is not None:

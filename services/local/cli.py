@@ -22,7 +22,6 @@ from services.local import drain as drain_command
 from services.local import explain as explain_command
 from services.local import generate as generate_command
 from services.local import replay as replay_command
-from services.local import simulate as simulate_command
 from services.local import top as top_command
 from services.local import up as up_command
 from services.local import waterfall as waterfall_command
@@ -38,6 +37,7 @@ from services.local.help import EXAMPLES, TITLE
 from services.local.plan import plan_command
 from services.local.prompt import read_prompt
 from services.local.settings import print_settings
+from services.local.simulate import simulate_command
 from services.local.topology import Overrides
 
 app = typer.Typer(
@@ -233,54 +233,7 @@ def doctor(router: Router = DEFAULT_ROUTER, config: ConfigFile = None, set_: Set
     raise typer.Exit(Exit.OK if is_healthy else Exit.UNHEALTHY)
 
 
-@app.command(epilog=f"\b\n{EXAMPLES['simulate']}")
-def simulate(
-    trace: Annotated[Path, typer.Option(help="Mooncake or Qwen .jsonl, Azure or BurstGPT .csv.")],
-    workers: Annotated[int, typer.Option(min=0, help="Workers that read and write.")] = 8,
-    prefill: Annotated[int, typer.Option(min=0, help="Workers that read for others.")] = 0,
-    decode: Annotated[int, typer.Option(min=0, help="Workers that write.")] = 0,
-    cache_tokens: Annotated[
-        int | None, typer.Option(min=1024, help="Tokens that each worker holds; else 3.07 million, or as calibrated.")
-    ] = None,
-    policy: Annotated[
-        list[simulate_command.PolicyName] | None, typer.Option(metavar="NAME", help=simulate_command.POLICY_HELP)
-    ] = None,
-    speed: Annotated[float, typer.Option(min=0.001, help="How many times as fast as recorded.")] = 1.0,
-    load: Annotated[
-        float | None, typer.Option(min=0.01, help="Instead: share of what these workers can do at most.")
-    ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; every policy sees the same arrivals.")] = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="What `baton calibrate` wrote.")] = None,
-    ttft: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: time to the first token.")] = 5.0,
-    itl: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: mean time between tokens.")] = 0.1,
-    routing_only: Annotated[bool, typer.Option("--routing-only", help="No steps: hit rate and balance, fast.")] = False,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write every number there as well.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the distributions there: .png or .svg.")] = None,
-) -> None:
-    """Play a recorded workload against policies, on a virtual clock."""
-    wish = simulate_command.Wish(
-        trace=trace,
-        workers=workers if not (prefill or decode) else 0,
-        prefill=prefill,
-        decode=decode,
-        cache_tokens=cache_tokens,
-        policies=tuple(policy or simulate_command.PolicyName),
-        speed=speed,
-        load=load,
-        seeds=tuple(seed or (0,)),
-        max_requests=requests,
-        calibration=calibration,
-        ttft_s=ttft,
-        itl_s=itl,
-        is_routing_only=routing_only,
-    )
-    try:
-        simulate_command.simulate(wish, console, as_json=json_, plot=plot)
-    except BatonError as error:
-        raise fail(error) from error
-
-
+app.command(name="simulate", epilog=f"\b\n{EXAMPLES['simulate']}")(simulate_command)
 app.command(name="plan", epilog=f"\b\n{EXAMPLES['plan']}")(plan_command)
 
 

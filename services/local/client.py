@@ -1,10 +1,12 @@
 """A router as the command line sees it: thin calls, errors as BatonErrors that say what to do."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import grpc
 
@@ -18,6 +20,12 @@ from common.rpc.options import Surface
 from protos.baton.v1 import cluster_pb2, cluster_pb2_grpc, generation_pb2, generation_pb2_grpc
 
 ASK_S = 5.0
+AGAIN_AFTER_S = 0.3
+"""Chosen: three of the channel's first waits before it connects again."""
+MAX_PORT = 65_535
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +57,30 @@ class RouterClient:
 
     async def model(self) -> generation_pb2.GetModelResponse:
         stub = generation_pb2_grpc.GenerationServiceStub(self.channel)
-        with self._explained():
-            return await call(stub.GetModel, generation_pb2.GetModelRequest(), peer=self.address, timeout_s=ASK_S)
+        return await self._ask(stub.GetModel, generation_pb2.GetModelRequest())
 
     async def cluster(self) -> cluster_pb2.GetClusterResponse:
         stub = cluster_pb2_grpc.ClusterServiceStub(self.channel)
-        with self._explained():
-            return await call(stub.GetCluster, cluster_pb2.GetClusterRequest(), peer=self.address, timeout_s=ASK_S)
+        return await self._ask(stub.GetCluster, cluster_pb2.GetClusterRequest())
 
     async def waterfall(self, request_id: str) -> cluster_pb2.GetWaterfallResponse:
         stub = cluster_pb2_grpc.ClusterServiceStub(self.channel)
-        request = cluster_pb2.GetWaterfallRequest(request_id=request_id)
-        with self._explained():
-            return await call(stub.GetWaterfall, request, peer=self.address, timeout_s=ASK_S)
+        return await self._ask(stub.GetWaterfall, cluster_pb2.GetWaterfallRequest(request_id=request_id))
 
     async def explain(self, request_id: str) -> cluster_pb2.ExplainRequestResponse:
         stub = cluster_pb2_grpc.ClusterServiceStub(self.channel)
-        request = cluster_pb2.ExplainRequestRequest(request_id=request_id)
+        return await self._ask(stub.ExplainRequest, cluster_pb2.ExplainRequestRequest(request_id=request_id))
+
+    async def _ask(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, A]", request: Q) -> A:
+        """What only asks is asked twice: one connection that breaks, on a busy machine, says nothing of the router."""
         with self._explained():
-            return await call(stub.ExplainRequest, request, peer=self.address, timeout_s=ASK_S)
+            try:
+                return await call(method, request, peer=self.address, timeout_s=ASK_S)
+            except Unavailable as error:
+                if error.facts.get(ORIGIN_FACT) != TRANSPORT:
+                    raise
+            await asyncio.sleep(AGAIN_AFTER_S)
+            return await call(method, request, peer=self.address, timeout_s=ASK_S)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -83,13 +96,17 @@ class RouterClient:
             raise type(error)(message=message, reason=error.reason, facts=error.facts) from error
 
 
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
 @asynccontextmanager
 async def router_client(address: str) -> AsyncIterator[RouterClient]:
     """A client for the block, with the certificate that the environment or `baton --tls` configures.
 
     Raises InvalidRequest for what is no address.
     """
-    if not re.fullmatch(r"[^\s:]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5}", address):
+    if not re.fullmatch(r"([^\s:]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}", address) or not 0 < _port(address) <= MAX_PORT:
         violation = FieldViolation(field="--router", description=f"{address!r} is not like 127.0.0.1:7450")
         raise InvalidRequest(message="the router's address is HOST:PORT", violations=(violation,))
     tls = read_tls(load(None, environment()).cluster)

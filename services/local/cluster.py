@@ -20,7 +20,7 @@ from services.local.ports import choose_ports
 from services.local.run_dir import RunDir
 from services.local.start_check import check_start
 from services.local.supervisor import Supervised, Supervisor
-from services.local.topology import Kind, Overrides, service_specs
+from services.local.topology import Kind, Overrides, dialled, service_specs
 from services.local.valkey import EmbeddedValkey
 
 FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
@@ -72,6 +72,7 @@ async def local_cluster(
     `hurry` cuts the end short. Raises StartupError when a process cannot start, with its reason.
     """
     check_start(config)
+    host = dialled(config.listen.host)
     run_dir = RunDir.make(config, entropy)
     async with Janitor(run_dir.fleeting) as janitor:
         secret = read_secret(replace(config.cluster, secret_file=str(run_dir.secret_file)))
@@ -80,8 +81,8 @@ async def local_cluster(
         async with EmbeddedValkey(acl=acl, group=janitor.group, folder=run_dir.path) as valkey:
             tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
             with (
-                choose_ports(first_router_port, config.local.routers) as router_ports,
-                choose_ports(first_gateway_port, config.local.gateways) as gateway_ports,
+                choose_ports(first_router_port, config.local.routers, host) as router_ports,
+                choose_ports(first_gateway_port, config.local.gateways, host) as gateway_ports,
             ):
                 specs = service_specs(
                     config,

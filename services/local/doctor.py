@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from common.config.config import Config
-from common.core.errors import BatonError, Unavailable
+from common.core.errors import BatonError, DeadlineExceeded, Unavailable
 from common.directory.probe import ping
 from common.model.description import ModelDescription, describe
 from kernels.cpu.library import load
@@ -26,7 +26,7 @@ async def doctor(config: Config, router: str, *, console: Console) -> bool:
     try:
         async with router_client(router) as client:
             view, served = await client.cluster(), await client.model()
-    except Unavailable:
+    except (Unavailable, DeadlineExceeded):  # nobody there, or somebody who is frozen
         findings = [model_finding, operators, _check_port(router), await _check_own_redis(config)]
         print_findings(findings, console)
         return False

@@ -19,6 +19,7 @@ MEANING = {
     "copied": "cached pages that the fetched ones push out",
     "write": "writing its answer",
     "crowd": "answers that it slows down",
+    "slows": "reading that is slowed down there while it writes",
     "full": "a pool that fills up",
     "hand_over": "bringing the pages over",
     "displaced": "cached pages that the hand-over pushes out",

@@ -1,8 +1,6 @@
 """How a command fails: one message on standard error that says what to do, and an exit code."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,6 +9,7 @@ from rich.console import Console
 
 from common.core.errors import BatonError, InvalidRequest
 from services.local.exits import Exit, exit_for
+from services.local.streams import mute_output
 
 T = TypeVar("T")
 
@@ -31,8 +30,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except KeyboardInterrupt as error:
         raise typer.Exit(Exit.INTERRUPTED) from error
     except BrokenPipeError as error:
-        # The reader, `head` say, has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute_output()  # the reader, `head` say, has seen enough
         raise typer.Exit(Exit.FAILED) from error
 
 

@@ -30,6 +30,8 @@ def replay_log(file: Path, policy: str, settings: Sequence[str], console: Consol
     if is_planner_log(file):
         return _review(file, wanted, console, limit)
     found = replay(read_log(file), changed(wanted) if wanted else None)
+    if not found.num_decisions:
+        raise InvalidRequest(message=f"{file} holds no decision")
     if wanted:
         _print_change(found, wanted, console, limit)
         return True
@@ -45,6 +47,8 @@ def _review(file: Path, wanted: dict[str, str], console: Console, limit: int) ->
     if wanted:
         raise InvalidRequest(message="a planner's log is replayed as it was; to try other settings, see baton plan")
     found = review(read_looks(file))
+    if not found.num_looks:
+        raise InvalidRequest(message=f"{file} holds no look of a planner")
     console.print(f"{found.num_same} of {found.num_looks} looks came out exactly as recorded", highlight=False)
     if found.num_other_version:
         console.print(f"{found.num_other_version} were decided by another version", style="yellow")

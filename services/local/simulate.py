@@ -4,10 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from common.core.errors import BatonError
+from services.local.failure import fail
 from services.simulator.calibration import read_calibration
 from services.simulator.cluster import ClusterShape
 from services.simulator.outcome import Outcome
@@ -18,8 +22,6 @@ from services.simulator.read import read_trace
 from services.simulator.report import Slo, Summary
 from services.simulator.saturation import speed_for
 from services.simulator.study import Study, run_study
-
-__all__ = ["POLICY_HELP", "PolicyName", "Wish", "simulate"]
 
 POLICY_HELP = f"One of {', '.join(PolicyName)}; repeatable; else all."
 
@@ -129,3 +131,48 @@ def table(summaries: Sequence[Summary]) -> Table:
         cells = [(getattr(summary, name), form) for _head, name, form in COLUMNS]
         made.add_row(*("-" if value is None else form.format(value) for value, form in cells))
     return made
+
+
+def simulate_command(
+    trace: Annotated[Path, typer.Option(help="Mooncake or Qwen .jsonl, Azure or BurstGPT .csv.")],
+    workers: Annotated[int, typer.Option(min=0, help="Workers that read and write.")] = 8,
+    prefill: Annotated[int, typer.Option(min=0, help="Workers that read for others.")] = 0,
+    decode: Annotated[int, typer.Option(min=0, help="Workers that write.")] = 0,
+    cache_tokens: Annotated[
+        int | None, typer.Option(min=1024, help="Tokens that each worker holds; else 3.07 million, or as calibrated.")
+    ] = None,
+    policy: Annotated[list[PolicyName] | None, typer.Option(metavar="NAME", help=POLICY_HELP)] = None,
+    speed: Annotated[float, typer.Option(min=0.001, help="How many times as fast as recorded.")] = 1.0,
+    load: Annotated[
+        float | None, typer.Option(min=0.01, help="Instead: share of what these workers can do at most.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; every policy sees the same arrivals.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="What `baton calibrate` wrote.")] = None,
+    ttft: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: time to the first token.")] = 5.0,
+    itl: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: mean time between tokens.")] = 0.1,
+    routing_only: Annotated[bool, typer.Option("--routing-only", help="No steps: hit rate and balance, fast.")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write every number there as well.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the distributions there: .png or .svg.")] = None,
+) -> None:
+    """Play a recorded workload against policies, on a virtual clock."""
+    wish = Wish(
+        trace=trace,
+        workers=workers if not (prefill or decode) else 0,
+        prefill=prefill,
+        decode=decode,
+        cache_tokens=cache_tokens,
+        policies=tuple(policy or PolicyName),
+        speed=speed,
+        load=load,
+        seeds=tuple(seed or (0,)),
+        max_requests=requests,
+        calibration=calibration,
+        ttft_s=ttft,
+        itl_s=itl,
+        is_routing_only=routing_only,
+    )
+    try:
+        simulate(wish, Console(), as_json=json_, plot=plot)
+    except BatonError as error:
+        raise fail(error) from error

@@ -1,5 +1,6 @@
 """Which processes a local cluster consists of, and how each is started. Pure."""
 
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from common.config.config import Config
+from common.core.address import join_address
 
 ROOT = Path(__file__).resolve().parents[2]
 """Relative paths of the configuration begin here: every child's working directory."""
+
+LOOPBACK = "127.0.0.1"
 
 
 class Kind(StrEnum):
@@ -70,12 +74,24 @@ def service_specs(
         _spec(Kind.ROUTER, number, overrides, [*shared, f"listen.port={port}"])
         for number, port in enumerate(router_ports)
     ]
-    routers = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in router_ports)
+    host = dialled(config.listen.host)
+    routers = ("ipv6:" if ":" in host else "ipv4:") + ",".join(join_address(host, port) for port in router_ports)
     specs += [
         _spec(Kind.GATEWAY, number, overrides, [*shared, f"gateway.routers={routers}", f"listen.port={port}"])
         for number, port in enumerate(gateway_ports)
     ]
     return tuple(specs)
+
+
+def dialled(host: str) -> str:
+    """Where a process that listens at `host` is found from the same machine. Of names only localhost is known."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return LOOPBACK
+    if address.is_unspecified:
+        return LOOPBACK if address.version == 4 else "::1"
+    return str(address)
 
 
 def _spec(kind: Kind, number: int, overrides: Overrides, extra: Sequence[str]) -> ProcessSpec:

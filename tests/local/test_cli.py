@@ -82,6 +82,13 @@ def test_config_shows_origins(tmp_path: Path) -> None:
     assert rows["liveness.heartbeat_s"][-1] == "default"
 
 
+def test_a_long_value_stays_in_one_piece_for_programs_that_search() -> None:
+    address = "redis://" + "a" * 90 + ":6379/0"
+    _, text = invoke("config", "--set", f"cluster.redis_url={address}")
+    [line] = [line for line in text.splitlines() if line.startswith("cluster.redis_url ")]
+    assert line.split()[1] == address
+
+
 def test_config_with_reasons_says_who_reads_a_value_and_why() -> None:
     _, text = invoke("config", "--reasons")
     assert "engine.page_size = 16 tokens per page  (default, read by common/kv)" in text
@@ -93,6 +100,8 @@ def test_config_with_reasons_says_who_reads_a_value_and_why() -> None:
         (("generate", "x", "--priority", "urgent"), "urgent"),
         (("generate", "--tokens", "1,a"), "'a'"),
         (("generate", "x", "--router", "nonsense"), "'nonsense' is not like 127.0.0.1:7450"),
+        (("generate", "x", "--router", "host:99999"), "'host:99999' is not like 127.0.0.1:7450"),
+        (("generate", "x", "--sampling", "temperature"), "is not FIELD=VALUE"),
         (("generate", "x", "--nonsense"), "--nonsense"),
         (("waterfall",), "REQUEST_ID"),
         (("up", "--port", "0"), "--port"),
@@ -103,6 +112,10 @@ def test_wrong_usage_exits_with_two(arguments: tuple[str, ...], words: str) -> N
     assert code == Exit.USAGE
     assert words in text
     assert "Traceback" not in text
+
+
+def test_the_version_is_told() -> None:
+    assert invoke("--version") == (Exit.OK, "baton 0.1.0\n")
 
 
 @pytest.mark.parametrize("command", [("generate", "x"), ("top", "--count", "1"), ("waterfall", "r"), ("explain", "r")])

@@ -51,6 +51,12 @@ def test_a_log_is_reproduced(log: Path) -> None:
     assert told(log) == (True, "50 of 50 decisions came out exactly as recorded\n")
 
 
+def test_a_log_without_a_decision_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(InvalidRequest, match="holds no decision"):
+        told(tmp_path / "empty.jsonl")
+
+
 def test_a_decision_that_was_tampered_with_is_shown(log: Path) -> None:
     lines = log.read_text().splitlines(keepends=True)
     at = next(number for number, line in enumerate(lines) if '"ttft_s"' in line)

@@ -1,6 +1,9 @@
 """Goal: what the planner decided can be decided again from disk, bit for bit. Method: random loads, small files."""
 
+import asyncio
 import random
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from common.core.errors import InvalidRequest
 from common.observe import catalogue
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
-from common.observe.rotation import older
+from common.observe.rotation import Rotation, older
 from services.local.replay import replay_log
 from services.planner.decide import State, decide
 from services.planner.journal import MAX_WAITING, Journal
@@ -86,6 +89,59 @@ def test_after_a_gap_the_log_begins_with_a_state_of_its_own(tmp_path: Path) -> N
     found = review(read_looks(tmp_path / "planner-0.jsonl"))
     assert metrics.value(catalogue.DECISIONS_LOST) == 1
     assert (found.num_looks, found.num_same) == (21, 21)
+
+
+def test_a_gap_behind_looks_that_still_wait_is_known_too(tmp_path: Path) -> None:
+    """What was lost came after all that the stuck disk takes now, and before what is noted next."""
+    metrics = Metrics(ProcessRole.PLANNER)
+    written, state, seen = journal(tmp_path, metrics), State(), loads(9, MAX_WAITING + 6)
+    for index, each in enumerate(seen):
+        signals = Signals(at=1000.0 + index * 0.1, load=each)
+        answer = decide(signals, state, SETTINGS)
+        if index == MAX_WAITING + 3:  # the disk is back
+            written._write(written._take())
+        written.note(state, signals, answer)
+        state = answer.state
+    written._write(written._take())
+    found = review(read_looks(tmp_path / "planner-0.jsonl"))
+    assert metrics.value(catalogue.DECISIONS_LOST) == 3
+    assert (found.num_looks, found.num_same) == (MAX_WAITING + 3, MAX_WAITING + 3), found.differences[:1]
+
+
+async def test_the_rest_is_written_behind_what_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planner leaves while a slow disk takes looks on another thread."""
+    monkeypatch.setattr("services.planner.journal.FLUSH_S", 0.0)
+    written, state, seen = journal(tmp_path, Metrics(ProcessRole.PLANNER)), State(), loads(10, 8)
+    is_stuck, goes_on = threading.Event(), threading.Event()
+    real_append = Rotation.append
+
+    def slow(rotation: Rotation, text: str, header: Callable[[], str]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            is_stuck.set()
+            assert goes_on.wait(10.0)
+        real_append(rotation, text, header)
+
+    monkeypatch.setattr(Rotation, "append", slow)
+    running = None
+    for index, each in enumerate(seen):
+        signals = Signals(at=1000.0 + index * 0.1, load=each)
+        answer = decide(signals, state, SETTINGS)
+        written.note(state, signals, answer)
+        state = answer.state
+        if running is None:
+            running = asyncio.get_running_loop().create_task(written.run())
+            await asyncio.to_thread(is_stuck.wait, 10.0)
+    assert running is not None
+    running.cancel()
+    asyncio.get_running_loop().call_later(0.05, goes_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    file = tmp_path / "planner-0.jsonl"
+    found = review(read_looks(file))
+    assert (found.num_looks, found.num_same) == (8, 8), found.differences[:1]
+    assert not older(file).exists(), "one chain of looks, one file"
 
 
 def test_a_disk_that_refuses_costs_looks_and_nothing_else(tmp_path: Path) -> None:

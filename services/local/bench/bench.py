@@ -15,6 +15,7 @@ from common.config.environment import environment
 from common.config.loader import load
 from common.core.clock import Clock
 from common.core.entropy import Entropy, SeededEntropy
+from common.core.errors import StartupError
 from common.observe.announce import Announcement, Phase
 from services.local.bench.contender import ClusterContender, Contender, EngineContender
 from services.local.bench.course import Course
@@ -103,7 +104,7 @@ def own_contenders(places: Sequence[Place], wish: Wish, lane: Lane) -> list[Cont
 
 
 async def bench(contenders: Sequence[Contender], workloads: Sequence[Workload], wish: Wish, lane: Lane) -> None:
-    """Measure, keep, show. Raises StartupError when the results or the plot cannot be written."""
+    """Measure, keep, show. Raises StartupError when the results or the plot cannot be written, or there are none."""
     bounds = await measured_bounds(wish.loaded(), lane.say)
     conditions = describe_conditions(
         f"baton {public_words(sys.argv[1:])}",
@@ -133,6 +134,8 @@ async def bench(contenders: Sequence[Contender], workloads: Sequence[Workload], 
             say=lane.say,
             bounds=bounds,
         ).run()
+    if not samples:
+        raise StartupError(message="nothing was measured: every contender was left out")
     show([sample.as_json() for sample in samples], lane.console)
     subtitle = f"model {conditions.model}, {conditions.machine}, {conditions.cores} cores, {conditions.date}"
     lane.console.print(f"\n{subtitle}", style="dim", highlight=False, soft_wrap=True)

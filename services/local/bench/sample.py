@@ -18,7 +18,7 @@ from services.local.topology import ROOT
 MAX_FOREIGN = 0.08
 """Above this share of the machine a sample is repeated: other load was seen to cost servers 20 to 75 %."""
 
-PACKAGES = ("torch", "numpy", "grpcio", "uvloop", "tokenizers")
+PACKAGES = ("torch", "numpy", "grpcio", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
