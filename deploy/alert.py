@@ -18,9 +18,5 @@ class Alert:
     hold: str = "0m"
 
 
-def total(metric: Metric, *conditions: str) -> str:
-    return f"sum by ({BY}) ({series(metric.name, *conditions)})"
-
-
 def grown(metric: Metric, window: str, *conditions: str) -> str:
     return f"sum by ({BY}) (increase({series(metric.name, *conditions)}[{window}]))"

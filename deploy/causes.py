@@ -2,7 +2,7 @@
 
 from common.core.errors import Reason
 from common.observe import catalogue as c
-from deploy.alert import Alert, grown, total
+from deploy.alert import Alert, grown
 from deploy.labels import BY, series
 
 ROUTERS, DECODE = 'role="router"', 'role="decode"'
@@ -69,13 +69,6 @@ CAUSES = (
         severity="ticket",
         summary="{{ $value | humanize }} pages changed on their way within an hour",
         description="No wrong token was given. A network card, a cable or memory is bad, or somebody writes there.",
-    ),
-    Alert(
-        name="BatonStaleWriteApplied",
-        expression=f"{total(c.STALE_APPLIED)} > 0",
-        severity="page",
-        summary="a stale write reached a page",
-        description="Must never happen: answers may be wrong. Take the worker out.",
     ),
     Alert(
         name="BatonDirectoryStale",

@@ -94,11 +94,6 @@ CAUSE_CASES = (
         {f"baton_digest_failures_total{{{DECODE}}}": "1x60"},
     ),
     *pair(
-        Page(alert="BatonStaleWriteApplied", summary="a stale write reached a page"),
-        {f"baton_stale_writes_applied_total{{{DECODE}}}": "0x30 1x30"},
-        {f"baton_stale_writes_applied_total{{{DECODE}}}": "0x60"},
-    ),
-    *pair(
         STALE,
         {f"baton_directory_stale{{{ROUTER}}}": "1x60", f"baton_directory_stale{{{DECODE}}}": "0x60"},
         {f"baton_directory_stale{{{ROUTER}}}": "0x57 1x3", f"baton_directory_stale{{{DECODE}}}": "0x60"},
