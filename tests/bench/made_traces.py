@@ -6,6 +6,7 @@ Writes one file per shape in Mooncake's format, for `baton simulate --trace`. Th
 - documents: every prompt is long and unlike all others, answers are short
 - bursts: a batch of like prompts each minute, between them short ones that come one by one
 - offices: long answers to short chats, questions about one book, and labels of a word, all at once
+- reasoning: short questions, one in ten beside a file, and answers of thousands of tokens
 """
 
 import argparse
@@ -142,11 +143,24 @@ def offices(chance: random.Random) -> Iterator[Made]:
                 at_s += chance.expovariate(2.0)
 
 
+def reasoning(chance: random.Random) -> Iterator[Made]:
+    """What thinks before it answers: half of the answers exceed 900 tokens, one in a hundred 5,500."""
+    names, at_s = Names(), 0.0
+    rules = names.fresh(512)
+    while True:
+        at_s += chance.expovariate(1.0)
+        own = 30 + int(min(chance.lognormvariate(5.0, 1.0), 2000))
+        own += chance.randint(1000, 8000) if chance.random() < 0.1 else 0
+        answer = 1 + int(min(chance.lognormvariate(6.8, 0.8), 6000))
+        yield Made(at_s=at_s, tokens=512 + own, answer=answer, blocks=(*rules, *names.fresh(own)))
+
+
 SHAPES: dict[str, Callable[[random.Random], Iterator[Made]]] = {
     "agents": agents,
     "documents": documents,
     "bursts": bursts,
     "offices": offices,
+    "reasoning": reasoning,
 }
 AHEAD = 4
 """Sessions overlap: of so many times the requests wanted, the earliest are taken."""

@@ -56,6 +56,12 @@ def test_a_comparison_without_peers_says_who_is_missing_and_measures_baton(tmp_p
     assert "prefix_1920_of_2048" in result.stdout
 
 
+def test_a_run_that_measured_nothing_has_failed(tmp_path):
+    result = baton("bench", "decode", *SIM, "--on", "relay", "--model", str(tmp_path / "none"))
+    assert result.returncode == Exit.CANNOT_START, result.stdout
+    assert "nothing was measured" in result.stderr
+
+
 def test_a_peer_that_the_file_does_not_have_is_refused(tmp_path):
     peers, model = tmp_path / "peers.json", tmp_path / "model"
     peers.write_text("{}")
