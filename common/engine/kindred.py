@@ -4,29 +4,49 @@ first    |== read ==|-- its next page --|------------- to come -------------|
 second   |== same ==|------ same -------|- same -|...                          waits, as long as that page is the same
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol
 
+from common.core.request import Priority
 from common.engine.plan import RANK
-from common.engine.sequence import Sequence
 
 
-def is_kin_read(sequence: Sequence, readers: Iterable[Sequence], page_size: int) -> bool:
-    """Whether one of `readers` is computing the page that `sequence`, which has not begun, would compute first.
+class Kin(Protocol):
+    """What is looked at: a worker's sequence, or a context of the simulator."""
+
+    @property
+    def page_names(self) -> Sequence[Hashable]:
+        """Of its full pages, from the first on; equal where everything up to that page is."""
+
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def num_computed(self) -> int: ...
+    @property
+    def is_read(self) -> bool: ...
+    @property
+    def wants_scores(self) -> bool: ...
+    @property
+    def priority(self) -> Priority: ...
+
+
+def is_kin_read(kin: Kin, readers: Iterable[Kin], page_size: int) -> bool:
+    """Whether one of `readers` is computing the page that `kin`, which has not begun, would compute first.
 
     Nobody waits for a lower class. A prompt whose log probabilities are wanted is read whole, whoever reads beside it.
     """
-    if sequence.wants_scores:
+    if kin.wants_scores:
         return False
-    rank, usable = RANK[sequence.work.priority], (len(sequence.tokens) - 1) // page_size
+    names, rank = kin.page_names, RANK[kin.priority]
+    usable = min(len(names), (kin.num_tokens - 1) // page_size)
     for reader in readers:
-        page = reader.num_computed // page_size
-        hashes = reader.chain.hashes
+        page, read = reader.num_computed // page_size, reader.page_names
         if (
-            page < min(len(hashes), usable)
-            and hashes[page] == sequence.chain.hashes[page]
+            page < min(len(read), usable)
+            and read[page] == names[page]
             and not reader.is_read
             and not reader.wants_scores
-            and RANK[reader.work.priority] <= rank
+            and RANK[reader.priority] <= rank
         ):
             return True
     return False

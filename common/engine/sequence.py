@@ -6,12 +6,13 @@ What is in flight was launched and is not collected: see flight.py. Between step
 is nothing of it.
 """
 
+from collections import abc
 from dataclasses import dataclass, field
 
 from common.core.errors import InternalError
-from common.core.ids import PageRef, SequenceId, TokenId
+from common.core.ids import PageRef, PrefixHash, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
-from common.core.request import Choice, FinishReason, Work
+from common.core.request import Choice, FinishReason, Priority, Work
 from common.core.shaping import Shaping
 from common.core.step import STAND_IN, Sample, StepRow
 from common.engine.bans import Bans
@@ -56,6 +57,20 @@ class Sequence:
     @property
     def id(self) -> SequenceId:
         return SequenceId(self.work.request, self.choices[0].index)
+
+    @property
+    def priority(self) -> Priority:
+        return self.work.priority
+
+    @property
+    def page_names(self) -> abc.Sequence[PrefixHash]:
+        """Of the full pages of its context."""
+        return self.chain.hashes
+
+    @property
+    def num_tokens(self) -> int:
+        """Those that this host knows."""
+        return len(self.tokens)
 
     @property
     def num_launched(self) -> int:

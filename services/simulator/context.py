@@ -1,12 +1,12 @@
 """One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
-from common.engine.plan import RANK, SequenceView
+from common.engine.plan import SequenceView
 from services.simulator.pages import CountedPages
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ class Context:
     Writer: its machine. `named` are the registered pages that it reads, in order; the others are nobody else's.
     `private_pages` come back to the pool when it is preempted. `is_awaited`: it waits for pages of another machine.
     """
+
+    wants_scores = False
+    """No trace asks for its prompts' log probabilities."""
 
     __slots__ = (
         "answer_tokens",
@@ -90,26 +93,16 @@ class Context:
     def num_computed(self) -> int:
         return self.num_tokens - self.num_pending
 
+    @property
+    def is_read(self) -> bool:
+        return self.num_computed >= self.prompt_tokens
+
     def begin(self, pages: CountedPages, page_size: int) -> None:
         """Find what the cache holds, as `Batch.begin` does: at least one token is left to compute."""
         usable = self.page_names[: (self.num_tokens - 1) // page_size]
         self.hold(pages, usable[: pages.find(usable)], page_size)
         self.num_pending = self.num_tokens - self.num_cached
         self.note_pending()
-
-    def is_kin_read(self, readers: Iterable["Context"], page_size: int) -> bool:
-        """As `common/engine/kindred.py`: whether the page that this one would begin to compute is being computed."""
-        usable = min(len(self.page_names), (self.num_tokens - 1) // page_size)
-        for reader in readers:
-            page = reader.num_computed // page_size
-            if (
-                page < min(len(reader.page_names), usable)
-                and reader.page_names[page] == self.page_names[page]
-                and reader.num_computed < reader.prompt_tokens
-                and RANK[reader.priority] <= RANK[self.priority]
-            ):
-                return True
-        return False
 
     def note_pending(self) -> None:
         """What is left to compute changed. With one token that was drawn, the context decodes."""

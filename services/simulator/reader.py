@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from common.core.ids import SequenceId, WorkerRef
 from common.core.worker import LoadReport, Role
 from common.directory.owners import Slot
+from common.engine.kindred import is_kin_read
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 from services.simulator.cluster import ClusterShape
 from services.simulator.context import Context, step_work
@@ -97,7 +98,7 @@ class SteppedReader:
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=available, limits=self._limits
         ):
-            if self._waiting[identity].is_kin_read(self._active.values(), self._page_size):
+            if is_kin_read(self._waiting[identity], self._active.values(), self._page_size):
                 continue
             context = self._waiting.pop(identity)
             context.begin(self.pages, size)

@@ -11,6 +11,7 @@ from typing import cast
 from common.core.ids import SequenceId, WorkerRef
 from common.core.worker import LoadReport, Role
 from common.directory.owners import Slot
+from common.engine.kindred import is_kin_read
 from common.engine.plan import BatchPlan, SequenceView, reserve_of
 from services.decode.budget import ExtendBudget
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
@@ -147,7 +148,7 @@ class SteppedWriter:
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=self.pages.available(), limits=self._limits
         ):
-            if self._waiting[identity].is_kin_read(self._active.values(), self._page_size):
+            if is_kin_read(self._waiting[identity], self._active.values(), self._page_size):
                 continue
             context = self._waiting.pop(identity)
             context.begin(self.pages, self._page_size)
