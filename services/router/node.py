@@ -127,7 +127,11 @@ class RouterNode:
             lost_s=outside.lost_s,
         )
         self.admission = Admission(
-            limits=AdmissionLimits.of(config), fleet=self.fleet, clock=outside.clock, entropy=outside.entropy
+            limits=AdmissionLimits.of(config),
+            fleet=self.fleet,
+            clock=outside.clock,
+            entropy=outside.entropy,
+            roster=Roster(me=self.me.router, keep_s=settings.keep_s, settle_s=2 * settings.heartbeat_s),
         )
         self._decisions = _decision_log(config, self.me.router, outside, metrics)
         track = Track(
@@ -165,7 +169,6 @@ class RouterNode:
             board=self._board,
             metrics=metrics,
             clock=outside.clock,
-            roster=Roster(me=self.me.router, keep_s=settings.keep_s, settle_s=2 * settings.heartbeat_s),
             local_prompt_tokens=short_prompt_tokens(config),
             heartbeat_s=config.liveness.heartbeat_s,
         )

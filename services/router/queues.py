@@ -12,7 +12,6 @@ from common.observe import catalogue
 from common.observe.metric import Metric
 from common.observe.registry import Metrics
 from services.router.admission.admission import Admission
-from services.router.admission.roster import Roster
 
 
 class Queues:
@@ -26,7 +25,6 @@ class Queues:
         board: QueueBoard,
         metrics: Metrics,
         clock: Clock,
-        roster: Roster,
         local_prompt_tokens: int,
         heartbeat_s: float,
     ) -> None:
@@ -34,7 +32,7 @@ class Queues:
         self._board = board
         self._metrics = metrics
         self._clock = clock
-        self._roster = admission.line.tenants.roster = roster
+        self._roster = admission.line.tenants.roster
         self._is_counted = asyncio.Event()
         self._local_prompt_tokens = local_prompt_tokens
         self._heartbeat_s = heartbeat_s

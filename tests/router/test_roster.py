@@ -42,18 +42,17 @@ class Played:
     ) -> None:
         self.name = name
         self.clock = clock
-        self.line = Line(TERMS)
         self.held: list[tuple[str, RequestId]] = []
         self._given = 0
         me = RouterRef(router=RouterId(name), epoch=Epoch(life))
         self.roster = Roster(me=me.router, keep_s=SETTINGS.keep_s, settle_s=2 * SETTINGS.heartbeat_s)
+        self.line = Line(TERMS, roster=self.roster)
         self.board = QueueBoard(Router(MemoryStore(server, name), clock).guard, SETTINGS, clock=clock, router=me)
         self.queues = Queues(
             admission=cast(Admission, SimpleNamespace(line=self.line)),
             board=self.board,
             metrics=Metrics(ProcessRole.ROUTER),
             clock=clock,
-            roster=self.roster,
             local_prompt_tokens=16,
             heartbeat_s=beat_s,
         )

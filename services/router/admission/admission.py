@@ -17,6 +17,7 @@ from common.core.ids import RequestId
 from common.core.request import Priority
 from services.router.admission.limits import AdmissionLimits
 from services.router.admission.line import Capacity, Line
+from services.router.admission.roster import Roster
 from services.router.admission.ticket import Ticket, Usage
 from services.router.setback import LegBroken, Setback
 
@@ -52,8 +53,16 @@ class Place:
 class Admission:
     """Writer of the line: the event loop's thread. `pump` must be called whenever the fleet changed."""
 
-    def __init__(self, *, limits: AdmissionLimits, fleet: Presence, clock: Clock, entropy: Entropy) -> None:
-        self.line = Line(limits)
+    def __init__(
+        self,
+        *,
+        limits: AdmissionLimits,
+        fleet: Presence,
+        clock: Clock,
+        entropy: Entropy,
+        roster: Roster | None = None,
+    ) -> None:
+        self.line = Line(limits, roster=roster)
         self._fleet = fleet
         self._clock = clock
         self._entropy = entropy

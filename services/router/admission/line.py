@@ -21,6 +21,7 @@ from services.router.admission.forecast import Forecast
 from services.router.admission.limits import RANK, AdmissionLimits
 from services.router.admission.places import AllPlaces, probe_s
 from services.router.admission.queue import ClassQueue, Entry
+from services.router.admission.roster import Roster
 from services.router.admission.shedding import refuse_hopeless, retry_after_s, shed
 from services.router.admission.tenants import Tenants
 from services.router.admission.ticket import Ticket, Usage
@@ -70,9 +71,9 @@ class _Landed:
 class Line:
     """Writer: the router's event loop, or the simulator."""
 
-    def __init__(self, limits: AdmissionLimits) -> None:
+    def __init__(self, limits: AdmissionLimits, *, roster: Roster | None = None) -> None:
         self.limits = limits
-        self.tenants = Tenants(limits=limits.tenants)
+        self.tenants = Tenants(limits=limits.tenants, roster=roster or Roster.alone())
         self.places = AllPlaces()
         self.cause: Cause | None = None
         """Why the first in line waits; None: nobody does, or it is about to be let in."""

@@ -21,7 +21,6 @@ STRANGERS = TenantId("*")
 MAX_LOOKS = 16
 """Chosen: how many tenants are looked at to find one to forget; more would make a flood of names expensive."""
 
-
 ELSEWHERE_S = 0.1
 """Chosen: whoever comes again comes to another router, as clients spread."""
 
@@ -52,7 +51,7 @@ class Tenants:
     """Writer: the line. Every tenant's limits are divided by the roster."""
 
     limits: TenantLimits
-    roster: Roster = field(default_factory=Roster.alone)
+    roster: Roster
     _known: dict[TenantId, Tenant] = field(default_factory=dict)
     _floor: float = 0.0
 
