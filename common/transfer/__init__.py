@@ -7,4 +7,5 @@ May not: know requests beyond their id, touch page storage (others gather and sc
 a receiver that are lent here), create threads outside a channel or the injected offload, import torch outside `gloo*`
 and `nccl*`.
 Who may call: prefill's shipping and decode's arrivals, through `endpoint`; the worker's composition root builds it.
+Whoever runs blocking work beside a loop takes `offload`, and `scope.outlast` for what must end before its caller does.
 """

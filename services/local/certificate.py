@@ -1,21 +1,14 @@
 """The certificate that commands show to a cluster with TLS: a folder as Kubernetes mounts a Secret of it."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from common.config.environment import put
+from services.local.version import show_version
 
 FILES = {"CERT": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
-
-
-def show_version(is_asked: bool) -> None:
-    """And end."""
-    if is_asked:
-        typer.echo(f"baton {version('baton')}")
-        raise typer.Exit
 
 
 def show_certificate(

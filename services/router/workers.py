@@ -29,6 +29,12 @@ from protos.baton.v1 import (
     worker_pb2_grpc,
 )
 
+if TYPE_CHECKING:
+    import grpc
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
 PLACE_S = 1.0
 """Deadline of a placement call. Chosen: a healthy worker answers between two steps; longer than this it is not one."""
 
@@ -37,13 +43,6 @@ FETCH_S = 3.0
 
 CANCEL_S = 0.5
 """Deadline of a cancel. What does not arrive in it is ended by the lease on the worker's side."""
-
-
-if TYPE_CHECKING:
-    import grpc
-
-Q = TypeVar("Q")
-A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
