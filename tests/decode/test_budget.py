@@ -13,25 +13,21 @@ def test_the_ceiling_applies_before_anything_was_measured() -> None:
     assert budget().tokens(8) == 64
 
 
-def test_expensive_tokens_shrink_the_share_of_local_prompts() -> None:
+@pytest.mark.parametrize(
+    ("num_decoding", "num_extended", "alone_s", "together_s", "tokens"),
+    [
+        pytest.param(8, 10, 0.030, 0.040, 20, id="expensive tokens shrink the share of local prompts"),
+        pytest.param(8, 10, 0.080, 0.180, 8, id="a step that is already too slow still leaves the floor"),
+        pytest.param(32, 8, 0.080, 0.096, 40, id="where answers alone spend the budget prompts double their time"),
+    ],
+)
+def test_prompts_get_what_the_budget_leaves(
+    num_decoding: int, num_extended: int, alone_s: float, together_s: float, tokens: int
+) -> None:
     learning = budget()
-    learning.observe(num_decoding=8, num_extended=0, seconds=0.030)
-    learning.observe(num_decoding=8, num_extended=10, seconds=0.040)
-    assert learning.tokens(8) == 20
-
-
-def test_a_step_that_is_already_too_slow_still_leaves_the_floor() -> None:
-    learning = budget()
-    learning.observe(num_decoding=8, num_extended=0, seconds=0.080)
-    learning.observe(num_decoding=8, num_extended=10, seconds=0.180)
-    assert learning.tokens(8) == 8
-
-
-def test_where_answers_alone_spend_the_budget_prompts_double_their_time() -> None:
-    learning = budget()
-    learning.observe(num_decoding=32, num_extended=0, seconds=0.080)
-    learning.observe(num_decoding=32, num_extended=8, seconds=0.096)
-    assert learning.tokens(32) == 40
+    learning.observe(num_decoding=num_decoding, num_extended=0, seconds=alone_s)
+    learning.observe(num_decoding=num_decoding, num_extended=num_extended, seconds=together_s)
+    assert learning.tokens(num_decoding) == tokens
 
 
 def test_answers_beyond_those_seen_alone_count_as_tokens() -> None:

@@ -4,11 +4,21 @@ import asyncio
 
 from common.core.errors import Reason
 from common.core.events import WorkFailed
+from common.core.ids import RequestId
 from common.core.worker import Role
 from tests.router.build import request
 from tests.router.cast import Script
 from tests.router.crowd import LONG, enter, seen
 from tests.router.house import House, play
+
+
+def tell_of_the_sender(house: House, teller: str, wanted: RequestId, reason: Reason, message: str) -> None:
+    """A worker says that the first attempt's sender failed, and that the promise stands."""
+    house.stage.workers[teller].emit(
+        WorkFailed(
+            request=wanted, attempt=1, reason=reason, message=message, role=Role.PREFILL, reservation_stands=True
+        )
+    )
 
 
 def test_a_promise_whose_renewal_was_not_answered_is_given_up_as_far_as_it_may_stand() -> None:
@@ -52,19 +62,9 @@ def test_news_of_an_attempt_that_was_given_up_changes_nothing() -> None:
         async with asyncio.TaskGroup() as group:
             asked = group.create_task(house.ask(wanted))
             await asyncio.sleep(0.04)
-            second = house.stage.workers["p1"]
-            (work,) = second.works
+            (work,) = house.stage.workers["p1"].works
             assert work.attempt == 2
-            second.emit(
-                WorkFailed(
-                    request=work.request,
-                    attempt=1,
-                    reason=Reason.TRANSFER_FAILED,
-                    message="late",
-                    role=Role.PREFILL,
-                    reservation_stands=True,
-                )
-            )
+            tell_of_the_sender(house, "p1", work.request, Reason.TRANSFER_FAILED, "late")
         assert asked.result().is_exact(wanted)
         assert (seen(house, "renew"), seen(house, "local")) == (1, 0)
 
@@ -82,16 +82,7 @@ def test_decode_telling_of_a_failed_transfer_after_prefill_did_costs_no_other_at
             await asyncio.sleep(0.04)
             (work,) = house.stage.workers["p1"].works
             assert work.attempt == 2
-            house.stage.workers["d0"].emit(
-                WorkFailed(
-                    request=work.request,
-                    attempt=1,
-                    reason=Reason.TRANSFER_FAILED,
-                    message="digests differ",
-                    role=Role.PREFILL,
-                    reservation_stands=True,
-                )
-            )
+            tell_of_the_sender(house, "d0", work.request, Reason.TRANSFER_FAILED, "digests differ")
         assert asked.result().is_exact(wanted)
         assert (seen(house, "renew"), seen(house, "prefill"), seen(house, "local")) == (1, 2, 0)
 
@@ -108,16 +99,7 @@ def test_decode_telling_that_its_sender_leaves_does_not_leave_itself() -> None:
             asked = group.create_task(house.ask(first))
             await asyncio.sleep(0.01)
             (reader,) = [each for each in house.stage.workers.values() if each.seen["prefill"]]
-            house.stage.workers["d0"].emit(
-                WorkFailed(
-                    request=reader.works[0].request,
-                    attempt=1,
-                    reason=Reason.DRAINING,
-                    message="given up by its sender",
-                    role=Role.PREFILL,
-                    reservation_stands=True,
-                )
-            )
+            tell_of_the_sender(house, "d0", reader.works[0].request, Reason.DRAINING, "given up by its sender")
         assert asked.result().is_exact(first)
         assert (await house.ask(second)).is_exact(second)
         assert seen(house, "reserve") == 2
