@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.scopes import LONGEST, Scopes, place_of
+from tests.steady.virtual_time import pytest_pyfunc_call  # noqa: F401  # a hook is found by its name
 
 # Before torch is imported anywhere: test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -25,6 +25,7 @@ from common.transfer.messages import Fetch, Finale, FirstToken, Meet, Met, Offer
 from common.transfer.offload import InlineOffload, Offload
 from common.transfer.outbound import OutboundTransfer
 from tests.kv.host_page_device import read_span
+from tests.sim.timeloop import TimeLoop
 
 Answer = TypeVar("Answer")
 
@@ -41,7 +42,14 @@ FAST = TransferLimits(
     outcome_wait_s=0.2,
     min_bytes_per_s=1e7,
 )
-"""Deadlines for tests in real time: short, with all proportions kept."""
+"""Deadlines for virtual time: short, with all proportions kept. A real machine may stand still for longer."""
+
+LONGEST_STALL_S = 5.0
+
+UNHURRIED = TransferLimits(
+    open_timeout_s=60.0, control_timeout_s=30.0, frame_timeout_s=30.0, idle_timeout_s=120.0, outcome_wait_s=1.0
+)
+"""Deadlines for real sockets and shared memory: they bound a failure, and what passes meets none of them."""
 
 
 class LoopClock:
@@ -167,6 +175,8 @@ class Rig:
         channels: ChannelMenu | None = None,
         dock: Dock | None = None,
     ) -> KvEndpoint:
+        is_hurried = self.limits.open_timeout_s < LONGEST_STALL_S
+        assert not is_hurried or isinstance(asyncio.get_running_loop(), TimeLoop), "near deadlines need virtual time"
         me = WorkerRef(worker=WorkerId(name), epoch=Epoch(self.entropy.bits(63) + 1), address=f"{name}:1")
         end = KvEndpoint(
             me,

@@ -25,7 +25,7 @@ from tests.gpu.host_runtime import HostRuntime
 from tests.kv.host_page_device import write_span
 from tests.transfer.device_loopback import Card
 from tests.transfer.fake_card import GPU
-from tests.transfer.rig import PAGE, REQUEST, Sink, expect, finale, page_bytes, rigged, run_data
+from tests.transfer.rig import PAGE, REQUEST, UNHURRIED, Sink, expect, finale, page_bytes, rigged, run_data
 
 PAGES = 11
 BUFFER = 2 * PAGE
@@ -85,7 +85,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(kept: Kept, *, num_slots: int = 4) -> AsyncIterator[Scene]:
-    async with rigged() as rig:
+    async with rigged(limits=UNHURRIED) as rig:
         host, here, there = read_host(GPU), Card(BUFFER), Card(BUFFER)
         assert host is not None
         runtimes = CountedRuntime(), CountedRuntime()

@@ -23,6 +23,8 @@ from tests.kv.host_page_device import HostPageDevice, write_span
 from tests.transfer.device_loopback import Card, DeviceLoopback
 from tests.transfer.rig import PAGE, REQUEST, Sink, as_bytes, expect, finale, page_bytes, rigged, run_data
 
+pytestmark = pytest.mark.virtual_time
+
 Result = TypeVar("Result")
 
 BUFFER = 4 * PAGE

@@ -16,6 +16,8 @@ from common.transfer.fetch import Retained
 from common.transfer.messages import Fetch, PageRun, TransferRef
 from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data
 
+pytestmark = pytest.mark.virtual_time
+
 KEPT = RequestId("req-kept")
 
 

@@ -21,6 +21,8 @@ from common.transfer.limits import TransferLimits
 from common.transfer.messages import Finale, FirstToken, Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
 from tests.transfer.rig import PAGE, REQUEST, finale
 
+pytestmark = pytest.mark.virtual_time
+
 ME = WorkerRef(worker=WorkerId("d"), epoch=Epoch(9), address="d:1")
 SENDER = WorkerRef(worker=WorkerId("p"), epoch=Epoch(5), address="p:1")
 PAIR = Pair(sender=SENDER, receiver=ME, nonce=1, channel="loopback")

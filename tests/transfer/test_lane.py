@@ -29,7 +29,7 @@ from common.transfer.outbound import OutboundTransfer
 from common.transfer.plan import digest_index
 from common.transfer.same_host import sending
 from common.transfer.same_host.factory import SameHostFactory
-from tests.transfer.rig import PAGE, REQUEST, Rig, finale, rigged
+from tests.transfer.rig import PAGE, REQUEST, UNHURRIED, Rig, finale, rigged
 
 LAYOUT = PageLayout(num_layers=2, num_kv_heads=2, head_dim=8, page_size=4, dtype="bfloat16")
 SIZE, NUM_PAGES, RUN = LAYOUT.page_bytes, 8, 2
@@ -137,7 +137,7 @@ async def scene() -> AsyncIterator[Scene]:
         factory = SameHostFactory(host, num_slots=SLOTS, slot_bytes=RUN * SIZE, entropy=SystemEntropy())
         return ChannelMenu(factory, host=host)
 
-    async with rigged() as rig:
+    async with rigged(limits=UNHURRIED) as rig:
         p, d = [await rig.add(name, layout=LAYOUT, channels=menu(), pages=RUN * SIZE // PAGE) for name in ("p", "d")]
         here, there = (TorchStorage(LAYOUT, NUM_PAGES) for _ in range(2))
         contents = [random.Random(page).randbytes(SIZE) for page in range(NUM_PAGES)]

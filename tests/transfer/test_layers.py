@@ -15,12 +15,11 @@ from common.kv.layout import LayerSpan, PageLayout
 from common.transfer.claims import LayerClaims
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.expectation import Arrival, Expectation
-from common.transfer.host import read_host
-from common.transfer.menu import ChannelMenu
 from common.transfer.messages import Meet, Met, Offer, OutcomeState, PageRun, Pair
 from common.transfer.plan import digest_index, run_bytes, split, split_layers
 from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data
-from tests.transfer.test_channel_conformance import NOTICED_S, make_factory
+
+pytestmark = pytest.mark.virtual_time
 
 NUM_LAYERS = 4
 LAYERED = PageLayout(num_layers=NUM_LAYERS, num_kv_heads=1, head_dim=1, page_size=PAGE // 8, dtype="sim")
@@ -130,31 +129,6 @@ async def test_pages_that_come_layer_by_layer_are_whole_at_the_end(groups: int) 
         assert (outcome.state, outcome.landed_pages) == (OutcomeState.DONE, 5)
         assert sink.pages == {index: page_bytes(index) for index in range(5)}
         assert len(sink.finales) == 1
-
-
-@pytest.mark.parametrize("channel", ["gloo", "same_host", "loopback"])  # NCCL's fake joins no two endpoints
-@pytest.mark.parametrize("is_cut_short", [False, True])
-async def test_every_channel_carries_layers_and_tells_when_they_end(channel: str, is_cut_short: bool) -> None:
-    """The sender's end amid the layers reaches the receiver within the two seconds that all failures have."""
-    async with rigged() as rig:
-        made = make_factory(channel)
-        menu = [ChannelMenu(made, host=read_host()) for _ in range(2)]
-        prefill = await rig.add("p", layout=LAYERED, channels=menu[0])
-        decode = await rig.add("d", layout=LAYERED, channels=menu[1])
-        sink, transfer_id = layered(decode, 4)
-        transfer = prefill.start(transfer_id, REQUEST, decode.me)
-        low, high = split_layers(run_of(0, 4), num_layers=NUM_LAYERS, num_groups=2)
-        await transfer.ship(low, part_data(low))
-        if is_cut_short:
-            transfer.abort(Reason.CANCELLED)
-            async with asyncio.timeout(NOTICED_S):
-                while not sink.failures:
-                    await asyncio.sleep(0.01)
-            assert (await decode.outcome(transfer.ref, 0.0, None)).state is OutcomeState.FAILED
-        else:
-            await transfer.finish(finale(4), high, part_data(high))
-            assert (await transfer.wait_outcome(NOTICED_S)).state is OutcomeState.DONE
-            assert sink.pages == {index: page_bytes(index) for index in range(4)}
 
 
 async def test_done_means_that_every_layer_has_landed() -> None:

@@ -15,6 +15,8 @@ from common.transfer.messages import HostFacts, OutcomeState, Pair
 from common.transfer.rendezvous import RendezvousStore
 from tests.transfer.rig import REQUEST, Rig, expect, rigged, ship_all
 
+pytestmark = pytest.mark.virtual_time
+
 HERE = HostFacts(boot_id="this boot", network_namespace=7, user=1000)
 
 

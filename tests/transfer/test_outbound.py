@@ -10,6 +10,8 @@ from common.transfer.messages import OutcomeState, PageRun
 from common.transfer.outbound import OutboundState
 from tests.transfer.rig import PAGE, REQUEST, Sink, expect, finale, page_bytes, rigged, run_data, ship_all
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_every_page_arrives_once_with_the_finale_behind_it() -> None:
     async with rigged() as rig:

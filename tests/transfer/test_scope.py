@@ -2,11 +2,14 @@
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
 from common.transfer.counters import TransferCounters
 from common.transfer.scope import TaskScope
 from tests.transfer.rig import Rig
+
+pytestmark = pytest.mark.virtual_time
 
 
 async def _fail() -> None:
