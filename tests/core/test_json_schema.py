@@ -54,6 +54,52 @@ def test_bounds_that_cannot_be_kept_are_refused(said: dict[str, Any]) -> None:
         settled(said)
 
 
+@pytest.mark.parametrize("key", ["const", "enum"])
+@pytest.mark.parametrize("number", [EXACT + 1, -(10**18), 1e100])
+def test_values_with_numbers_that_would_be_rounded_are_refused(key: str, number: float) -> None:
+    """Ids of eighteen digits came back with zeros at their end."""
+    for value in ([number], [{"id": number}]):
+        with pytest.raises(ValueError, match=rf"{key}: .* is beyond 2\^53: .* write it as a string"):
+            settled({"items": {key: value}})
+    assert settled({key: [EXACT, "1" * 30, True, None]}) == {key: [EXACT, "1" * 30, True, None]}
+
+
+def test_a_range_that_ends_beside_zero_keeps_a_distance() -> None:
+    assert settled({"exclusiveMinimum": 0, "maximum": 0.5}) == {"exclusiveMinimum": 1e-15, "maximum": 0.5}
+    assert settled({"exclusiveMaximum": -0.0}) == {"exclusiveMaximum": -1e-15}
+    for kept in ({"type": "integer", "exclusiveMinimum": 0}, {"exclusiveMinimum": False}, {"minimum": 0}):
+        assert settled(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("key", "nothing", "something"),
+    [
+        ("uniqueItems", [False], [True, 0]),
+        ("propertyNames", [True, {}, {"type": "string"}], [{"pattern": "^a"}]),
+        ("unevaluatedProperties", [True, {}], [False, {"type": "string"}]),
+        ("unevaluatedItems", [True, {}], [False]),
+    ],
+)
+def test_keywords_that_ask_for_nothing_are_left_out(key: str, nothing: list[Any], something: list[Any]) -> None:
+    for value in nothing:
+        assert settled({"items": {key: value}}) == {"items": {}}
+    for value in something:
+        assert settled({key: value}) == {key: value}
+
+
+def test_more_names_than_are_listed_cannot_be_counted() -> None:
+    """An answer may say a name twice, and whoever reads it sees one property."""
+    for schema in ({"minProperties": 2}, {"minProperties": 2, "patternProperties": {"^x": {}}}):
+        with pytest.raises(ValueError, match="minProperties: 2 cannot be kept while names may repeat"):
+            settled(schema)
+    for schema in (
+        {"minProperties": 1},
+        {"minProperties": 2, "required": ["a"]},
+        {"minProperties": 2, "additionalProperties": False},
+    ):
+        assert settled(schema) == schema
+
+
 @pytest.mark.parametrize("schema", [True, 5, [], {"properties": 5, "items": 5, "anyOf": 5, "format": 5}])
 def test_what_is_no_schema_is_left_to_the_compiler(schema: Any) -> None:
     assert settled(schema) == schema
