@@ -67,12 +67,44 @@ def text_of(tokenizer: Tokenizer, tokens: list[TokenId]) -> str:
         ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, str(2**53), str(2**63)),
         ({"type": "number", "minimum": -1e308, "maximum": 1e308}, "-1234.5", "1e999"),
         ({"type": "string", "format": "uuid"}, '"123e4567-e89b-12d3-a456-426614174000"', '"no"'),
+        ({"type": "number", "exclusiveMinimum": -1}, "-0.5", "-1.5"),
+        ({"$ref": "#one", "$defs": {"x": {"$anchor": "one", "const": 1}}}, "1", "2"),
     ],
 )
 def test_schemas_as_libraries_write_them_are_kept(schema: object, fits: str, fails: str) -> None:
     for text, is_fine in ((fits, True), (fails, False)):
         rule = Compiler(byte_vocabulary()).rule(constraint("json_schema", json.dumps(schema)))
         assert all(rule.accept(TokenId(byte)) for byte in text.encode()) is is_fine, text
+
+
+@pytest.mark.parametrize(
+    ("schema", "zero"),
+    [
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "0"),
+        ({"type": "number", "allOf": [{"exclusiveMaximum": 0}, {"minimum": -0.5}]}, "-0"),
+    ],
+)
+def test_zero_is_not_beside_itself(schema: object, zero: str) -> None:
+    """The engine would let a range within 1 begin with the zero that it excludes."""
+    rule = Compiler(byte_vocabulary()).rule(constraint("json_schema", json.dumps(schema)))
+    assert all(rule.accept(TokenId(byte)) for byte in zero.encode())
+    assert [chr(token) for token in allowed(rule)] == ["."]
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"pattern": "^(?=a)b"}, "regex parse error: look-around, .* not supported"),
+        ({"pattern": "["}, "regex parse error: unclosed character class"),
+        (
+            {"oneOf": [{"type": "number"}, {"type": "integer"}]},
+            "oneOf: more than one of its branches may hold: use anyOf",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(schema: object, why: str) -> None:
+    with pytest.raises(ConstraintTrouble, match=why):
+        Compiler(byte_vocabulary()).rule(constraint("json_schema", json.dumps(schema)))
 
 
 def test_a_bound_that_would_be_another_one_is_refused() -> None:

@@ -81,8 +81,8 @@ class _Ends:
 
 
 def _resolve(root: Any, reference: str) -> Any:
-    """What a reference within the document names; True, which ends, for everything else: the engine refuses it."""
-    if not reference.startswith("#"):
+    """What a path within the document names; True, which ends, for everything else: that is the engine's to find."""
+    if reference != "#" and not reference.startswith("#/"):
         return True
     found = root
     for part in reference[1:].split("/")[1:]:
