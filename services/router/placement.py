@@ -71,9 +71,13 @@ class Placement:
             with self._holdings.blaming(decode):
                 await workers.start_local(decode, self.work, prefix)
             return
-        with self._holdings.blaming(decode):
-            self.promise = await workers.reserve(decode, self.work)
         self._count_on(route.prefill, tokens=unread, pages=0)
+        try:
+            with self._holdings.blaming(decode):
+                self.promise = await workers.reserve(decode, self.work)
+        finally:
+            if self.promise is None:  # nothing was asked of the reader: it is not told of an end
+                self._holdings.release(route.prefill)
         prefix = await self._track.borrowing.prefix(self.work, chosen, facts, self._record)
         await self._read_on(route.prefill, prefix)
 

@@ -184,6 +184,8 @@ class Play:
         self._holders.predict(job.request.pages, self._machines[route.reader.worker].slot)
         own_tokens = job.sent_tokens if route.prefill is None else 0
         self._fleet.assign(route.decode, tokens=own_tokens, pages=facts.num_pages, now=now)
+        if route.prefill is not None:
+            self._fleet.assign(route.prefill, tokens=job.sent_tokens, pages=0, now=now)
         writer, context = self._writers[route.decode.worker], job.on_decode
 
         def answered(is_taken: bool) -> None:
@@ -224,15 +226,16 @@ class Play:
         route = job.route
         assert route is not None
         if not is_taken:
-            self._fleet.note_read(route.decode, job.sent_tokens if route.prefill is None else 0)
+            self._fleet.note_read(route.reader, job.sent_tokens)
             self._fleet.release(route.decode)
+            if route.prefill is not None:
+                self._fleet.release(route.prefill)
             self._fleet.note_refusal(route.decode, self._timeline.now)
             self._again(job)
             return
         if route.prefill is None:
             self._line.land(job.id, self._timeline.now)
             return
-        self._fleet.assign(route.prefill, tokens=job.sent_tokens, pages=0, now=self._timeline.now)
         context = job.on_prefill = self._context(job, is_export=True)
         self._submit(job, context)
 

@@ -68,6 +68,32 @@ def test_no_pages_on_one_worker_goes_to_the_next() -> None:
     play(story)
 
 
+def test_prompts_that_come_at_once_are_read_side_by_side() -> None:
+    """The second one is routed before anybody has promised pages for the first."""
+
+    async def story(house: House) -> None:
+        await enter(house, decodes=1)
+        first, second = request("first", prompt=LONG), request("second", prompt=LONG)
+        second = replace(second, prompt=second.prompt[::-1])  # else it would follow its sibling
+        answers = await asyncio.gather(house.ask(first), house.ask(second))
+        assert [answer.is_exact(wanted) for answer, wanted in zip(answers, (first, second), strict=True)] == [True] * 2
+        assert [house.stage.workers[name].seen["prefill"] for name in ("p0", "p1")] == [1, 1]
+
+    play(story)
+
+
+def test_a_reader_that_was_not_asked_yet_hears_of_no_end() -> None:
+    """Its work counted when the route was chosen; then no decode worker had room."""
+
+    async def story(house: House) -> None:
+        await enter(house, decodes=1, d0=Script(refusals=3))
+        wanted = request(prompt=LONG)
+        assert (await house.ask(wanted)).is_exact(wanted)
+        assert [house.stage.workers[name].seen["cancel"] for name in ("p0", "p1")] == [0, 0]
+
+    play(story)
+
+
 def test_no_pages_anywhere_waits_and_costs_no_attempt() -> None:
     async def story(house: House) -> None:
         await enter(house, decodes=1, d0=Script(refusals=12))

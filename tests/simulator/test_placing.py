@@ -90,6 +90,26 @@ def test_who_is_to_receive_a_prompt_is_not_thought_to_hold_it(is_routing_only: b
     assert [len(facts.hits) for facts in asked] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("is_routing_only", [False, True])
+def test_a_prompt_counts_with_its_reader_before_its_writer_has_promised(is_routing_only: bool) -> None:
+    """The second prompt comes while the writer is asked for the first."""
+    asked: list[FleetView] = []
+
+    def hand_over(_facts: Facts, view: FleetView) -> Route:
+        asked.append(view)
+        reader, writer = (worker.worker for worker in view.workers)
+        return Route(decode=writer, prefill=reader)
+
+    trace, shape = siblings(0.0, 1e-4), replace(SHAPE, hop_s=0.01)
+    if is_routing_only:
+        RoutingReplay("test", hand_over, trace, shape).run()
+    else:
+        Play("test", hand_over, trace, shape, limits=AdmissionLimits.of(Config())).run()
+    reader = asked[-1].workers[0]
+    assert (reader.pending_prompts, reader.pending_tokens) == (1, NUM_PAGES * PAGE + 10)
+    assert reader.in_flight == 1
+
+
 def test_siblings_that_come_at_once_are_read_once() -> None:
     outcome = Play("test", Watcher(), siblings(0.0, 0.0, 0.0), SHAPE, limits=AdmissionLimits.of(Config())).run()
     assert outcome.machines[0].uncached_tokens == NUM_PAGES * PAGE + 30
