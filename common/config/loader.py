@@ -60,11 +60,17 @@ def load(
 
 
 def unknown_key(path: str) -> str:
-    """The complaint about a key that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(path, KEYS, n=1, cutoff=0.5)
+    """The complaint about a key that does not exist, with the nearest one that does: spelled almost alike, or of the
+    same name elsewhere.
+    """
+    section, _, own_name = path.partition(".")
+    if section in SECTIONS and not own_name:
+        return f"{section} is a section: write [{section}], and its keys below"
+    same_name = [key for key in KEYS if KEYS[key].name == own_name]
+    near = difflib.get_close_matches(path, KEYS, n=1, cutoff=0.85) or same_name
+    near = near or difflib.get_close_matches(path, KEYS, n=1, cutoff=0.5)
     if near:
-        return f"unknown key {path}: did you mean {near[0]}?"
-    section = path.partition(".")[0]
+        return f"unknown key {path}: did you mean {' or '.join(near)}?"
     if section in SECTIONS:
         names = ", ".join(key.name for key in KEYS.values() if key.section == section)
         return f"unknown key {path}: section {section} has {names}"
