@@ -10,6 +10,8 @@ CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 ADAPTER_FILE = "adapter_config.json"
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+POINTER = b"version https://git-lfs.github.com/"
+"""How a file begins in a clone that did not fetch what lies in Git's large file storage."""
 MAX_JSON_BYTES = 64 * 2**20  # Chosen: ten times the index of the largest open model; beyond it something is wrong.
 
 
@@ -38,6 +40,14 @@ def check_folder(folder: Path) -> None:
         raise load_failed(f"{folder.name} holds programs, which Baton never runs: {', '.join(programs)}; remove them")
 
 
+def is_pointer(file: Path) -> bool:
+    """Whether there is only a note on where the contents are."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(len(POINTER)) == POINTER
+
+
 def read_config(folder: Path) -> Mapping[str, object]:
     """config.json. Raises StartupError when it asks for code of its own."""
     config = read_json(folder / CONFIG_FILE)
@@ -56,6 +66,8 @@ def read_json(path: Path) -> Mapping[str, object]:
     """One JSON object. Raises StartupError when it is missing, too large, or something else."""
     name = f"{path.parent.name}/{path.name}"
     try:
+        if is_pointer(path):
+            raise load_failed(f"{name} only points to its contents: run `git lfs pull` there")
         if path.stat().st_size > MAX_JSON_BYTES:
             raise load_failed(f"{name} is larger than {MAX_JSON_BYTES} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))

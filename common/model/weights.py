@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from safetensors import SafetensorError, safe_open
 
-from common.model.folder import load_failed, read_json
+from common.model.folder import is_pointer, load_failed, read_json
 from common.model.spec import ModelSpec
 from common.model.tensor_names import expected_tensors, is_ignorable, plain_name
 
@@ -138,6 +138,8 @@ def _open_file(folder: Path, file: str, framework: str) -> Any:
     except FileNotFoundError:
         raise load_failed(f"{folder.name}/{file} is missing") from None
     except (SafetensorError, OSError) as error:
+        if is_pointer(folder / file):
+            raise load_failed(f"{folder.name}/{file} only points to the weights: run `git lfs pull` there") from error
         raise load_failed(f"{folder.name}/{file} is truncated or not a safetensors file: {error}") from error
 
 

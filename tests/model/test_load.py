@@ -71,6 +71,15 @@ def empty_file(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
 
 
+def pointer(folder: Path) -> None:
+    """As a clone leaves it where Git's large file storage is not installed."""
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:5e\nsize 99\n")
+
+
+def pointer_for_config(folder: Path) -> None:
+    (folder / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:5e\nsize 99\n")
+
+
 def missing_tensor(folder: Path) -> None:
     write_checkpoint(folder, tensors={name: t for name, t in tensors_for(CONFIG).items() if name != Q_PROJ})
 
@@ -130,6 +139,8 @@ WRONGS: list[tuple[Callable[[Path], None], str]] = [
     (truncated, "truncated"),
     (corrupt_header, "truncated or not"),
     (empty_file, "truncated or not"),
+    (pointer, "only points to the weights: run `git lfs pull`"),
+    (pointer_for_config, "config.json only points to its contents"),
     (missing_tensor, f"{Q_PROJ} [64, 48] is missing"),
     (extra_tensor, "model.layers.9.mlp.weight [3] is not part"),
     (wrong_shape, f"{Q_PROJ} is [48, 64], not [64, 48]"),
