@@ -64,6 +64,7 @@ class Registration:
         self._needs_snapshot = True
         self._changed_since_snapshot = False
         self._snapshot_at = clock.monotonic()
+        self._told_at = float("-inf")
         self._is_announced = False
         self._has_left = False
         self._superseded = asyncio.Event()
@@ -83,7 +84,8 @@ class Registration:
         await self._superseded.wait()
 
     def publish(self, changes: OwnershipChanges) -> None:
-        """Tell routers what was gained and lost. Returns at once; `run` sends it, perhaps with that of later steps."""
+        """Tell routers what was gained and lost. Returns at once; `run` sends it, perhaps with that of later steps:
+        mirrors look every `poll_s`, so what a busy batch fills between two looks is one event."""
         if changes.is_empty:
             return
         for short in _shortened(changes.withdrawn):
@@ -111,13 +113,14 @@ class Registration:
                 await self.flush()
 
     async def _has_news(self, beat_at: float) -> bool:
-        """Wait for something to send; False when the next heartbeat is due instead, or this registration is over."""
-        left_s = beat_at - self._clock.monotonic()
-        if left_s <= 0 or self._has_left or self.is_superseded:
+        """Wait for something to send, behind what was just sent until a mirror has looked for it. False when the next
+        heartbeat is due instead, or this registration is over."""
+        if self._has_left or self.is_superseded:
             return False
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(beat_at - self._clock.monotonic()):
                 await self._wake.wait()
+                await asyncio.sleep(self._told_at + self._settings.poll_s - self._clock.monotonic())
         except TimeoutError:
             return False
         self._wake.clear()
@@ -148,6 +151,7 @@ class Registration:
             self._snapshot_at = self._clock.monotonic()
         self._pending = []
         self._needs_snapshot = False
+        self._told_at = self._clock.monotonic()
         if await self._guard.run(lambda store: store.write(commands)) is None:
             self._doubt()
 

@@ -14,7 +14,7 @@ from common.core.ids import WorkerId
 from common.directory import registration
 from common.directory.keys import Keys
 from common.directory.memory_store import MemoryServer, MemoryStore
-from common.directory.store import StoreTrouble
+from common.directory.store import STREAM_START, StoreTrouble
 from common.observe import catalogue
 from tests.directory.cluster import SETTINGS, Router, Worker, prefix, published, withdrawn
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
@@ -80,6 +80,36 @@ def test_a_worker_and_what_it_holds_are_seen_within_a_heartbeat() -> None:
         await router.wait_until(lambda: router.runs(1, 2) == {"decode-0": 1}, 5)
         assert world.clock.monotonic() - began <= 2 * SETTINGS.poll_s
         assert not router.mirror.is_stale
+
+    in_world(body)
+
+
+def test_what_a_busy_batch_fills_between_two_looks_is_one_event() -> None:
+    """A step of thirty answers fills pages every time: a transaction each cost the worker a millisecond a step."""
+
+    async def body(world: World) -> None:
+        router, worker = world.router(), world.worker()
+        await router.wait_until(lambda: bool(router.mirror.members()), 5)
+        began = world.clock.monotonic()
+        for number in range(100):
+            worker.registration.publish(published(number))
+            await asyncio.sleep(0.01)
+        await router.wait_until(lambda: bool(router.runs(99)), 2 * SETTINGS.poll_s)
+        looks = (world.clock.monotonic() - began) / SETTINGS.poll_s
+        events = await MemoryStore(world.server, "reader").entries(Keys("test").events, STREAM_START, 1000)
+        assert looks / 2 <= len(events) <= looks + 4  # and those of the heartbeats
+        assert router.mirror.owned_pages(WorkerId("decode-0")) == 100
+
+    in_world(body)
+
+
+def test_news_after_silence_is_told_at_once() -> None:
+    async def body(world: World) -> None:
+        router, worker = world.router(), world.worker()
+        await router.wait_until(lambda: bool(router.mirror.members()), 5)
+        await asyncio.sleep(SETTINGS.poll_s)
+        worker.registration.publish(published(1))
+        assert await router.wait_until(lambda: bool(router.runs(1)), 5) < 1.5 * SETTINGS.poll_s
 
     in_world(body)
 
@@ -268,18 +298,22 @@ def test_workers_cut_off_from_redis_leave_its_view_after_the_lease_and_come_back
 
 
 def test_events_that_were_trimmed_away_are_made_up_for_by_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registration, "MAX_STREAM_ENTRIES", 3)
+    monkeypatch.setattr(registration, "MAX_STREAM_ENTRIES", 1)
 
     async def body(world: World) -> None:
-        router, worker = world.router(), world.worker()
-        await router.wait_until(lambda: bool(router.mirror.members()), 5)
+        names = ["decode-0", "decode-1", "decode-2"]
+        router, workers = world.router(), [world.worker(name) for name in names]
+        await router.wait_until(lambda: len(router.mirror.members()) == len(names), 5)
+        before = router.metrics.total(catalogue.DIRECTORY_RESYNCS)
         for number in range(40):
-            worker.registration.publish(published(number))
+            for worker in workers:
+                worker.registration.publish(published(number))
             await asyncio.sleep(0.002)
         await router.wait_until(
-            lambda: router.mirror.owned_pages(WorkerId("decode-0")) == 40, SETTINGS.snapshot_s + 2 * HEARTBEAT
+            lambda: all(router.mirror.owned_pages(WorkerId(name)) == 40 for name in names),
+            SETTINGS.snapshot_s + 2 * HEARTBEAT,
         )
-        assert router.metrics.total(catalogue.DIRECTORY_RESYNCS) > 1
+        assert router.metrics.total(catalogue.DIRECTORY_RESYNCS) > before
 
     in_world(body)
 
