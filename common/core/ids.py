@@ -1,7 +1,7 @@
 """Identifiers: a page id cannot be passed where a worker id is meant."""
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 RequestId = NewType("RequestId", str)
 TenantId = NewType("TenantId", str)
@@ -20,17 +20,19 @@ PrefixHash = NewType("PrefixHash", bytes)
 """Chained keyed hash of a run of full pages, 32 bytes. See common/kv/hashing."""
 
 
-@dataclass(frozen=True, slots=True)
-class PageRef:
+class PageRef(NamedTuple):
     """One ownership of one page. A page that was freed since has another generation, and the ref is refused."""
 
     page: PageId
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SequenceId:
-    """One choice of one request."""
+class SequenceId(NamedTuple):
+    """One choice of one request.
+
+    A tuple, as a page's reference is: a step looks every running sequence up a dozen times, and a dataclass hashes and
+    compares in Python.
+    """
 
     request: RequestId
     choice: int = 0

@@ -112,7 +112,7 @@ class Batch:
         sequence = self._add(work, arrived=arrived, rule=rule)
         sequence.prompt_scores = list(prompt_scores)
         sequence.wants_scores = False
-        sequence.pages = list(pages)
+        sequence.pages = tuple(pages)
         sequence.num_registered = held
         sequence.num_cached = held * self._layout.page_size
         sequence.num_computed = len(sequence.tokens)
@@ -185,7 +185,7 @@ class Batch:
                 continue
             for draw in group:
                 parent.tokens.append(draw.token)
-                parent.chain.extend([draw.token])
+                parent.chain.append(draw.token)
                 if parent.shaping is not None:
                     parent.shaping.note(draw.token)
                 if draw.finish is not None:
@@ -198,7 +198,7 @@ class Batch:
             if draw.finish is not None:
                 continue
             chain = parent.chain.copy()
-            chain.extend([draw.token])
+            chain.append(draw.token)
             shaping = parent.shaping.copy() if parent.shaping is not None else None
             if shaping is not None:
                 shaping.note(draw.token)
@@ -225,16 +225,17 @@ class Batch:
     def view(self, sequence: SequenceId) -> SequenceView:
         """What a scheduler may know of one sequence."""
         held = self._sequences[sequence]
+        num_pending = held.num_pending
         return SequenceView(
             id=sequence,
             priority=held.work.priority,
             arrived=held.arrived,
             deadline=held.work.deadline,
-            num_tokens=len(held.tokens) + held.num_drawing,
-            num_pending=held.num_pending,
+            num_tokens=held.num_launched + num_pending,
+            num_pending=num_pending,
             pages_held=len(held.pages),
             private_pages=len(held.pages) - held.num_cached // self._layout.page_size,
             needs_copy=bool(held.pages) and self._holdings.needs_copy(held),
-            is_decoding=held.is_decoding,
+            is_decoding=num_pending == 1 and held.has_drawn,
             tenant=held.work.tenant,
         )

@@ -19,7 +19,7 @@ class Holdings:
         self._cache = cache
         self._page_size = layout.page_size
         self._pages_for = layout.pages_for
-        self._waiting: deque[list[list[PageRef]]] = deque()
+        self._waiting: deque[list[tuple[PageRef, ...]]] = deque()
         """Contexts given back since each step in flight was launched."""
 
     # Steps in flight
@@ -33,7 +33,7 @@ class Holdings:
         for pages in self._waiting.popleft():
             self._cache.release(pages)
 
-    def give_back(self, pages: list[PageRef]) -> None:
+    def give_back(self, pages: tuple[PageRef, ...]) -> None:
         """The pages of one context, in order. Full ones become cache."""
         if self._waiting:
             self._waiting[-1].append(pages)
@@ -46,7 +46,7 @@ class Holdings:
         """Begin with what the cache holds of its context, but for the last token: a draw needs its logits."""
         assert not sequence.pages, f"{sequence.id} begins while it holds {len(sequence.pages)} pages"
         known = not sequence.wants_scores
-        sequence.pages = list(self._cache.match(sequence.chain.hashes, sequence.tokens[:-1])) if known else []
+        sequence.pages = self._cache.match(sequence.chain.hashes, sequence.tokens[:-1]) if known else ()
         sequence.num_registered = len(sequence.pages)
         sequence.num_computed = len(sequence.pages) * self._page_size
         sequence.num_cached = sequence.num_computed
@@ -54,30 +54,32 @@ class Holdings:
     def grow(self, sequence: Sequence, end: int, copies: list[PageCopy]) -> bool:
         """Make slots up to `end` writable. False, and nothing changed, when no page is left."""
         copies_page = self.needs_copy(sequence)
-        missing = self._pages_for(end) - len(sequence.pages)
-        fresh = self._cache.allocate(max(0, missing) + int(copies_page))
+        missing = max(0, self._pages_for(end) - len(sequence.pages))
+        if not (missing or copies_page):  # nearly every decoding step
+            return True
+        fresh = self._cache.allocate(missing + int(copies_page))
         if fresh is None:
             return False
-        new = list(fresh)
+        pages, new = [*sequence.pages], [*fresh]
         if copies_page:
             index = sequence.num_launched // self._page_size
-            shared, own = sequence.pages[index], new.pop()
+            shared, own = pages[index], new.pop()
             copies.append(PageCopy(source=shared.page, destination=own.page))
-            sequence.pages[index] = own
+            pages[index] = own
             # At once, so that the last sibling writes where it is: that one's own reference outlasts this step.
             self._cache.release([shared])
-        sequence.pages.extend(new)
+        sequence.pages = (*pages, *new)
         return True
 
     def needs_copy(self, sequence: Sequence) -> bool:
         """Whether the next slot lies in a partly filled page that a sibling reads too."""
         index, offset = divmod(sequence.num_launched, self._page_size)
-        return offset > 0 and self._cache.readers(sequence.pages[index]) > 1
+        return bool(offset) and self._cache.readers(sequence.pages[index]) > 1
 
-    def share(self, pages: list[PageRef]) -> list[PageRef]:
+    def share(self, pages: tuple[PageRef, ...]) -> tuple[PageRef, ...]:
         """The same pages for one more sequence."""
         self._cache.retain(pages)
-        return [*pages]
+        return pages
 
     def lend_full_pages(self, sequence: Sequence) -> None:
         """Let others find the pages that are full by now."""
@@ -97,7 +99,7 @@ class Holdings:
         """Give every page back. What was full stays in the cache until somebody needs the room."""
         assert not sequence.num_flying, f"{sequence.id} is preempted under a step in flight"
         self.give_back(sequence.pages)
-        sequence.pages = []
+        sequence.pages = ()
         sequence.num_computed = sequence.num_registered = 0
         sequence.num_preemptions += 1
         if sequence.wants_scores:

@@ -20,7 +20,7 @@ def in_forward_order(rows: Sequence[StepRow]) -> list[int]:
     """Indexes of `rows` as a forward wants them: rows of one token first, by length, then the others as they came."""
     decodes = [index for index, row in enumerate(rows) if len(row.tokens) == 1]
     extends = [index for index, row in enumerate(rows) if len(row.tokens) != 1]
-    return sorted(decodes, key=lambda index: rows[index].end) + extends
+    return sorted(decodes, key=lambda index: rows[index].start) + extends
 
 
 def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor, follow: Following | None = None) -> RaggedTokens:
@@ -37,8 +37,12 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor, follow: Following 
     for row in rows:
         if not row.tokens:
             raise ValueError(f"{row.sequence}: a row without tokens")
-        own = range(row.start, row.end)
         tokens += row.tokens
+        if len(row.tokens) == 1:
+            positions.append(row.start)
+            pages.append(row.pages[row.start // page_size])
+            continue
+        own = range(row.start, row.end)
         positions += own
         pages += [row.pages[position // page_size] for position in own]
     tokens_T = to_device(torch.tensor(tokens), device)
@@ -60,6 +64,8 @@ def ragged_tokens(rows: Sequence[StepRow], kv_PL2KSD: Tensor, follow: Following 
 
 def _wanted_rows(rows: Sequence[StepRow], attended: AttentionRows, kv_PL2KSD: Tensor) -> WantedRows:
     """Tokens whose logits somebody reads: those that targets follow, and the ends that rows draw from."""
+    if all(len(row.tokens) == 1 and row.samples and not row.targets for row in rows):
+        return all_rows(attended, len(rows), kv_PL2KSD.device)
     places: list[int] = []
     runs: list[tuple[StepRow, range]] = []
     first = 0

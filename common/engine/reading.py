@@ -7,7 +7,7 @@ N scored tokens, K likeliest of each.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +22,8 @@ from kernels.peaks import find_peaks
 from kernels.sampling import Scores
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowTold:
-    """What one row gave."""
+class RowTold(NamedTuple):
+    """What one row gave. A tuple, as its place is: both are made for every row of every step."""
 
     drawn: tuple[TokenId, ...] = ()
     logprobs: tuple[TokenLogprobs | None, ...] = ()
@@ -35,8 +34,7 @@ class RowTold:
 SILENCE = RowTold()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(NamedTuple):
     """Where one row's numbers lie: logits [first, end), draws from `first_draw` on."""
 
     first: int
@@ -74,21 +72,25 @@ class Reading:
         scores = iter(told(self._scores(parts), self._num_top)) if parts else iter(())
         # Every row's scores are taken from the iterator, in order, also those of a row that failed.
         answers = [self._told(row, place, ids, scores) for row, place in zip(self._rows, self._places, strict=True)]
+        if all(is_finite):
+            return [*answers]
         return [
             answer if all(is_finite[place.first : place.end]) else None
             for answer, place in zip(answers, self._places, strict=True)
         ]
 
     @staticmethod
-    def _told(row: StepRow, place: _Place, ids: list[int], scores: Iterator[TokenLogprobs]) -> RowTold:
+    def _told(row: StepRow, place: _Place, ids: list[TokenId], scores: Iterator[TokenLogprobs]) -> RowTold:
         return RowTold(
-            drawn=tuple(TokenId(token) for token in ids[place.first_draw : place.first_draw + len(row.samples)]),
-            scores=tuple(next(scores) for _ in row.targets),
+            drawn=tuple(ids[place.first_draw : place.first_draw + len(row.samples)]),
+            scores=tuple(next(scores) for _ in row.targets) if row.targets else (),
             logprobs=tuple(next(scores) for _ in row.samples) if _tells(row) else (),
         )
 
     def _score(self, logits_RV: Tensor) -> Scores | None:
         """Of every row its targets, then its draws, where they are asked for."""
+        if not any(row.targets or _tells(row) for row in self._rows):
+            return None
         places: list[int] = []
         tokens: list[TokenId] = []
         draws: list[int] = []
@@ -102,8 +104,6 @@ class Reading:
                 tokens += [TokenId(0)] * len(row.samples)
                 draws += range(place.first_draw, place.first_draw + len(row.samples))
                 self._num_top += [sample.sampling.logprobs or 0 for sample in row.samples]
-        if not places:
-            return None
         places_N, tokens_N, draws_N = to_device(torch.tensor([places, tokens, draws]), logits_RV.device)
         if len(self.ids_S):
             tokens_N = torch.where(draws_N >= 0, self.ids_S.index_select(0, draws_N.clamp(min=0)), tokens_N)

@@ -10,7 +10,11 @@ from collections import abc
 from dataclasses import dataclass, field
 
 from common.core.errors import InternalError
+<<<<<<< HEAD
 from common.core.ids import PageRef, PrefixHash, SequenceId, TokenId
+=======
+from common.core.ids import PageId, PageRef, SequenceId, TokenId
+>>>>>>> 74eeeae (engine: a step makes half as many calls for every answer)
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason, Priority, Work
 from common.core.shaping import Shaping
@@ -29,6 +33,9 @@ class Sequence:
     Until its first tokens are drawn a sequence stands for all choices of its work; then it forks into one each.
     """
 
+    id: SequenceId = field(init=False)
+    num_given: int = field(init=False)
+    """Tokens that were known when the work came: those that follow were drawn here, or came with the hand-over."""
     work: Work
     choices: tuple[Choice, ...]
     tokens: list[TokenId]
@@ -42,7 +49,7 @@ class Sequence:
     place: int | None = None
     """Of its row in the step that was launched last, while that is in flight."""
     num_cached: int = 0
-    pages: list[PageRef] = field(default_factory=list)
+    pages: tuple[PageRef, ...] = ()
     num_registered: int = 0
     num_preemptions: int = 0
     shaping: Shaping | None = None
@@ -53,10 +60,13 @@ class Sequence:
     """Of the prompt's tokens from the second on, as far as they are read."""
     wants_scores: bool = False
     """Whether such are asked for and still missing: cached pages have no logits. Kept: asked every step."""
+    _table: tuple[PageId, ...] = ()
+    _tabled: tuple[PageRef, ...] = ()
+    """The pages of which `_table` has the ids: a page is new every sixteen steps, and a row is made in each."""
 
-    @property
-    def id(self) -> SequenceId:
-        return SequenceId(self.work.request, self.choices[0].index)
+    def __post_init__(self) -> None:
+        self.id = SequenceId(self.work.request, self.choices[0].index)
+        self.num_given = len(self.work.prompt) + len(self.work.emitted)
 
     @property
     def priority(self) -> Priority:
@@ -90,12 +100,12 @@ class Sequence:
     @property
     def is_read(self) -> bool:
         """Whether its context has its KV, and none of it is in flight."""
-        return self.num_computed >= len(self.work.prompt) + len(self.work.emitted)
+        return self.num_computed >= self.num_given
 
     @property
     def has_drawn(self) -> bool:
         """Whether this attempt, on this worker or by hand-over, drew its first token."""
-        return self.num_output + self.num_drawing > self.work.first_index
+        return len(self.tokens) + self.num_drawing > self.num_given
 
     @property
     def is_decoding(self) -> bool:
@@ -116,8 +126,10 @@ class Sequence:
 
     def is_ending(self, max_context: int) -> bool:
         """Whether what is being drawn is its last token, whichever it is."""
+        if not self.num_drawing:
+            return False
         num_output, length = self.num_output + self.num_drawing, len(self.tokens) + self.num_drawing
-        return bool(self.num_drawing) and (num_output >= self.work.sampling.max_tokens or length >= max_context)
+        return num_output >= self.work.sampling.max_tokens or length >= max_context
 
     def row(self, num_tokens: int, *, page_size: int) -> StepRow:
         """The next `num_tokens` pending tokens, for whose slots there are pages. It draws where they reach the end.
@@ -134,12 +146,18 @@ class Sequence:
             sequence=self.id,
             tokens=(STAND_IN,) if is_ahead else tuple(self.tokens[start:end]),
             start=start,
-            pages=tuple(ref.page for ref in self.pages[: -(-end // page_size)]),
+            pages=self._page_table(-(-end // page_size)),
             samples=self._samples() if end == length else (),
             targets=work.prompt[start + 1 : end + 1] if is_scored else (),
             num_top=(work.sampling.prompt_logprobs or 0) if is_scored else 0,
             follows=self.place if is_ahead else None,
         )
+
+    def _page_table(self, num_pages: int) -> tuple[PageId, ...]:
+        """Ids of the first pages."""
+        if self._tabled is not self.pages:
+            self._table, self._tabled = tuple([ref.page for ref in self.pages]), self.pages
+        return self._table if num_pages == len(self._table) else self._table[:num_pages]
 
     def note_launched(self, row: StepRow, place: int) -> None:
         """Its row is in flight, at this place of its step."""
@@ -161,12 +179,12 @@ class Sequence:
         mask = self.rule.mask() if self.rule is not None else b""
         if mask and banned and not leaves_any(mask, banned):
             banned = ()  # a token must be drawn
-        return tuple(
-            Sample(
-                seed=choice.seed, position=position, sampling=sampling, banned=banned, shaping=self.shaping, mask=mask
-            )
+        shaping = self.shaping
+        samples = [
+            Sample(seed=choice.seed, position=position, sampling=sampling, banned=banned, shaping=shaping, mask=mask)
             for choice in self.choices
-        )
+        ]
+        return tuple(samples)
 
     def rule_after(self, token: TokenId) -> TokenRule | None:
         """The constraint of a choice that goes on with `token`; its own where several choices part here.
@@ -182,25 +200,25 @@ class Sequence:
 
     def drew(self, choice: Choice, token: TokenId, logprobs: TokenLogprobs | None, *, ends: EndRules) -> Drawn:
         """What the sequence's row drew for one of its choices; nothing is appended yet. Raises as `rule_after`."""
-        rule, sampling = self.rule_after(token), self.work.sampling
+        rule, sampling, num_output = self.rule_after(token), self.work.sampling, self.num_output
         finish = finish_reason(
             token,
-            num_output=self.num_output + 1,
+            num_output=num_output + 1,
             context_length=len(self.tokens) + 1,
             sampling=sampling,
             ends=ends,
             is_complete=rule is not None and rule.is_over,
         )
-        is_ender = token in ends.eos_ids or token in sampling.stop_token_ids
+        is_stop = finish is FinishReason.STOP
         return Drawn(
             source=self.id,
             work=self.work,
             choice=choice,
-            index=self.num_output,
+            index=num_output,
             token=token,
             finish=finish,
             logprobs=logprobs,
-            is_stop_token=finish is FinishReason.STOP and is_ender,
+            is_stop_token=is_stop and (token in ends.eos_ids or token in sampling.stop_token_ids),
             rule=rule,
         )
 

@@ -102,6 +102,12 @@ class PrefixChain:
         self._hashes += _hash_pages(self._hasher, parent, packed, self._page_bytes, self._fingerprint)
         self._tail = packed[len(packed) - len(packed) % self._page_bytes :]
 
+    def append(self, token: TokenId) -> None:
+        """One more token: nearly always it is only kept for the page that it will help to fill."""
+        self._tail += token.to_bytes(TOKEN_BYTES, "little")
+        if len(self._tail) == self._page_bytes:
+            self.extend(())
+
     def copy(self) -> "PrefixChain":
         """A chain that grows on its own from here: one per choice of a forked context."""
         twin = object.__new__(PrefixChain)

@@ -183,8 +183,8 @@ class PagePool:
 
     def readers(self, ref: PageRef) -> int:
         """How many sequences, reservations and exports hold the page."""
-        (page,) = self._current([ref])
-        return self._readers[page]
+        assert self._generations[ref.page] == ref.generation, f"{ref} is not current"
+        return self._readers[ref.page]
 
     def writers(self, ref: PageRef) -> int:
         """How many transfers may still land in the page."""

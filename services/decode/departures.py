@@ -63,7 +63,7 @@ class Departures:
                 for choice in sequence.choices
             )
         choice, work = sequence.choices[0].index, sequence.work
-        pages = tuple(sequence.pages[: self._layout.pages_for(sequence.num_computed)])
+        pages = sequence.pages[: self._layout.pages_for(sequence.num_computed)]
         finale = Finale(
             first_tokens=(FirstToken(choice=choice, token=sequence.tokens[-1]),),
             total_pages=len(pages),

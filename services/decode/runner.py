@@ -138,7 +138,10 @@ class Runner:
 
     def _plan(self) -> BatchPlan:
         self._admit()
-        active = tuple(self._batch.view(each) for each in self._active if not self._batch.is_ending(each))
+        batch, going_on = self._batch, tuple(self._active)
+        if batch.num_in_flight:
+            going_on = tuple(each for each in going_on if not batch.is_ending(each))
+        active = tuple([batch.view(each) for each in going_on])
         num_decoding = sum(view.is_decoding for view in active)
         limits = replace(self._limits, extend_tokens=self._budget.tokens(num_decoding))
         return plan_step(active, available_pages=self._cache.available(), limits=limits)
@@ -212,14 +215,14 @@ class Runner:
     def _emit(self, drawn: tuple[Drawn, ...]) -> None:
         """Tell the routers what was drawn and let the batch go on with it."""
         for draw in drawn:
-            self._active.pop(draw.source, None)
             self._teller.tell(draw.work, tokens_emitted(draw))
+            if draw.finish is not None:
+                self._active.pop(draw.source, None)
+                self._counters.finished += 1
         self._batch.proceed(drawn)
         for draw in drawn:
             if draw.finish is None:
-                self._active[draw.sequence] = None
-            else:
-                self._counters.finished += 1
+                self._active.setdefault(draw.sequence)
 
     def expire(self, now: float) -> None:
         """Nobody waits any more for what is late."""

@@ -86,7 +86,7 @@ class Exports:
         elif prompt.destination is None:
             # Whether the answer is over with its first token is for whoever fetches it to say.
             kept = PagesKept(name=work.request, work=work, context=work.context, finale=_finale(sequence, draws))
-            self._retention.keep(kept, tuple(sequence.pages))
+            self._retention.keep(kept, sequence.pages)
             self._teller.say(kept)
             self._finish(prompt)
         else:

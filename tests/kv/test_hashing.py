@@ -96,6 +96,14 @@ def test_a_chain_grown_in_any_portions_equals_one_grown_at_once(tokens: list[Tok
     assert tuple(chain.hashes) == hashes_of(tokens)
 
 
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+def test_a_chain_grown_by_single_tokens_equals_one_grown_at_once(ids: list[int]) -> None:
+    chain = PrefixChain(scope=SCOPE, layout=LAYOUT)
+    for token in tokens_of(*ids):
+        chain.append(token)
+    assert tuple(chain.hashes) == hashes_of(tokens_of(*ids))
+
+
 def test_a_copied_chain_grows_on_its_own() -> None:
     chain = PrefixChain(scope=SCOPE, layout=LAYOUT)
     chain.extend(tokens_of(1, 2, 3, 4, 5))
