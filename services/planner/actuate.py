@@ -25,6 +25,9 @@ PERIOD_S = 5.0
 MAX_COSTS = 32
 """Chosen: annotations written in one round; the rest follows in the next."""
 
+REFUSED_S = 15.0
+"""Chosen: three rounds until a pod is tried again whose cost was refused; those behind it are marked meanwhile."""
+
 _LOG = get_log("planner")
 
 
@@ -81,6 +84,7 @@ class Actuator:
         self._watched = Watched()
         self._held_until = 0.0
         self._costs: dict[str, int] = {}
+        self._refused_at: dict[str, float] = {}
         self._is_leaving = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -157,9 +161,11 @@ class Actuator:
     def _mark(self, members: Sequence[Member]) -> None:
         """Pods with fewer sequences go first; only a ReplicaSet looks at it. A pod is named as its worker."""
         costs = deletion_costs(members)
-        changed = [pod for pod, cost in costs.items() if self._costs.get(pod) != cost][:MAX_COSTS]
         self._costs = {pod: self._costs[pod] for pod in costs if pod in self._costs}
-        for pod in changed:
+        since = self._clock.monotonic() - REFUSED_S
+        self._refused_at = {pod: at for pod, at in self._refused_at.items() if pod in costs and at > since}
+        changed = [pod for pod, cost in costs.items() if self._costs.get(pod) != cost and pod not in self._refused_at]
+        for pod in changed[:MAX_COSTS]:
             if not self._may_write:
                 return
             try:
@@ -167,7 +173,10 @@ class Actuator:
             except Unavailable as error:
                 self._metrics.add(catalogue.PLANNER_PATCHES, outcome="refused")
                 _LOG.debug("cost_not_set", pod=pod, error=error.message)
-            self._costs[pod] = costs[pod]
+                self._costs.pop(pod, None)  # what stands there now is not known
+                self._refused_at[pod] = self._clock.monotonic()
+            else:
+                self._costs[pod] = costs[pod]
 
 
 def deletion_costs(members: Sequence[Member]) -> Mapping[str, int]:

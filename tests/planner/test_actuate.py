@@ -10,7 +10,7 @@ from common.core.worker import LoadReport, Member, PageCounts, Role, WorkerState
 from common.observe import catalogue
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
-from services.planner.actuate import Actuator, Wish, deletion_costs
+from services.planner.actuate import MAX_COSTS, REFUSED_S, Actuator, Wish, deletion_costs
 from services.planner.decide import Recommendation, State, Verdict, Why
 from services.planner.lease import DURATION_S, LeaseView, Step, Watched, next_step
 
@@ -176,6 +176,31 @@ def test_a_pod_that_is_gone_does_not_keep_the_others_from_being_marked() -> None
     one.round()
     assert api.costs == {"b": 4}
     assert one._metrics.value(catalogue.PLANNER_PATCHES, outcome="refused") == 1
+
+
+def test_a_cost_that_was_refused_is_written_once_the_api_takes_it() -> None:
+    """It was taken for written: a pod whose load did not change kept the wrong cost for good."""
+    api, clock = Api(missing=frozenset({"a"})), ManualClock(1.0)
+    one = actuator(api, clock, "x", Wish(recommendation=None, members=(member("a", 1), member("b", 3))))
+    one.round()
+    api.missing = frozenset()
+    one.round()
+    assert api.written == ["b"], "not with every round"
+    for _ in range(2):
+        clock.advance(REFUSED_S)
+        one.round()
+    assert api.written == ["b", "a"]
+
+
+def test_what_is_refused_keeps_nobody_else_waiting() -> None:
+    """More of them than are written in a round, and they come first."""
+    names = [f"{number:02}" for number in range(MAX_COSTS)]
+    api, clock = Api(missing=frozenset(names)), ManualClock(1.0)
+    one = actuator(api, clock, "x", Wish(recommendation=None, members=tuple(member(name, 1) for name in [*names, "z"])))
+    one.round()
+    assert api.costs == {}
+    one.round()
+    assert api.costs == {"z": 2}
 
 
 def test_pods_are_left_alone_by_a_planner_that_may_only_set_scales() -> None:
