@@ -16,7 +16,7 @@ from services.local.finding import Finding, fault, is_healthy, note, print_findi
 from services.local.links import link_findings, link_table, measure_links
 from services.local.ports import is_free
 from services.local.topology import ROOT
-from services.local.workers import ask_workers, check_layouts, check_roles
+from services.local.workers import ask_workers, check_layouts, check_missing, check_roles
 
 
 async def doctor(config: Config, router: str, *, console: Console) -> bool:
@@ -36,6 +36,7 @@ async def doctor(config: Config, router: str, *, console: Console) -> bool:
         well(f"router {router}", f"{view.router.router_id} answers and knows {len(view.workers)} workers"),
         await _check_directory(view, config.liveness.redis_timeout_s),
         *check_roles(view.workers),
+        *check_missing(view.missing),
     ]
     asked = await ask_workers(view.workers, client.connect_worker)
     findings += [each.finding for each in asked]

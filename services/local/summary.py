@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.baton.v1 import cluster_pb2, worker_pb2
+from services.local.duration import duration
 
 BAR_WIDTH = 10
 LATENCIES = (
@@ -24,6 +25,9 @@ def cluster_view(view: cluster_pb2.GetClusterResponse, *, tokens_per_s: float | 
         parts.insert(0, Text("Redis does not answer: routing by load alone", style="red"))
     if not view.workers:
         parts.append(Text("no worker is known to this router", style="red"))
+    for missing in view.missing:
+        gone = f"{missing.worker.worker_id} is gone since {duration(missing.silent_s)}, without a goodbye"
+        parts.append(Text(gone, style="red"))
     return Group(*parts)
 
 

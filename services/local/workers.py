@@ -8,6 +8,7 @@ from common.core.errors import BatonError
 from common.rpc.client import Connect, call
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from protos.baton.v1 import cluster_pb2, types_pb2, worker_pb2, worker_pb2_grpc
+from services.local.duration import duration
 from services.local.finding import Finding, fault, note, well
 
 ASK_S = 3.0
@@ -43,6 +44,11 @@ def check_roles(workers: Sequence[cluster_pb2.WorkerView]) -> list[Finding]:
     return []
 
 
+def check_missing(missing: Sequence[cluster_pb2.MissingWorker]) -> list[Finding]:
+    """Who went without a word, as far as the router that was asked has seen it."""
+    return [_missing(each) for each in missing]
+
+
 def check_layouts(statuses: Sequence[worker_pb2.GetStatusResponse]) -> list[Finding]:
     """Every worker against the first: pages of unequal layouts never travel."""
     if not statuses:
@@ -59,6 +65,15 @@ def check_layouts(statuses: Sequence[worker_pb2.GetStatusResponse]) -> list[Find
     layout = first.layout
     agreed = f"{len(statuses)} workers agree" if len(statuses) > 1 else f"only {first.worker.worker_id} told its own"
     return [well("page layout", f"{agreed}: {layout.page_size} tokens, {layout.page_bytes:,} bytes, {layout.dtype}")]
+
+
+def _missing(missing: cluster_pb2.MissingWorker) -> Finding:
+    role, address = ROLE_NAMES.get(missing.role, "worker"), missing.worker.address
+    detail = (
+        f"{role} at {address}: gone {duration(missing.silent_s)} ago without a goodbye, and nobody came in its place"
+    )
+    fix = "its last log lines say why, or its machine is gone or frozen: start it again, or another one of its role"
+    return fault(missing.worker.worker_id, detail, fix)
 
 
 async def _ask(worker: cluster_pb2.WorkerView, connect: Connect) -> Asked:

@@ -28,6 +28,7 @@ from services.router.cancellations import Cancellations
 from services.router.inbox import Switchboard
 from services.router.majority import majority
 from services.router.mirror import Mirror
+from services.router.missing import Missing, MissingWorkers
 from services.router.ours import Ours
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
@@ -85,6 +86,7 @@ class Fleet:
         self._lost_s = lost_s  # of a process that stood still, and heard nobody meanwhile
         self._standings: dict[WorkerRef, Standing] = {}
         self._attendance = Attendance(clock)
+        self._missing = MissingWorkers(clock)
         self._ours = Ours(settings.model_digest, clock)
         self._is_superseded = asyncio.Event()
         self.changed = asyncio.Event()
@@ -100,6 +102,10 @@ class Fleet:
     def states(self) -> Mapping[WorkerRef, str]:
         """Each worker's state as this router sees it: for operators."""
         return {worker: standing.state.value for worker, standing in self._standings.items()}
+
+    def missing(self) -> tuple[Missing, ...]:
+        """Who went without a word, and nobody has come in their place: for operators."""
+        return self._missing.list()
 
     def fingerprint(self) -> bytes | None:
         """Page layout of the fleet, part of every prefix hash; None while nobody is known."""
@@ -212,6 +218,8 @@ class Fleet:
                 self._cancellations.forget(worker)
             elif not (standing.is_listed or standing.is_connected or self._mirror.is_stale):
                 self._drop(standing, "left the directory")
+                self._missing.lost(standing)
+        self._missing.settle(self._standings.values())
         self._count_absence()
         return fresh
 
@@ -226,7 +234,8 @@ class Fleet:
             reason = await self._listen(standing)
             self._lose(standing, reason)
             if not (standing.is_listed or self._mirror.is_stale):
-                self._standings.pop(standing.worker, None)
+                if self._standings.pop(standing.worker, None) is not None:
+                    self._missing.lost(standing)
                 return
             await asyncio.sleep(self._settings.reconnect_s)
 

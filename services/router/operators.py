@@ -78,6 +78,7 @@ class Operators(cluster_pb2_grpc.ClusterServiceServicer):
             active_requests=self._dispatcher.num_active,
             figures=self._figures(),
             directory=self._directory,
+            missing=self._missing(),
         )
 
     async def GetWaterfall(
@@ -119,6 +120,15 @@ class Operators(cluster_pb2_grpc.ClusterServiceServicer):
                 owned_pages=self._mirror.owned_pages(view.worker.worker),
             )
             for view in self._fleet.view().workers
+        ]
+
+    def _missing(self) -> list[cluster_pb2.MissingWorker]:
+        now = self._fleet.view().now
+        return [
+            cluster_pb2.MissingWorker(
+                worker=worker_to_wire(each.worker), role=ROLES[each.role], silent_s=now - each.heard_at
+            )
+            for each in self._fleet.missing()
         ]
 
     def _figures(self) -> dict[str, float]:

@@ -32,6 +32,8 @@ class Standing:
     is_connected: bool = False
     is_listed: bool = True
     is_draining: bool = False
+    stands_in: bool = False
+    """It came in the place of one that went without a word."""
     warned_at: float = -math.inf
     """When the legs there were last told that it drains."""
     grace_s: float = 0.0

@@ -2,17 +2,20 @@
 
 import io
 
+import pytest
 from rich.console import Console, RenderableType
 
 from common.core.clock import ManualClock
 from common.observe.announce import Announcement, Phase
 from protos.baton.v1 import cluster_pb2, types_pb2, worker_pb2
+from services.local.duration import duration
 from services.local.explain import candidate_table
 from services.local.finding import fault, is_healthy, note, print_findings, well
 from services.local.links import Link, link_findings, link_table
 from services.local.progress import Progress
 from services.local.summary import cluster_view
 from services.local.waterfall import print_stations
+from services.local.workers import check_missing
 from tests.local.shell import widest
 
 
@@ -132,3 +135,21 @@ def test_a_broken_link_is_a_fault_with_both_ends_named() -> None:
     assert not is_healthy([finding])
     assert finding.what == "link prefill-0 > decode-0"
     assert "broken" in shown(link_table([broken]))
+
+
+def test_who_went_without_a_word_is_named_by_top_and_by_the_doctor() -> None:
+    ref = types_pb2.WorkerRef(worker_id="decode-1", address="10.0.0.7:7500")
+    gone = cluster_pb2.MissingWorker(worker=ref, role=types_pb2.ROLE_DECODE, silent_s=7_505.0)
+    assert "decode-1 is gone since 2 h 5 min" in shown(cluster_view(cluster_pb2.GetClusterResponse(missing=[gone])))
+    (finding,) = check_missing([gone])
+    assert finding.what == "decode-1"
+    assert "decode at 10.0.0.7:7500: gone 2 h 5 min ago" in finding.detail
+    assert finding.fix
+    assert not is_healthy([finding])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "0 s"), (59.6, "1 min"), (125, "2 min 5 s"), (3_600, "1 h"), (200_000, "2 d 7 h")]
+)
+def test_durations_have_two_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

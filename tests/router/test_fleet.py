@@ -109,6 +109,28 @@ def test_a_backlog_is_taken_in_order_over_many_turns_of_the_loop() -> None:
     simulate(program)
 
 
+def test_a_worker_that_neither_speaks_nor_has_a_lease_is_named_until_it_is_back() -> None:
+    """Its stream hangs, its lease ends; then its next incarnation comes."""
+
+    async def program(loop: TimeLoop) -> None:
+        it = Listening(loop)
+        it.mirror.put(member("decode-0", Role.DECODE))
+        running = asyncio.create_task(it.fleet.run())
+        it.stream.say([])
+        await asyncio.sleep(SUSPECT_S / 2)
+        it.mirror.remove(WORKER.worker)
+        await asyncio.sleep(0.01)
+        assert not it.fleet.missing(), "it is still heard"
+        await asyncio.sleep(SUSPECT_S)
+        assert [(each.worker, each.role) for each in it.fleet.missing()] == [(WORKER, Role.DECODE)]
+        it.mirror.put(member("decode-0", Role.DECODE, epoch=2))
+        await asyncio.sleep(0.01)
+        assert not it.fleet.missing()
+        running.cancel()
+
+    simulate(program)
+
+
 def test_workers_of_another_model_are_nobodys_to_use_until_they_have_ours() -> None:
     """Restarted with our model they are taken like anybody; who tells of no model is of an older release."""
 

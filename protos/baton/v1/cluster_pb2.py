@@ -26,7 +26,7 @@ from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 from protos.baton.v1 import worker_pb2 as baton_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ton/v1/cluster.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\x1a\x15\x62\x61ton/v1/worker.proto\"\x13\n\x11GetClusterRequest\"\xad\x02\n\x12GetClusterResponse\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\x12%\n\x07workers\x18\x02 \x03(\x0b\x32\x14.baton.v1.WorkerView\x12\x1a\n\x12\x64irectory_is_stale\x18\x03 \x01(\x08\x12\x17\n\x0fqueued_requests\x18\x04 \x01(\r\x12\x17\n\x0f\x61\x63tive_requests\x18\x05 \x01(\r\x12:\n\x07\x66igures\x18\x06 \x03(\x0b\x32).baton.v1.GetClusterResponse.FiguresEntry\x12\x11\n\tdirectory\x18\x07 \x01(\t\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xbc\x01\n\nWorkerView\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12\r\n\x05state\x18\x03 \x01(\t\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\x10\n\x08silent_s\x18\x05 \x01(\x01\x12\x11\n\tin_flight\x18\x06 \x01(\r\x12\x13\n\x0bowned_pages\x18\x07 \x01(\x04\")\n\x13GetWaterfallRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x80\x01\n\x14GetWaterfallResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x08stations\x18\x02 \x03(\x0b\x32\x11.baton.v1.Station\x12\x1e\n\x05usage\x18\x03 \x01(\x0b\x32\x0f.baton.v1.Usage\x12\x0f\n\x07outcome\x18\x04 \x01(\t\"+\n\x15\x45xplainRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"?\n\x16\x45xplainRequestResponse\x12%\n\tdecisions\x18\x01 \x03(\x0b\x32\x12.baton.v1.Decision\"h\n\x08\x44\x65\x63ision\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x03 \x01(\t\x12+\n\ncandidates\x18\x04 \x03(\x0b\x32\x17.baton.v1.CandidateCost\"\xc3\x01\n\rCandidateCost\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0e\n\x06\x63ost_s\x18\x02 \x01(\x01\x12\x31\n\x05terms\x18\x03 \x03(\x0b\x32\".baton.v1.CandidateCost.TermsEntry\x12\x0e\n\x06ttft_s\x18\x04 \x01(\x01\x12\r\n\x05itl_s\x18\x05 \x01(\x01\x12\x13\n\x0b\x63ost_source\x18\x06 \x01(\t\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xfd\x01\n\x0e\x43lusterService\x12G\n\nGetCluster\x12\x1b.baton.v1.GetClusterRequest\x1a\x1c.baton.v1.GetClusterResponse\x12M\n\x0cGetWaterfall\x12\x1d.baton.v1.GetWaterfallRequest\x1a\x1e.baton.v1.GetWaterfallResponse\x12S\n\x0e\x45xplainRequest\x12\x1f.baton.v1.ExplainRequestRequest\x1a .baton.v1.ExplainRequestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ton/v1/cluster.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\x1a\x15\x62\x61ton/v1/worker.proto\"\x13\n\x11GetClusterRequest\"\xd7\x02\n\x12GetClusterResponse\x12#\n\x06router\x18\x01 \x01(\x0b\x32\x13.baton.v1.RouterRef\x12%\n\x07workers\x18\x02 \x03(\x0b\x32\x14.baton.v1.WorkerView\x12\x1a\n\x12\x64irectory_is_stale\x18\x03 \x01(\x08\x12\x17\n\x0fqueued_requests\x18\x04 \x01(\r\x12\x17\n\x0f\x61\x63tive_requests\x18\x05 \x01(\r\x12:\n\x07\x66igures\x18\x06 \x03(\x0b\x32).baton.v1.GetClusterResponse.FiguresEntry\x12\x11\n\tdirectory\x18\x07 \x01(\t\x12(\n\x07missing\x18\x08 \x03(\x0b\x32\x17.baton.v1.MissingWorker\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xbc\x01\n\nWorkerView\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12\r\n\x05state\x18\x03 \x01(\t\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\x10\n\x08silent_s\x18\x05 \x01(\x01\x12\x11\n\tin_flight\x18\x06 \x01(\r\x12\x13\n\x0bowned_pages\x18\x07 \x01(\x04\"d\n\rMissingWorker\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12\x10\n\x08silent_s\x18\x03 \x01(\x01\")\n\x13GetWaterfallRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x80\x01\n\x14GetWaterfallResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x08stations\x18\x02 \x03(\x0b\x32\x11.baton.v1.Station\x12\x1e\n\x05usage\x18\x03 \x01(\x0b\x32\x0f.baton.v1.Usage\x12\x0f\n\x07outcome\x18\x04 \x01(\t\"+\n\x15\x45xplainRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"?\n\x16\x45xplainRequestResponse\x12%\n\tdecisions\x18\x01 \x03(\x0b\x32\x12.baton.v1.Decision\"h\n\x08\x44\x65\x63ision\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x03 \x01(\t\x12+\n\ncandidates\x18\x04 \x03(\x0b\x32\x17.baton.v1.CandidateCost\"\xc3\x01\n\rCandidateCost\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0e\n\x06\x63ost_s\x18\x02 \x01(\x01\x12\x31\n\x05terms\x18\x03 \x03(\x0b\x32\".baton.v1.CandidateCost.TermsEntry\x12\x0e\n\x06ttft_s\x18\x04 \x01(\x01\x12\r\n\x05itl_s\x18\x05 \x01(\x01\x12\x13\n\x0b\x63ost_source\x18\x06 \x01(\t\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xfd\x01\n\x0e\x43lusterService\x12G\n\nGetCluster\x12\x1b.baton.v1.GetClusterRequest\x1a\x1c.baton.v1.GetClusterResponse\x12M\n\x0cGetWaterfall\x12\x1d.baton.v1.GetWaterfallRequest\x1a\x1e.baton.v1.GetWaterfallResponse\x12S\n\x0e\x45xplainRequest\x12\x1f.baton.v1.ExplainRequestRequest\x1a .baton.v1.ExplainRequestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCLUSTERREQUEST']._serialized_start=81
   _globals['_GETCLUSTERREQUEST']._serialized_end=100
   _globals['_GETCLUSTERRESPONSE']._serialized_start=103
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=404
-  _globals['_GETCLUSTERRESPONSE_FIGURESENTRY']._serialized_start=358
-  _globals['_GETCLUSTERRESPONSE_FIGURESENTRY']._serialized_end=404
-  _globals['_WORKERVIEW']._serialized_start=407
-  _globals['_WORKERVIEW']._serialized_end=595
-  _globals['_GETWATERFALLREQUEST']._serialized_start=597
-  _globals['_GETWATERFALLREQUEST']._serialized_end=638
-  _globals['_GETWATERFALLRESPONSE']._serialized_start=641
-  _globals['_GETWATERFALLRESPONSE']._serialized_end=769
-  _globals['_EXPLAINREQUESTREQUEST']._serialized_start=771
-  _globals['_EXPLAINREQUESTREQUEST']._serialized_end=814
-  _globals['_EXPLAINREQUESTRESPONSE']._serialized_start=816
-  _globals['_EXPLAINREQUESTRESPONSE']._serialized_end=879
-  _globals['_DECISION']._serialized_start=881
-  _globals['_DECISION']._serialized_end=985
-  _globals['_CANDIDATECOST']._serialized_start=988
-  _globals['_CANDIDATECOST']._serialized_end=1183
-  _globals['_CANDIDATECOST_TERMSENTRY']._serialized_start=1139
-  _globals['_CANDIDATECOST_TERMSENTRY']._serialized_end=1183
-  _globals['_CLUSTERSERVICE']._serialized_start=1186
-  _globals['_CLUSTERSERVICE']._serialized_end=1439
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=446
+  _globals['_GETCLUSTERRESPONSE_FIGURESENTRY']._serialized_start=400
+  _globals['_GETCLUSTERRESPONSE_FIGURESENTRY']._serialized_end=446
+  _globals['_WORKERVIEW']._serialized_start=449
+  _globals['_WORKERVIEW']._serialized_end=637
+  _globals['_MISSINGWORKER']._serialized_start=639
+  _globals['_MISSINGWORKER']._serialized_end=739
+  _globals['_GETWATERFALLREQUEST']._serialized_start=741
+  _globals['_GETWATERFALLREQUEST']._serialized_end=782
+  _globals['_GETWATERFALLRESPONSE']._serialized_start=785
+  _globals['_GETWATERFALLRESPONSE']._serialized_end=913
+  _globals['_EXPLAINREQUESTREQUEST']._serialized_start=915
+  _globals['_EXPLAINREQUESTREQUEST']._serialized_end=958
+  _globals['_EXPLAINREQUESTRESPONSE']._serialized_start=960
+  _globals['_EXPLAINREQUESTRESPONSE']._serialized_end=1023
+  _globals['_DECISION']._serialized_start=1025
+  _globals['_DECISION']._serialized_end=1129
+  _globals['_CANDIDATECOST']._serialized_start=1132
+  _globals['_CANDIDATECOST']._serialized_end=1327
+  _globals['_CANDIDATECOST_TERMSENTRY']._serialized_start=1283
+  _globals['_CANDIDATECOST_TERMSENTRY']._serialized_end=1327
+  _globals['_CLUSTERSERVICE']._serialized_start=1330
+  _globals['_CLUSTERSERVICE']._serialized_end=1583
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,7 @@ class GetClusterResponse(_message.Message):
     ACTIVE_REQUESTS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
     DIRECTORY_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     directory_is_stale: _builtins.bool
     queued_requests: _builtins.int
     active_requests: _builtins.int
@@ -79,6 +80,10 @@ class GetClusterResponse(_message.Message):
     def figures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Counters and percentiles by name, e.g. ttft_seconds_p50, tokens_per_second."""
 
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingWorker]:
+        """Workers that went without a word, and nobody has come in their place."""
+
     def __init__(
         self,
         *,
@@ -89,10 +94,11 @@ class GetClusterResponse(_message.Message):
         active_requests: _builtins.int = ...,
         figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         directory: _builtins.str = ...,
+        missing: _abc.Iterable[Global___MissingWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["router", b"router"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "directory", b"directory", "directory_is_stale", b"directory_is_stale", "figures", b"figures", "queued_requests", b"queued_requests", "router", b"router", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "directory", b"directory", "directory_is_stale", b"directory_is_stale", "figures", b"figures", "missing", b"missing", "queued_requests", b"queued_requests", "router", b"router", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,6 +142,33 @@ class WorkerView(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerView: _TypeAlias = WorkerView  # noqa: Y015
+
+@_typing.final
+class MissingWorker(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SILENT_S_FIELD_NUMBER: _builtins.int
+    role: _types_pb2.Role.ValueType
+    silent_s: _builtins.float
+    """Since its last message."""
+    @_builtins.property
+    def worker(self) -> _types_pb2.WorkerRef: ...
+    def __init__(
+        self,
+        *,
+        worker: _types_pb2.WorkerRef | None = ...,
+        role: _types_pb2.Role.ValueType = ...,
+        silent_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "silent_s", b"silent_s", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissingWorker: _TypeAlias = MissingWorker  # noqa: Y015
 
 @_typing.final
 class GetWaterfallRequest(_message.Message):
