@@ -5,7 +5,7 @@ A key that holds another type than ours counts as absent, and whoever writes to 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar, assert_never, cast
 
 import redis.asyncio
@@ -132,7 +132,8 @@ class RedisStore:
             return Memory(used=used, limit=limit or None) if isinstance(used, int) and isinstance(limit, int) else None
 
     async def drop(self) -> None:
-        await self._pool.disconnect(inuse_connections=True)
+        with suppress(exceptions.RedisError, OSError):  # an end that is not confirmed in time is one all the same
+            await self._pool.disconnect(inuse_connections=True)
 
     async def _carry_out(self, pipe: redis.asyncio.client.Pipeline, commands: Sequence[Command]) -> tuple[bool, ...]:
         """One transaction. Keys that hold another type are removed; the error tells that nothing was written there."""

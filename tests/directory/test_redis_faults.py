@@ -109,6 +109,29 @@ async def test_a_frozen_server_is_never_waited_for_longer_than_the_timeout(valke
         assert len([event for event, _ in router.log.lines if event == "directory_away"]) == 1
 
 
+async def test_a_connection_that_does_not_close_in_time_ends_nobody(
+    valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen server behind TLS says no last word, and a loop that stood still does not hear it in time. The library
+    calls that an error, and whoever had the heartbeat, a worker or a router, ended with it."""
+
+    async def never(_writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async def slow(store: Store) -> None:
+        assert await store.read(["a"]) == (None,)
+        await asyncio.sleep(60)
+
+    store = RedisStore(valkey.url, timeout_s=SETTINGS.timeout_s)
+    router = Router(store, CLOCK)
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.StreamWriter, "wait_closed", never)
+        assert await router.guard.run(slow) is None
+    assert router.metrics.value(catalogue.DIRECTORY_ERRORS, kind="timeout") == 1
+    assert await router.guard.run(lambda each: each.read(["a"])) == (None,), "the next one has a connection of its own"
+    await store.drop()
+
+
 async def test_a_full_server_is_counted_as_full_and_reading_goes_on() -> None:
     async with EmbeddedValkey(max_memory_bytes=8 * 1024 * 1024) as valkey:
         filler = RedisStore(valkey.url, timeout_s=2)
