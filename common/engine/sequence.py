@@ -10,11 +10,7 @@ from collections import abc
 from dataclasses import dataclass, field
 
 from common.core.errors import InternalError
-<<<<<<< HEAD
-from common.core.ids import PageRef, PrefixHash, SequenceId, TokenId
-=======
-from common.core.ids import PageId, PageRef, SequenceId, TokenId
->>>>>>> 74eeeae (engine: a step makes half as many calls for every answer)
+from common.core.ids import PageId, PageRef, PrefixHash, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
 from common.core.request import Choice, FinishReason, Priority, Work
 from common.core.shaping import Shaping
