@@ -20,6 +20,9 @@ from protos.baton.v1 import generation_pb2
 SERVICE = "baton.v1.GenerationService"
 CLOCK = SystemClock()
 
+END_S = 5.0
+"""Chosen: so long may calls take to hear that their clients have left. What is cut before that, grpc prints."""
+
 
 @lru_cache(maxsize=1024)
 def message(index: int) -> bytes:
@@ -69,7 +72,7 @@ async def serve(rate: float) -> None:
         steps = group.create_task(bare.step(1.0 / rate))
         await asyncio.to_thread(sys.stdin.read)  # bounded: by whoever started it
         steps.cancel()
-    await server.stop(0)
+    await server.stop(END_S)
 
 
 def main() -> None:
