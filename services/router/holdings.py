@@ -8,7 +8,7 @@ from common.core.errors import BatonError, Reason
 from common.core.ids import WorkerRef
 from common.core.request import Work
 from services.router.inbox import Inbox
-from services.router.setback import Setback, blamed
+from services.router.setback import LegBroken, Setback, blamed
 from services.router.workers import Cancel
 
 if TYPE_CHECKING:
@@ -39,15 +39,18 @@ class Holdings:
         try:
             yield
         except BatonError as error:
-            broken = blamed(worker, error)
-            if error.reason is Reason.DRAINING:
-                self._track.fleet.note_draining(worker)
-            elif broken.setback is Setback.REFUSED:
-                self._track.fleet.note_refusal(worker)
-            raise broken from error
+            raise self._blamed(worker, error) from error
         else:
             if (assignment := self._assignments.get(worker)) is not None and not assignment.is_landed:
                 self._track.fleet.land(assignment)
+
+    def _blamed(self, worker: WorkerRef, error: BatonError) -> LegBroken:
+        broken = blamed(worker, error)
+        if error.reason is Reason.DRAINING:
+            self._track.fleet.note_draining(worker)
+        elif broken.setback is Setback.REFUSED:
+            self._track.fleet.note_refusal(worker)
+        return broken
 
     def release(self, worker: WorkerRef) -> bool:
         """It has nothing of the leg any more, or is not to be told. False where it had nothing."""

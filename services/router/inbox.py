@@ -71,7 +71,7 @@ class Inbox:
         self._waiting: asyncio.Future[None] | None = None
         self._take_at_once: TakeAtOnce | None = None
         self.watched: set[WorkerRef] = set()
-        self.num_left: Callable[[], int] = lambda: 0
+        self.num_left: Callable[[], int] = _nothing
         """Tokens that the work may still get: set by its leg."""
 
     def put(self, worker: WorkerRef, event: WorkEvent) -> None:
@@ -114,15 +114,29 @@ class Inbox:
             finally:
                 self._waiting = self._take_at_once = None
             if self._failure is not None:
-                raise self._failure
+                raise self._take_failure()
             if self._is_over:
                 return None
         return self.next_nowait()
+
+    def leave(self) -> None:
+        """Nobody reads any more: the leg, which keeps its inbox, is not kept by it."""
+        self.num_left = _nothing
+
+    def _take_failure(self) -> Exception:
+        """What went wrong, which is not kept: its trace leads to the leg, and so back here."""
+        assert self._failure is not None
+        failure, self._failure = self._failure, None
+        return failure
 
     def next_nowait(self) -> Arrival | None:
         if self._is_overrun:
             raise InternalError(message=f"a leg fell {MAX_QUEUED} events behind its workers")
         return self._arrivals.popleft() if self._arrivals else None
+
+
+def _nothing() -> int:
+    return 0
 
 
 class Switchboard:
@@ -141,6 +155,7 @@ class Switchboard:
             yield inbox
         finally:
             del self._inboxes[work]
+            inbox.leave()
 
     def deliver(self, worker: WorkerRef, events: Iterable[WorkEvent]) -> None:
         """What one message of one worker said."""

@@ -180,7 +180,12 @@ class Journey:
         return sum(len(self.stream.emitted(choice.index)) for choice in work.choices)
 
     async def _recover(self, broken: LegBroken) -> None:
-        """Whatever must happen before the next leg. Raises the error that ends the request instead of another leg."""
+        """Whatever must happen before the next leg. Raises the error that ends the request instead of another leg.
+
+        From here on nobody asks where it broke: the way there has the leg, which has the error.
+        """
+        kept(broken)
+        kept(broken.cause)
         self._trouble.note(broken, self.stream.num_delivered)
         self.record.note_setback(broken.cause)
         match broken.setback:

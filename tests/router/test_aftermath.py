@@ -11,7 +11,8 @@ from common.core.errors import ContextLengthExceeded, DeadlineExceeded, InvalidR
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.router.asked import Asked
 from services.router.journey import Journey
-from tests.router.door import IDS, Door, at_the_door
+from services.router.leg import Leg
+from tests.router.door import IDS, WINDOW_S, Door, at_the_door
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,47 @@ def test_requests_that_were_answered_are_gone() -> None:
     at_the_door(act)
 
 
+@pytest.mark.parametrize("is_resumable", [False, True])
+def test_requests_that_met_trouble_are_gone(is_resumable: bool) -> None:
+    """What breaks a leg has passed its frames, and is acted upon by the journey."""
+
+    async def act(door: Door) -> None:
+        worker = door.house.stage.workers["d0"].script
+        sampling = types_pb2.SamplingParams(max_tokens=8)
+        long = generation_pb2.TokenIds(ids=range(1, 100))  # through prefill
+        for trouble in ("refusals", "internal_errors", "transfer_failures"):
+            setattr(worker, trouble, 1)
+            assert await door.generate(token_ids=long, sampling=sampling, resumable=is_resumable)
+        worker.refusals = 1000
+        late = await door.error_of(timeout_s=1.0, token_ids=IDS, sampling=sampling, resumable=is_resumable)
+        assert isinstance(late, DeadlineExceeded)
+        await asyncio.sleep(2 * WINDOW_S)
+        left = [each for each in of_requests() if id(each) not in before]
+        assert not left
+
+    before = {id(each): each for each in of_requests()}
+    at_the_door(act)
+
+
+@pytest.mark.parametrize("is_resumable", [False, True])
+def test_requests_whose_clients_stopped_reading_are_gone(is_resumable: bool) -> None:
+    """Their work was paused; the window of those that could be resumed went by."""
+
+    async def act(door: Door) -> None:
+        sampling = types_pb2.SamplingParams(max_tokens=500)
+        request = generation_pb2.GenerateRequest(token_ids=IDS, sampling=sampling, resumable=is_resumable)
+        running = door.clients.Generate(request)
+        await asyncio.sleep(2.0)
+        running.cancel()
+        del running
+        await asyncio.sleep(2 * WINDOW_S)
+        left = [each for each in of_requests() if id(each) not in before]
+        assert not left
+
+    before = {id(each): each for each in of_requests()}
+    at_the_door(act)
+
+
 def of_requests() -> list[object]:
     """Other tests may keep some."""
-    return [each for each in gc.get_objects() if type(each) in (Asked, Journey)]
+    return [each for each in gc.get_objects() if type(each) in (Asked, Journey, Leg)]
