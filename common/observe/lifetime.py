@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 
 from common.core.clock import Clock
 from common.core.ids import RequestId
@@ -83,7 +84,7 @@ class Lifetime:
 
     def first(self, station: Station) -> float | None:
         """When the station was first reached."""
-        return next((mark.at for mark in self.marks if mark.station == station), None)
+        return min((mark.at for mark in chain(self._head, self._tail) if mark.station == station), default=None)
 
     def seconds(self, start: Station, end: Station) -> float | None:
         """From the first `start` to the first `end`; None when one is missing, 0 when clocks cross by a hair."""

@@ -29,13 +29,11 @@ from services.router.inbox import Switchboard
 from services.router.majority import majority
 from services.router.mirror import Mirror
 from services.router.missing import Missing, MissingWorkers
+from services.router.obstacle import obstacle
 from services.router.ours import Ours
 from services.router.standing import Assignment, Standing
 from services.router.view import FleetView
 from services.router.workers import Workers
-
-MAX_BACKLOG_TOKENS = 65_536
-"""Chosen: ten seconds of one prefill worker on a CPU. Beyond it requests wait here, where class and deadline count."""
 
 SYNC_S = 1.0
 """Chosen: how late a member is dropped whose stream ended after the directory forgot it."""
@@ -114,18 +112,9 @@ class Fleet:
     def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
         """Why these pages cannot be placed now, with `num_tokens` of others on the way to prefill. None: they can."""
         now = self._clock.monotonic()
-        views = [standing.view(now) for standing in self._standings.values() if standing.is_eligible]
-        decodes = [view for view in views if view.role is Role.DECODE]
-        prefills = [view for view in views if view.role is Role.PREFILL]
-        if not decodes:
-            return Cause.NO_WORKERS
-        if prefills and not any(
-            view.has_room and view.backlog_tokens + num_tokens <= MAX_BACKLOG_TOKENS for view in prefills
-        ):
-            return Cause.PREFILL_BUSY
-        if not any(view.has_room and view.num_places > 0 and view.available_pages >= num_pages for view in decodes):
-            return Cause.DECODE_FULL
-        return None
+        return obstacle(
+            [each.view(now) for each in self._standings.values() if each.is_eligible], num_pages, num_tokens
+        )
 
     def places_for(self, priority: Priority) -> int | None:
         """Sequences of this class that all usable decode workers take together, by their own word."""
@@ -162,6 +151,11 @@ class Fleet:
         """The worker accepted it: one that refused before is trusted a little more."""
         if (standing := self._standings.get(assignment.worker)) is not None:
             standing.land(assignment)
+
+    def note_read(self, assignment: Assignment) -> None:
+        """The worker has read its prompt."""
+        if (standing := self._standings.get(assignment.worker)) is not None:
+            standing.read(assignment)
 
     def release(self, assignment: Assignment) -> None:
         if (standing := self._standings.get(assignment.worker)) is not None:

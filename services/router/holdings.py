@@ -31,7 +31,7 @@ class Holdings:
 
     def note_read(self, worker: WorkerRef) -> None:
         """It has read the prompt."""
-        self._assignments[worker].tokens = 0
+        self._track.fleet.note_read(self._assignments[worker])
 
     @contextmanager
     def blaming(self, worker: WorkerRef) -> Iterator[None]:

@@ -13,4 +13,7 @@ T = TypeVar("T", bound=Hashable)
 
 def majority(said: Iterable[T]) -> T | None:
     """The commonest value; the first of those that are equally common; None where nobody says anything."""
-    return next((value for value, _ in Counter(said).most_common(1)), None)
+    heard = tuple(said)
+    if heard and heard.count(heard[0]) == len(heard):  # nearly every time, and asked several times a request
+        return heard[0]
+    return next((value for value, _ in Counter(heard).most_common(1)), None)

@@ -45,6 +45,10 @@ class Standing:
     recent_tokens: float = 0.0
     recent_at: float = 0.0
     assignments: set[Assignment] = field(default_factory=set)
+    in_flight: int = 0
+    pending_tokens: int = 0
+    pending_prompts: int = 0
+    """Sums over the assignments. Kept, not added up: each request looks at them several times, beside hundreds."""
 
     @property
     def worker(self) -> WorkerRef:
@@ -82,6 +86,7 @@ class Standing:
         """An offer is about to be made."""
         assignment = Assignment(worker=self.worker, tokens=tokens, pages=pages, sequences=sequences)
         self.assignments.add(assignment)
+        self._count(assignment, 1)
         self.sent_tokens += tokens
         self.sent_pages += pages
         self.sent_sequences += sequences
@@ -94,15 +99,28 @@ class Standing:
         assignment.is_landed = True
         self.window.taken()
 
+    def read(self, assignment: Assignment) -> None:
+        """The worker has read the prompt, of work that is not over."""
+        if assignment in self.assignments:
+            self._count(assignment, -1)
+            assignment.tokens = 0
+            self._count(assignment, 1)
+
     def release(self, assignment: Assignment, now: float) -> None:
         """The work is over here, or was never taken. Idempotent."""
         if assignment not in self.assignments:
             return
         self.assignments.discard(assignment)
+        self._count(assignment, -1)
         if assignment.is_landed:
             self.window.freed()
         else:
             self._note_recent(-assignment.tokens, now)
+
+    def _count(self, assignment: Assignment, sign: int) -> None:
+        self.in_flight += sign * assignment.sequences
+        self.pending_tokens += sign * assignment.tokens
+        self.pending_prompts += sign * (assignment.tokens > 0)
 
     def _note_recent(self, tokens: int, now: float) -> None:
         faded = self.recent_tokens * math.exp((self.recent_at - now) / RECENT_S)
@@ -127,12 +145,12 @@ class Standing:
             load=self.load,
             age_s=now - self.first_seen,
             silent_s=now - self.heard_at,
-            in_flight=sum(assignment.sequences for assignment in self.assignments),
+            in_flight=self.in_flight,
             sent_tokens=self.sent_tokens,
             sent_pages=self.sent_pages,
             sent_sequences=self.sent_sequences,
-            pending_tokens=sum(assignment.tokens for assignment in self.assignments),
-            pending_prompts=sum(assignment.tokens > 0 for assignment in self.assignments),
+            pending_tokens=self.pending_tokens,
+            pending_prompts=self.pending_prompts,
             recent_tokens=self.recent_tokens,
             recent_at=self.recent_at,
             pool=self.member.pool,

@@ -1,4 +1,4 @@
-"""Whether the fleet has room, as `services/router/fleet.py` answers it, over the simulated router's view."""
+"""Whether the fleet has room, as `services/router/obstacle.py` answers it, over the simulated router's view."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from common.core.queue import Cause
 from common.core.request import Priority
 from common.core.worker import Role
 from common.engine.plan import reserve_of
-from services.router.fleet import MAX_BACKLOG_TOKENS
+from services.router.obstacle import MAX_BACKLOG_TOKENS
 from services.router.view import FleetView
 
 

@@ -1,0 +1,32 @@
+"""Goal: what a standing says of our work there is the sum over that work, whatever happens to it. Method: the same
+sums, added up."""
+
+import random
+
+import pytest
+
+from common.core.worker import Role
+from services.router.standing import Assignment, Standing
+from tests.router.build import load, member
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sums_are_those_of_the_assignments(seed: int) -> None:
+    chance = random.Random(seed)
+    standing = Standing(member=member("p0", Role.PREFILL), first_seen=0.0, heard_at=0.0, load=load())
+    given: list[Assignment] = []
+    for step in range(300):
+        match chance.randrange(4):
+            case 0 | 1:
+                given.append(standing.assign(chance.choice((0, 0, 70, 900)), 4, chance.randrange(1, 4), float(step)))
+            case 2 if given:
+                standing.read(chance.choice(given))
+            case _ if given:
+                standing.release(chance.choice(given), float(step))  # some of them twice
+        view = standing.view(float(step))
+        assert view.in_flight == sum(each.sequences for each in standing.assignments)
+        assert view.pending_tokens == sum(each.tokens for each in standing.assignments)
+        assert view.pending_prompts == sum(each.tokens > 0 for each in standing.assignments)
+    for each in given:
+        standing.release(each, 300.0)
+    assert (standing.in_flight, standing.pending_tokens, standing.pending_prompts) == (0, 0, 0)
