@@ -69,6 +69,7 @@ class Leg:
         self._progress = Progress(num_tokens=len(work.context))
         inbox.num_left = lambda: self._way_out.num_left(self._placement.work)
         self._has_begun = False
+        self._first_index = work.first_index
         self._ended_on_decode: set[int] = set()
 
     async def run(self) -> None:
@@ -124,12 +125,13 @@ class Leg:
         return Taking.TAKEN
 
     def _take_tokens(self, worker: WorkerRef, event: TokensEmitted) -> Taking:
-        if worker == self._placement.decode:
+        decode = self._placement.decode
+        if worker is decode or worker == decode:
             if not self._has_begun:
                 self._note_begun()
             if event.finish is not None:
                 self._ended_on_decode.add(event.choice)
-            elif event.first_index == self._placement.work.first_index and self._is_over(event.choice):
+            elif event.first_index == self._first_index and self._is_over(event.choice):
                 self._end_choice(event.choice)  # told before decode began, when it had no such choice to end
         conflicts = self._stream.num_conflicts
         delta = self._stream.accept(event)

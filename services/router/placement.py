@@ -46,7 +46,7 @@ class Placement:
 
     def is_ours(self, worker: WorkerRef, attempt: int) -> bool:
         """Decode keeps one promise through all attempts of a leg; a prefill worker that was replaced is a zombie."""
-        if worker == self.decode:
+        if worker is self.decode or worker == self.decode:  # the same object, nearly every time
             return self._first_attempt <= attempt <= self.work.attempt
         return worker == self.prefill and attempt == self.work.attempt
 

@@ -102,18 +102,18 @@ class Record:
 
     def note_delta(self, delta: Delta) -> None:
         """Tokens on their way to the client."""
-        now = self._clock.monotonic()
+        now, num_tokens = self._clock.monotonic(), len(delta.tokens)
         if not self._last_token_at:
             self.mark(Station.FIRST_TOKEN)
-        if (last := self._last_token_at.get(delta.choice)) is not None and delta.tokens:
-            self._observe_itl((now - last) / len(delta.tokens))
+        if (last := self._last_token_at.get(delta.choice)) is not None and num_tokens:
+            self._observe_itl((now - last) / num_tokens)
             if self._moved and (outcome := self._moved.pop(delta.choice, None)) is not None:
                 self._metrics.observe(catalogue.MOVE_GAP_SECONDS, now - last, outcome=outcome)
         self._last_token_at[delta.choice] = now
-        self._count_tokens(len(delta.tokens))
+        self._count_tokens(num_tokens)
         if delta.finish is not None:
             self._metrics.add(catalogue.CHOICES_FINISHED, reason=delta.finish)
-            self._metrics.observe(catalogue.OUTPUT_LENGTH, delta.first_index + len(delta.tokens))
+            self._metrics.observe(catalogue.OUTPUT_LENGTH, delta.first_index + num_tokens)
 
     def finish(self, error: BatonError | None, *, num_output: int, num_duplicates: int) -> None:
         """The request's one end. received = finished + failed + cancelled + refused + in flight."""

@@ -40,7 +40,7 @@ class Reply:
         self._wrap = wrap
         self._context = context
         self._pen = Pen(context)
-        self._language = language
+        self._spell = language.spell
         self._with_ids = journey.request.text.return_token_ids
         self._is_first = True
         self._next_position = 1
@@ -84,7 +84,9 @@ class Reply:
         """A token of a client that keeps up costs no change of tasks. While a message is under way tokens gather."""
         if not self._pen.is_free():
             return False
-        self._pen.begin(self._wrap(self._told((delta,))))
+        response = self._response()
+        tell_delta(response, delta, with_ids=self._with_ids, spell=self._spell)
+        self._pen.begin(self._wrap(response))
         return True
 
     async def _write_deltas(self, deltas: Iterable[Delta]) -> None:
@@ -101,7 +103,7 @@ class Reply:
     def _told(self, deltas: Iterable[Delta]) -> Response:
         response = self._response()
         for delta in deltas:
-            tell_delta(response, delta, with_ids=self._with_ids, spell=self._language.spell)
+            tell_delta(response, delta, with_ids=self._with_ids, spell=self._spell)
         return response
 
     async def _write_scores(self) -> None:
@@ -110,7 +112,7 @@ class Reply:
         while scores := journey.stream.scores_from(self._next_position, SCORES_OF_MESSAGE):
             response = self._response()
             response.prompt_logprobs.CopyFrom(
-                prompt_scores_to_wire(journey.request.prompt, self._next_position, scores, self._language.spell)
+                prompt_scores_to_wire(journey.request.prompt, self._next_position, scores, self._spell)
             )
             self._next_position += len(scores)
             await self._write(response)

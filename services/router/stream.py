@@ -32,6 +32,8 @@ class _Line:
 
     choice: Choice
     text: ChoiceText
+    is_plain: bool
+    """Of one token nothing is told but its text, which cannot end it."""
     order: TokenOrder = field(default_factory=TokenOrder)
     unread: list[Delta] = field(default_factory=list)
     num_delivered: int = 0
@@ -48,11 +50,12 @@ class RequestStream:
         self, request: Request, texts: Sequence[ChoiceText], *, max_tokens: int, replay: Replay | None = None
     ) -> None:
         self._request = request
+        self._tells_logprobs = request.sampling.logprobs is not None
         self._lines = {
-            choice.index: _Line(choice=choice, text=text) for choice, text in zip(request.choices, texts, strict=True)
+            choice.index: _Line(choice=choice, text=text, is_plain=not (self._tells_logprobs or text.has_stops))
+            for choice, text in zip(request.choices, texts, strict=True)
         }
         self._max_tokens = max_tokens
-        self._tells_logprobs = request.sampling.logprobs is not None
         self._replay = replay
         self._scores: list[TokenLogprobs] = []
         self._buffered_tokens = 0
@@ -74,7 +77,8 @@ class RequestStream:
         if line is None:
             return None
         order = line.order
-        if self._is_plain(line, event) and order.take_next(event.first_index, event.tokens[0]):
+        is_bare = event.finish is None and len(event.tokens) == 1 and not event.logprobs
+        if is_bare and line.is_plain and order.take_next(event.first_index, event.tokens[0]):  # nearly every event
             delta = self._spell_next(line, event)
             self._hand_on(line, delta)
             return delta
@@ -184,14 +188,8 @@ class RequestStream:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    def _is_plain(self, line: _Line, event: TokensEmitted) -> bool:
-        """One token, with nothing else to be told of it, and of which no more than its text can come: nearly every
-        event."""
-        is_bare = event.finish is None and len(event.tokens) == 1 and not event.logprobs
-        return is_bare and not (self._tells_logprobs or line.text.has_stops)
-
     def _spell_next(self, line: _Line, event: TokensEmitted) -> Delta:
-        """`_spell` of a plain event."""
+        """`_spell` of one token of a plain line."""
         offset = line.num_chars
         text = line.text.push_next(event.tokens[0])
         line.num_delivered += 1

@@ -87,8 +87,8 @@ class ColumnsReader:
         lengths = (len(columns.numbers), len(columns.indexes), len(columns.token_ids))
         require(len(set(lengths)) == 1, "columns", f"columns of {lengths} rows")
         lines = self._lines
+        require(lines.keys() >= set(columns.numbers), "columns.numbers", "a line that was not told")
         for number, index, token in zip(columns.numbers, columns.indexes, columns.token_ids, strict=True):
-            require(number in lines, "columns.numbers", "a line that was not told")
             request, attempt, choice = lines[number]
             tokens = (TokenId(token),)
             yield TokensEmitted(request=request, attempt=attempt, choice=choice, first_index=index, tokens=tokens)
