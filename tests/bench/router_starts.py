@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from itertools import cycle
 from statistics import median
+from typing import TYPE_CHECKING
 
 import psutil
 
-from common.core.errors import BatonError
 from common.observe.garbage import calm_collector
 from services.local.bench.message_stream import MessageConnection, connected
 from services.local.topology import Kind
 from tests.bench.router_load import running
 from tests.bench.router_load_streams import GENERATE, START_S, cpu_s, pin
 from tests.cluster.house import Ask
+
+if TYPE_CHECKING:
+    from common.core.errors import BatonError
 
 PROMPTS = (8, 1024)
 OF_WINDOW = 25
