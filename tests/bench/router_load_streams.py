@@ -2,10 +2,14 @@
 
 import asyncio
 import os
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -22,6 +26,9 @@ CHANNELS = 8
 
 START_S = 60.0
 """Chosen: so long may the streams take to begin; they are long enough to go on until the end."""
+
+MAX_LATEST = 4
+"""Steps that are told: a few more than p99 is made of."""
 
 GENERATE = "/baton.v1.GenerationService/Generate"
 CLOCK = SystemClock()
@@ -67,11 +74,14 @@ class Window:
         self._servers = list(processes)[:num_servers]
         self._began = self._ended = began
         self._cpu_s = {name: -cpu_s(each) for name, each in processes.items()}
+        self._waited_s = {name: -waited_s(processes[name]) for name in self._servers}
 
     def end(self, now: float) -> None:
         self._ended = now
         for name, each in self._processes.items():
             self._cpu_s[name] += cpu_s(each)
+        for name in self._servers:
+            self._waited_s[name] += waited_s(self._processes[name])
 
     def cost_us(self, name: str, readers: Sequence[Reader]) -> float:
         """CPU time of a process per message that it had to do with."""
@@ -87,16 +97,32 @@ class Window:
         gaps = [later - earlier for each in self._times(readers) for earlier, later in pairwise(each)]
         return percentile(gaps, share) * 1e3
 
+    def steps_ms(self, readers: Sequence[Reader], *, period_s: float) -> tuple[list[float], float]:
+        """What a percentile does not tell: of each step the median gap of all streams, the latest step first; and at
+        p99 how much later a stream hears than its step. Of ten seconds at 20 tokens/s the two latest steps are p99."""
+        times = self._times(readers)
+        edges = [at - period_s / 2 for at in times[len(times) // 2]]  # of a stream amid each burst
+        steps: defaultdict[int, list[float]] = defaultdict(list)
+        for earlier, later in (pair for each in times for pair in pairwise(each)):
+            steps[bisect_right(edges, later)].append(1e3 * (later - earlier))
+        usual = {step: median(gaps) for step, gaps in steps.items()}
+        behind = [gap - usual[step] for step, gaps in steps.items() for gap in gaps]
+        return sorted(usual.values(), reverse=True), percentile(behind, 0.99)
+
     def line(self, readers: Sequence[Reader], *, period_s: float) -> str:
         num_messages, seconds = sum(map(len, self._times(readers))), self._ended - self._began
         costs = ", ".join(
             f"{name} {self.cost_us(name, readers):.0f} us a message, {used_s / seconds:.2f} cores"
             for name, used_s in self._cpu_s.items()
         )
+        waits = ", ".join(f"{name} {1e3 * waited / seconds:.0f} ms" for name, waited in self._waited_s.items())
+        steps, behind_ms = self.steps_ms(readers, period_s=period_s)
+        latest = ", ".join(f"{each:.1f}" for each in steps[:MAX_LATEST])
         return (
             f"{num_messages / seconds:.0f} messages/s; CPU: {costs}\n"
             f"between messages: p50 {self.gap_ms(readers, 0.5):.1f} ms, p99 {self.gap_ms(readers, 0.99):.1f} ms, "
-            f"written every {period_s * 1e3:.1f} ms"
+            f"written every {period_s * 1e3:.1f} ms; latest of {len(steps)} steps: {latest} ms; "
+            f"within a step p99 {behind_ms:+.1f} ms; threads ready to run waited, each second: {waits}"
         )
 
     def _times(self, readers: Sequence[Reader]) -> list[list[float]]:
@@ -105,6 +131,15 @@ class Window:
 
 def cpu_s(process: psutil.Process) -> float:
     return sum(process.cpu_times()[:2])
+
+
+def waited_s(process: psutil.Process) -> float:
+    """For a core, all threads together: for each other, and for whatever else runs there."""
+    waited_ns = 0
+    for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
+            waited_ns += int(path.read_text().split()[1])
+    return waited_ns / 1e9
 
 
 @asynccontextmanager

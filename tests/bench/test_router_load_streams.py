@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.router_load import Seen, added, measure_bare
 from tests.bench.router_load_bare import message
-from tests.bench.router_load_streams import Reader, Window
+from tests.bench.router_load_streams import Reader, Window, waited_s
 
 STEP_S = 0.05
 
@@ -51,6 +51,25 @@ def test_two_servers_share_the_streams_and_add_up() -> None:
     assert two.window.cost_us("router-0", two.readers) == pytest.approx(50.0)
     rates = [seen.window.messages_per_cpu_s(seen.readers) for seen in (one, two)]
     assert rates == [pytest.approx(20_000), pytest.approx(40_000)]
+
+
+def test_a_tail_is_told_apart_into_late_steps_and_streams_behind_their_step() -> None:
+    late = _seen("router-0", cost_us=50.0, late_s=0.02)
+    steps, behind_ms = late.window.steps_ms(late.readers, period_s=STEP_S)
+    assert steps == pytest.approx([70.0] * 9 + [50.0] * 80 + [30.0] * 10)
+    assert behind_ms == pytest.approx(0.0, abs=1e-6)
+    slow = _seen("router-0", cost_us=50.0)
+    for reader in slow.readers[:3]:
+        for number in range(10, 100, 10):
+            reader.times[number] += 0.015
+    steps, behind_ms = slow.window.steps_ms(slow.readers, period_s=STEP_S)
+    assert steps == pytest.approx([50.0] * 99)
+    assert behind_ms == pytest.approx(15.0)
+
+
+def test_a_process_that_runs_has_waited_for_a_core_no_less_than_before() -> None:
+    before_s = waited_s(psutil.Process())
+    assert 0.0 < before_s <= waited_s(psutil.Process())
 
 
 def test_a_token_that_is_missing_is_an_error() -> None:
