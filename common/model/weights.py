@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+OTHER_SUFFIXES = frozenset({".safetensors", ".gguf", ".onnx"})
 KNOWN_TYPES = frozenset({"F32", "BF16", "F16"})
 MAX_NAMED = 5  # Problems spelled out in one message; the rest is a count.
 
@@ -109,6 +110,8 @@ class WeightReader:
 def _read_index(folder: Path) -> dict[str, str] | None:
     """Tensor name -> file, or None for a single file."""
     if not (folder / INDEX_FILE).exists():
+        if not (folder / SINGLE_FILE).exists() and (others := _other_weights(folder)):
+            raise load_failed(f"{folder.name} has neither {SINGLE_FILE} nor {INDEX_FILE}, but {', '.join(others[:3])}")
         return None
     entries = read_json(folder / INDEX_FILE).get("weight_map")
     if not isinstance(entries, dict) or not entries:
@@ -119,6 +122,11 @@ def _read_index(folder: Path) -> dict[str, str] | None:
                 f"{folder.name}/{INDEX_FILE} names {file!r:.80}, which is not a safetensors file beside it"
             )
     return entries
+
+
+def _other_weights(folder: Path) -> list[str]:
+    """Shards whose index is missing, or what other programs read."""
+    return sorted(file.name for file in folder.iterdir() if file.suffix in OTHER_SUFFIXES)
 
 
 def _read_header(folder: Path, file: str) -> dict[str, StoredTensor]:

@@ -57,6 +57,15 @@ def without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def shards_without_index(folder: Path) -> None:
+    without_weights(folder)
+    (write_checkpoint(folder, num_shards=2) / "model.safetensors.index.json").unlink()
+
+
+def weights_for_others(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+
+
 def truncated(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
@@ -136,6 +145,8 @@ WRONGS: list[tuple[Callable[[Path], None], str]] = [
     (adapter, "holds an adapter"),
     (endless_context, "1 to 2147483647 is possible"),
     (without_weights, "model.safetensors is missing"),
+    (shards_without_index, "neither model.safetensors nor model.safetensors.index.json, but model-00001-of-00002"),
+    (weights_for_others, "nor model.safetensors.index.json, but model.gguf"),
     (truncated, "truncated"),
     (corrupt_header, "truncated or not"),
     (empty_file, "truncated or not"),
