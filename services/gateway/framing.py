@@ -1,4 +1,6 @@
-"""h11 with what it lacks: a limit on how many chunks a body comes in, and a quick way for the chunks of an answer."""
+"""h11 with what it lacks: a limit on how many chunks a body comes in, patience with a line too many before a request,
+and a quick way for the chunks of an answer.
+"""
 
 from typing import Any
 
@@ -17,6 +19,9 @@ class Framing(h11.Connection):
     _is_chunked = False
 
     def next_event(self) -> Any:
+        if self.their_state is h11.IDLE and bytes(self._receive_buffer).startswith(b"\r\n"):
+            # RFC 9112, 2.2: some clients end a body with a line of its own.
+            self._receive_buffer.maybe_extract_at_most(2)
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._num_chunks = self._num_bytes = 0

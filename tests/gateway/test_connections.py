@@ -127,6 +127,8 @@ async def _send_on(writer: asyncio.StreamWriter) -> None:
     ("request_bytes", "statuses"),
     [
         (b"GET /health HTTP/1.0\r\n\r\n", (200,)),
+        (b"\r\nGET /health HTTP/1.0\r\n\r\n", (200,)),
+        (b"\r\n" * 9 + b"GET /health HTTP/1.0\r\n\r\n", (400,)),
         (b"POST %b HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n" % PATH, (413,)),
         (b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n" % PATH, (400,)),
         (b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n" % PATH, (400,)),
@@ -156,3 +158,15 @@ async def test_leave_to_send_is_given_where_the_body_is_wanted():
         writer.write(body)
         assert parse(await asyncio.wait_for(reader.read(-1), 3)).status == 200
         writer.close()
+
+
+async def test_a_line_between_requests_is_overlooked():
+    """Goal: RFC 9112, 2.2. Method: a body that is longer by a line than its length says, and a request behind it."""
+    body = b'{"prompt": "x"}'
+    first = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b\r\n" % (PATH, len(body), body)
+    async with gateway(HELLO) as house:
+        reader, writer = await connect(house.address)
+        writer.write(first + b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        said = await asyncio.wait_for(reader.read(-1), 3)
+        writer.close()
+    assert said.count(b"HTTP/1.1 200 OK") == 2
