@@ -1,5 +1,6 @@
 """What holds for every test: one thread per process, property tests without a stopwatch, GPU tests only with a GPU."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.scopes import LONGEST, Scopes, place_of
+from tests.steady.patient_loop import PatientPolicy
 from tests.steady.virtual_time import pytest_pyfunc_call  # noqa: F401  # a hook is found by its name
 
 # Before torch is imported anywhere: test processes share the cores.
@@ -20,6 +22,9 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Before triton is: where there is no GPU, its kernels run in its interpreter.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# A machine that stands still takes nothing from a test's deadlines.
+asyncio.set_event_loop_policy(PatientPolicy())
 
 # A shared machine may stall any single example, so time is no verdict. A failure prints the blob that repeats it.
 settings.register_profile("baton", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

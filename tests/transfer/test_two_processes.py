@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.steady.patient_loop import now
 
 FROZEN_S = 4.0
 """Two unanswered tries of an offer, or one frame's deadline, as two_processes.LIMITS set them; and a loaded machine."""
@@ -49,9 +50,9 @@ async def talk(channel: str, how: str, after_runs: int = 0) -> None:
                 await session.ship(number)
             if how != "whole":
                 child.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
-                started = time.monotonic()
+                started = now()
                 assert await session.is_failed()
-                assert time.monotonic() - started < (2.0 if how == "killed" else FROZEN_S)
+                assert now() - started < (2.0 if how == "killed" else FROZEN_S)
                 return
             outcome = await session.finish()
             assert outcome.state.value == "done", outcome
