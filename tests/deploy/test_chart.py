@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-import time
+import resource
 import tomllib
 
 import kubernetes_validate
@@ -66,9 +66,15 @@ def test_a_kubernetes_without_image_volumes_is_told_so():
 
 
 def test_rendering_takes_less_than_a_second():
-    started = time.perf_counter()
+    began = childrens_work_s()
     assert template(*EVERYTHING).returncode == 0
-    assert time.perf_counter() - started < 1
+    assert childrens_work_s() - began < 1
+
+
+def childrens_work_s():
+    """Processor time of children that have ended: what else runs here does not decide."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.stem)

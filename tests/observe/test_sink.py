@@ -48,7 +48,7 @@ def test_a_reader_that_has_stopped_is_waited_for_once() -> None:
         for number in range(200):
             sink.write(f"lost {number}\n")
         assert sink.num_lost == 200
-        assert 0.4 < CLOCK.monotonic() - began < 5
+        assert 0.4 < CLOCK.monotonic() - began < 50, "each was waited for"
         drained(reading)
         sink.write("it reads again\n")
         assert drained(reading) == "it reads again\n"

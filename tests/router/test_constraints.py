@@ -32,14 +32,20 @@ ROWS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of many the child may not get its share of the processor in the time that a router has."""
+    monkeypatch.setattr("common.text.grammar.inspector.START_S", 60.0)
+    monkeypatch.setattr("common.text.grammar.inspector.WALL_S", 60.0)
+
+
 @pytest.mark.parametrize(("constraint", "form"), ROWS)
 def test_a_bad_constraint_is_refused_with_its_field(constraint: types_pb2.Constraint, form: str) -> None:
     async def act(door: Door) -> None:
-        began = CLOCK.monotonic()
         error = await door.error_of(token_ids=IDS, constraint=constraint)
         assert isinstance(error, InvalidRequest)
         assert [violation.field for violation in error.violations] == [f"constraint.{form}"]
-        assert CLOCK.monotonic() - began < 3.0  # the bar of 0.3 s is for a machine that is not shared
+        assert "too much time" not in str(error), "it was read, not given up"
 
     at_the_door(act)
 
@@ -81,9 +87,9 @@ async def test_a_question_that_ends_the_child_is_refused_and_the_next_one_answer
     try:
         assert await constraints.check(fine) is fine.constraint
         assert await refused(constraints, bomb) == ["constraint.regex"]
-        began = CLOCK.monotonic()
-        assert await refused(constraints, bomb) == ["constraint.regex"]  # known by now
-        assert CLOCK.monotonic() - began < 0.1
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(inspector, "_ask", None)  # it is known by now
+            assert await refused(constraints, bomb) == ["constraint.regex"]
         other = Asked(constraint=Constraint(kind=ConstraintKind.CHOICE, source='["a"]'))
         assert await constraints.check(other) is other.constraint
     finally:

@@ -1,10 +1,10 @@
 """Whole studies: repeatable, fast, with the numbers that a caller reads; and the bars of routing."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
-from common.core.clock import SystemClock
 from services.simulator.ceiling import hit_ceiling
 from services.simulator.cluster import ClusterShape
 from services.simulator.pairs import ratios
@@ -102,10 +102,9 @@ def test_distributions_are_thinned_and_ordered() -> None:
 
 
 def test_a_minute_replays_thousands_of_requests() -> None:
-    """A tenth of the bars (20,000 with steps, 100,000 without), so that a busy machine passes: docs/simulator.md."""
-    clock = SystemClock()
+    """Of processor time. A tenth of the bars (20,000 with steps, 100,000 without) of docs/simulator.md."""
     for is_routing_only, bar in ((False, 2_000), (True, 10_000)):
-        began = clock.monotonic()
+        began = time.process_time()
         list(run_study(study(policies=(PolicyName.COST_MODEL,), is_routing_only=is_routing_only)))
-        per_minute = 2 * len(TRACE.requests) / (clock.monotonic() - began) * 60
+        per_minute = 2 * len(TRACE.requests) / (time.process_time() - began) * 60
         assert per_minute > bar, f"{per_minute:.0f} requests a minute"

@@ -48,7 +48,7 @@ def test_ten_thousand_added_words_hold_nobody_up() -> None:
         load_json(described.replace('"added_tokens": [', '"added_tokens": [' + "".join(entries)), config)
     )
     content = "hello <world> foo bar 7 [x] " * 3600
-    began = time.perf_counter()
+    began = time.process_time()
     tokens = encoded(template, [user(content)])
-    assert time.perf_counter() - began < 1.5
+    assert time.process_time() - began < 1.5
     assert list(tokens) == list(encoded(ChatTemplate(demo()), [ChatMessage(role="user", content=content)]))

@@ -115,24 +115,26 @@ def test_truncation_left_in_the_file_does_not_shorten_prompts() -> None:
 
 
 def test_a_long_text_does_not_hold_up_other_threads() -> None:
-    """The event loop of a router lives next to the thread that reads a megabyte. Judged against the reading's time."""
+    """The event loop of a router lives next to the thread that reads a megabyte. Judged against the reading's time,
+    both by the reader's processor time: a machine that stands still holds up nobody."""
     over = threading.Event()
     pauses: list[float] = []
+    reader = time.pthread_getcpuclockid(threading.get_ident())
 
     def beat() -> None:
-        last = time.perf_counter()
+        last = time.clock_gettime(reader)
         while not over.is_set():
             over.wait(0.001)
-            pauses.append(time.perf_counter() - last)
-            last = time.perf_counter()
+            pauses.append(time.clock_gettime(reader) - last)
+            last = time.clock_gettime(reader)
 
     demo().encode("a", add_special_tokens=False)
     beating = threading.Thread(target=beat)
     beating.start()
-    began = time.perf_counter()
+    began = time.thread_time()
     demo().encode(" " * (1 << 20), add_special_tokens=False)
-    took = time.perf_counter() - began
+    took = time.thread_time() - began
     over.set()
-    beating.join(5.0)
+    beating.join(60.0)
     print(f"read in {took:.3f} s, longest pause of another thread {max(pauses):.3f} s")
     assert max(pauses) < took / 2
