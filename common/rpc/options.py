@@ -109,7 +109,9 @@ def channel_options(surface: Surface, pings: Pings | None = None) -> Options:
         # A channel to a new incarnation must not inherit the connection of the old one at the same address.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # In spite of its name: how long an attempt may take, handshake included. With 100 ms nobody was reached who
+        # needed longer, on a busy machine or far away, before attempts had grown to that.
+        ("grpc.min_reconnect_backoff_ms", 1000),
         ("grpc.max_reconnect_backoff_ms", 1000),
     )
 

@@ -11,9 +11,12 @@ import pytest
 
 from common.config.sections.cluster import LivenessSection
 from common.core.errors import Unavailable
+from common.rpc.bind import Bind
 from common.rpc.client import call, grpc_connect, stream
 from common.rpc.options import LIMITS, Pings, Surface, channel_options, server_options
+from common.rpc.server import serve
 from protos.baton.v1 import worker_pb2, worker_pb2_grpc
+from tests.rpc.process import PickyServicer, worker_service
 from tests.steady.patient_loop import now
 
 
@@ -72,6 +75,38 @@ def test_of_a_burst_of_calls_none_is_cancelled_before_its_handler_hears_of_it() 
         return codes
 
     assert asyncio.run(body()) == {"OK": BURST}
+
+
+SLOW_S = 0.6
+"""More than the 100 ms that an attempt used to have, less than it has now."""
+
+
+def test_a_peer_that_is_slow_to_shake_hands_is_reached_at_the_first_attempt() -> None:
+    """On a busy machine, or behind TLS and a long line. The forwarder holds the first bytes back."""
+
+    async def body() -> None:
+        server = await serve([worker_service(PickyServicer())], Bind(), surface=Surface.INTERNAL)
+
+        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(SLOW_S)
+            answers, asks = await asyncio.open_connection(*server.address.split(":"))
+            await asyncio.gather(pump(reader, asks), pump(answers, writer), return_exceptions=True)
+
+        forwarder = await asyncio.start_server(forward, "127.0.0.1")
+        port = forwarder.sockets[0].getsockname()[1]
+        async with grpc_connect(Surface.INTERNAL)(f"127.0.0.1:{port}") as channel:
+            stub = worker_pb2_grpc.WorkerServiceStub(channel)
+            await call(stub.GetStatus, worker_pb2.GetStatusRequest(), peer="w", timeout_s=20)
+        forwarder.close()
+        await server.stop(0.0)
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(65_536):
+        writer.write(chunk)
+    writer.close()
 
 
 async def wait_for_answer(stub: "worker_pb2_grpc.WorkerServiceAsyncStub", kind: str) -> None:
