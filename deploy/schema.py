@@ -40,7 +40,16 @@ CHOICES = {
     "listenHost": ["*", "$(POD_IP)"],
     "pullPolicy": ["Always", "IfNotPresent", "Never"],
 }
+NAME = "^$|^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+"""Of an object of Kubernetes."""
+SIZE = r"^[0-9]+(\.[0-9]+)?([KMGTPE]i|[munkMGTPE]|[eE][0-9]+)?$"
+BUDGET = "^[0-9]+%?$"
 PATTERNS = {
+    # Parts of the names of Services, which begin with a letter.
+    **dict.fromkeys(("nameOverride", "fullnameOverride"), "^$|^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"),
+    **dict.fromkeys(("existingSecret", "serviceAccount.name"), NAME),
+    **dict.fromkeys(("priorityClassName", "schedulerName", "runtimeClassName", "storageClassName", "className"), NAME),
+    **dict.fromkeys(("tmpSize", "shmSize", "storage.size"), SIZE),
     # Nothing that a shell would take for more than a word.
     "model.uri": "^(file:///[\\w./+=@-]+|pvc://[a-z0-9.-]+(/[\\w./+=@-]+)?|image://[\\w./:@-]+|hf://[\\w.-]+/[\\w.-]+"
     "|s3://[\\w.-]+(/[\\w./+=@-]+)?)$",
@@ -125,10 +134,12 @@ def _kind(kind: Kind) -> Schema:
 def _of(path: str, value: object) -> Schema:
     name = path.rpartition(".")[2]
     tail = ".".join(path.split(".")[-2:])
+    if tail.startswith("existingSecrets."):
+        return {"type": "string", "pattern": NAME}
     if name in FREE:
         return {"type": "object"}
     if name in ("minAvailable", "maxUnavailable"):
-        return {"type": ["integer", "string", "null"]}
+        return {"type": ["integer", "string", "null"], "pattern": BUDGET}
     if name == "nodePort":
         return {"type": ["integer", "null"], "minimum": 1, "maximum": 65535}
     match value:

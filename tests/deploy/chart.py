@@ -21,6 +21,8 @@ EVERYTHING = (
     "monitoring.dashboards.enabled=true",
     "model.uri=hf://org/name",
 )
+FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/", "keda.sh/")
+"""Groups of objects that Kubernetes itself does not know."""
 Manifest = dict[str, Any]
 
 

@@ -21,7 +21,18 @@ from common.rpc.server import serve
 from deploy.generate import generated
 from deploy.schema import OWNED, config_schema
 from tests.architecture.source import ROOT
-from tests.deploy.chart import CHART, EVERYTHING, EXAMPLES, helm, objects, refusal, render, template, without_minted
+from tests.deploy.chart import (
+    CHART,
+    EVERYTHING,
+    EXAMPLES,
+    FOREIGN,
+    helm,
+    objects,
+    refusal,
+    render,
+    template,
+    without_minted,
+)
 from tests.rpc.process import PickyServicer, worker_service
 from tests.rpc.test_identity import ask
 
@@ -35,7 +46,6 @@ CASES += [
 ]
 CASES += [pytest.param(("autoscaling.mode=keda", "toolbox.enabled=true"), None, id="keda")]
 CASES += [pytest.param((), path, id=path.stem) for path in EXAMPLES] + [pytest.param((), KIND, id="kind")]
-FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/", "keda.sh/")
 """Kinds of others: their schemas do not come with Kubernetes."""
 
 

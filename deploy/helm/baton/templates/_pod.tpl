@@ -20,7 +20,7 @@
 {{- $scaling := .root.Values.autoscaling }}
 - {name: BATON_CLUSTER__SECRET_FILE, value: /etc/baton/secret/secret}
 - name: BATON_CLUSTER__REDIS_URL
-  valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root }}, key: planner-url}}
+  valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root | quote }}, key: planner-url}}
 - {name: BATON_PLANNER__NAMESPACE, value: {{ .root.Release.Namespace | quote }}}
 - {name: BATON_PLANNER__RELEASE, value: {{ include "baton.fullname" .root | quote }}}
 - {name: BATON_PLANNER__MIN_PREFILL, value: {{ $scaling.prefill.minReplicas | quote }}}
@@ -45,7 +45,7 @@
 - {name: BATON_MODEL__PATH, value: {{ include "baton.model.path" .root | quote }}}
 - {name: BATON_CLUSTER__SECRET_FILE, value: /etc/baton/secret/secret}
 - name: BATON_CLUSTER__REDIS_URL
-  valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root }}, key: {{ ternary "worker-url" "router-url" $isWorker }}}}
+  valueFrom: {secretKeyRef: {name: {{ include "baton.redisSecret" .root | quote }}, key: {{ ternary "worker-url" "router-url" $isWorker }}}}
 {{- end }}
 {{- if $isWorker }}
 # Where peers dial it: what it listens on is no address.
@@ -80,20 +80,20 @@
 
 {{- define "baton.volumes" -}}
 {{- $block := index .root.Values .role -}}
-- {name: tmp, emptyDir: {sizeLimit: {{ $block.tmpSize }}}}
-- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $block.shmSize }}}}
+- {name: tmp, emptyDir: {sizeLimit: {{ $block.tmpSize | quote }}}}
+- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $block.shmSize | quote }}}}
 - {name: config, configMap: {name: {{ include "baton.role.name" . }}}}
-- {name: tls, secret: {secretName: {{ include "baton.tlsSecret" . }}, defaultMode: 0440}}
+- {name: tls, secret: {secretName: {{ include "baton.tlsSecret" . | quote }}, defaultMode: 0440}}
 {{- if ne .role "gateway" }}
-- {name: secret, secret: {secretName: {{ include "baton.secretName" .root }}, defaultMode: 0440}}
+- {name: secret, secret: {secretName: {{ include "baton.secretName" .root | quote }}, defaultMode: 0440}}
 {{- with include "baton.redis.ca" .root }}
-- {name: redis-ca, secret: {secretName: {{ . }}, defaultMode: 0440}}
+- {name: redis-ca, secret: {secretName: {{ . | quote }}, defaultMode: 0440}}
 {{- end }}
 {{- if ne .role "planner" }}
 {{- include "baton.model.volume" .root }}
 {{- end }}
 {{- else if .root.Values.gateway.existingSecret }}
-- {name: credentials, secret: {secretName: {{ .root.Values.gateway.existingSecret }}, defaultMode: 0440}}
+- {name: credentials, secret: {secretName: {{ .root.Values.gateway.existingSecret | quote }}, defaultMode: 0440}}
 {{- end }}
 {{- with $block.extraVolumes }}
 {{ toYaml . }}

@@ -20,7 +20,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{/* Everything of a pod's spec but its containers and volumes. */}}
 {{- define "baton.pod.setting" -}}
 {{- $isPlanner := and (eq .role "planner") (include "baton.plannerAsks" .root) -}}
-serviceAccountName: {{ include "baton.serviceAccount" . }}
+serviceAccountName: {{ include "baton.serviceAccount" . | quote }}
 automountServiceAccountToken: {{ if $isPlanner }}true{{ else }}false{{ end }}
 # Service links would look like misspelled settings: BATON_ROUTER_PORT.
 enableServiceLinks: false
