@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from common.observe.tracing.context import TRACEPARENT
-from common.rpc.options import Surface, channel_options, server_options
+from common.rpc.options import Options, Surface, channel_options, server_options
 
 Rewrite = Callable[[str, bytes], Awaitable[bytes]]
 STREAMS = frozenset({"Subscribe"})
@@ -33,14 +33,14 @@ class Weather:
 class GrpcRelay:
     """Forwards every call on `port` to `target_port`. Writer: the test's event loop."""
 
-    def __init__(self, port: int, target_port: int, *, weather: Weather) -> None:
+    def __init__(self, port: int, target_port: int, *, weather: Weather, options: Options = ()) -> None:
         self.weather = weather
         self.rewrite_request: Rewrite = _unchanged
         self.rewrite_answer: Rewrite = _unchanged
         self.happened: Counter[str] = Counter()
         self.traced: set[tuple[str, str]] = set()
         """Methods of unary calls, and the `traceparent` that they came with."""
-        self._server = grpc.aio.server(options=list(server_options(Surface.INTERNAL)))
+        self._server = grpc.aio.server(options=[*server_options(Surface.INTERNAL), *options])
         self._server.add_generic_rpc_handlers((_Handlers(self),))
         self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._target = f"127.0.0.1:{target_port}"
