@@ -51,8 +51,8 @@ class RouterEntrance:
 
     async def ask(self, ask: Ask, told: Told, *, timeout_s: float) -> None:
         async for response in self._client.generate(ask.message(), timeout_s=timeout_s):
-            told.times.append(CLOCK.monotonic())
             told.answer.take(response)
+            await told.note()
 
     async def close(self) -> None:
         await self._channel.close(grace=None)

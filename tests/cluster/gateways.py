@@ -2,12 +2,12 @@
 
 import asyncio
 
-from openai import APIError, AsyncOpenAI
+from openai import APIError, AsyncOpenAI, RateLimitError
 
-from common.core.errors import Unavailable
+from common.core.errors import Reason, Refused, Unavailable
 from services.local.answer import ChoiceAnswer
 from tests.cluster.balancer import LOOK_S
-from tests.cluster.house import CLOCK, Ask, Told
+from tests.cluster.house import Ask, Told
 
 
 class GatewayEntrance:
@@ -49,13 +49,15 @@ class GatewayEntrance:
                 timeout=timeout_s,
             )
             async for chunk in stream:
-                told.times.append(CLOCK.monotonic())
                 for part in chunk.choices:
                     choice = told.answer.choices.setdefault(part.index, ChoiceAnswer())
                     choice.tokens += (part.model_extra or {}).get("token_ids") or ()
                     choice.finish = part.finish_reason or choice.finish
                 if chunk.usage is not None:
                     told.answer.usage.completion_tokens = chunk.usage.completion_tokens
+                await told.note()
+        except RateLimitError as error:
+            raise Refused(message=repr(error), reason=Reason.QUEUE_FULL) from error
         except APIError as error:
             raise Unavailable(message=repr(error)) from error
 

@@ -59,6 +59,14 @@ class Told:
     times: list[float] = field(default_factory=list)
     sent_at: float = field(default_factory=CLOCK.monotonic)
     ended_at: float = 0.0
+    pause_s: float = 0.0
+    """Of a slow reader, behind each message."""
+
+    async def note(self) -> None:
+        """A message came."""
+        self.times.append(CLOCK.monotonic())
+        if self.pause_s:
+            await asyncio.sleep(self.pause_s)
 
     def tokens(self, choice: int = 0) -> list[int]:
         return self.answer.choices[choice].tokens
@@ -129,8 +137,8 @@ class House:
         told.sent_at = CLOCK.monotonic()
         try:
             async for response in self.client.generate(ask.message(), timeout_s=timeout_s):
-                told.times.append(CLOCK.monotonic())
                 told.answer.take(response)
+                await told.note()
         except BatonError as error:
             told.error = error
         told.ended_at = CLOCK.monotonic()

@@ -3,7 +3,7 @@
 import signal
 
 from services.local.supervisor import Supervised
-from tests.cluster.house import CLOCK, House
+from tests.cluster.house import CLOCK, PATIENCE_S, House
 
 
 async def leave(cluster: House, process: Supervised, *, within_s: float) -> float:
@@ -28,10 +28,10 @@ async def end(cluster: House, process: Supervised, *, within_s: float) -> float:
     return CLOCK.monotonic() - began
 
 
-async def wait_back(cluster: House, process: Supervised) -> None:
+async def wait_back(cluster: House, process: Supervised, *, timeout_s: float = PATIENCE_S) -> None:
     """Until the successor of a process that has ended is ready."""
 
     async def is_back() -> bool:
         return process.ready.is_set()
 
-    await cluster.until(is_back)
+    await cluster.until(is_back, timeout_s=timeout_s)

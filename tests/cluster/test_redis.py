@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +18,7 @@ from common.directory.keys import Keys
 from services.local.topology import Kind
 from tests.cluster.drive import SLOW_SIM, check_all, first_token_s, prompts
 from tests.cluster.house import CLOCK, Ask, House, Told
+from tests.cluster.metrics import samples
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -136,12 +136,5 @@ async def is_rebuilt(cluster: House, owners: set[str]) -> bool:
 
 async def metric(cluster: House, name: str) -> float:
     """One gauge of the router, as its metrics endpoint shows it."""
-    said = cluster.cluster.of(Kind.ROUTER)[0].last
-    assert said is not None
-
-    def scrape() -> str:
-        with urllib.request.urlopen(f"http://{said.metrics}/metrics", timeout=5.0) as response:
-            return str(response.read().decode())
-
-    text = await asyncio.to_thread(scrape)
-    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"baton_{name}"))
+    found = await samples(cluster.worker(Kind.ROUTER))
+    return next(value for key, value in found.items() if key.startswith(f"baton_{name}"))
