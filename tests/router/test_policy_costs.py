@@ -1,5 +1,6 @@
 """Goal: predicted costs decide, and say whose they are. Method: small fleets whose timings are known."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from common.core.worker import Role
 from services.router.classify import Facts
 from services.router.policy import Decision, PolicySettings, Routes, choose
 from services.router.policy.pricing import CostSource
+from services.router.policy.reading import read_on, with_lateness
+from services.router.policy.scene import make_scene
 from services.router.view import FleetView, WorkerView
 from tests.router.build import load, worker_view
 
@@ -25,6 +28,9 @@ def facts(context: int = 1000, **fields: object) -> Facts:
 def view(name: str, role: Role, *, cost: CostModel | None = FITTED, running: int = 0, **fields: object) -> WorkerView:
     report = replace(load(9000, 9000, running_sequences=running), cost=cost)
     return worker_view(name, role, load=report, **fields)
+
+
+P1 = view("p1", Role.PREFILL)
 
 
 def decide(wanted: Facts, *workers: WorkerView, settings: PolicySettings = SETTINGS, **fleet: object) -> Decision:
@@ -160,6 +166,41 @@ def test_a_prompt_that_nobody_holds_joins_the_shortest_queue_and_a_held_one_wait
     held = decide(facts(4000, hits={WorkerId("p0"): 3900}), d0, late, free)
     assert {str(each.route): each.terms for each in held.candidates}["p0>d0"]["late"] == 0
     assert str(held.route) == "p0>d0"
+
+
+def test_who_has_as_much_and_is_sooner_leaves_no_reason_to_wait() -> None:
+    d0 = view("d0", Role.DECODE, running=8)
+    late = view("p0", Role.PREFILL, pending_tokens=5_000, pending_prompts=10)
+    hits = {WorkerId("p0"): 3900, WorkerId("p1"): 3900}
+    terms = {str(each.route): each.terms for each in decide(facts(4000, hits=hits), d0, late, P1).candidates}
+    assert terms["p0>d0"]["late"] == pytest.approx(terms["p0>d0"]["queue"] / SETTINGS.queue_weight)
+    assert terms["p1>d0"]["late"] == 0
+
+
+def test_a_reader_without_the_prompt_is_not_waited_for_because_another_has_it() -> None:
+    d0 = view("d0", Role.DECODE, running=8)
+    late = view("p0", Role.PREFILL, pending_tokens=5_000, pending_prompts=10)
+    terms = {
+        str(each.route): each.terms
+        for each in decide(facts(4000, hits={WorkerId("p1"): 3900}), d0, late, P1).candidates
+    }
+    assert terms["p0>d0"]["late"] > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lateness_is_the_most_that_anybody_is_sooner_by_beyond_what_its_hit_falls_short(seed: int) -> None:
+    """Against the definition, pair by pair: what is computed looks at each reader twice."""
+    chance = random.Random(seed)
+    workers = [view(f"p{n}", Role.PREFILL, pending_tokens=chance.choice((0, 900, 5_000, 20_000))) for n in range(8)]
+    hits = {worker.worker.worker: chance.choice((0, 16, 1600, 3999)) for worker in workers}
+    scene = make_scene(facts(4000, hits=hits), FleetView(workers=tuple(workers)), SETTINGS)
+    readings = with_lateness({worker.worker: read_on(worker, scene) for worker in workers}, scene)
+    worth_s = {worker.worker: SETTINGS.patience_s * hits[worker.worker.worker] / 4000 for worker in workers}
+    for ref, reading in readings.items():
+        sooner = [
+            reading.queue_s - other.queue_s - max(0.0, worth_s[ref] - worth_s[each]) for each, other in readings.items()
+        ]
+        assert reading.terms["late"] == pytest.approx(max(sooner))
 
 
 def test_many_short_prompts_ahead_are_not_taken_for_one_long_one() -> None:

@@ -65,12 +65,28 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
 
 
 def with_lateness(readings: dict[WorkerRef, Reading], scene: Scene) -> dict[WorkerRef, Reading]:
-    """Queues much longer than the shortest one cost more than their seconds: a hit is not worth any wait."""
-    patience_s = scene.settings.patience_s * scene.hit_share
-    least_s = min((reading.queue_s for reading in readings.values()), default=0.0)
-    for reading in readings.values():
-        reading.terms["late"] = max(0.0, reading.queue_s - least_s - patience_s)
+    """Queues longer than another's cost more than their seconds. A hit is worth some wait, as far as the other has less
+    of the prompt: who has as much and is sooner leaves no reason to wait.
+    """
+    patience_s = {ref: _patience_s(reading, scene) for ref, reading in readings.items()}
+    least_first = sorted(readings, key=lambda ref: (patience_s[ref], -readings[ref].queue_s))
+    soonest_s = math.inf
+    for ref in least_first:  # against all who have less: each one's queue, and what its hit falls short
+        reading = readings[ref]
+        soonest_s = min(soonest_s, reading.queue_s - patience_s[ref])
+        reading.terms["late"] = reading.queue_s - patience_s[ref] - soonest_s
+    soonest_s = math.inf
+    for ref in reversed(least_first):  # against all who have as much
+        reading = readings[ref]
+        soonest_s = min(soonest_s, reading.queue_s)
+        reading.terms["late"] = max(reading.terms["late"], reading.queue_s - soonest_s)
     return readings
+
+
+def _patience_s(reading: Reading, scene: Scene) -> float:
+    """What a hit on this worker is worth of waiting."""
+    facts = scene.facts
+    return scene.settings.patience_s * facts.cached_tokens(reading.worker.worker.worker) / max(facts.context_tokens, 1)
 
 
 def num_answers(worker: WorkerView) -> int:

@@ -36,8 +36,6 @@ class Scene:
     """Mean over the decode workers."""
     usual_waiting: float
     """Prompts that wait for a reader, mean over all of them."""
-    hit_share: float
-    """Of the prompt, what its best holder has."""
 
     @property
     def expected_tokens(self) -> int:
@@ -87,7 +85,6 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         congestion=_congestion(readers or workers, priced, view),
         usual_answers=fmean([worker.num_answers for worker in workers if worker.role is Role.DECODE] or [0]),
         usual_waiting=fmean([worker.backlog_prompts for worker in readers or workers] or [0]),
-        hit_share=_most_held(facts, workers) / max(facts.context_tokens, 1),
         holder=_holder(facts, view) if view.can_fetch else None,
     )
 
@@ -122,10 +119,6 @@ def _congestion(readers: Sequence[WorkerView], priced: Mapping[WorkerRef, Price]
     busy_s = sum(priced[each.worker][0].extend_token_s * each.recent(view.now) for each in readers)
     rho = min(busy_s / (len(readers) * RECENT_S), MAX_RHO)
     return 1.0 / (1.0 - rho)
-
-
-def _most_held(facts: Facts, workers: Sequence[WorkerView]) -> int:
-    return max((facts.cached_tokens(worker.worker.worker) for worker in workers), default=0)
 
 
 def _holder(facts: Facts, view: FleetView) -> WorkerView | None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from common.core.request import Priority
 
-POLICY_VERSION = "cost-7"
+POLICY_VERSION = "cost-8"
 """Changes whenever the same inputs may give another decision."""
 
 
@@ -38,8 +38,9 @@ class PolicySettings:
     """A second behind others. Less than a second of reading, because a queue passes by itself, and a prefix that is
     read twice takes room from another."""
     patience_s: float = 2.0
-    """Waiting that a prompt which is cached whole is worth, and one that is cached in part its share of it: what a
-    queue exceeds the shortest one by more, counts in full. Prompts that nobody holds join the shortest queue."""
+    """Waiting that a prompt which is cached whole is worth, and one that is cached in part its share of it, against a
+    reader that has nothing of it; against one that has a part, the difference. By what a queue is longer still, counts
+    in full."""
     others_weight: float = 4.0
     """A second of reading, for all who come later; grows as 1 / (1 - rho) with the share of time that reading takes.
     From replaying conversations: with less, hits fall below 95 % of those of one shared cache, and nobody is faster."""
