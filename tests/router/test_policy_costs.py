@@ -203,6 +203,13 @@ def test_lateness_is_the_most_that_anybody_is_sooner_by_beyond_what_its_hit_fall
         assert reading.terms["late"] == pytest.approx(max(sooner))
 
 
+def test_a_stall_after_the_first_token_counts_twice() -> None:
+    """Three answers wait for a prompt of a hundred tokens, or it is handed over after it was read elsewhere."""
+    d0 = view("d0", Role.DECODE, running=3)
+    assert str(decide(facts(100), d0, P1).route) == "p1>d0"
+    assert str(decide(facts(100), d0, P1, settings=replace(SETTINGS, gap_weight=6.0)).route) == "local:d0"
+
+
 def test_many_short_prompts_ahead_are_not_taken_for_one_long_one() -> None:
     """Attention makes a long prompt dearer than short ones of as many tokens together."""
     pairs = replace(FITTED, extend_pair_s=1e-6)
