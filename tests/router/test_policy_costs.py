@@ -203,9 +203,9 @@ def test_lateness_is_the_most_that_anybody_is_sooner_by_beyond_what_its_hit_fall
         assert reading.terms["late"] == pytest.approx(max(sooner))
 
 
-def test_a_stall_after_the_first_token_counts_twice() -> None:
-    """Three answers wait for a prompt of a hundred tokens, or it is handed over after it was read elsewhere."""
-    d0 = view("d0", Role.DECODE, running=3)
+def test_a_stall_after_the_first_token_counts_three_times() -> None:
+    """Six answers wait for a prompt of a hundred tokens, or it is handed over after it was read elsewhere."""
+    d0 = view("d0", Role.DECODE, running=6)
     assert str(decide(facts(100), d0, P1).route) == "p1>d0"
     assert str(decide(facts(100), d0, P1, settings=replace(SETTINGS, gap_weight=6.0)).route) == "local:d0"
 
