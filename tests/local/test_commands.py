@@ -156,6 +156,7 @@ def test_doctor_says_when_the_files_here_are_not_what_the_cluster_serves(routers
 
 
 def test_doctor_names_a_frozen_worker_and_its_link(cluster: Up, routers: list[str]) -> None:
+    """Or, where asking took so long that the router has given it up, as one that went without a goodbye."""
     worker = cluster.child("services.decode")
     worker.suspend()
     try:
@@ -164,8 +165,8 @@ def test_doctor_names_a_frozen_worker_and_its_link(cluster: Up, routers: list[st
         worker.resume()
     assert told.returncode == 7
     faults = [line.split()[1] for line in told.stdout.splitlines() if line.startswith("FAULT")]
-    assert faults[0] == "decode-0"
-    assert "broken" in told.stdout
+    assert "decode-0" in faults
+    assert "broken" in told.stdout or "without a goodbye" in told.stdout
 
 
 def test_a_killed_worker_returns_and_answers_again(cluster: Up, routers: list[str]) -> None:
