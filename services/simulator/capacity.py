@@ -1,4 +1,4 @@
-"""Whether the fleet has room, as `services/router/obstacle.py` answers it, over the simulated router's view."""
+"""Whether the fleet has room: the router's own answer, over what the simulated router sees."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from common.core.queue import Cause
 from common.core.request import Priority
 from common.core.worker import Role
 from common.engine.plan import reserve_of
-from services.router.obstacle import MAX_BACKLOG_TOKENS
+from services.router.obstacle import obstacle
 from services.router.view import FleetView
 
 
@@ -18,15 +18,8 @@ class SeenCapacity:
 
     def obstacle(self, num_pages: int, num_tokens: int) -> Cause | None:
         """Why a request for these pages cannot be placed now; None: it can."""
-        view = self._view()
-        prefills = view.eligible(Role.PREFILL)
-        if prefills and not any(
-            each.has_room and each.backlog_tokens + num_tokens <= MAX_BACKLOG_TOKENS for each in prefills
-        ):
-            return Cause.PREFILL_BUSY
-        if not any(each.has_room and each.available_pages >= num_pages for each in view.eligible(Role.DECODE)):
-            return Cause.DECODE_FULL
-        return None
+        views = [each for each in self._view().workers if each.is_eligible]
+        return obstacle(views, num_pages, num_tokens)
 
     def places_for(self, priority: Priority) -> int | None:
         """As many as the decode workers have; None where one does not say."""

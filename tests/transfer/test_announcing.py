@@ -4,9 +4,7 @@ Method: virtual time, so that what overlaps is seen in seconds that are exact.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -15,24 +13,13 @@ from common.core.ids import ReservationId, TransferId, WorkerId
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import OutcomeState, PageRun
 from common.transfer.outbound import OutboundTransfer
-from tests.sim.timeloop import LoopClock, TimeLoop, simulate
-from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data
+from tests.sim.timeloop import TimeLoop
+from tests.transfer.rig import PAGE, REQUEST, Rig, Sink, expect, finale, page_bytes, run_data
+from tests.transfer.virtual import in_virtual_time
 
 FRAME_S = 0.1
 ANSWER_S = 0.08
 """A control message and its answer."""
-
-
-def in_virtual_time(test: Callable[..., Any], limits: TransferLimits | None = None) -> Callable[..., None]:
-    def run() -> None:
-        async def program(loop: TimeLoop) -> None:
-            async with rigged(clock=LoopClock(loop), limits=limits or TransferLimits()) as rig:
-                await test(rig, loop)
-
-        simulate(program, seed=7, limit_s=600)
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
 
 
 def one_page(index: int) -> PageRun:

@@ -10,22 +10,9 @@ from common.core.errors import BatonError, Fenced, Mismatch, Reason, Refused, Tr
 from common.core.ids import WorkerId
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import OutcomeState, PageRun
-from tests.sim.timeloop import LoopClock, TimeLoop, simulate
+from tests.sim.timeloop import TimeLoop
 from tests.transfer.rig import FAST, REQUEST, Rig, Sink, expect, finale, page_bytes, rigged, run_data, ship_all
-
-
-def in_virtual_time(test: Callable[..., Any]) -> Callable[..., None]:
-    """Runs the test on a simulated loop: deadlines of seconds cost nothing."""
-
-    def run() -> None:
-        async def program(loop: TimeLoop) -> None:
-            async with rigged(clock=LoopClock(loop), limits=TransferLimits()) as rig:
-                await test(rig, loop)
-
-        simulate(program, seed=7, limit_s=600)
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+from tests.transfer.virtual import in_virtual_time
 
 
 async def deliver(
