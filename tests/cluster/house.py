@@ -234,7 +234,10 @@ class House:
                 assert counters.get(f"{end}_transfers_bug", 0) == 0, (process.spec.name, dict(counters))
             totals.update({name: int(value) for name, value in counters.items() if "_transfers_" in name})
         if not any(process.restarts for process in self.workers()):
-            assert totals["sent_transfers_started"] == totals["received_transfers_started"], totals
+            unheard = totals["sent_transfers_started"] - totals["received_transfers_started"]
+            # A receiver that never heard of a transfer cannot count it; a sender to whom nobody answers has to.
+            most = totals["sent_transfers_failed"] if totals["sent_transfers_offer_retry"] else 0
+            assert 0 <= unheard <= most, totals
 
     @property
     def valkey(self) -> EmbeddedValkey:

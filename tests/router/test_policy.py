@@ -98,6 +98,14 @@ def test_a_newcomer_is_ramped_up() -> None:
     assert decision.route.decode == D0.worker
 
 
+def test_who_came_a_moment_after_the_others_is_no_newcomer() -> None:
+    first, behind = replace(D0, age_s=5.0, in_flight=5), replace(D1, age_s=4.9)
+    decision = choose(facts(32), fleet(first, behind), SETTINGS)
+    assert decision is not None
+    assert decision.route.decode == D1.worker
+    assert all(each.terms["young"] == 0 for each in decision.candidates)
+
+
 def test_another_prefill_is_never_one_that_failed() -> None:
     assert choose_prefill(facts(avoid=frozenset({P0.worker})), fleet(D0, P0, P1), SETTINGS) == P1.worker
     assert choose_prefill(facts(avoid=frozenset({P0.worker, P1.worker})), fleet(D0, P0, P1), SETTINGS) is None

@@ -55,8 +55,9 @@ class Scene:
         }
 
     def _young_s(self, worker: WorkerView) -> float:
-        """Slow start: who joins late is ramped up. Relative to its peers, or a fresh cluster would punish all."""
-        ramp_s = min(self.settings.slow_start_s, self.oldest_s[worker.role])
+        """Slow start: who joins late is ramped up, for as long as it came behind the first. Who came with the others
+        is no newcomer: a tenth of a second between them would send a fresh cluster's whole load to the first."""
+        ramp_s = min(self.settings.slow_start_s, self.oldest_s[worker.role] - worker.age_s)
         share = 1.0 if ramp_s <= 0 else min(worker.age_s / ramp_s, 1.0)
         return (1.0 - share) * self.settings.slow_start_penalty_s
 

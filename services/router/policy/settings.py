@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from common.core.request import Priority
 
-POLICY_VERSION = "cost-8"
+POLICY_VERSION = "cost-9"
 """Changes whenever the same inputs may give another decision."""
 
 
@@ -58,6 +58,7 @@ class PolicySettings:
     over eight caches: 98 % of the hits of one shared cache at an imbalance of 4 %, where pages are fetched from each
     other; where they are not, 0.25 finds more."""
     slow_start_s: float = 10.0
+    """Longest time that a newcomer is spared: how long it came behind the oldest of its role, at most this."""
     slow_start_penalty_s: float = 0.5
     full_s: float = 0.5
     """Cost of a full pool with all growth foreseen: preemption. Scaled by the square of the share in use."""
