@@ -107,6 +107,11 @@ class Metrics:
 
     def quantile(self, metric: Metric, share: float) -> float | None:
         """Upper edge of the bucket in which this share of all observations lies; None before the first one."""
+        found = self.quantiles(metric, share)
+        return found[0] if found else None
+
+    def quantiles(self, metric: Metric, *shares: float) -> list[float]:
+        """The `quantile` of each share, read once: half a millisecond a metric. None of them before the first one."""
         self._settle()
         counts: dict[float, float] = {}
         for family in self._families[metric.name].collector.collect():
@@ -116,10 +121,9 @@ class Metrics:
                     counts[edge] = counts.get(edge, 0.0) + sample.value
         edges = sorted(counts)
         if not edges or counts[edges[-1]] == 0:
-            return None
-        wanted = share * counts[edges[-1]]
-        inside = next(edge for edge in edges if counts[edge] >= wanted)
-        return min(inside, metric.buckets[-1])
+            return []
+        inside = [next(edge for edge in edges if counts[edge] >= share * counts[edges[-1]]) for share in shares]
+        return [min(edge, metric.buckets[-1]) for edge in inside]
 
     def speak_vllm(self, model: str) -> None:
         """From now on `render` also tells what vLLM would call by another name. Once."""

@@ -134,9 +134,8 @@ class Operators(cluster_pb2_grpc.ClusterServiceServicer):
     def _figures(self) -> dict[str, float]:
         figures = {name: self._metrics.total(metric) for name, metric in _TOTALS}
         for name, metric in _QUANTILES:
-            for label, share in (("p50", 0.5), ("p99", 0.99)):
-                if (value := self._metrics.quantile(metric, share)) is not None:
-                    figures[f"{name}_{label}"] = value
+            values = self._metrics.quantiles(metric, 0.5, 0.99)
+            figures.update(zip((f"{name}_p50", f"{name}_p99"), values, strict=False))
         decodes = self._fleet.view().eligible(Role.DECODE)
         figures["tokens_per_second"] = sum(view.load.tokens_per_second for view in decodes)
         return figures

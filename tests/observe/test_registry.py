@@ -40,6 +40,7 @@ def test_a_quantile_is_the_edge_of_its_bucket() -> None:
     assert metrics.quantile(catalogue.ITL_SECONDS, 0.5) == 0.005
     assert metrics.quantile(catalogue.ITL_SECONDS, 0.95) == 1
     assert metrics.quantile(catalogue.ITL_SECONDS, 1.0) == 5
+    assert metrics.quantiles(catalogue.ITL_SECONDS, 0.5, 1.0) == [0.005, 5]
     assert metrics.value(catalogue.ITL_SECONDS, priority="standard") == 100
 
 
