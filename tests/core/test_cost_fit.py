@@ -145,6 +145,17 @@ def test_what_was_never_seen_keeps_the_proportions_of_the_prior() -> None:
     assert miss(meter, fast, [extend_work(rng) for _ in range(99)]) < 0.25
 
 
+@pytest.mark.parametrize("num_answers", [1, 4])
+def test_who_always_wrote_few_answers_is_not_thought_unable_to_write_many(num_answers: int) -> None:
+    """Rows and the step itself cannot be told apart then. A worker that is thought eight times as dear as its peers
+    gets no work, and never learns."""
+    rng, meter = random.Random(6), CostMeter()
+    works = [StepWork(decode_rows=num_answers, decode_context=num_answers * (500 + at)) for at in range(200)]
+    run(meter, GPU, works, rng)
+    many = StepWork(decode_rows=64, decode_context=64 * 700)
+    assert meter.model(0.0).step_seconds(many) < 2 * GPU.step_seconds(many)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_coefficients_are_never_negative(seed: int) -> None:
     """Durations that no model explains: CostModel itself refuses a negative or infinite coefficient."""

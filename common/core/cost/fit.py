@@ -2,17 +2,17 @@
 
 Weighted least squares over an exponentially fading memory, kept as normal equations:
 
-    minimise  sum_k w_k ((y_k - x_k c) / s_k)^2  +  PRIOR_TRUST * spread^2 * sum_i ((c_i - g p_i) / (g p_i))^2,   c >= 0
+    minimise  sum_k w_k ((y_k - x_k c) / s_k)^2  +  PRIOR_TRUST * spread^2 * sum_i ((c_i - g h_i) / (g h_i))^2,   c >= 0
 
 s_k = the prediction: errors count relative to it, so that short steps matter as much as long ones. Relative to the
 duration itself slow steps would count less than quick ones, and on a machine that is shared every sum of predictions
-would come out too low. w_k are Huber weights (Huber 1964) against the scale of recent errors. p is the prior and g how
-much slower than the prior this machine is: what was never seen keeps the prior's proportions.
+would come out too low. w_k are Huber weights (Huber 1964) against the scale of recent errors. g is how much slower than
+the prior this machine is, and h the prior with its hopes: what the data leave open keeps these proportions.
 Each kind of observation fades on its own, so thousands of decode steps do not erase what an extend costs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 PRIOR_TRUST = 0.1
@@ -58,9 +58,11 @@ class _Kind:
 
 @dataclass(slots=True)
 class LinearFit:
-    """Writer: whoever observes. `prior`: coefficients before any observation; positive."""
+    """Writer: whoever observes. `prior`: coefficients before any observation; positive. `hopes`: what is assumed in the
+    place of some of them, by index, where observations do not tell them apart."""
 
     prior: Sequence[float]
+    hopes: Mapping[int, float] = field(default_factory=dict)
     num_kinds: int = 1
     num_learnt: int = 0
     _kinds: list[_Kind] = field(init=False)
@@ -134,9 +136,9 @@ class LinearFit:
             held.moment[row] = held.moment[row] * keep + scaled * seconds
 
     def _solve(self) -> tuple[float, ...]:
-        """In units of the scaled prior, where every coefficient is around one. A negative one is held at zero."""
+        """In units of what is assumed, where every coefficient is around one. A negative one is held at zero."""
         size, speed = len(self.prior), math.exp(self._log_speed)
-        units = [value * speed for value in self.prior]
+        units = [self.hopes.get(index, value) * speed for index, value in enumerate(self.prior)]
         gram = [
             [sum(kind.gram[row][column] for kind in self._kinds) * units[row] * units[column] for column in range(size)]
             for row in range(size)

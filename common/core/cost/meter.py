@@ -7,6 +7,10 @@ from common.core.cost.fit import LinearFit
 from common.core.cost.model import DEFAULT, STEP_COEFFICIENTS, TRANSFER_COEFFICIENTS, CostModel
 from common.core.cost.work import StepWork
 
+HOPES = {"decode_row_s": 1e-4, "decode_context_s": 5e-8}
+"""Chosen: an answer more is nearly free beside the step, as on a GPU. Who has only ever written one says nothing about
+many. Thought dear it is passed over and never learns; thought cheap it is given some, and knows after a few steps."""
+
 
 class CostStage(StrEnum):
     """What predictions are checked for."""
@@ -21,7 +25,8 @@ class CostMeter:
 
     def __init__(self, prior: CostModel = DEFAULT) -> None:
         self._prior = prior
-        self._steps = LinearFit([getattr(prior, name) for name in STEP_COEFFICIENTS], num_kinds=2)
+        hopes = {STEP_COEFFICIENTS.index(name): value for name, value in HOPES.items()}
+        self._steps = LinearFit([getattr(prior, name) for name in STEP_COEFFICIENTS], hopes, num_kinds=2)
         self._moves = LinearFit([getattr(prior, name) for name in TRANSFER_COEFFICIENTS])
         self._learnt_at: float | None = None
 
