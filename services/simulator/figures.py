@@ -10,9 +10,9 @@ MAX_TOKENS = 10_000_000
 
 
 def tokens(value: object, name: str, *, least: int) -> int:
-    """A count of tokens: a whole number, or digits."""
+    """A count of tokens: a whole number, or digits; `472.0` is how tables with gaps spell them."""
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip().removesuffix(".0")
         counted = int(text) if text.isdecimal() and text.isascii() and len(text) <= len(str(MAX_TOKENS)) else None
     elif isinstance(value, float):
         counted = int(value) if value.is_integer() else None

@@ -34,7 +34,7 @@ SLACK_BLOCKS = 1
 
 def read_mooncake(path: Path) -> Trace:
     """Raises InvalidRequest with the line that cannot be read."""
-    dialect, unnamed = MOONCAKE, count(-1, -1)
+    dialect, unnamed = MOONCAKE, count(-1, -2)
     requests: list[TraceRequest] = []
     for line in lines_of(path):
         if not line.text.strip():
@@ -83,5 +83,6 @@ def _pages(named: object, prompt: int, block: int, unnamed: Iterator[int]) -> tu
     full = prompt // block
     if names and not full - SLACK_BLOCKS <= len(names) <= -(-prompt // block) + SLACK_BLOCKS:
         raise ValueError(f"{len(names)} hash_ids for {prompt} prompt tokens: blocks of {block} tokens would be {full}")
-    told = tuple(names[:full])
+    # Names told may be negative: they become even, those of nobody are odd.
+    told = tuple(min(name, 2 * name) for name in names[:full])
     return told + tuple(next(unnamed) for _ in range(full - len(told)))

@@ -87,6 +87,18 @@ def test_a_files_dressing_does_not_matter(
     assert read_trace(written(tmp_path, name + ending, dress(text.encode()))).requests == plain.requests
 
 
+def test_negative_names_are_told_from_blocks_without_a_name(tmp_path: Path) -> None:
+    lines = [TALK.replace("[4, 5]", "[-1, -2]"), TALK.replace("[4, 5]", "[]"), TALK.replace("[4, 5]", "[-1, -3]")]
+    first, unnamed, again = read_trace(written(tmp_path, "a.jsonl", "".join(lines))).requests
+    assert first.pages == again.pages
+    assert not set(first.pages) & set(unnamed.pages)
+
+
+def test_whole_numbers_are_read_as_tables_with_gaps_spell_them(tmp_path: Path) -> None:
+    read = read_trace(written(tmp_path, "a.csv", BURST + "5.0,x,472.0,18.0,490.0,y\n"))
+    assert (read.requests[0].prompt_tokens, read.requests[0].output_tokens) == (472, 18)
+
+
 CUT_SHORT = gzip.compress((BURST + "5,x,4,1,5,y\n" * 9999).encode(), mtime=0)[:90]
 
 
