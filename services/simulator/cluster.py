@@ -57,6 +57,10 @@ class ClusterShape:
         """Of prefill machines."""
         return self.prefill_cost or self.cost
 
+    def limit_tokens(self, output_tokens: int) -> int:
+        """What the client of an answer this long asked for at most."""
+        return max(output_tokens, self.answer_limit)
+
     def roles(self) -> tuple[tuple[WorkerRef, Role, bool], ...]:
         """Every machine's name and role, and whether it is a dual one, by name."""
         named = [(f"prefill-{index:02d}", Role.PREFILL, False) for index in range(self.prefill)]

@@ -82,6 +82,11 @@ class SeenFleet:
         thought, told = self._holders.runs(pages), self._holders.runs(pages, is_told=True)
         return frozenset(self._ids[slot] for slot, run in thought.items() if run > told.get(slot, 0))
 
+    def max_pages(self) -> int:
+        """Pages of the largest machine that writes, as `services/router/fleet.py` has it."""
+        writers = (each for each in self._standings.values() if each.machine.role is Role.DECODE)
+        return max((each.load.pages.total for each in writers), default=0)
+
     def view(self, now: float) -> FleetView:
         workers = tuple(self._view(standing, now) for standing in self._standings.values())
         return FleetView(workers=workers, now=now, page_bytes=self._page_bytes, can_fetch=self._can_fetch)

@@ -110,9 +110,12 @@ class Play:
             request=request,
             served=served,
             max_tokens=self._recorded[index].max_tokens if self._recorded else None,
-            limit_tokens=max(request.output_tokens, self._shape.answer_limit),
+            limit_tokens=self._shape.limit_tokens(request.output_tokens),
             page_size=self._trace.page_size,
         )
+        if job.worst_pages > self._fleet.max_pages():
+            served.is_refused = True  # by the router: it would wait for ever, and hold up whoever comes after it
+            return
         try:
             self._line.offer(self._ticket(job), now, chance=self._chance.bits(32) / 2**32)
         except Refused:

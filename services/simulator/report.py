@@ -31,8 +31,8 @@ class Summary:
     num_refused: int
     num_bounced: int
     """Placements that a worker refused: tried again."""
-    goodput_per_s: float
-    """Requests within the objectives, per second of arrivals."""
+    goodput_per_s: float | None
+    """Requests within the objectives, per second of arrivals; None where all came at once."""
     good_share: float
     ttft_s_mean: float | None
     ttft_s_p50: float | None
@@ -64,14 +64,14 @@ def summarize(outcome: Outcome, *, seed: int, slo: Slo, hit_ceiling: float, span
         num_finished=sum(each.finished is not None for each in served),
         num_refused=sum(each.is_refused for each in served),
         num_bounced=outcome.num_bounced,
-        goodput_per_s=num_good / max(span_s, 1e-9),
+        goodput_per_s=num_good / span_s if span_s else None,
         good_share=num_good / max(len(served), 1),
         ttft_s_mean=sum(ttfts) / len(ttfts) if ttfts else None,
         ttft_s_p50=quantile(ttfts, 0.5),
         ttft_s_p99=quantile(ttfts, 0.99),
         itl_s_p50=outcome.gaps.quantile(0.5),
         itl_s_p99=outcome.gaps.quantile(0.99),
-        hit_rate=1.0 - sum(uncached) / max(prompt_tokens, 1),
+        hit_rate=1.0 - sum(uncached) / prompt_tokens if prompt_tokens else 0.0,
         hit_ceiling=hit_ceiling,
         imbalance=max(uncached) * len(uncached) / max(sum(uncached), 1) if uncached else 0.0,
         remote_share=sum(each.is_remote for each in started) / max(len(started), 1),

@@ -47,6 +47,7 @@ class RoutingReplay:
     ) -> None:
         self._policy = policy
         self._trace = trace
+        self._shape = shape
         self._timeline = Timeline()
         self._holders = Holders(self._timeline, delay_s=hint_delay_s)
         self._machines: dict[WorkerId, FlowMachine] = {}
@@ -91,6 +92,9 @@ class RoutingReplay:
                 arrived=request.arrived_s, prompt_tokens=request.prompt_tokens, output_tokens=request.output_tokens
             )
             self.outcome.served.append(served)
+            if self._most_pages(request) > self._fleet.max_pages():
+                served.is_refused = True
+                continue
             self._waiting.append(index)
             self._pump()
         self._timeline.run_out()
@@ -98,6 +102,11 @@ class RoutingReplay:
         for machine in self._machines.values():
             machine.tally.evictions = machine.pages.evictions
         return self.outcome
+
+    def _most_pages(self, request: TraceRequest) -> int:
+        """Of prompt and answer, if the answer takes all that it may: who never has so many is not asked."""
+        most = request.prompt_tokens + self._shape.limit_tokens(request.output_tokens)
+        return -(-most // self._trace.page_size)
 
     def _pump(self) -> None:
         """Places whoever fits, in order: the first that does not holds up the rest."""

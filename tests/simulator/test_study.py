@@ -14,7 +14,7 @@ from services.simulator.report import Slo, Summary
 from services.simulator.routing import RoutingReplay
 from services.simulator.saturation import speed_for
 from services.simulator.study import Study, run_study
-from services.simulator.trace import Trace
+from services.simulator.trace import Trace, in_order
 from tests.simulator.workload import PAGE, conversations
 
 TRACE = conversations(1, num_talks=30, num_turns=5, every_s=0.05)
@@ -41,6 +41,39 @@ def test_every_policy_serves_every_request(is_routing_only: bool, roles: dict[st
         assert summary.num_refused == 0, summary.policy
         assert summary.ttft_s_p50 is not None
         assert 0.0 <= summary.hit_rate <= summary.hit_ceiling + 0.05
+
+
+@pytest.mark.parametrize("is_routing_only", [True, False])
+@pytest.mark.parametrize("roles", [{"dual": 4}, {"dual": 0, "prefill": 2, "decode": 2}])
+def test_a_prompt_that_no_machine_can_hold_is_refused_and_holds_nobody_up(
+    is_routing_only: bool, roles: dict[str, int]
+) -> None:
+    """As the router does: a request with more pages than the largest decode worker has would wait for ever."""
+    shape = replace(SHAPE, **roles)  # type: ignore[arg-type]  # counts
+    middle = TRACE.requests[len(TRACE.requests) // 2]
+    long = replace(middle, prompt_tokens=700 * PAGE, pages=tuple(range(10**6, 10**6 + 700)))
+    trace = in_order("with a long one", PAGE, (*TRACE.requests, long))
+    asked = study(trace=trace, shape=shape, is_routing_only=is_routing_only, seeds=(1,))
+    for summary in run_study(asked):
+        assert summary.num_refused == 1, summary.policy
+        assert summary.num_finished == len(TRACE.requests), summary.policy
+
+
+@pytest.mark.parametrize("is_routing_only", [True, False])
+def test_what_was_not_measured_is_not_told(is_routing_only: bool) -> None:
+    """One request has no rate of arrivals; where nothing is read, nothing is found."""
+    alone = in_order("one", PAGE, TRACE.requests[:1])
+    (summary,) = run_study(
+        study(trace=alone, policies=(PolicyName.COST_MODEL,), seeds=(0,), is_routing_only=is_routing_only)
+    )
+    assert summary.goodput_per_s is None
+    assert summary.good_share == 1.0
+    tiny = replace(SHAPE, cache_tokens=PAGE)
+    (summary,) = run_study(
+        study(shape=tiny, policies=(PolicyName.COST_MODEL,), seeds=(0,), is_routing_only=is_routing_only)
+    )
+    assert summary.num_refused == summary.num_requests
+    assert summary.hit_rate == 0.0
 
 
 def test_restricted_policies_keep_to_their_kind() -> None:
