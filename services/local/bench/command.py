@@ -14,6 +14,7 @@ from services.local.bench.bench import Lane, Place, Wish, bench, own_contenders,
 from services.local.bench.compare import Guests, invited
 from services.local.bench.decode import DecodeSpeed
 from services.local.bench.end_to_end import EndToEnd
+from services.local.bench.flags import Plot, measured
 from services.local.bench.interference import Interference
 from services.local.bench.kernels import measure_kernels
 from services.local.bench.plot import draw
@@ -25,7 +26,6 @@ from services.local.bench.transformers_target import TransformersContender
 from services.local.bench.workload import Workload
 from services.local.exits import Exit
 from services.local.failure import fail, run
-from services.local.flags import ConfigFile, Settings
 from services.local.interrupt import Interrupt
 
 app = typer.Typer(
@@ -35,15 +35,7 @@ app = typer.Typer(
 )
 console = Console()
 
-Model = Annotated[Path | None, typer.Option(help="Hugging Face folder; without it, the demo model.")]
 On = Annotated[list[Place] | None, typer.Option(help="Where; repeatable. [engine and relay]", show_default=False)]
-Rounds = Annotated[int, typer.Option(min=1, max=100, help="Samples of each workload, order alternating.")]
-Attempts = Annotated[
-    int, typer.Option(min=1, max=20, help="Of a sample while others use the machine; 1 waits for nobody.")
-]
-Seed = Annotated[int, typer.Option(help="Of the random prompts.")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Append every sample as a JSON line.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw medians and ranges as PNG.")]
 Lengths = Annotated[list[int] | None, typer.Option(min=2, metavar="N", help="Prompt tokens; repeatable.")]
 
 Every = Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Between arrivals, per 1,024 of their tokens.")]
@@ -52,137 +44,89 @@ BOTH = (Place.ENGINE, Place.RELAY)
 
 
 @app.command()
+@measured()
 def prefill(
-    model: Model = None,
+    wish: Wish,
     on: On = None,
     prompt: Lengths = None,
-    rounds: Rounds = 3,
-    attempts: Attempts = 3,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """How fast a prompt is read: time to the first token."""
-    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or BOTH, [PrefillSpeed(prompt_tokens=length) for length in prompt or (512, 2048)])
 
 
 @app.command()
+@measured()
 def decode(
-    model: Model = None,
+    wish: Wish,
     on: On = None,
     streams: Annotated[list[int] | None, typer.Option(min=1, metavar="N", help="At once; repeatable.")] = None,
-    rounds: Rounds = 3,
-    attempts: Attempts = 3,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """How fast answers are written: 64 tokens in, 128 out."""
-    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or BOTH, [DecodeSpeed(num_streams=number) for number in streams or (1, 8, 32)])
 
 
 @app.command()
+@measured(rounds=1, attempts=1)
 def e2e(
-    model: Model = None,
+    wish: Wish,
     on: On = None,
     streams: Annotated[int, typer.Option(min=1, help="That begin together.")] = 64,
     prompt: Annotated[int, typer.Option(min=2, help="Tokens of each prompt.")] = 1024,
     answer: Annotated[int, typer.Option(min=2, help="Tokens of each answer.")] = 256,
     transformers: Annotated[bool, typer.Option("--transformers", help="Measure it beside, if installed.")] = False,
-    rounds: Rounds = 1,
-    attempts: Attempts = 1,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """Prompts and answers of many streams at once: output tokens per second."""
-    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     load = EndToEnd(num_streams=streams, prompt_tokens=prompt, output_tokens=answer)
     _measure(wish, on or BOTH, [load], has_transformers=transformers)
 
 
 @app.command()
+@measured(rounds=1)
 def interference(
-    model: Model = None,
+    wish: Wish,
     on: On = None,
     prompt: Lengths = None,
     every: Every = 1.0,
     seconds: Annotated[float, typer.Option(min=5.0, help="Of each of the two windows.")] = 60.0,
-    rounds: Rounds = 1,
-    attempts: Attempts = 3,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """What long prompts do to running answers, and what those do to them."""
-    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, on or (Place.RELAY,), _interferences(tuple(prompt or (1024, 2048)), every, seconds))
 
 
 @app.command()
+@measured()
 def prefix(
-    model: Model = None,
+    wish: Wish,
     on: On = None,
-    rounds: Rounds = 3,
-    attempts: Attempts = 3,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """What a cached beginning saves: 1,920 of 2,048 tokens."""
-    _measure(_wish(model, config, set_, rounds, attempts, seed, out, plot), on or BOTH, [PrefixReuse()])
+    _measure(wish, on or BOTH, [PrefixReuse()])
 
 
 @app.command()
+@measured(rounds=1)
 def transfer(
-    model: Model = None,
+    wish: Wish,
     prompt: Lengths = None,
-    rounds: Rounds = 1,
-    attempts: Attempts = 3,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """What the hand-off costs: bytes, link, its share of the first token's time, its neighbours."""
-    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     _measure(wish, (Place.RELAY,), [TransferCost(prompt_tokens=length) for length in prompt or (1024, 2048)])
 
 
 @app.command()
+@measured(is_shared=True)
 def compare(
+    wish: Wish,
     peers: Annotated[Path, typer.Option(metavar="FILE", help="How each peer is started.")],
     venvs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of their virtual environments.")],
-    model: Annotated[Path, typer.Option(help="Hugging Face folder that everybody serves.")],
     gguf: Annotated[Path | None, typer.Option(help="The same model, for peers that read GGUF.")] = None,
     select: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A peer; repeatable; else all.")] = None,
     on: Annotated[list[Place] | None, typer.Option(help="Baton's ways; repeatable. [all but engine]")] = None,
     workload: Annotated[list[str] | None, typer.Option(metavar="NAME", help="speed, interference or prefix.")] = None,
     every: Every = 1.0,
     seconds: Annotated[float, typer.Option(min=5.0, help="Of each window of interference.")] = 20.0,
-    rounds: Rounds = 3,
-    attempts: Attempts = 3,
-    seed: Seed = 1,
-    out: Out = None,
-    plot: Plot = None,
-    config: ConfigFile = None,
-    set_: Settings = None,
 ) -> None:
     """Baton's ways and other servers, alternated in one run."""
-    wish = _wish(model, config, set_, rounds, attempts, seed, out, plot)
     guests = Guests(file=peers, venvs=venvs, gguf=None if gguf is None else gguf.resolve(), select=tuple(select or ()))
     places = on or (Place.RELAY, Place.REPLICAS, Place.COLOCATED)
     workloads: list[Workload] = []
@@ -248,28 +192,6 @@ def _workloads(kind: str, every: float, seconds: float) -> list[Workload]:
 
 def _interferences(lengths: tuple[int, ...], every: float, seconds: float) -> list[Workload]:
     return [Interference(arrival_tokens=length, every_s=every * length / 1024, window_s=seconds) for length in lengths]
-
-
-def _wish(
-    model: Path | None,
-    config: Path | None,
-    settings: list[str] | None,
-    rounds: int,
-    attempts: int,
-    seed: int,
-    out: Path | None,
-    plot: Path | None,
-) -> Wish:
-    return Wish(
-        model=model,
-        config=config,
-        settings=tuple(settings or ()),
-        rounds=rounds,
-        attempts=attempts,
-        seed=seed,
-        out=out,
-        plot=plot,
-    )
 
 
 def _lane() -> Lane:
