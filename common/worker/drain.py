@@ -1,7 +1,7 @@
 """How a worker ends without losing anything.
 
 SERVING
-   | asked (SIGTERM, Drain), superseded, or the step loop failed
+   | asked (SIGTERM, Drain), superseded, or something failed that it lives by (downfall.py)
    v
 DRAINING: says so (directory, health, readiness, every report) and refuses new work. What runs ends, or is handed to
    |      another worker when its router asks for it; kept pages are fetched; prefill's exports are acknowledged or

@@ -1,6 +1,6 @@
 """Everything a worker process is besides its role: step loop, transfers, streams to routers, directory, listener, end.
 
-boot -> serving (announced, READY) -> draining (asked, superseded, or the step loop failed: drain.py) -> gone
+boot -> serving (announced, READY) -> draining (asked, superseded, or a downfall: drain.py) -> gone
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from common.config.config import Config
-from common.core.errors import BatonError, InternalError
+from common.core.errors import InternalError
 from common.core.events import WorkEvent
 from common.core.ids import RouterRef, WorkerRef
 from common.core.worker import LoadReport, Role
@@ -39,6 +39,7 @@ from common.transfer.servicer import SERVICE_NAME, KvServicer
 from common.worker.bridge import EventBridge
 from common.worker.costs import WorkerCosts
 from common.worker.docking import build_dock
+from common.worker.downfall import Downfall
 from common.worker.drain import Drain
 from common.worker.gauges import WorkerGauges
 from common.worker.outside import Outside
@@ -84,10 +85,9 @@ class WorkerNode(Generic[Event]):
         self._server: RpcServer | None = None
         self._gauges = WorkerGauges(metrics, layout)
         self._costs = WorkerCosts(metrics, outside.clock)
-        self._failure: Exception | None = None
         self._stop = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        bridge = EventBridge[Event](self._loop, self._take_or_stop)
+        self.downfall = Downfall(self._end_now)
+        bridge = EventBridge[Event](asyncio.get_running_loop(), self._take_or_stop)
         self.turns: Turns[Event] = Turns(core, deliver=bridge.carry)
         self._ending = Drain(
             self.turns,
@@ -96,7 +96,7 @@ class WorkerNode(Generic[Event]):
             hurry=hurry or asyncio.Event(),
             clock=outside.clock,
         )
-        self._driver = outside.drive(self.turns, self._fail, f"steps {me.worker}")
+        self._driver = outside.drive(self.turns, self.downfall.note, f"steps {me.worker}")
         self.dialer = Dialer(outside.connect)
         transfer = config.transfer
         self.staging = StagingPool(transfer.staging_count, transfer.staging_bytes, make_buffer=outside.make_buffer)
@@ -139,7 +139,7 @@ class WorkerNode(Generic[Event]):
     async def serve(
         self, role: RoleSide[Event], bind: Bind, *, stop: asyncio.Event, on_ready: Callable[[], None]
     ) -> None:
-        """Take work until `stop`, then drain and leave. Raises what ended the step loop, if something did."""
+        """Take work until `stop`, then drain and leave. Raises what ended it before, if something did."""
         self._role = role
         self._stop = stop
         async with AsyncExitStack() as stack:
@@ -158,16 +158,17 @@ class WorkerNode(Generic[Event]):
             )
             self.presence.become_ready()
             await self._live(role, server, on_ready)
-        if self._failure is not None:
-            raise self._failure
+        if self.downfall.cause is not None:
+            raise self.downfall.cause
 
     async def _live(self, role: RoleSide[Event], server: RpcServer, on_ready: Callable[[], None]) -> None:
         background = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            acting = group.create_task(role.run(background), name="role")
-            heart = group.create_task(self.registration.run(), name="registration")
+            guard = self.downfall.guard
+            acting = group.create_task(guard(role.run(background)), name="role")
+            heart = group.create_task(guard(self.registration.run()), name="registration")
             fence = group.create_task(self._stop_when_superseded(), name="fence")
-            listening = None if self._vllm is None else group.create_task(self._vllm.listener.run(), name="vllm")
+            listening = None if self._vllm is None else group.create_task(guard(self._vllm.listener.run()), name="vllm")
             on_ready()
             await self._stop.wait()  # bounded: the process serves until it is told to stop
             await self._drain(self._config.liveness.drain_s)
@@ -184,8 +185,7 @@ class WorkerNode(Generic[Event]):
     async def _stop_when_superseded(self) -> None:
         """Another incarnation holds our name: we are the zombie, whatever we still believe."""
         await self.registration.wait_superseded()
-        self._failure = InternalError(message=f"{self.me.worker} was superseded by another incarnation")
-        self._stop.set()
+        self.downfall.begin(InternalError(message=f"{self.me.worker} was superseded by another incarnation"))
 
     async def _drain(self, grace_s: float) -> int:
         """No new work; what runs may finish or be handed over. Returns the sequences that had to be cut."""
@@ -197,7 +197,7 @@ class WorkerNode(Generic[Event]):
             await self._server.set_serving(False)
         await self.registration.beat()
         assert self._role is not None, "nobody drains before it serves"
-        return await self._ending.run(self._role, is_failing=self._failure is not None)
+        return await self._ending.run(self._role, is_failing=self.downfall.cause is not None)
 
     async def drain(self, grace_s: float) -> int:
         """Drain RPC: the same, and then the process ends. A caller that goes away ends the waiting, not the drain."""
@@ -249,12 +249,15 @@ class WorkerNode(Generic[Event]):
         self._gauges.show(self.turns.look, self.endpoint.snapshot(), num_subscriptions=self.subscriptions.num_live)
         self._costs.show()
 
+    def _end_now(self) -> None:
+        self._stop.set()
+
     def _take_or_stop(self, events: tuple[Event, ...]) -> None:
         """An event that cannot be taken is a bug; those behind it would be lost, unnoticed: the process starts anew."""
         try:
             self._take(events)
         except Exception as error:  # noqa: BLE001  # a loop's edge: told once, then drain and exit
-            self._fail(error)
+            self.downfall.note(error)
 
     def _take(self, events: tuple[Event, ...]) -> None:
         """Everything one or several turns said: the role hears its part, each router gets one message. What the role
@@ -280,11 +283,3 @@ class WorkerNode(Generic[Event]):
     def _router_lost(self, router: RouterRef) -> None:
         if self._role is not None:
             self._role.router_lost(router)
-
-    def _fail(self, error: Exception) -> None:
-        """A bug in the step loop or in taking its events; from any thread. Drain at once and exit: crash-only."""
-        self._failure = (
-            error if isinstance(error, BatonError) else InternalError(message=f"the worker failed: {error!r}")
-        )
-        _LOG.error("worker_failed", error=repr(error))
-        self._loop.call_soon_threadsafe(self._stop.set)

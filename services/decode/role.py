@@ -158,7 +158,8 @@ class DecodeRole:
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            landing = group.create_task(self._lander.run(), name="landing")
-            group.create_task(self._rules.warm(), name="rules")
+            guard = self._node.downfall.guard
+            landing = group.create_task(guard(self._lander.run()), name="landing")
+            group.create_task(guard(self._rules.warm()), name="rules")
             await stop.wait()  # bounded: the node sets it when it leaves
             landing.cancel()

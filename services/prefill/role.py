@@ -62,6 +62,7 @@ class PrefillRole:
             tell=node.tell,
             wake=node.turns.wake,
             give_up=self._give_up,
+            guard=node.downfall.guard,
             outcome_s=outcome_s,
             clock=clock,
         )
@@ -132,7 +133,7 @@ class PrefillRole:
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._rules.warm(), name="rules")
+            group.create_task(self._node.downfall.guard(self._rules.warm()), name="rules")
             await self._shipping.run(stop)
 
     def _give_up(self, request: RequestId, attempt: int) -> None:

@@ -7,7 +7,8 @@ staging back and ends the transfer, with exactly one outcome.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, Reason
@@ -38,13 +39,16 @@ class Shipping:
         tell: Callable[[RouterRef, WorkEvent], None],
         wake: Callable[[], None],
         give_up: Callable[[RequestId, int], None],
+        guard: Callable[[Awaitable[None]], Coroutine[Any, Any, None]],
         outcome_s: float,
         clock: Clock,
     ) -> None:
+        """`guard` tells of an export that ends with a bug; it spares the others."""
         self._endpoint = endpoint
         self._tell = tell
         self._wake = wake
         self._give_up = give_up
+        self._guard = guard
         self._outcome_s = outcome_s
         self._clock = clock
         self._exports: dict[ExportKey, _Export] = {}
@@ -83,7 +87,9 @@ class Shipping:
             export = _Export(self._endpoint.start(transfer, ready.request, ready.destination.worker), ready.router)
             self._exports[key] = export
             self._is_idle.clear()
-            self._group.create_task(self._ship(key, export), name=f"export {ready.request}#{ready.attempt}")
+            self._group.create_task(
+                self._guard(self._ship(key, export)), name=f"export {ready.request}#{ready.attempt}"
+            )
         export.runs.put_nowait(ready)
 
     def dropped(self, dropped: ExportDropped) -> None:

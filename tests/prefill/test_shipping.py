@@ -1,6 +1,7 @@
 """Shipping between the core and the transfer room: every way out ends, and gives the staging back."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ DECODE = WorkerRef(WorkerId("decode-0"), Epoch(2), "127.0.0.1:2")
 class Transfer:
     """An outbound transfer whose receiver takes every run."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
         self.outcome = Outcome(state=OutcomeState.PENDING)
         self.shipped = asyncio.Event()
         self.begun: list[PageRun] = []
@@ -49,6 +51,8 @@ class Transfer:
             self.outcome = Outcome(state=OutcomeState.FAILED, reason=reason, message=message)
 
     def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
         if self.outcome.is_terminal:
             raise TransferFailed(message=self.outcome.message)
 
@@ -61,17 +65,27 @@ class Scene:
         self.transfers: list[Transfer] = []
         self.told: list[WorkEvent] = []
         self.given_up: list[tuple[RequestId, int]] = []
+        self.bugs: list[Exception] = []
+        self.failure: Exception | None = None
+        """Of what the next transfer does."""
         self.shipping = Shipping(
             self,  # type: ignore[arg-type]
             tell=lambda _, event: self.told.append(event),
             wake=lambda: None,
             give_up=lambda request, attempt: self.given_up.append((request, attempt)),
+            guard=self._guarded,
             outcome_s=1.0,
             clock=SystemClock(),
         )
 
+    async def _guarded(self, export: Awaitable[None]) -> None:
+        try:
+            await export
+        except ExceptionGroup as error:
+            self.bugs.extend(error.exceptions)
+
     def start(self, transfer: TransferId, request: RequestId, destination: WorkerRef) -> Transfer:
-        self.transfers.append(Transfer())
+        self.transfers.append(Transfer(self.failure))
         return self.transfers[-1]
 
     def run_ready(self, first_page: int, finale: Finale | None = None) -> RunReady:
@@ -163,3 +177,24 @@ async def test_an_offer_that_the_receiver_calls_wrong_is_a_failed_transfer_and_n
     assert (failed.reason, failed.reservation_stands) == (Reason.TRANSFER_FAILED, True)
     stop.set()
     await running
+
+
+async def test_a_bug_in_one_export_is_told_at_once_and_late_runs_of_others_are_no_second_one() -> None:
+    """The cause is told while the export beside it is still on its way."""
+    scene, stop = Scene(), asyncio.Event()
+    running = asyncio.create_task(scene.shipping.run(stop))
+    await asyncio.sleep(0)
+    healthy = await two_under_way(scene)
+    scene.failure = ZeroDivisionError("a bug")
+    scene.shipping.ready(replace(scene.run_ready(0), request=RequestId("other"), staging=None))
+    scene.failure = None
+    await asyncio.sleep(0.01)
+    scene.shipping.ready(replace(scene.run_ready(0), request=RequestId("late"), staging=None))
+    assert [str(error) for error in scene.bugs] == ["a bug"]
+    assert not running.done()
+    assert not healthy.outcome.is_terminal
+    stop.set()
+    healthy.may_leave.set()
+    async with asyncio.timeout(1.0):
+        await running
+    assert scene.staging.num_free == scene.staging.count
