@@ -34,8 +34,28 @@ CASES = {
             Content('<tool_call>{"name": "other", "arguments": {}}</tool_call>')
         ],
         "ends in <tool_c": [Content("ends in <tool_c")],
+        'So: <tool_call>{"name": "look_up", "arguments": {"word": "a\\"</tool_call> <tool_call>b</tool_call>"}}'
+        "</tool_call>": [
+            Content("So: "),
+            Call("look_up", '{"word": "a\\"</tool_call> <tool_call>b</tool_call>"}'),
+        ],
+        '<tool_call>{"name": "look_up", "arguments": {"word": "</tool_call>"}}': [
+            Call("look_up", '{"word": "</tool_call>"}')
+        ],
+        '<tool_call>{"name": "add", "arg": 1"}</tool_call> or '
+        '<tool_call>{"name": "add", "arguments": {"a": 1, "b": [2]}}</tool_call>.': [
+            Content('<tool_call>{"name": "add", "arg": 1"}</tool_call> or '),
+            ADD,
+            Content("."),
+        ],
+        '<tool_call>{"name": "ad</tool_call> or <tool_call>{"name": "add"': [
+            Content('<tool_call>{"name": "ad</tool_call> or <tool_call>{"name": "add"')
+        ],
+        '<tool_call>"</tool_call>' * 40: [Content('<tool_call>"</tool_call>' * 40)],
     },
     ToolFormat.XML: {
+        "<tool_call>\n<function=look_up>\n<parameter=word>\n<tool_call>x</tool_call>\n</parameter>\n</function>\n"
+        "</tool_call>": [Call("look_up", '{"word": "<tool_call>x</tool_call>"}')],
         "plain < words, <func": [Content("plain < words, <func")],
         "I will.\n<tool_call>\n<function=look_up>\n<parameter=word>\nžluť\n</parameter>\n</function>\n</tool_call>": [
             Content("I will.\n"),
@@ -71,6 +91,10 @@ CASES = {
         '{"name": "add", "arguments": {"a": 1, "b": [2]}}]': [Content("Well. "), LOOK, ADD],
         '[TOOL_CALLS]add[ARGS]{"a": 1, "b": [2]}': [ADD],
         '[TOOL_CALLS]add{"a": 1, "b": [2]}[TOOL_CALLS]look_up{"word": "žluť"}': [ADD, LOOK],
+        '[TOOL_CALLS]add[CALL_ID]a1b2c3d4e[ARGS]{"a": 1, "b": [2]}': [ADD],
+        '[TOOL_CALLS] [{"name": "look_up", "arguments": {"word": "say [TOOL_CALLS]!"}}]': [
+            Call("look_up", '{"word": "say [TOOL_CALLS]!"}')
+        ],
         "[TOOL_CALLS] nothing": [Content("[TOOL_CALLS] nothing")],
     },
     ToolFormat.LLAMA: {

@@ -54,6 +54,11 @@ def spelled_calls(text: str, tools: Tools) -> tuple[Call, ...]:
     return tuple(calls)
 
 
+def is_within_value(text: str) -> bool:
+    """Whether the beginning of a call stops within a parameter."""
+    return text.rfind("<parameter=") > text.rfind("</parameter>")
+
+
 def read_value(text: str, key: str, schema: Mapping[str, Any]) -> Any:
     """What a parameter's text stands for; itself, where it is not what the schema says."""
     kinds = kinds_of(schema, key)

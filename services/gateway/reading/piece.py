@@ -29,6 +29,11 @@ class Call:
 Piece = Content | Thought | Call
 
 
+def content(text: str) -> list[Piece]:
+    """No piece where there is no text."""
+    return [Content(text)] if text else []
+
+
 class Reader(Protocol):
     """Reads one choice. `push` gets text as it comes; `finish` gives what was held back."""
 
@@ -47,7 +52,7 @@ class PlainReader:
     is_in_call = False
 
     def push(self, text: str) -> list[Piece]:
-        return [Content(text)] if text else []
+        return content(text)
 
     def finish(self) -> list[Piece]:
         return []

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+MAX_HELD_CHARS = 256 << 10
+"""Chosen: longer than any context's worth of one call; what is longer is content."""
+
 
 def held_back(text: str, marks: Sequence[str]) -> int:
     """How many characters at the end of `text` could begin one of the marks."""

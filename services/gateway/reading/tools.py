@@ -11,19 +11,19 @@ A call is told when it is complete. What began like a call and is none comes as 
 """
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, assert_never
 
-from services.gateway.reading.parameters import spelled_calls
-from services.gateway.reading.piece import Call, Content, Piece, PlainReader, Reader
-from services.gateway.reading.spans import first_mark, held_back
+from services.gateway.reading.pair import PairReader, Spelling
+from services.gateway.reading.parameters import is_within_value, spelled_calls
+from services.gateway.reading.piece import Call, Piece, PlainReader, Reader, content
+from services.gateway.reading.spans import MAX_HELD_CHARS, first_mark, held_back
 from services.gateway.reading.tool import Tools
 
-MAX_HELD_CHARS = 256 << 10
-"""Chosen: longer than any context's worth of one call; what is longer is content."""
-
 _DECODER = json.JSONDecoder()
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
 class ToolFormat(StrEnum):
@@ -42,11 +42,11 @@ def tool_reader(form: ToolFormat, tools: Tools) -> Reader:
     """A reader of calls to these tools."""
     match form:
         case ToolFormat.HERMES:
-            return PairReader(tools, "<tool_call>", "</tool_call>", _complete)
+            return PairReader(tools, HERMES)
         case ToolFormat.XML:
-            return PairReader(tools, "<tool_call>", "</tool_call>", spelled_calls, bare="<function=")
+            return PairReader(tools, XML)
         case ToolFormat.SEED:
-            return PairReader(tools, "<seed:tool_call>", "</seed:tool_call>", spelled_calls)
+            return PairReader(tools, SEED)
         case ToolFormat.GRANITE:
             return TailReader(tools, ("<|tool_call|>",), anywhere=True)
         case ToolFormat.MISTRAL:
@@ -57,56 +57,6 @@ def tool_reader(form: ToolFormat, tools: Tools) -> Reader:
             return PlainReader()
         case _:
             assert_never(form)
-
-
-class PairReader:
-    """Calls between a pair of marks, content around them. `bare`: how a call begins whose opening mark was left out."""
-
-    def __init__(
-        self, tools: Tools, begin: str, end: str, read: Callable[[str, Tools], tuple[Call, ...]], *, bare: str = ""
-    ) -> None:
-        self._tools = tools
-        self._begins = (begin, bare) if bare else (begin,)
-        self._end = end
-        self._read = read
-        self._begin = begin
-        """How the call began that is being read."""
-        self._held = ""
-        self._is_inside = False
-
-    @property
-    def is_in_call(self) -> bool:
-        return self._is_inside
-
-    def push(self, text: str) -> list[Piece]:
-        self._held += text
-        pieces: list[Piece] = []
-        while (found := first_mark(self._held, (self._end,) if self._is_inside else self._begins)) is not None:
-            at, mark = found
-            before, self._held = self._held[:at], self._held[at + len(mark) :]
-            if self._is_inside:
-                pieces += self._calls(before, mark)
-            else:
-                pieces += _content(before)
-                self._begin = mark
-            self._is_inside = not self._is_inside
-        if self._is_inside:
-            if len(self._held) > MAX_HELD_CHARS:
-                pieces += self.finish()
-            return pieces
-        keep = held_back(self._held, self._begins)
-        free, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return pieces + _content(free)
-
-    def finish(self) -> list[Piece]:
-        """A call whose closing mark never came counts where it is complete."""
-        held, self._held, is_inside, self._is_inside = self._held, "", self._is_inside, False
-        return self._calls(held) if is_inside else _content(held)
-
-    def _calls(self, inner: str, end: str = "") -> list[Piece]:
-        is_bare = self._begin != self._begins[0]
-        calls = self._read(self._begin + inner if is_bare else inner, self._tools)
-        return list(calls) if calls else [Content(self._begin + inner + end)]
 
 
 class TailReader:
@@ -126,7 +76,7 @@ class TailReader:
 
     def push(self, text: str) -> list[Piece]:
         if self._is_content:
-            return _content(text)
+            return content(text)
         self._held += text
         if self._is_inside:
             return self.finish() if len(self._held) > MAX_HELD_CHARS else []
@@ -135,41 +85,38 @@ class TailReader:
             at = found[0] if self._is_anywhere else 0
             before, self._held = self._held[:at], self._held[at:]
             self._is_inside = True
-            return _content(before)
+            return content(before)
         keep = held_back(self._held, self._marks)
         if not self._is_anywhere:
             if not self._held[: len(self._held) - keep].strip():
                 return []  # white space so far
             self._is_content, keep = True, 0
         free, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return _content(free)
+        return content(free)
 
     def finish(self) -> list[Piece]:
         held, self._held = self._held, ""
         if not self._is_inside:
-            return _content(held)
+            return content(held)
         self._is_inside, self._is_content = False, True
-        inner = held
-        for mark in self._marks:
-            if mark != "{":
-                inner = inner.replace(mark, " ")
-        calls = _complete(inner, self._tools)
-        return list(calls) if calls else _content(held)
+        calls = _complete(held, self._tools, self._marks)
+        return list(calls) if calls else content(held)
 
 
-def _complete(text: str, tools: Tools) -> tuple[Call, ...]:
-    """The calls that a text consists of; none where any part of it is something else."""
+def _complete(text: str, tools: Tools, marks: tuple[str, ...] = ()) -> tuple[Call, ...]:
+    """The calls that a text consists of, after `marks` or not; none where any part of it is something else."""
     calls: list[Call] = []
     try:
-        calls.extend(_call(item, tools) for item in _items(text.strip()))
+        calls.extend(_call(item, tools) for item in _items(text, marks))
     except (ValueError, KeyError, RecursionError):  # half a surrogate pair is a ValueError too
         return ()
     return tuple(calls)
 
 
-def _items(text: str) -> Iterator[Any]:
-    """JSON values one after the other, with commas or semicolons between; `name{...}` is Mistral's newer spelling."""
-    while text:
+def _items(text: str, marks: tuple[str, ...]) -> Iterator[Any]:
+    """JSON values one after the other, with commas, semicolons or marks between; `name{...}` is Mistral's newer
+    spelling. A mark within a value is a word of it."""
+    while text := _from_next(text, marks):
         name = ""
         if text[0] not in "{[":
             name, brace, rest = text.partition("{")
@@ -179,11 +126,21 @@ def _items(text: str) -> Iterator[Any]:
         value, end = _DECODER.raw_decode(text)
         text = text[end:].lstrip(" \t\r\n,;")
         if name:
-            yield {"name": name.strip().removesuffix("[ARGS]"), "arguments": value}
+            yield {"name": name.removesuffix("[ARGS]").partition("[CALL_ID]")[0].strip(), "arguments": value}
         elif isinstance(value, list):
             yield from value
         else:
             yield value
+
+
+def _from_next(text: str, marks: tuple[str, ...]) -> str:
+    """From where the next value begins."""
+    while found := first_mark(text, marks):
+        at, mark = found
+        if mark == "{" or text[:at].strip():
+            break
+        text = text[at + len(mark) :]
+    return text.strip()
 
 
 def _call(item: Any, tools: Tools) -> Call:
@@ -201,5 +158,11 @@ def _call(item: Any, tools: Tools) -> Call:
     return Call(name, told)
 
 
-def _content(text: str) -> list[Piece]:
-    return [Content(text)] if text else []
+def _is_within_text(text: str) -> bool:
+    """Whether a piece of JSON stops between the quotes of a text."""
+    return _ESCAPED.sub("", text).count('"') % 2 == 1
+
+
+HERMES = Spelling(begin="<tool_call>", end="</tool_call>", calls=_complete, is_open=_is_within_text)
+XML = Spelling(begin="<tool_call>", end="</tool_call>", bare="<function=", calls=spelled_calls, is_open=is_within_value)
+SEED = Spelling(begin="<seed:tool_call>", end="</seed:tool_call>", calls=spelled_calls, is_open=is_within_value)
