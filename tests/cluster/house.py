@@ -202,7 +202,7 @@ class House:
         except BatonError:
             return set()  # one of them is going or coming at this moment
 
-    async def until(self, is_so: Callable[[], Awaitable[bool]], *, timeout_s: float = PATIENCE_S) -> None:
+    async def until(self, is_so: Callable[[], Awaitable[bool | None]], *, timeout_s: float = PATIENCE_S) -> None:
         """Until something is so, looked at from outside again and again: a process has no event to wait for."""
         async with asyncio.timeout(timeout_s):
             while not await is_so():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from common.core.errors import BatonError
 from services.local.answer import Answer
 from services.local.topology import Kind
-from tests.cluster.balancer import Entrance
+from tests.cluster.balancer import Entrance, RouterEntrance
 from tests.cluster.house import CLOCK, Ask, House, Told
 from tests.cluster.leaving import wait_back
 
@@ -40,7 +40,8 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class Storm:
-    """What happens, and how often. `cuts`: when an entrance was killed or frozen, and when everybody was back."""
+    """What happens, and how often. `cuts`: when an entrance was killed or frozen, and when everybody was back and was
+    found again: a client's channel dials an address that refused it only after a while."""
 
     seconds: float
     every_s: float
@@ -48,7 +49,11 @@ class Storm:
     cuts: list[tuple[float, float]] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
 
-    async def hit(self, cluster: House, chance: random.Random) -> None:
+    @property
+    def num_killed(self) -> int:
+        return sum(count for what, count in self.happened.items() if what.startswith(("kill ", "router ")))
+
+    async def hit(self, cluster: House, doors: Mapping[str, Entrance], chance: random.Random) -> None:
         """One process at a time. The second of each kind is frozen at times and never killed: it shows what grows."""
         for _ in range(int(self.seconds / self.every_s)):
             began = CLOCK.monotonic()
@@ -58,6 +63,9 @@ class Storm:
             await _do(deed, kind, cluster, chance)
             for process in cluster.cluster.supervisor.processes.values():
                 await wait_back(cluster, process, timeout_s=BACK_S)
+            for door in doors.values():
+                if isinstance(door, RouterEntrance):
+                    await cluster.until(door.is_ready, timeout_s=BACK_S)
             if kind in MAY_CUT and "redis" not in deed:
                 self.cuts.append((began, CLOCK.monotonic()))
             await asyncio.sleep(max(0.0, began + self.every_s - CLOCK.monotonic()))

@@ -35,6 +35,7 @@ GROWTH_BYTES = 24 * MIB
 """Chosen: what allocators keep after minutes of load; the least leak of a request would be more."""
 MAX_FILES = 8
 REST_S = 90.0
+NEAR_S = 30.0
 EXPECTED = dict[Ask, list[list[int]]]
 STORMS = {
     "everything": Storm(
@@ -56,12 +57,13 @@ async def test_a_storm_costs_no_token_and_leaves_nothing(name: str, capsys: pyte
         calm = await load(entrances, asks, chance, seconds=WARM_S)
         await rest(cluster)
         async with watching(cluster, warm_s=0.0, every_s=15.0) as watch:
-            hitting = asyncio.create_task(storm.hit(cluster, chance))
+            hitting = asyncio.create_task(storm.hit(cluster, entrances, chance))
             asked = await load(entrances, asks, chance, seconds=storm.seconds)
             await hitting
             await cluster.wait_whole()
             asked += await load(entrances, asks, chance, seconds=5.0)
             await rest(cluster)
+        restarts = sum(process.restarts for process in cluster.cluster.supervisor.processes.values())
     with capsys.disabled():
         print(f"\n{name}: {dict(storm.happened)}\ncalm {counted(calm)}\nstorm {counted(asked)}")
         tell_growth(watch)
@@ -69,6 +71,7 @@ async def test_a_storm_costs_no_token_and_leaves_nothing(name: str, capsys: pyte
         check(each, expected, cuts=())
     for each in asked:
         check(each, expected, cuts=storm.cuts)
+    assert restarts == storm.num_killed, "nobody ends whom nobody killed"
     check_growth(watch)
 
 
@@ -132,9 +135,9 @@ def check(each: Asked, expected: EXPECTED, *, cuts: Sequence[tuple[float, float]
     if isinstance(each.told.error, Refused):
         assert not tokens, who
         return
+    near = [cut for cut in cuts if abs(cut[1] - each.told.sent_at) < NEAR_S]
     assert any(began <= each.told.ended_at and each.told.sent_at <= ended for began, ended in cuts), (
-        who,
-        each.told.error,
+        f"{who} {each.told.sent_at:.2f} to {each.told.ended_at:.2f}, cuts {near}: {each.told.error!r}"
     )
 
 
