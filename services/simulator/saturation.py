@@ -1,6 +1,7 @@
 """How much a cluster can do: what it finishes per second when everything is asked at once."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from common.core.request import Priority
 from services.router.admission.limits import AdmissionLimits, ClassLimits
@@ -8,7 +9,7 @@ from services.router.policy import PolicySettings
 from services.simulator.cluster import ClusterShape
 from services.simulator.playing import Play
 from services.simulator.policies import PolicyName, make_policy
-from services.simulator.trace import Trace
+from services.simulator.trace import Trace, unreadable
 
 SAMPLE = 3000
 """Chosen: requests that are asked; enough to fill every batch for most of the time."""
@@ -32,7 +33,11 @@ def saturation(trace: Trace, shape: ClusterShape, settings: PolicySettings, *, n
 
 def speed_for(load: float, trace: Trace, shape: ClusterShape, settings: PolicySettings | None = None) -> float:
     """How many times as fast as recorded requests must arrive for this share of what the better of reading locally and
-    reading remotely can do."""
+    reading remotely can do. Raises InvalidRequest where the trace has no pace, or nobody can be served."""
+    if not trace.span_s:
+        raise unreadable(Path(trace.name), 0, "all its requests came at once: a load has no pace to set")
     names = (PolicyName.ALWAYS_LOCAL, PolicyName.ALWAYS_REMOTE)
     most = max(saturation(trace, shape, settings or PolicySettings(), name=name) for name in names)
+    if not most:
+        raise unreadable(Path(trace.name), 0, "too few of its requests fit into these workers to tell their full load")
     return load * most * trace.span_s / len(trace.requests)

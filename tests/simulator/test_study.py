@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from common.core.errors import InvalidRequest
 from services.simulator.ceiling import hit_ceiling
 from services.simulator.cluster import ClusterShape
 from services.simulator.pairs import ratios
@@ -95,6 +96,19 @@ def test_a_pool_without_bound_finds_what_repeats() -> None:
 
 def test_twice_the_load_is_twice_the_speed() -> None:
     assert speed_for(0.8, TRACE, SHAPE) == pytest.approx(2 * speed_for(0.4, TRACE, SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("trace", "shape", "why"),
+    [
+        (replace(TRACE, requests=TRACE.requests[:1]), SHAPE, "came at once"),
+        (TRACE, replace(SHAPE, cache_tokens=PAGE), "too few"),
+    ],
+    ids=["one request", "no room"],
+)
+def test_a_load_that_cannot_be_set_is_told(trace: Trace, shape: ClusterShape, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        speed_for(0.5, trace, shape)
 
 
 def test_late_hints_cost_hits_and_predictions_bring_them_back_for_siblings() -> None:
