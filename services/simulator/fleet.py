@@ -48,6 +48,10 @@ class _Standing:
     refused_at: float = float("-inf")
     view: WorkerView | None = None
 
+    def note_recent(self, tokens: int, now: float) -> None:
+        faded = self.recent_tokens * math.exp((self.recent_at - now) / RECENT_S)
+        self.recent_tokens, self.recent_at = max(0.0, faded + tokens), now
+
 
 REFUSAL_S = 0.05
 
@@ -98,8 +102,7 @@ class SeenFleet:
         standing.sent_tokens += tokens
         standing.sent_pages += pages
         standing.sent_sequences += 1
-        standing.recent_tokens = tokens + standing.recent_tokens * math.exp((standing.recent_at - now) / RECENT_S)
-        standing.recent_at = now
+        standing.note_recent(tokens, now)
         standing.pending_tokens += tokens
         standing.pending_prompts += tokens > 0
         standing.view = None
@@ -116,6 +119,12 @@ class SeenFleet:
         standing = self._standings[worker.worker]
         standing.in_flight -= 1
         standing.view = None
+
+    def take_back(self, worker: WorkerRef, tokens: int, now: float) -> None:
+        """Work was placed, and never taken: nobody reads these tokens there."""
+        self._standings[worker.worker].note_recent(-tokens, now)
+        self.note_read(worker, tokens)
+        self.release(worker)
 
     def note_refusal(self, worker: WorkerRef, now: float) -> None:
         """It had no room."""

@@ -229,11 +229,11 @@ class Play:
         route = job.route
         assert route is not None
         if not is_taken:
-            self._fleet.note_read(route.reader, job.sent_tokens)
-            self._fleet.release(route.decode)
+            now = self._timeline.now
+            self._fleet.take_back(route.reader, job.sent_tokens, now)
             if route.prefill is not None:
-                self._fleet.release(route.prefill)
-            self._fleet.note_refusal(route.decode, self._timeline.now)
+                self._fleet.release(route.decode)
+            self._fleet.note_refusal(route.decode, now)
             self._again(job)
             return
         if route.prefill is None:

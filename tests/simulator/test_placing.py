@@ -113,3 +113,21 @@ def test_a_prompt_counts_with_its_reader_before_its_writer_has_promised(is_routi
 def test_siblings_that_come_at_once_are_read_once() -> None:
     outcome = Play("test", Watcher(), siblings(0.0, 0.0, 0.0), SHAPE, limits=AdmissionLimits.of(Config())).run()
     assert outcome.machines[0].uncached_tokens == NUM_PAGES * PAGE + 30
+
+
+def test_what_a_machine_refused_is_not_thought_to_be_read_there_lately() -> None:
+    """The second prompt is sent to a machine whose only place is taken, and is tried again."""
+    asked: list[FleetView] = []
+
+    def always_first(_facts: Facts, view: FleetView) -> Route:
+        asked.append(view)
+        return Route(decode=view.workers[0].worker)
+
+    requests = tuple(
+        TraceRequest(arrived_s=0.0, prompt_tokens=tokens, output_tokens=5, pages=()) for tokens in (6400, 6500)
+    )
+    trace = Trace(name="strangers", page_size=PAGE, requests=requests)
+    shape = replace(SHAPE, max_sequences=1)
+    outcome = Play("test", always_first, trace, shape, limits=AdmissionLimits.of(Config())).run()
+    assert outcome.num_bounced
+    assert asked[2].workers[0].recent_tokens <= requests[0].prompt_tokens
