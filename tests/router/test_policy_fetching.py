@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from common.core.ids import WorkerId
 from common.core.worker import Role
-from services.router.policy import Decision, Route
+from services.router.policy import Decision, PolicySettings, Route
 from services.router.view import WorkerView
 from tests.router.test_policy_costs import FITTED, decide, facts, view
 
@@ -56,6 +56,25 @@ def test_nothing_is_fetched_from_a_worker_that_failed_the_request() -> None:
 def test_nothing_is_fetched_that_is_read_sooner() -> None:
     busy, idle = two(pending_tokens=60_000)
     assert str(route(busy, replace(idle, load=replace(idle.load, cost=FAR))).route) == "local:d1"
+
+
+def test_pages_are_fetched_where_reading_is_quicker_but_holds_up_others() -> None:
+    """A fetch of 0.8 s against 0.4 s of reading, for which all who come later wait."""
+    busy, idle = two(pending_tokens=60_000)
+    near = replace(FITTED, transfer_byte_s=2e-6)
+    decision = route(busy, replace(idle, load=replace(idle.load, cost=near)))
+    assert str(decision.route) == "local:d1<d0"
+    read_s = decision.chosen.terms["read"]
+    assert decision.chosen.terms["fetch"] > 4 * read_s, "400 of 2000 tokens are read: all of them sooner than the fetch"
+
+
+def test_a_holder_answers_between_steps_that_keep_its_answers_time_between_tokens() -> None:
+    """However many prompts it reads beside them: a step that reads 2048 of their tokens would take 0.4 s."""
+    workers = two(pending_tokens=60_000, running=16)
+    settings = PolicySettings(extend_tokens=2048)
+    decision = decide(facts(2000, hits=HELD), *workers, settings=settings, can_fetch=True, page_bytes=4096)
+    assert str(decision.route) == "local:d1<d0"
+    assert decision.chosen.terms["fetch"] < 2 * settings.extend_itl_s + 0.01
 
 
 def test_nothing_is_fetched_where_workers_do_not() -> None:

@@ -44,9 +44,11 @@ def _step_s(holder: WorkerView, scene: Scene) -> float:
     """How long its steps take at the moment: whatever it is asked waits for the end of one."""
     cost, settings, facts = holder.load.cost or DEFAULT, scene.settings, scene.facts
     context = holder.context_tokens(facts.page_size)
-    if holder.role is Role.DECODE:
-        step_s = cost.decode_step_seconds(holder.num_answers, context) if holder.num_answers else 0.0
-        most = settings.extend_tokens if holder.num_answers else settings.idle_extend_tokens
-    else:
+    if holder.role is not Role.DECODE:
         step_s, most = cost.step_s if holder.backlog_tokens else 0.0, settings.prefill_chunk_tokens
+    elif holder.num_answers:
+        step_s = cost.decode_step_seconds(holder.num_answers, context)
+        most = cost.chunk_tokens(itl_s=settings.extend_itl_s, decode_step_s=step_s, most=settings.extend_tokens)
+    else:
+        step_s, most = 0.0, settings.idle_extend_tokens
     return step_s + cost.extend_token_s * min(holder.backlog_tokens, most)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from common.core.cost.model import CostModel, LocalExtend
 from common.core.ids import WorkerRef
 from common.core.worker import Role
-from services.router.policy.fetching import fetch_to
+from services.router.policy.fetching import Fetching, fetch_to
 from services.router.policy.scene import Scene
 from services.router.view import WorkerView
 
@@ -29,17 +29,18 @@ class Reading:
 
 
 def read_on(worker: WorkerView, scene: Scene) -> Reading:
+    """After fetching what another has of the prompt, or without: whichever costs less, everybody's time included."""
+    own, fetching = _reading(worker, scene, None), fetch_to(worker, scene)
+    if fetching is None:
+        return own
+    return min(own, _reading(worker, scene, fetching), key=_rank)
+
+
+def _reading(worker: WorkerView, scene: Scene, fetching: Fetching | None) -> Reading:
     """Queue, the prompt's uncached tokens, what the worker's own answers suffer, and the balance among readers."""
     facts, settings, cost = scene.facts, scene.settings, scene.cost(worker)
-    cached = facts.cached_tokens(worker.worker.worker)
-    queue_s = _queue_s(worker, scene)
-    own, fetching = _extend(worker, facts.context_tokens - cached, cached, scene), fetch_to(worker, scene)
-    if fetching is not None:
-        with_fetch = _extend(worker, facts.context_tokens - fetching.held, fetching.held, scene)
-        if fetching.seconds + with_fetch.seconds < own.seconds:
-            own, cached = with_fetch, fetching.held
-        else:
-            fetching = None
+    cached = facts.cached_tokens(worker.worker.worker) if fetching is None else fetching.held
+    queue_s, own = _queue_s(worker, scene), _extend(worker, facts.context_tokens - cached, cached, scene)
     recent = worker.recent(scene.view.now) - scene.least_recent[worker.role]
     terms = {
         "queue": settings.queue_weight * queue_s,
@@ -62,6 +63,10 @@ def read_on(worker: WorkerView, scene: Scene) -> Reading:
         step_s=own.step_s,
         source=None if fetching is None else fetching.holder,
     )
+
+
+def _rank(reading: Reading) -> tuple[float, str]:
+    return reading.rank
 
 
 def with_lateness(readings: dict[WorkerRef, Reading], scene: Scene) -> dict[WorkerRef, Reading]:
