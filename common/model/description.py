@@ -10,7 +10,9 @@ from pathlib import Path
 from common.model.digest import model_digest
 from common.model.end_token import tokenizer_end
 from common.model.families.registry import model_spec
+from common.model.fields import Fields
 from common.model.folder import CONFIG_FILE, GENERATION_FILE, check_folder, read_config, read_generation_config
+from common.model.forbidden import Forbidden, forbidden
 from common.model.generation import GenerationDefaults, generation_defaults
 from common.model.manifest import check_manifest
 from common.model.spec import ModelSpec
@@ -27,6 +29,7 @@ class ModelDescription:
     name: str
     spec: ModelSpec
     generation: GenerationDefaults
+    forbidden: Forbidden
     weights: WeightFiles
     digest: bytes
     has_manifest: bool
@@ -61,7 +64,8 @@ def describe(folder: Path, *, verify_manifest: bool = True) -> ModelDescription:
     check_folder(folder)
     config = read_config(folder)
     spec = model_spec(config)
-    generation = generation_defaults(config, read_generation_config(folder))
+    told = read_generation_config(folder)
+    generation = generation_defaults(config, told)
     end = tokenizer_end(folder)
     ends = generation.eos_ids if end is None or end in generation.eos_ids else (*generation.eos_ids, end)
     drawable = tuple(token for token in ends if token < spec.vocab_size)
@@ -73,6 +77,7 @@ def describe(folder: Path, *, verify_manifest: bool = True) -> ModelDescription:
         name=folder.resolve().name,
         spec=spec,
         generation=generation,
+        forbidden=forbidden(Fields(told, GENERATION_FILE), spec.vocab_size, drawable),
         weights=weights,
         digest=model_digest(folder, (CONFIG_FILE, *weights.files)),
         has_manifest=verify_manifest and check_manifest(folder, needed=read),

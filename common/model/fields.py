@@ -110,6 +110,19 @@ class Fields:
             raise self.wrong(key, "is neither a token id nor a list of them")
         return tuple(values)
 
+    def id_lists(self, key: str) -> tuple[tuple[int, ...], ...]:
+        """A list of lists of token ids, none of them empty; empty when absent."""
+        values = self._list(key) if key in self else []
+        for ids in values:
+            if not (isinstance(ids, list) and ids and all(type(entry) is int and entry >= 0 for entry in ids)):
+                raise self.wrong(key, "is not a list of lists of token ids")
+        return tuple(map(tuple, values))
+
+    def telling(self, neutral: Mapping[str, tuple[object, ...]]) -> tuple[str, ...]:
+        """Which keys of `neutral` are there with a value that is neither null nor among those that do nothing."""
+        told = ((key, self._look(key), values) for key, values in neutral.items())
+        return tuple(key for key, value, values in told if value is not None and value not in values)
+
     def refuse_others(self, known: Collection[str], what: str) -> None:
         """Refuse every key beside the known ones that says something."""
         for key, value in self._content.items():

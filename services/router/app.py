@@ -13,6 +13,8 @@ from common.directory.access import RedisUser
 from common.directory.connect import connect
 from common.kv.sim_storage import sim_layout
 from common.model.description import ModelDescription, describe
+from common.model.folder import GENERATION_FILE
+from common.model.forbidden import Forbidden
 from common.model.rope_form import LongScaling
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.certificates import CertificateGauges
@@ -48,12 +50,20 @@ async def run_router(config: Config, name: str) -> None:
     folder = Path(config.model.path)
     # Workers verify the manifest; here the model's numbers and its tokenizer are enough.
     description = await asyncio.to_thread(describe, folder, verify_manifest=False)
+    tell_overlooked(name, description.forbidden)
     tokenizer = await asyncio.to_thread(Tokenizer.load, folder)
     offload = ThreadOffload()
     try:
         await _serve(config, name, model_facts(config, description), tokenizer, offload)
     finally:
         offload.close()
+
+
+def tell_overlooked(name: str, forbidden: Forbidden) -> None:
+    """What the model's authors ask of sampling and nobody here does, in the log and on the starter's screen."""
+    if fields := ", ".join(forbidden.overlooked):
+        _LOG.warning("generation_config_overlooked", fields=fields)
+        announce(Announcement(name=name, phase=Phase.LOADING, detail=f"{GENERATION_FILE}: {fields} not followed"))
 
 
 def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
@@ -71,6 +81,7 @@ def model_facts(config: Config, description: ModelDescription) -> ModelFacts:
         top_k=defaults.top_k or 0,
         min_p=defaults.min_p or 0.0,
         repetition_penalty=defaults.repetition_penalty or 1.0,
+        bans=description.forbidden.bans,
     )
 
 

@@ -114,7 +114,10 @@ class Intake:
         return await self.detokenize(prompt, skip_special=asked.sampling.skip_special_tokens)
 
     async def _bad_words(self, wanted: AskedSampling) -> tuple[tuple[TokenId, ...], ...]:
-        """Ids of what may not be written. A word is banned at the beginning of a text and after a space."""
+        """Ids of what may not be written: what the model's authors say, and what the client does.
+
+        A word is banned at the beginning of a text and after a space.
+        """
         texts = [text for word in wanted.bad_words for text in (word, f" {word.lstrip()}")]
 
         def spelled() -> list[tuple[TokenId, ...]]:
@@ -123,7 +126,7 @@ class Intake:
         is_short = sum(TURN_CHARS + len(text) for text in texts) <= INLINE_CHARS
         words = spelled() if is_short else await self._offload.run(spelled)
         ids = (tuple(map(TokenId, each)) for each in wanted.bad_token_sequences)
-        return tuple(word for word in dict.fromkeys((*ids, *words)) if word)
+        return tuple(word for word in dict.fromkeys((*self.model.bans, *ids, *words)) if word)
 
     def _sampling(
         self, wanted: AskedSampling, num_prompt: int, bad_words: tuple[tuple[TokenId, ...], ...]

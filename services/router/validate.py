@@ -47,7 +47,9 @@ class ModelFacts:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    """From `temperature` on it is what the model's generation_config says, used where a request says nothing."""
+    bans: tuple[tuple[TokenId, ...], ...] = ()
+    """From `temperature` on it is what the model's generation_config says, used where a request says nothing;
+    `bans` hold beside its own."""
 
 
 def check(asked: Asked, *, model: ModelFacts, limits: RouterSection) -> None:

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
+from common.model.forbidden import Forbidden
+from common.observe.announce import read_announcement
 from common.observe.health import Condition, Readiness
 from common.text.grammar.inspector import InlineInspector
-from services.router.app import _Process
+from services.router.app import _Process, tell_overlooked
 
 
 class NoFleet:
@@ -39,3 +42,14 @@ async def test_a_router_without_workers_is_ready_only_where_it_may_hold_requests
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(welcome, 0.1)
         assert readiness.is_ready is may_hold
+
+
+def test_what_the_models_authors_ask_in_vain_is_told_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    with capture_logs() as lines:
+        tell_overlooked("router-0", Forbidden())
+        tell_overlooked("router-0", Forbidden(overlooked=("no_repeat_ngram_size", "num_beams")))
+    (line,) = lines
+    assert (line["event"], line["fields"]) == ("generation_config_overlooked", "no_repeat_ngram_size, num_beams")
+    said = read_announcement(capsys.readouterr().out)
+    assert said is not None
+    assert "no_repeat_ngram_size, num_beams" in said.detail

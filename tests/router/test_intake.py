@@ -73,6 +73,12 @@ def test_what_the_models_authors_recommend_holds_where_a_request_says_nothing() 
     assert (asked.min_p, asked.repetition_penalty, asked.top_k) == (0.0, 1.0, 0)
 
 
+def test_what_the_models_authors_forbid_is_forbidden_beside_what_a_request_does() -> None:
+    model = replace(MODEL, bans=((7,), (3, 4)))
+    assert told(AskedSampling(), model=model).bad_words == ((7,), (3, 4))
+    assert told(AskedSampling(bad_token_sequences=((9,), (7,))), model=model).bad_words == ((7,), (3, 4), (9,))
+
+
 def test_an_answer_without_a_bound_has_the_operators_and_the_contexts() -> None:
     large = RouterSection(default_max_tokens=100_000)
     assert told(AskedSampling()).max_tokens == 256
