@@ -5,12 +5,17 @@ from importlib.util import find_spec
 from common.config.config import DEFAULT_ORIGIN, Config
 from common.core.errors import Reason, StartupError
 from common.model.families.registry import model_spec
-from common.model.folder import check_folder, read_config
+from common.model.folder import CONFIG_FILE, check_folder, read_config
+from common.model.manifest import check_manifest
 from services.local.topology import ROOT
+
+MAX_HASHED_BYTES = 4 << 20
+"""Chosen: configs and templates, in a few milliseconds. Vocabularies and weights are the workers' to read."""
 
 
 def check_start(config: Config) -> None:
-    """The library workers compute with, and whether the model is of a kind they know. Weights are theirs to check.
+    """The library workers compute with, whether the model is of a kind they know and its folder what its manifest says.
+    Weights are theirs to check.
 
     Raises StartupError.
     """
@@ -23,3 +28,5 @@ def check_start(config: Config) -> None:
         raise StartupError(message=message, reason=Reason.MODEL_LOAD_FAILED)
     check_folder(folder)
     model_spec(read_config(folder))
+    if config.model.verify_manifest and config.engine.executor != "sim":
+        check_manifest(folder, needed={CONFIG_FILE}, max_hashed_bytes=MAX_HASHED_BYTES)

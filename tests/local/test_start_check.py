@@ -8,6 +8,7 @@ from common.config.loader import load
 from common.core.errors import StartupError
 from services.local import start_check
 from services.local.start_check import check_start
+from tests.model.checkpoint import write_checkpoint, write_json, write_manifest
 
 
 def test_the_demo_model_passes() -> None:
@@ -41,3 +42,16 @@ def test_a_model_of_no_known_kind_is_refused_by_its_config(tmp_path: Path, confi
         (folder / "config.json").write_text(config)
     with pytest.raises(StartupError, match=said):
         check_start(load(None, {}, (f"model.path={folder}",)))
+
+
+def test_a_folder_that_is_not_what_its_manifest_says_is_refused_before_any_worker_reads_it(tmp_path: Path) -> None:
+    """Each worker would load, refuse and be started again: minutes on a busy machine."""
+    folder = write_checkpoint(tmp_path)
+    write_json(folder / "tokenizer_config.json", {})
+    write_manifest(folder)
+    check_start(load(None, {}, (f"model.path={folder}",)))
+    write_json(folder / "tokenizer_config.json", {"chat_template": "edited"})
+    with pytest.raises(StartupError, match=r"not what its manifest says: tokenizer_config\.json has SHA-256"):
+        check_start(load(None, {}, (f"model.path={folder}",)))
+    for setting in ("model.verify_manifest=false", "engine.executor=sim"):
+        check_start(load(None, {}, (f"model.path={folder}", setting)))

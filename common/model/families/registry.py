@@ -81,6 +81,7 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "shared_intermediate_size": (0,),
     "sliding_window": (),
     "sliding_window_pattern": (),
+    "text_config": (),
     "use_bias": (False,),
     "use_bidirectional_attention": (False,),
     "use_mrope": (False,),
