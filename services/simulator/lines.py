@@ -20,11 +20,15 @@ class Line:
     text: str
 
 
+def is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
 def lines_of(path: Path) -> Iterator[Line]:
-    """UTF-8 with or without a byte order mark, gzip where the name ends in .gz. Raises InvalidRequest with the line."""
+    """UTF-8 with or without a byte order mark, gzip where the name says so. Raises InvalidRequest with the line."""
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if is_packed(path) else path.open("rb") as file:
             while raw := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:

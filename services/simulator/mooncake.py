@@ -27,26 +27,43 @@ class Dialect:
 
 MOONCAKE = Dialect(per_s=1000.0, block_tokens=512)
 QWEN = Dialect(per_s=1.0, block_tokens=16)
+QWENS_MARK = '"chat_id"'
+
+DATES_S = (1e9, 4e9)
+"""From 2001 to 2096. A trace that counts in its format's unit does not begin there by another unit's reckoning."""
+UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 SLACK_BLOCKS = 1
 """By how much the number of names may be off. More means that blocks have another size: prefixes would be made up."""
 
 
 def read_mooncake(path: Path) -> Trace:
-    """Raises InvalidRequest with the line that cannot be read."""
-    dialect, unnamed = MOONCAKE, count(-1, -2)
+    """Raises InvalidRequest with the line that cannot be read, or for times in another unit."""
+    unnamed = count(-1, -2)
+    dialect = QWEN if any(QWENS_MARK in line.text for line in lines_of(path)) else MOONCAKE
     requests: list[TraceRequest] = []
     for line in lines_of(path):
         if not line.text.strip():
             continue
         try:
-            record = _record(line.text)
-            if not requests:
-                dialect = QWEN if "chat_id" in record else MOONCAKE
-            requests.append(_request(record, dialect, unnamed))
+            requests.append(_request(_record(line.text), dialect, unnamed))
         except ValueError as error:
             raise unreadable(path, line.number, str(error)) from error
-    return in_order(path.name, dialect.block_tokens, requests)
+    trace = in_order(path.name, dialect.block_tokens, requests)
+    if other := _other_unit(trace.requests[0].arrived_s * dialect.per_s, dialect):
+        raise unreadable(path, 0, f"its timestamps are dates in {other}; {_unit(dialect)} are needed")
+    return trace
+
+
+def _unit(dialect: Dialect) -> str:
+    return next(name for name, per_s in UNITS.items() if per_s == dialect.per_s)
+
+
+def _other_unit(first: float, dialect: Dialect) -> str | None:
+    """The unit in which the first timestamp would be a date, where that is not the dialect's own."""
+    least, most = DATES_S
+    named = (name for name, per_s in UNITS.items() if per_s != dialect.per_s and least <= first / per_s < most)
+    return next(named, None)
 
 
 def _record(text: str) -> dict[str, object]:

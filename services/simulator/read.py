@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+from services.simulator.lines import is_packed
 from services.simulator.mooncake import read_mooncake
 from services.simulator.table import read_table
 from services.simulator.trace import Trace, unreadable
 
 
 def read_trace(path: Path) -> Trace:
-    """A `.jsonl` or a `.csv`, compressed where `.gz` follows. Raises InvalidRequest for what cannot be read."""
+    """A `.jsonl` or a `.csv`, in either case, compressed where `.gz` follows. Raises InvalidRequest with the fault."""
     if not path.is_file():
         raise unreadable(path, 0, "there is no such file")
-    match path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix:
+    match (path.with_suffix("") if is_packed(path) else path).suffix.lower():
         case ".jsonl":
             return read_mooncake(path).from_zero()
         case ".csv":

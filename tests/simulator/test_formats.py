@@ -55,6 +55,34 @@ def test_qwens_traces_have_seconds_and_small_blocks(tmp_path: Path) -> None:
     assert not set(first.pages) & set(second.pages), "what is not named is shared with nobody"
 
 
+def test_whose_a_trace_is_all_of_its_lines_say(tmp_path: Path) -> None:
+    """The first line alone would make seconds of Qwen's to milliseconds: everything a thousand times as fast."""
+    plain = '{"timestamp": 61, "input_length": 40, "output_length": 9}\n'
+    text = plain + plain.replace("{", '{"chat_id": 7, ').replace("61", "62.5")
+    read = read_trace(written(tmp_path, "qwen.jsonl", text))
+    assert (read.page_size, [each.arrived_s for each in read.requests]) == (16, [0.0, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "more", "why"),
+    [
+        ("1700000000", "", "are dates in seconds; milliseconds are needed"),
+        ("1700000000.25", "", "are dates in seconds; milliseconds are needed"),
+        ("1700000000000000", "", "are dates in microseconds; milliseconds are needed"),
+        ("1700000000000", '"chat_id": 1, ', "are dates in milliseconds; seconds are needed"),
+    ],
+)
+def test_dates_in_another_unit_are_refused(tmp_path: Path, timestamp: str, more: str, why: str) -> None:
+    text = f'{{{more}"timestamp": {timestamp}, "input_length": 40, "output_length": 9}}\n'
+    with pytest.raises(InvalidRequest, match=why):
+        read_trace(written(tmp_path, "dates.jsonl", text))
+
+
+@pytest.mark.parametrize("timestamp", ["0", "999999", "1700000000000"])
+def test_times_of_the_formats_own_unit_are_none_of_another(tmp_path: Path, timestamp: str) -> None:
+    assert read_trace(written(tmp_path, "own.jsonl", TALK.replace("1000", timestamp))).requests
+
+
 def test_a_trace_out_of_order_begins_at_its_earliest_request(tmp_path: Path) -> None:
     text = AZURE + "2023-11-16 18:17:05,10,1\n2023-11-16 18:17:01.25,20,1\n"
     first, second = read_trace(written(tmp_path, "late.csv", text)).requests
@@ -85,6 +113,12 @@ def test_a_files_dressing_does_not_matter(
 ) -> None:
     plain = read_trace(written(tmp_path, name, text))
     assert read_trace(written(tmp_path, name + ending, dress(text.encode()))).requests == plain.requests
+
+
+@pytest.mark.parametrize(("name", "text"), [("A.CSV", BURST + "5,x,472,18,490,y\n"), ("A.JSONL", TALK)])
+def test_the_ending_may_be_written_large(tmp_path: Path, name: str, text: str) -> None:
+    plain = read_trace(written(tmp_path, name, text))
+    assert read_trace(written(tmp_path, name + ".GZ", gzip.compress(text.encode()))).requests == plain.requests
 
 
 def test_negative_names_are_told_from_blocks_without_a_name(tmp_path: Path) -> None:
