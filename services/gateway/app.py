@@ -85,14 +85,11 @@ async def run_gateway(config: Config, name: str) -> None:
                 drain_s=LAST_WORDS_S,
             ) as address:
                 readiness.meet(Condition.LISTENING)
-                seeking = asyncio.create_task(
-                    seek_router(api, readiness, ThrottledLog(_LOG, clock)), name="seek routers"
-                )
-                seeking.add_done_callback(
-                    lambda task: None if task.cancelled() else _welcome(name, address, health.address)
-                )
-                await farewell.asked.wait()  # bounded: by a signal
-                seeking.cancel()
+                async with asyncio.TaskGroup() as group:
+                    welcoming = _welcome(name, api, readiness, ThrottledLog(_LOG, clock), address, health.address)
+                    welcome = group.create_task(welcoming, name="welcome")
+                    await farewell.asked.wait()  # bounded: by a signal
+                    welcome.cancel()
                 metrics.set(catalogue.DRAINING, 1)
                 liveness = config.liveness
                 if left := await leaving.drain(farewell, notice_s=liveness.drain_notice_s, grace_s=liveness.drain_s):
@@ -117,7 +114,9 @@ async def seek_router(api: Api, readiness: Readiness, log: ThrottledLog) -> None
             return
 
 
-def _welcome(name: str, address: str, metrics: str) -> None:
+async def _welcome(name: str, api: Api, readiness: Readiness, log: ThrottledLog, address: str, metrics: str) -> None:
+    """Ready with the first router, and never by what kept it from asking: a bug there ends the process."""
+    await seek_router(api, readiness, log)
     announce(Announcement(name=name, phase=Phase.READY, address=address, metrics=metrics, detail="serving"))
     _LOG.info("gateway_ready", gateway=name, address=address)
 

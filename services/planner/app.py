@@ -95,15 +95,12 @@ async def run_planner(config: Config, name: str) -> None:
             stop = asyncio.Event()
             if actuator is not None:
                 group.create_task(actuator.run(stop), name="actuator")
-            decided = group.create_task(_wait_decided(outlook, readiness), name="first decision")
-            decided.add_done_callback(
-                lambda task: None if task.cancelled() else _welcome(name, address, health.address)
-            )
+            welcome = group.create_task(_welcome(name, outlook, readiness, address, health.address), name="welcome")
             await farewell.asked.wait()  # bounded: by a signal
             stop.set()  # the actuator ends by itself: each of its calls is bounded
             if actuator is not None:
                 actuator.hurry()
-            for task in (decided, *servants):
+            for task in (welcome, *servants):
                 task.cancel()
     _LOG.info("planner_stopped", planner=name)
 
@@ -215,14 +212,11 @@ def _decisions(outlook: Outlook) -> Show:
     return show
 
 
-async def _wait_decided(outlook: Outlook, readiness: Readiness) -> None:
-    """Until there is something to tell."""
+async def _welcome(name: str, outlook: Outlook, readiness: Readiness, address: str, metrics: str) -> None:
+    """Ready once there is something to tell."""
     while outlook.state.decode is None:
         await outlook.wait_change(1.0)
     readiness.meet(Condition.DECIDED)
-
-
-def _welcome(name: str, address: str, metrics: str) -> None:
     announce(Announcement(name=name, phase=Phase.READY, address=address, metrics=metrics, detail="deciding"))
     _LOG.info("planner_ready", planner=name, address=address)
 
