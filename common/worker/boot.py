@@ -23,16 +23,14 @@ from common.engine.fresh_pages import FreshPages
 from common.engine.loop import StepCore
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
-from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, standard_pages
-from common.observe.lag import LoopLag
 from common.observe.listener import listen
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
-from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
+from common.observe.vitals import Vitals
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
@@ -46,7 +44,6 @@ from common.worker.outside import Outside
 from common.worker.role_side import RoleSide
 
 Event = TypeVar("Event")
-VERSION = "0.1.0"
 
 _LOG = get_log("worker")
 
@@ -84,8 +81,7 @@ async def serve_worker(
     metrics = Metrics(ProcessRole(assembly.role.value))
     if config.listen.vllm_metrics:
         metrics.speak_vllm(_served_name(config))
-    gauges = ProcessGauges(metrics, VERSION)
-    certificates = CertificateGauges(metrics, config.cluster, outside.clock)
+    vitals = Vitals(metrics, config.cluster, outside.clock)
     readiness = Readiness((Condition.MODEL_LOADED, Condition.TOKEN_GENERATED, Condition.LISTENING))
     readiness.meet(Condition.MODEL_LOADED)
     readiness.meet(Condition.TOKEN_GENERATED)
@@ -109,13 +105,10 @@ async def serve_worker(
 
     if engine.page_device is None:
         node.turns.use_rest = FreshPages(engine.cache, engine.storage).touch
-    lag = LoopLag(metrics)
     _tell_pages(metrics, engine)
 
     def refresh() -> None:
-        gauges.refresh()
-        certificates.refresh()
-        lag.refresh()
+        vitals.refresh()
         node.refresh_metrics()
 
     progress = LoopProgress(outside.clock, lambda: node.turns.turns)
@@ -133,7 +126,7 @@ async def serve_worker(
             announce(Announcement(name=name, phase=Phase.READY, address=me.address, metrics=http.address, facts=facts))
             _LOG.info("worker_ready", worker=name, epoch=me.epoch, address=me.address, **facts)
 
-        with lag:
+        with vitals:
             await node.serve(side, bind, stop=farewell.asked, on_ready=ready)
     _LOG.info("worker_stopped", worker=name)
 

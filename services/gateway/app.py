@@ -7,19 +7,18 @@ from common.config.config import Config
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
 from common.core.errors import BatonError
+from common.core.version import VERSION
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
-from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
-from common.observe.lag import LoopLag
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
-from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.observe.throttle import ThrottledLog
 from common.observe.tracing.tracer import make_tracer
+from common.observe.vitals import Vitals
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
 from common.rpc.options import Surface
@@ -32,7 +31,6 @@ from services.gateway.server import http_server
 from services.gateway.site import make_site
 from services.gateway.tracing import Tracing
 
-VERSION = "0.1.0"
 SEEK_S = 0.2
 """Chosen: how often a gateway that has found no router looks again; a router takes a second to start."""
 
@@ -47,8 +45,7 @@ async def run_gateway(config: Config, name: str) -> None:
     configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"looking for a router at {config.gateway.routers}"))
     metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
-    gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
-    certificates = CertificateGauges(metrics, config.cluster, clock)
+    vitals = Vitals(metrics, config.cluster, clock)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     routers = Routers(config.gateway.routers, grpc_connect(Surface.CLIENT, read_tls(config.cluster), is_spread=True))
@@ -68,15 +65,9 @@ async def run_gateway(config: Config, name: str) -> None:
     )
     tracing = Tracing(where=name, tracer=tracer)
     leaving = Leaving(make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock, tracing=tracing))
-
-    def refresh() -> None:
-        gauges.refresh()
-        certificates.refresh()
-        lag.refresh()
-
-    pages = standard_pages(metrics, None, readiness, refresh=refresh)
+    pages = standard_pages(metrics, None, readiness, refresh=vitals.refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as health:
-        with lag:
+        with vitals:
             async with http_server(
                 leaving,
                 host=config.listen.host,

@@ -16,16 +16,14 @@ from common.directory.guard import Guard
 from common.directory.settings import DirectorySettings
 from common.directory.sighting import Lookout
 from common.observe.announce import Announcement, Phase, announce
-from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, Page, Show, standard_pages
-from common.observe.lag import LoopLag
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
-from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.observe.rotation import made_folder
+from common.observe.vitals import Vitals
 from common.rpc.bind import Bind
 from common.rpc.deadline import DeadlinePolicy
 from common.rpc.identity import read_tls
@@ -41,7 +39,6 @@ from services.planner.servicer import ENDLESS, ScalerServicer, scaler_service
 from services.planner.settings import PlannerSettings
 from services.planner.signals import Watch
 
-VERSION = "0.1.0"
 GRACE_S = 0.5
 """Chosen: streams to KEDA end when they are told to; it asks again elsewhere."""
 
@@ -63,8 +60,7 @@ async def run_planner(config: Config, name: str) -> None:
     configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail="looking at the directory"))
     metrics, clock = Metrics(ProcessRole.PLANNER), SystemClock()
-    gauges, lag = ProcessGauges(metrics, VERSION), LoopLag(metrics)
-    certificates = CertificateGauges(metrics, config.cluster, clock)
+    vitals = Vitals(metrics, config.cluster, clock)
     readiness = Readiness((Condition.LISTENING, Condition.DECIDED))
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
     outlook = Outlook(clock, interval_s=config.planner.interval_s)
@@ -72,19 +68,13 @@ async def run_planner(config: Config, name: str) -> None:
     journal = _journal(house, name)
     planner = _planner(house, journal)
     actuator = _actuator(house, name)
-
-    def refresh() -> None:
-        gauges.refresh()
-        certificates.refresh()
-        lag.refresh()
-
     progress = LoopProgress(clock, lambda: planner.turns, stall_s=max(15.0, 10 * config.planner.interval_s))
-    pages = {**standard_pages(metrics, progress, readiness, refresh=refresh), "/decisions": _decisions(outlook)}
+    pages = {**standard_pages(metrics, progress, readiness, refresh=vitals.refresh), "/decisions": _decisions(outlook)}
     async with AsyncExitStack() as stack:
         health = await stack.enter_async_context(
             HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port)
         )
-        stack.enter_context(lag)
+        stack.enter_context(vitals)
         address = await _open(house, stack)
         readiness.meet(Condition.LISTENING)
         async with asyncio.TaskGroup() as group:

@@ -17,16 +17,14 @@ from common.model.folder import GENERATION_FILE
 from common.model.forbidden import Forbidden
 from common.model.rope_form import LongScaling
 from common.observe.announce import Announcement, Phase, announce
-from common.observe.certificates import CertificateGauges
 from common.observe.farewell import Farewell
 from common.observe.health import Condition, Readiness
 from common.observe.http import HealthServer, standard_pages
-from common.observe.lag import LoopLag
 from common.observe.logging import LogFormat, configure_logging, get_log
 from common.observe.metric import ProcessRole
-from common.observe.process import ProcessGauges
 from common.observe.registry import Metrics
 from common.observe.tracing.tracer import make_tracer
+from common.observe.vitals import Vitals
 from common.rpc.bind import Bind
 from common.rpc.client import grpc_connect
 from common.rpc.identity import read_tls
@@ -37,8 +35,6 @@ from common.text.tokenizer import Tokenizer
 from common.transfer.offload import ThreadOffload
 from services.router.node import Outside, RouterNode
 from services.router.validate import ModelFacts
-
-VERSION = "0.1.0"
 
 _LOG = get_log("router")
 
@@ -100,14 +96,12 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
     metrics = Metrics(ProcessRole.ROUTER)
     if config.listen.vllm_metrics:
         metrics.speak_vllm(model.name)
-    gauges = ProcessGauges(metrics, VERSION)
-    certificates = CertificateGauges(metrics, config.cluster, SystemClock())
+    vitals = Vitals(metrics, config.cluster, SystemClock())
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     inspector = ChildInspector()
     tracer = make_tracer(
         config.tracing, role="router", cluster=config.cluster.name, clock=SystemClock(), entropy=SystemEntropy()
     )
-    lag = LoopLag(metrics)
     outside = Outside(
         clock=SystemClock(),
         entropy=SystemEntropy(),
@@ -117,22 +111,20 @@ async def _serve(config: Config, name: str, model: ModelFacts, tokenizer: Tokeni
         offload=offload,
         inspector=inspector,
         tracer=tracer,
-        lost_s=lag.lost_s,
+        lost_s=vitals.lag.lost_s,
     )
     node = RouterNode(
         name, config=config, model=model, tokenizer=tokenizer, secret=secret, outside=outside, metrics=metrics
     )
 
     def refresh() -> None:
-        gauges.refresh()
-        certificates.refresh()
-        lag.refresh()
+        vitals.refresh()
         node.mirror.show_age()
 
     pages = standard_pages(metrics, None, readiness, refresh=refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as http:
         process = _Process(name, node, readiness, http.address, inspector, may_hold=config.router.hold_s > 0)
-        with lag:
+        with vitals:
             async with asyncio.TaskGroup() as group:
                 welcome = group.create_task(process.welcome(), name="welcome")
                 bind = Bind(host=config.listen.host, port=config.listen.port, tls=tls)
