@@ -23,10 +23,11 @@ from protos.baton.v1 import events_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberRecord:
-    """A live worker and the position of its own events when it wrote this."""
+    """A live worker and the position of its own events when it wrote this; whom it `replaced`, the latest first."""
 
     member: Member
     event_sequence: int
+    replaced: tuple[Epoch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ def decode_member(value: bytes, worker: WorkerId) -> MemberRecord | None:
         return None
     if member.worker.worker != worker:
         return None
-    return MemberRecord(member=member, event_sequence=record.event_sequence)
+    replaced = tuple(map(Epoch, record.replaced_epochs))
+    return MemberRecord(member=member, event_sequence=record.event_sequence, replaced=replaced)
 
 
 def decode_event(value: bytes) -> OwnershipEvent | None:

@@ -38,6 +38,9 @@ class _Held:
     entries: list[Entry] = field(default_factory=list)
 
 
+Image = dict[str, _Held]
+
+
 class MemoryServer:
     """The data, and the ways in which a server fails. Writer: clients through `submit`, the test through the rest."""
 
@@ -73,6 +76,17 @@ class MemoryServer:
 
     def empty(self) -> None:
         self._held.clear()
+
+    def image(self) -> Image:
+        """What a snapshot on disk, or a replica that lags, holds: everything as it is now, with its expiry."""
+        return {
+            key: _Held(held.expires_at, value=held.value, members=set(held.members), entries=list(held.entries))
+            for key, held in self._held.items()
+        }
+
+    def restore(self, image: Image) -> None:
+        """Like a restart from an older snapshot, or a replica that takes over: what was written since is lost."""
+        self._held = image
 
     def cut(self, client: str) -> None:
         """The network between one client and the server is gone."""

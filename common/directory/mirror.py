@@ -42,6 +42,7 @@ class _Peer:
 
     member: Member
     owned: OwnedPrefixes
+    replaced: tuple[Epoch, ...] = ()
 
 
 class DirectoryMirror:
@@ -172,16 +173,18 @@ class DirectoryMirror:
         return record
 
     def _take_members(self, sight: _Sight) -> None:
-        """A new incarnation drops all that the old one owned, in this very turn of the loop."""
+        """A new incarnation drops all that the old one owned, in this very turn of the loop. One that it replaced is a
+        ghost out of an older state of Redis: the living will write over it.
+        """
         for worker, record in sight.records.items():
             known = self._peers.get(worker)
-            if record is None:
+            if record is None or (known is not None and record.member.worker.epoch in known.replaced):
                 continue
             if known is None or known.member.worker.epoch != record.member.worker.epoch:
                 self._metrics.add(catalogue.DIRECTORY_RESYNCS, cause="start" if known is None else "new_epoch")
                 if known is not None:
                     self._forget(known)
-                self._peers[worker] = self._met(record.member)
+                self._peers[worker] = self._met(record)
                 self._tell()
             elif known.member != record.member:
                 known.member = record.member
@@ -197,9 +200,10 @@ class DirectoryMirror:
         peer.owned.close()
         self._predictions.forget()
 
-    def _met(self, member: Member) -> _Peer:
+    def _met(self, record: MemberRecord) -> _Peer:
         """Somebody new. Events of theirs that went by before are lost to us: the snapshot has them."""
-        peer = _Peer(member, OwnedPrefixes(self._table))
+        member = record.member
+        peer = _Peer(member, OwnedPrefixes(self._table), record.replaced)
         peer.owned.note(self._strangers.pop((member.worker.worker, member.worker.epoch), 0))
         return peer
 

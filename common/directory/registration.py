@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from common.core.clock import Clock
-from common.core.ids import PrefixHash, WorkerId, WorkerRef
+from common.core.ids import Epoch, PrefixHash, WorkerId, WorkerRef
 from common.core.worker import Member
 from common.directory.codec import decode_member
 from common.directory.guard import Guard
@@ -26,6 +26,8 @@ UNCHANGED_SNAPSHOTS = 5
 """Chosen: periods after which a snapshot is repeated although nothing changed."""
 MAX_PENDING_CHANGES = 256
 """Chosen: steps that may pass while one write is under way; beyond it a snapshot is shorter than the events."""
+MAX_REPLACED = 8
+"""Chosen: incarnations within the life of a lease, in a crash loop. Records of older ones cannot return."""
 
 
 class Registration:
@@ -66,8 +68,11 @@ class Registration:
         self._snapshot_at = clock.monotonic()
         self._told_at = float("-inf")
         self._is_announced = False
+        self._replaced: tuple[Epoch, ...] | None = None
+        """Whose record we found when we came; None until we looked. Who comes after us is never among them."""
         self._has_left = False
         self._superseded = asyncio.Event()
+        self._successor: WorkerRef | None = None
         self._wake = asyncio.Event()
 
     @property
@@ -79,9 +84,11 @@ class Registration:
         """True while Redis does not answer. Work goes on."""
         return self._guard.is_stale
 
-    async def wait_superseded(self) -> None:
-        """Returns when another incarnation of this worker announced itself; the caller's task bounds the wait."""
+    async def wait_superseded(self) -> WorkerRef:
+        """The other incarnation of this worker, when one announced itself; the caller's task bounds the wait."""
         await self._superseded.wait()
+        assert self._successor is not None, "superseded by nobody"
+        return self._successor
 
     def publish(self, changes: OwnershipChanges) -> None:
         """Tell routers what was gained and lost. Returns at once; `run` sends it, perhaps with that of later steps:
@@ -184,11 +191,14 @@ class Registration:
         def decide(before: bytes | None) -> Sequence[Command] | None:
             if self._has_left:
                 return None
-            if self._is_announced and self._is_foreign(before):
+            if self._replaced is None:
+                self._replaced = self._found_before(before)
+            if self._is_announced and (other := self._foreign(before)) is not None:
+                self._successor = other
                 self._superseded.set()
                 self._wake.set()
                 return None
-            record = member_to_wire(self._describe(), event_sequence=self._sequence)
+            record = member_to_wire(self._describe(), event_sequence=self._sequence, replaced=self._replaced)
             return (
                 Put(key=self._own_key, value=record.SerializeToString(), ttl_s=self._settings.lease_s),
                 Join(key=self._keys.workers, member=self._worker.worker, ttl_s=self._settings.keep_s),
@@ -200,7 +210,7 @@ class Registration:
 
     async def _withdraw(self, store: Store) -> tuple[bool, ...] | None:
         def decide(before: bytes | None) -> Sequence[Command] | None:
-            if self._is_foreign(before):
+            if self._foreign(before) is not None:
                 return None
             self._sequence += 1
             farewell = event_to_wire(self._worker, sequence=self._sequence, left=True).SerializeToString()
@@ -217,10 +227,19 @@ class Registration:
     def _own_key(self) -> str:
         return self._keys.worker(self._worker.worker)
 
-    def _is_foreign(self, record: bytes | None) -> bool:
-        """Whether another incarnation holds our name. A record that cannot be read is nobody's."""
+    def _foreign(self, record: bytes | None) -> WorkerRef | None:
+        """Another incarnation that holds our name. A record that cannot be read is nobody's, and one of those whom we
+        replaced is a ghost: Redis came back as it was before.
+        """
         found = decode_member(record, self._worker.worker) if record is not None else None
-        return found is not None and found.member.worker.epoch != self._worker.epoch
+        if found is None or found.member.worker.epoch in (self._worker.epoch, *(self._replaced or ())):
+            return None
+        return found.member.worker
+
+    def _found_before(self, record: bytes | None) -> tuple[Epoch, ...]:
+        """Whoever held our name when we came, and those before them."""
+        found = decode_member(record, self._worker.worker) if record is not None else None
+        return () if found is None else (found.member.worker.epoch, *found.replaced)[:MAX_REPLACED]
 
     def _doubt(self) -> None:
         """Something may be lost: the next write is the whole."""

@@ -184,8 +184,12 @@ class WorkerNode(Generic[Event]):
 
     async def _stop_when_superseded(self) -> None:
         """Another incarnation holds our name: we are the zombie, whatever we still believe."""
-        await self.registration.wait_superseded()
-        self.downfall.begin(InternalError(message=f"{self.me.worker} was superseded by another incarnation"))
+        other = await self.registration.wait_superseded()
+        message = (
+            f"{self.me.worker} was superseded by another incarnation, at {other.address}: if that is no restart, two "
+            f"processes have one name, or two clusters one cluster.name ({self._config.cluster.name}) in one Redis"
+        )
+        self.downfall.begin(InternalError(message=message))
 
     async def _drain(self, grace_s: float) -> int:
         """No new work; what runs may finish or be handed over. Returns the sequences that had to be cut."""

@@ -5,65 +5,19 @@ Method: production registrations and mirrors on the in-memory twin, in virtual t
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 
 from common.core.ids import WorkerId
 from common.directory import registration
 from common.directory.keys import Keys
-from common.directory.memory_store import MemoryServer, MemoryStore
+from common.directory.memory_store import MemoryStore
 from common.directory.store import STREAM_START, StoreTrouble
 from common.observe import catalogue
-from tests.directory.cluster import SETTINGS, Router, Worker, prefix, published, withdrawn
-from tests.sim.timeloop import LoopClock, TimeLoop, simulate
+from tests.directory.cluster import SETTINGS, Worker, prefix, published, withdrawn
+from tests.directory.world import World, in_world
 
 HEARTBEAT, LEASE = SETTINGS.heartbeat_s, SETTINGS.lease_s
-
-
-class World:
-    """A server, its clock, and whoever joins."""
-
-    def __init__(self, loop: TimeLoop) -> None:
-        self.clock = LoopClock(loop)
-        self.server = MemoryServer(self.clock)
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-
-    def worker(self, name: str = "decode-0", epoch: int = 1) -> Worker:
-        """A worker whose registration runs."""
-        worker = Worker(MemoryStore(self.server, name), self.clock, name, epoch)
-        self.tasks[f"{name}/{epoch}"] = asyncio.create_task(worker.registration.run())
-        return worker
-
-    def router(self, name: str = "router-0") -> Router:
-        """A router whose mirror runs."""
-        router = Router(MemoryStore(self.server, name), self.clock)
-        self.tasks[name] = asyncio.create_task(router.mirror.run())
-        return router
-
-    async def kill(self, task: str) -> None:
-        """Like SIGKILL: no goodbye."""
-        self.tasks[task].cancel()
-        await asyncio.gather(self.tasks[task], return_exceptions=True)
-
-
-@asynccontextmanager
-async def world_of(loop: TimeLoop) -> AsyncIterator[World]:
-    world = World(loop)
-    yield world
-    for task in world.tasks.values():
-        task.cancel()
-    ends = await asyncio.gather(*world.tasks.values(), return_exceptions=True)
-    assert [end for end in ends if isinstance(end, Exception)] == []
-
-
-def in_world(body: Callable[[World], Awaitable[None]], seed: int = 0) -> None:
-    async def program(loop: TimeLoop) -> None:
-        async with world_of(loop) as world:
-            await body(world)
-
-    simulate(program, seed=seed, limit_s=600)
 
 
 def test_a_worker_and_what_it_holds_are_seen_within_a_heartbeat() -> None:
@@ -186,7 +140,7 @@ def test_a_zombie_that_wakes_up_yields_to_the_incarnation_that_took_its_name() -
         world.server.heal("decode-0")
         zombie.registration.publish(published(9))
         async with asyncio.timeout(5):
-            await zombie.registration.wait_superseded()
+            assert await zombie.registration.wait_superseded() == heir.ref
         await zombie.registration.leave()
         await asyncio.sleep(2 * HEARTBEAT)
         assert not heir.registration.is_superseded

@@ -16,7 +16,8 @@ SHORT_HASH_BYTES = 16
 PUBLISHED_STATES = frozenset({WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING})
 
 
-def member_to_wire(member: Member, *, event_sequence: int) -> events_pb2.MemberRecord:
+def member_to_wire(member: Member, *, event_sequence: int, replaced: Sequence[Epoch] = ()) -> events_pb2.MemberRecord:
+    """`replaced` are the incarnations before this one, the latest first."""
     return events_pb2.MemberRecord(
         worker=worker_to_wire(member.worker),
         role=ROLES[member.role],
@@ -28,6 +29,7 @@ def member_to_wire(member: Member, *, event_sequence: int) -> events_pb2.MemberR
         pool=member.pool,
         page_bytes=member.page_bytes,
         model_digest=member.model_digest,
+        replaced_epochs=replaced,
     )
 
 

@@ -26,7 +26,7 @@ from protos.baton.v1 import types_pb2 as baton_dot_v1_dot_types__pb2
 from protos.baton.v1 import worker_pb2 as baton_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/events.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\x1a\x15\x62\x61ton/v1/worker.proto\"\xaf\x02\n\x0cMemberRecord\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12\r\n\x05state\x18\x03 \x01(\t\x12$\n\x06layout\x18\x04 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12\"\n\x04load\x18\x05 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\x16\n\x0e\x65vent_sequence\x18\x06 \x01(\x04\x12\x17\n\x0fmetrics_address\x18\x07 \x01(\t\x12\x1a\n\x12layout_fingerprint\x18\x08 \x01(\x0c\x12\x0c\n\x04pool\x18\t \x01(\t\x12\x12\n\npage_bytes\x18\n \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x0b \x01(\x0c\"\x8d\x01\n\x0e\x44irectoryEvent\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12&\n\tpublished\x18\x04 \x03(\x0b\x32\x13.baton.v1.PrefixRun\x12\x11\n\twithdrawn\x18\x05 \x03(\x0c\x12\x0c\n\x04left\x18\x06 \x01(\x08\"\x1b\n\tPrefixRun\x12\x0e\n\x06hashes\x18\x01 \x01(\x0c\"W\n\x11OwnershipSnapshot\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06hashes\x18\x04 \x01(\x0c\"\xc4\x01\n\x0bQueueRecord\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12$\n\x06\x64\x65pths\x18\x03 \x03(\x0b\x32\x14.baton.v1.QueueDepth\x12%\n\x18\x64\x65\x63ode_admission_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12)\n\x0blimit_parts\x18\x05 \x01(\x0b\x32\x14.baton.v1.LimitPartsB\x1b\n\x19_decode_admission_seconds\"D\n\nLimitParts\x12\x0e\n\x06roster\x18\x01 \x01(\x06\x12&\n\x06\x65xcess\x18\x02 \x03(\x0b\x32\x16.baton.v1.TenantExcess\"/\n\x0cTenantExcess\x12\x0e\n\x06tenant\x18\x01 \x01(\x06\x12\x0f\n\x07streams\x18\x02 \x01(\r\"\xe8\x01\n\nQueueDepth\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.baton.v1.Role\x12$\n\x08priority\x18\x02 \x01(\x0e\x32\x12.baton.v1.Priority\x12\x10\n\x08requests\x18\x03 \x01(\r\x12\x17\n\x0funcached_tokens\x18\x04 \x01(\x04\x12\x1a\n\rqueue_seconds\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0eoldest_seconds\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x63\x61use\x18\x07 \x01(\tB\x10\n\x0e_queue_secondsB\x11\n\x0f_oldest_secondsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/events.proto\x12\x08\x62\x61ton.v1\x1a\x14\x62\x61ton/v1/types.proto\x1a\x15\x62\x61ton/v1/worker.proto\"\xc8\x02\n\x0cMemberRecord\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.baton.v1.WorkerRef\x12\x1c\n\x04role\x18\x02 \x01(\x0e\x32\x0e.baton.v1.Role\x12\r\n\x05state\x18\x03 \x01(\t\x12$\n\x06layout\x18\x04 \x01(\x0b\x32\x14.baton.v1.PageLayout\x12\"\n\x04load\x18\x05 \x01(\x0b\x32\x14.baton.v1.LoadReport\x12\x16\n\x0e\x65vent_sequence\x18\x06 \x01(\x04\x12\x17\n\x0fmetrics_address\x18\x07 \x01(\t\x12\x1a\n\x12layout_fingerprint\x18\x08 \x01(\x0c\x12\x0c\n\x04pool\x18\t \x01(\t\x12\x12\n\npage_bytes\x18\n \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x0b \x01(\x0c\x12\x17\n\x0freplaced_epochs\x18\x0c \x03(\x06\"\x8d\x01\n\x0e\x44irectoryEvent\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12&\n\tpublished\x18\x04 \x03(\x0b\x32\x13.baton.v1.PrefixRun\x12\x11\n\twithdrawn\x18\x05 \x03(\x0c\x12\x0c\n\x04left\x18\x06 \x01(\x08\"\x1b\n\tPrefixRun\x12\x0e\n\x06hashes\x18\x01 \x01(\x0c\"W\n\x11OwnershipSnapshot\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06hashes\x18\x04 \x01(\x0c\"\xc4\x01\n\x0bQueueRecord\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12$\n\x06\x64\x65pths\x18\x03 \x03(\x0b\x32\x14.baton.v1.QueueDepth\x12%\n\x18\x64\x65\x63ode_admission_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12)\n\x0blimit_parts\x18\x05 \x01(\x0b\x32\x14.baton.v1.LimitPartsB\x1b\n\x19_decode_admission_seconds\"D\n\nLimitParts\x12\x0e\n\x06roster\x18\x01 \x01(\x06\x12&\n\x06\x65xcess\x18\x02 \x03(\x0b\x32\x16.baton.v1.TenantExcess\"/\n\x0cTenantExcess\x12\x0e\n\x06tenant\x18\x01 \x01(\x06\x12\x0f\n\x07streams\x18\x02 \x01(\r\"\xe8\x01\n\nQueueDepth\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.baton.v1.Role\x12$\n\x08priority\x18\x02 \x01(\x0e\x32\x12.baton.v1.Priority\x12\x10\n\x08requests\x18\x03 \x01(\r\x12\x17\n\x0funcached_tokens\x18\x04 \x01(\x04\x12\x1a\n\rqueue_seconds\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0eoldest_seconds\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x63\x61use\x18\x07 \x01(\tB\x10\n\x0e_queue_secondsB\x11\n\x0f_oldest_secondsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.v1.events_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEMBERRECORD']._serialized_start=81
-  _globals['_MEMBERRECORD']._serialized_end=384
-  _globals['_DIRECTORYEVENT']._serialized_start=387
-  _globals['_DIRECTORYEVENT']._serialized_end=528
-  _globals['_PREFIXRUN']._serialized_start=530
-  _globals['_PREFIXRUN']._serialized_end=557
-  _globals['_OWNERSHIPSNAPSHOT']._serialized_start=559
-  _globals['_OWNERSHIPSNAPSHOT']._serialized_end=646
-  _globals['_QUEUERECORD']._serialized_start=649
-  _globals['_QUEUERECORD']._serialized_end=845
-  _globals['_LIMITPARTS']._serialized_start=847
-  _globals['_LIMITPARTS']._serialized_end=915
-  _globals['_TENANTEXCESS']._serialized_start=917
-  _globals['_TENANTEXCESS']._serialized_end=964
-  _globals['_QUEUEDEPTH']._serialized_start=967
-  _globals['_QUEUEDEPTH']._serialized_end=1199
+  _globals['_MEMBERRECORD']._serialized_end=409
+  _globals['_DIRECTORYEVENT']._serialized_start=412
+  _globals['_DIRECTORYEVENT']._serialized_end=553
+  _globals['_PREFIXRUN']._serialized_start=555
+  _globals['_PREFIXRUN']._serialized_end=582
+  _globals['_OWNERSHIPSNAPSHOT']._serialized_start=584
+  _globals['_OWNERSHIPSNAPSHOT']._serialized_end=671
+  _globals['_QUEUERECORD']._serialized_start=674
+  _globals['_QUEUERECORD']._serialized_end=870
+  _globals['_LIMITPARTS']._serialized_start=872
+  _globals['_LIMITPARTS']._serialized_end=940
+  _globals['_TENANTEXCESS']._serialized_start=942
+  _globals['_TENANTEXCESS']._serialized_end=989
+  _globals['_QUEUEDEPTH']._serialized_start=992
+  _globals['_QUEUEDEPTH']._serialized_end=1224
 # @@protoc_insertion_point(module_scope)

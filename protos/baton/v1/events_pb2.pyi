@@ -37,6 +37,7 @@ class MemberRecord(_message.Message):
     POOL_FIELD_NUMBER: _builtins.int
     PAGE_BYTES_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    REPLACED_EPOCHS_FIELD_NUMBER: _builtins.int
     role: _types_pb2.Role.ValueType
     state: _builtins.str
     event_sequence: _builtins.int
@@ -56,6 +57,10 @@ class MemberRecord(_message.Message):
     def layout(self) -> _types_pb2.PageLayout: ...
     @_builtins.property
     def load(self) -> _worker_pb2.LoadReport: ...
+    @_builtins.property
+    def replaced_epochs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Whose record stood here before, the latest first: an older state of Redis that comes back may show one again."""
+
     def __init__(
         self,
         *,
@@ -70,10 +75,11 @@ class MemberRecord(_message.Message):
         pool: _builtins.str = ...,
         page_bytes: _builtins.int = ...,
         model_digest: _builtins.bytes = ...,
+        replaced_epochs: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "load", b"load", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "model_digest", b"model_digest", "page_bytes", b"page_bytes", "pool", b"pool", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sequence", b"event_sequence", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "load", b"load", "metrics_address", b"metrics_address", "model_digest", b"model_digest", "page_bytes", b"page_bytes", "pool", b"pool", "replaced_epochs", b"replaced_epochs", "role", b"role", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
