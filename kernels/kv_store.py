@@ -3,10 +3,22 @@
 Legend: T tokens, K key-value heads, D head dim, P pages, L layers, 2 key and value, S slots per page.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from kernels.quantized_pages import is_quantized, parts, quantize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slots:
+    """Where the tokens of a step are stored: slot `offsets_T` of `pages_T`, int64. Whoever plans the step vouches that
+    the pages exist.
+    """
+
+    pages_T: Tensor
+    offsets_T: Tensor
 
 
 def slot_rows(kv_PL2KSD: Tensor, pages_T: Tensor, offsets_T: Tensor) -> Tensor:

@@ -4,10 +4,20 @@ A weight may be wider than what it scales (fp32 beside bf16): then the product i
 A row's result does not depend on T: torch reduces each row on its own.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 from torch.nn import functional
 
 from kernels.dispatch import Backend, backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeadNorm:
+    """The norm of every query and key head, each with a row of `weight_GD`."""
+
+    weight_GD: Tensor
+    epsilon: float
 
 
 def rms_norm(x_TC: Tensor, weight_C: Tensor, epsilon: float) -> Tensor:

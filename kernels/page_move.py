@@ -10,35 +10,13 @@ Legend: N pages that move, P pages, B bytes of a page, W words of 4 bytes, L lay
 S slots per page, V elements of a vector with its scale, T tokens, D head dim.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from kernels.dispatch import Backend, backend
+from kernels.move_keys import MoveKeys, signed
+from kernels.page_span import PageSpan
 from kernels.quantized_pages import is_quantized, parts
-
-WORD_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MoveKeys:
-    """The keys of one pair of workers, on the device: k[0], and k[1] to k[W], as int64 bit patterns."""
-
-    position: int
-    words_W: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PageSpan:
-    """Where keys and values of a context lie: `pages_N` (int64) of `kv_PL2KSV`, from its head `first_head` on.
-
-    Staging is a span as well: its pages are 0, 1, 2, ...
-    """
-
-    kv_PL2KSV: Tensor
-    pages_N: Tensor
-    first_head: int = 0
 
 
 def gather_pages(
@@ -94,11 +72,6 @@ def page_digests(pages_NB: Tensor, keys: MoveKeys, first_index: int) -> Tensor:
     words_NW = pages_NB.view(torch.int32).long() & 0xFFFFFFFF
     indexes_N = torch.arange(first_index + 1, first_index + 1 + len(pages_NB), device=pages_NB.device)
     return indexes_N * signed(keys.position) + (words_NW * keys.words_W).sum(dim=1)
-
-
-def signed(word: int) -> int:
-    """The int64 with the same bits as an unsigned word."""
-    return word - 2**64 if word >= 2**63 else word
 
 
 def reshape_pages(source: PageSpan, destination: PageSpan, *, num_tokens: int, num_heads: int) -> None:

@@ -6,32 +6,12 @@ Legend: T tokens, X = H + 2 K heads of the projection, H query heads, K key-valu
 G = H + K normalised heads, P pages, L layers, 2 key and value, S slots per page.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from kernels.dispatch import Backend, backend
-from kernels.kv_store import kv_store, slot_rows
-from kernels.norm import rms_norm_heads_
+from kernels.kv_store import Slots, kv_store, slot_rows
+from kernels.norm import HeadNorm, rms_norm_heads_
 from kernels.rotary import rotary_
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeadNorm:
-    """The norm of every query and key head, each with a row of `weight_GD`."""
-
-    weight_GD: Tensor
-    epsilon: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Slots:
-    """Where the tokens of a step are stored: slot `offsets_T` of `pages_T`, int64. Whoever plans the step vouches that
-    the pages exist.
-    """
-
-    pages_T: Tensor
-    offsets_T: Tensor
 
 
 def rotary_store(

@@ -15,7 +15,7 @@ from common.core.shaping import Shaping
 from common.core.step import Sample
 from common.engine.host_copy import to_device
 from common.engine.noise import noise_key, signed
-from kernels.sampling import Draws, Edits, TokenLists
+from kernels.draws import Draws, Edits, TokenLists
 
 MASK_BITS = 32
 

@@ -18,8 +18,8 @@ from common.core.step import Sample, StepRow
 from common.engine.host_copy import HostCopy, to_device
 from common.engine.sampler import draw_ids
 from common.engine.scoring import score_ids, told
+from kernels.draws import Scores
 from kernels.peaks import find_peaks
-from kernels.sampling import Scores
 
 
 class RowTold(NamedTuple):

@@ -14,7 +14,7 @@ from common.core.logprobs import TokenLogprobs
 from common.engine.host_copy import to_device
 from kernels import sampling
 from kernels.dispatch import Backend, backend
-from kernels.sampling import Scores
+from kernels.draws import Scores
 
 BLOCK_ELEMENTS = 2**20
 """Chosen: rows times vocabulary at once, so that a long prompt's scores need a few megabytes beside its logits."""

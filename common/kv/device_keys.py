@@ -12,7 +12,7 @@ import torch
 from common.kv.digest import DigestKey
 from common.kv.page_device import MAX_KEYS
 from common.kv.page_streams import Mark, PageStreams
-from kernels.page_move import WORD_BYTES, MoveKeys
+from kernels.move_keys import WORD_BYTES, MoveKeys
 
 
 @dataclass(slots=True, eq=False)

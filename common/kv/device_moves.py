@@ -19,7 +19,8 @@ from common.kv.page_streams import Mark, PageStreams
 from common.kv.seal import Seal
 from common.kv.span import DeviceSpan
 from common.kv.torch_device import tensor_of
-from kernels.page_move import MoveKeys, gather_pages, scatter_pages
+from kernels.move_keys import MoveKeys
+from kernels.page_move import gather_pages, scatter_pages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,10 +20,9 @@ from common.model.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from kernels.cpu.gather import Workspace
 from kernels.cpu.native_attention import NativeRows
 from kernels.dispatch import Backend, backend
-from kernels.kv_store import slot_rows
+from kernels.kv_store import Slots, slot_rows
 from kernels.linear import linear, prepare
 from kernels.norm import rms_norm
-from kernels.rotary_store import Slots
 
 
 class Decoder:

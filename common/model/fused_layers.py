@@ -18,10 +18,11 @@ from common.model.spec import ModelSpec, QueryKeyNorm
 from common.model.stops import Stops
 from kernels.attention import AttentionRows, attention
 from kernels.cpu.gather import Workspace
+from kernels.kv_store import Slots
 from kernels.linear import linear
 from kernels.moe import feed_forward
-from kernels.norm import add_norm_, rms_norm_heads_
-from kernels.rotary_store import HeadNorm, Slots, rotary_store
+from kernels.norm import HeadNorm, add_norm_, rms_norm_heads_
+from kernels.rotary_store import rotary_store
 from kernels.wanted_rows import WantedRows
 
 

@@ -15,8 +15,9 @@ from kernels.gate import Gate
 from kernels.gpu.activation import gate_and_multiply
 from kernels.gpu.norm import add_norm_
 from kernels.gpu.rotary_store import rotary_store
+from kernels.kv_store import Slots
+from kernels.norm import HeadNorm
 from kernels.quantized_pages import LARGEST, SCALE_BYTES
-from kernels.rotary_store import HeadNorm, Slots
 
 TOLERANCE = 1e-2
 FP8_TOLERANCE = 4e-2

@@ -8,7 +8,9 @@ from torch import Tensor
 from kernels.bench.case import Case, Planned
 from kernels.gpu.page_digest import digest
 from kernels.gpu.page_move import move, reshape
-from kernels.page_move import MoveKeys, PageSpan, page_digests
+from kernels.move_keys import MoveKeys
+from kernels.page_move import page_digests
+from kernels.page_span import PageSpan
 
 LAYERS, KEY_HEADS, PAGE_SIZE, DIM = 32, 8, 16, 128
 PAGES = 1024

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from kernels import reference_sampling
 from kernels.bench.case import Case, Planned, relative_error
-from kernels.sampling import Draws, draw_tokens, score_tokens
+from kernels.draws import Draws
+from kernels.sampling import draw_tokens, score_tokens
 
 VOCAB = 128_256
 TEMPERATURE = 0.8

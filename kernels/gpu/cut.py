@@ -20,9 +20,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.draws import Draws
 from kernels.gpu.order import LOWEST, ordered
 from kernels.gpu.specimen import Specimen
-from kernels.sampling import Draws
 
 TILE = 2048
 NUM_WARPS = 8

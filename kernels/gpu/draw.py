@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.draws import Draws
 from kernels.gpu.order import ordered
 from kernels.gpu.specimen import Specimen
-from kernels.sampling import Draws
 
 TILE = 1024
 GAMMA = tl.constexpr(0x9E3779B97F4A7C15)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kernels.gpu.page_move import PAGES, TILE
 from kernels.gpu.specimen import Specimen
-from kernels.page_move import WORD_BYTES, MoveKeys, signed
+from kernels.move_keys import WORD_BYTES, MoveKeys, signed
 
 
 @triton.jit(do_not_specialize=["num_pages"])

@@ -19,7 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.gpu.specimen import Specimen
-from kernels.page_move import WORD_BYTES, MoveKeys, PageSpan, signed
+from kernels.move_keys import WORD_BYTES, MoveKeys, signed
+from kernels.page_span import PageSpan
 from kernels.quantized_pages import channels, is_quantized
 
 TILE = 2048

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from kernels.gpu.eight_bits import factor_and_scale, page_scales, page_words, stored
 from kernels.gpu.specimen import Specimen
+from kernels.kv_store import Slots
+from kernels.norm import HeadNorm
 from kernels.quantized_pages import channels, is_quantized
-from kernels.rotary_store import HeadNorm, Slots
 
 TILE = 1024
 """Numbers of one half of the heads that a program holds: 8 a thread."""

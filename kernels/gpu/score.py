@@ -17,9 +17,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.draws import MAX_LIKELIEST, Scores
 from kernels.gpu.order import float_of, ordered
 from kernels.gpu.specimen import Specimen
-from kernels.sampling import MAX_LIKELIEST, Scores
 
 TILE = 4096
 NUM_WARPS = 8

@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.draws import Edits
 from kernels.gpu.specimen import Specimen
-from kernels.sampling import Edits
 
 MASK_TILE = 2048
 PAIR_TILE = 256

@@ -23,7 +23,8 @@ from common.engine.device_graph import recorder
 from common.engine.following import Draws, following
 from common.engine.inputs import ragged_tokens
 from kernels.dispatch import interpreted
-from kernels.page_move import MoveKeys, gather_pages, page_digests, scatter_pages
+from kernels.move_keys import MoveKeys
+from kernels.page_move import gather_pages, page_digests, scatter_pages
 from tests.gpu.draws import draws_are_equal
 from tests.gpu.page_moves import moves_keep_their_order
 from tests.gpu.part import NO_GPU, conditions, keep, part_device, part_parser, tell

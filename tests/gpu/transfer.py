@@ -17,7 +17,8 @@ from torch import Tensor
 from kernels.bench.ceilings import measured_ceilings
 from kernels.bench.stopwatch import measure
 from kernels.dispatch import interpreted
-from kernels.page_move import MoveKeys, gather_pages, scatter_pages
+from kernels.move_keys import MoveKeys
+from kernels.page_move import gather_pages, scatter_pages
 from tests.gpu.part import NO_GPU, conditions, part_device, part_parser, tell
 
 TOKENS, PAGE_SIZE = 32_768, 16

@@ -14,8 +14,8 @@ from kernels.attention_form import AttentionForm
 from kernels.gpu.attention import attend
 from kernels.gpu.page_move import move
 from kernels.gpu.rotary_store import rotary_store
+from kernels.kv_store import Slots
 from kernels.paged_rows import paged_rows
-from kernels.rotary_store import Slots
 
 LAYERS, KV_HEADS, SLOTS, DIM = 2, 2, 16, 64
 FORM = AttentionForm(scale=0.2)

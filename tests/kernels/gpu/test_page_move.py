@@ -11,15 +11,9 @@ from common.kv.digest import DigestKey
 from kernels import reference
 from kernels.dispatch import interpreted
 from kernels.gpu.page_move import PAGES, TILE
-from kernels.page_move import (
-    WORD_BYTES,
-    MoveKeys,
-    PageSpan,
-    digest_pages,
-    gather_pages,
-    reshape_pages,
-    scatter_pages,
-)
+from kernels.move_keys import WORD_BYTES, MoveKeys
+from kernels.page_move import digest_pages, gather_pages, reshape_pages, scatter_pages
+from kernels.page_span import PageSpan
 from kernels.quantized_pages import LARGEST, SCALE_BYTES
 
 KEY = DigestKey(bytes(range(32)))

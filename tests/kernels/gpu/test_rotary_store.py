@@ -6,9 +6,9 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.gpu.rotary_store import rotary_store
-from kernels.kv_store import kv_store, slot_rows
+from kernels.kv_store import Slots, kv_store, slot_rows
+from kernels.norm import HeadNorm
 from kernels.quantized_pages import SCALE_BYTES
-from kernels.rotary_store import HeadNorm, Slots
 from tests.kernels.gpu.closeness import TYPES, assert_close
 
 PAGES, OFFSETS = [4, 4, 1, 1, 0, 3, 3], [14, 15, 0, 1, 7, 3, 2]
