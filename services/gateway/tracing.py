@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from common.observe.tracing.context import TRACEPARENT, enter_trace, parse_traceparent
-from common.observe.tracing.tracer import Story, Traced, Tracer
+from common.observe.tracing.story import Story, Traced
+from common.observe.tracing.tracer import Tracer
 from services.gateway.exchange import Exchange
 
 TRACED = frozenset({"/v1/completions", "/v1/chat/completions"})

@@ -1,7 +1,7 @@
 """What a request's span tells, under OpenTelemetry's names for generative services. Never a prompt, never text."""
 
 from common.observe.lifetime import Station
-from common.observe.tracing.tracer import Attributes, Story
+from common.observe.tracing.story import Attributes, Story
 from services.router.record import Record
 
 

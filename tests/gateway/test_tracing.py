@@ -5,7 +5,7 @@ from starlette.types import Message
 
 from common.core.entropy import SeededEntropy
 from common.observe.tracing.context import current_trace, enter_trace, new_trace
-from common.observe.tracing.tracer import Story, Traced
+from common.observe.tracing.story import Story, Traced
 from services.gateway.exchange import Exchange
 from services.gateway.tracing import Tracing
 

@@ -14,7 +14,7 @@ from common.core.clock import Clock
 from common.core.entropy import Entropy
 from common.observe.tracing.context import TraceContext, current_trace, enter_trace, new_trace
 from common.observe.tracing.spans import Span, spans_of
-from common.observe.tracing.tracer import Attributes, Story, Traced
+from common.observe.tracing.story import Attributes, Story, Traced
 
 SCOPE = InstrumentationScope("baton")
 MAX_WAITING = 8192

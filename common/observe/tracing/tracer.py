@@ -1,37 +1,11 @@
 """Who makes spans: nobody, or an exporter that sends them to a collector."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from common.config.sections.tracing import TracingSection
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from common.observe.lifetime import Mark
-from common.observe.tracing.context import TraceContext
-
-Attributes = Mapping[str, str | int | float | bool | Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traced:
-    """One span that is under way: its own context, and whose child it is."""
-
-    own: TraceContext
-    parent: TraceContext | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What a span tells once it is over. Times in seconds on the monotonic clock; `error`: empty when all went well."""
-
-    name: str
-    where: str
-    start: float
-    end: float
-    attributes: Attributes
-    marks: tuple[Mark, ...] = ()
-    error: str = ""
+from common.observe.tracing.story import Story, Traced
 
 
 class Tracer(Protocol):

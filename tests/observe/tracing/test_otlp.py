@@ -14,7 +14,8 @@ from common.core.clock import ManualClock
 from common.core.entropy import SeededEntropy
 from common.observe.tracing.context import enter_trace, parse_traceparent
 from common.observe.tracing.otlp import MAX_WAITING, OtlpTracer
-from common.observe.tracing.tracer import NoTracer, Story, Tracer, make_tracer
+from common.observe.tracing.story import Story
+from common.observe.tracing.tracer import NoTracer, Tracer, make_tracer
 from tests.observe.tracing.collector import Collector
 from tests.observe.tracing.test_spans import REMOTE
 
