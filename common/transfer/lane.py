@@ -11,7 +11,7 @@ waits for nobody is the gather: it asks here, on the thread that computes, and t
 """
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from common.core.errors import TransferFailed
 from common.core.ids import WorkerId, WorkerRef
@@ -19,10 +19,11 @@ from common.kv.digest import DigestKey
 from common.kv.span import DeviceSpan, Span
 from common.transfer.device import Slot
 from common.transfer.digester import Digester
+from common.transfer.messages import Pair
 from common.transfer.scope import TaskScope
 
-if TYPE_CHECKING:
-    from common.transfer.link import Link
+Lend = Callable[[int], Slot | None]
+"""A link's slot for a run of so many bytes; None now, or never. Any thread may call it."""
 
 
 class Lanes:
@@ -42,10 +43,10 @@ class Lanes:
         lane = self._lanes.get(worker.worker)
         return lane if lane is not None and lane.receiver.epoch == worker.epoch else None
 
-    def open(self, link: "Link") -> "Lane":
-        """In place of an older one to the same worker."""
-        lane = self._lanes[link.pair.receiver.worker] = Lane(link, lanes=self)
-        self._scope.spawn(self._make_keys(lane, link.digest_key), name=f"keys of {link.pair}")
+    def open(self, pair: Pair, key: DigestKey, lend: Lend) -> "Lane":
+        """Of the link between them, in place of an older one to the same worker."""
+        lane = self._lanes[pair.receiver.worker] = Lane(pair.receiver, lend, lanes=self)
+        self._scope.spawn(self._make_keys(lane, key), name=f"keys of {pair}")
         return lane
 
     def close(self, lane: "Lane") -> None:
@@ -85,16 +86,16 @@ class Lanes:
 class Lane:
     """Over one link, as long as that lives. Any thread may ask; what was lent goes back on the event loop."""
 
-    def __init__(self, link: "Link", *, lanes: Lanes) -> None:
-        self.receiver = link.pair.receiver
+    def __init__(self, receiver: WorkerRef, lend: Lend, *, lanes: Lanes) -> None:
+        self.receiver = receiver
         self.key: DigestKey | None = None
         """Of the pair, once whole pages can be gathered under it at no more than the gather's cost."""
-        self._link = link
+        self._lend = lend
         self._lanes = lanes
 
     def lend(self, num_bytes: int) -> "LentSlot | None":
         """Room for one run at the receiver. None now, or never."""
-        slot = self._link.lend_slot(num_bytes)
+        slot = self._lend(num_bytes)
         if slot is None:
             return None
         self._lanes.lent()

@@ -173,7 +173,7 @@ class Opener:
             clock=self._clock,
             dock=self._dock,
         )
-        link.lane = None if self._lanes is None else self._lanes.open(link)
+        link.lane = None if self._lanes is None else self._lanes.open(link.pair, link.digest_key, link.lend_slot)
         return link
 
     async def _met(self, peer: Peer, pair: Pair) -> Met:
