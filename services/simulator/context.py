@@ -1,16 +1,12 @@
 """One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
 from common.engine.plan import SequenceView
 from services.simulator.pages import CountedPages
-
-if TYPE_CHECKING:
-    from services.simulator.job import Job
 
 ANSWER_PAGES = 1 << 20
 """More than any answer has."""
@@ -21,6 +17,7 @@ class Context:
 
     Writer: its machine. `named` are the registered pages that it reads, in order; the others are nobody else's.
     `private_pages` come back to the pool when it is preempted. `is_awaited`: it waits for pages of another machine.
+    `owner`: the index of its request, which pages of the answer are named after.
     """
 
     wants_scores = False
@@ -34,7 +31,6 @@ class Context:
         "is_awaited",
         "is_decoding",
         "is_export",
-        "job",
         "last_token_at",
         "named",
         "needs_copy",
@@ -43,6 +39,7 @@ class Context:
         "num_preemptions",
         "num_registered",
         "num_tokens",
+        "owner",
         "page_names",
         "pages_held",
         "priority",
@@ -61,7 +58,7 @@ class Context:
         deadline: float,
         priority: Priority,
         answer_tokens: int = 1,
-        job: "Job | None" = None,
+        owner: int | None = None,
         is_export: bool = False,
     ) -> None:
         self.id = identity
@@ -82,7 +79,7 @@ class Context:
         self.is_decoding = False
         self.tenant = TenantId("")
         self.answer_tokens = answer_tokens
-        self.job = job
+        self.owner = owner
         self.is_export = is_export
         self.is_awaited = False
         self.last_token_at = 0.0
@@ -161,8 +158,8 @@ class Context:
     def _answer_names(self, end: int) -> tuple[int, ...]:
         """Names that no prompt has, for pages up to `end`. A trace does not tell who continues an answer, so only its
         own context looks for them."""
-        assert self.job is not None
-        return tuple(-(self.job.index * ANSWER_PAGES + page + 1) for page in range(len(self.page_names), end))
+        assert self.owner is not None, f"{self.id} is nobody's"
+        return tuple(-(self.owner * ANSWER_PAGES + page + 1) for page in range(len(self.page_names), end))
 
     def give_back(self, pages: CountedPages) -> None:
         """Every page goes back; the named ones stay cached."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from common.core.ids import RequestId
+from common.core.ids import RequestId, SequenceId
 from common.core.request import Priority
 from services.router.policy import Route
 from services.simulator.context import Context
@@ -35,8 +35,8 @@ class Job:
     """When the last page so far has arrived."""
     placed_at: float = 0.0
     num_attempts: int = 0
-    on_decode: Context | None = None
-    on_prefill: Context | None = None
+    on_decode: "JobContext | None" = None
+    on_prefill: "JobContext | None" = None
 
     @property
     def most_tokens(self) -> int:
@@ -49,6 +49,26 @@ class Job:
         return -(-(self.request.prompt_tokens + self.most_tokens) // self.page_size)
 
 
+class JobContext(Context):
+    """The part of a job that one machine does."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job, *, arrived: float, deadline: float, is_export: bool) -> None:
+        super().__init__(
+            SequenceId(RequestId(f"{job.id}>") if is_export else job.id, 0),
+            page_names=job.request.pages,
+            prompt_tokens=job.request.prompt_tokens,
+            arrived=arrived,
+            deadline=deadline,
+            priority=job.priority,
+            answer_tokens=job.request.output_tokens,
+            owner=job.index,
+            is_export=is_export,
+        )
+        self.job = job
+
+
 Answer = Callable[[bool], None]
 """How a machine says whether it takes a job."""
 
@@ -58,6 +78,6 @@ class Told:
     """Whom machines tell. `read`: the prompt is read and its first token drawn; `shipped`: that many pages are ready to
     travel, all of them with the last; `written`: the answer is complete."""
 
-    read: Callable[[Job, Context, float], None] = field(repr=False)
+    read: Callable[[Job, JobContext, float], None] = field(repr=False)
     shipped: Callable[[Job, int, bool], None] = field(repr=False)
     written: Callable[[Job], None] = field(repr=False)

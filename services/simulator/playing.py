@@ -9,18 +9,17 @@ from collections.abc import Callable, Sequence
 
 from common.core.entropy import SeededEntropy
 from common.core.errors import Refused
-from common.core.ids import RequestId, SequenceId, WorkerId
+from common.core.ids import RequestId, WorkerId
 from services.router.admission.limits import AdmissionLimits
 from services.router.admission.line import Line
 from services.router.admission.ticket import Ticket, Usage
 from services.router.classify import Facts
 from services.simulator.capacity import SeenCapacity
 from services.simulator.cluster import ClusterShape
-from services.simulator.context import Context
 from services.simulator.copies import Copies
 from services.simulator.fleet import SeenFleet
 from services.simulator.holders import Holders
-from services.simulator.job import Answer, Job, Told
+from services.simulator.job import Answer, Job, JobContext, Told
 from services.simulator.machines import make_machines
 from services.simulator.outcome import Outcome, Served
 from services.simulator.policies import Policy
@@ -199,7 +198,7 @@ class Play:
         else:
             self._hop(lambda: writer.post(lambda: writer.reserve(context, job, answered)))
 
-    def _queue(self, job: Job, context: Context, queue: Callable[[Answer], None], answer: Answer) -> None:
+    def _queue(self, job: Job, context: JobContext, queue: Callable[[Answer], None], answer: Answer) -> None:
         """With the reader, after its cached pages were kept where the route says that they are."""
         assert job.route is not None
         reader, source = self._machines[job.route.reader.worker], job.route.source
@@ -208,18 +207,9 @@ class Play:
         else:
             self._copies.queue(context, self._machines[source.worker], reader, queue, answer)
 
-    def _context(self, job: Job, *, is_export: bool = False) -> Context:
-        return Context(
-            SequenceId(RequestId(f"{job.id}>") if is_export else job.id, 0),
-            page_names=job.request.pages,
-            prompt_tokens=job.request.prompt_tokens,
-            arrived=self._timeline.now,
-            deadline=job.served.arrived + self._patience_s,
-            priority=job.priority,
-            answer_tokens=job.request.output_tokens,
-            job=job,
-            is_export=is_export,
-        )
+    def _context(self, job: Job, *, is_export: bool = False) -> JobContext:
+        deadline = job.served.arrived + self._patience_s
+        return JobContext(job, arrived=self._timeline.now, deadline=deadline, is_export=is_export)
 
     def _hop(self, then: Callable[[], None]) -> None:
         self._timeline.at(self._timeline.now + self._shape.hop_s, then)
@@ -242,7 +232,7 @@ class Play:
         context = job.on_prefill = self._context(job, is_export=True)
         self._submit(job, context)
 
-    def _submit(self, job: Job, context: Context) -> None:
+    def _submit(self, job: Job, context: JobContext) -> None:
         assert job.route is not None
         assert job.route.prefill is not None
         worker = job.route.prefill.worker
@@ -259,7 +249,7 @@ class Play:
 
     # What machines tell
 
-    def _read(self, job: Job, context: Context, now: float) -> None:
+    def _read(self, job: Job, context: JobContext, now: float) -> None:
         assert job.route is not None
         assert job.on_decode is not None
         job.served.first_token = now + self._shape.hop_s

@@ -12,8 +12,8 @@ from common.directory.owners import Slot
 from common.engine.kindred import is_kin_read
 from services.prefill.scheduler import PrefillLimits, plan_admission, plan_step
 from services.simulator.cluster import ClusterShape
-from services.simulator.context import Context, step_work
-from services.simulator.job import Answer, Job, Told
+from services.simulator.context import step_work
+from services.simulator.job import Answer, JobContext, Told
 from services.simulator.outcome import MachineTally
 from services.simulator.pages import CountedPages
 from services.simulator.timeline import Timeline
@@ -57,8 +57,8 @@ class SteppedReader:
             max_prompts=shape.max_sequences,
         )
         self._commands: list[Callable[[], None]] = []
-        self._waiting: dict[SequenceId, Context] = {}
-        self._active: dict[SequenceId, Context] = {}
+        self._waiting: dict[SequenceId, JobContext] = {}
+        self._active: dict[SequenceId, JobContext] = {}
         self._is_busy = False
 
     def post(self, command: Callable[[], None]) -> None:
@@ -68,12 +68,12 @@ class SteppedReader:
             self._is_busy = True
             self._timeline.at(self._timeline.now, self._turn)
 
-    def submit(self, context: Context, answer: Answer) -> None:
+    def submit(self, context: JobContext, answer: Answer) -> None:
         """Queue a prompt."""
         if len(self._waiting) >= MAX_WAITING:
             answer(False)
             return
-        context.arrived = _job_of(context).served.queued = self._timeline.now
+        context.arrived = context.job.served.queued = self._timeline.now
         self._waiting[context.id] = context
         answer(True)
 
@@ -103,7 +103,7 @@ class SteppedReader:
             context = self._waiting.pop(identity)
             context.begin(self.pages, size)
             self._active[identity] = context
-            job = _job_of(context)
+            job = context.job
             job.served.read_from, job.served.cached_tokens = self._timeline.now, context.num_cached
             self.tally.requests += 1
             self.tally.prompt_tokens += context.prompt_tokens
@@ -124,14 +124,14 @@ class SteppedReader:
         self.tally.busy_s += seconds
         self._timeline.at(self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended))
 
-    def _stepped(self, extended: list[tuple[Context, int]]) -> None:
+    def _stepped(self, extended: list[tuple[JobContext, int]]) -> None:
         now = self._timeline.now
         for context, num_tokens in extended:
             context.num_pending -= num_tokens
             self.tally.read_tokens += num_tokens
             context.name_full(self.pages, self._page_size)
             is_read = not context.num_pending
-            job = _job_of(context)
+            job = context.job
             if is_read:
                 self._told.read(job, context, now)
             self._told.shipped(job, context.num_computed // self._page_size, is_read)
@@ -150,8 +150,3 @@ class SteppedReader:
             running_sequences=len(self._active),
             cost=self._cost,
         )
-
-
-def _job_of(context: Context) -> Job:
-    assert context.job is not None, f"{context.id} is nobody's"
-    return context.job

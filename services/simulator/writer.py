@@ -16,8 +16,8 @@ from common.engine.plan import BatchPlan, SequenceView, reserve_of
 from services.decode.budget import ExtendBudget
 from services.decode.scheduler import DecodeLimits, plan_admission, plan_step
 from services.simulator.cluster import ClusterShape
-from services.simulator.context import Context, step_work
-from services.simulator.job import Answer, Job, Told
+from services.simulator.context import step_work
+from services.simulator.job import Answer, Job, JobContext, Told
 from services.simulator.outcome import Gaps, MachineTally
 from services.simulator.pages import CountedPages
 from services.simulator.timeline import Timeline
@@ -67,8 +67,8 @@ class SteppedWriter:
             itl_budget_s=shape.itl_budget_s, ceiling=shape.extend_tokens, floor=MIN_EXTEND_TOKENS
         )
         self._commands: list[Callable[[], None]] = []
-        self._waiting: dict[SequenceId, Context] = {}
-        self._active: dict[SequenceId, Context] = {}
+        self._waiting: dict[SequenceId, JobContext] = {}
+        self._active: dict[SequenceId, JobContext] = {}
         self._promised: dict[SequenceId, Job] = {}
         self._worst_pages = 0
         self._is_busy = False
@@ -84,7 +84,7 @@ class SteppedWriter:
             self._is_busy = True
             self._timeline.at(self._timeline.now, self._turn)
 
-    def reserve(self, context: Context, job: Job, answer: Answer) -> None:
+    def reserve(self, context: JobContext, job: Job, answer: Answer) -> None:
         """Promise pages for a context that another machine reads."""
         if not self._has_room(job):
             answer(False)
@@ -102,21 +102,21 @@ class SteppedWriter:
         self._worst_pages += job.worst_pages
         answer(True)
 
-    def start_local(self, context: Context, job: Job, answer: Answer) -> None:
+    def start_local(self, context: JobContext, job: Job, answer: Answer) -> None:
         """Read the prompt here; a dual machine also reads for others, who promised the answer's pages."""
         if not context.is_export:
             if not self._has_room(job):
                 answer(False)
                 return
             self._worst_pages += job.worst_pages
-        context.arrived = _job_of(context).served.queued = self._timeline.now
+        context.arrived = context.job.served.queued = self._timeline.now
         self._waiting[context.id] = context
         answer(True)
 
-    def adopt(self, context: Context) -> None:
+    def adopt(self, context: JobContext) -> None:
         """The pages of a promised context have landed: its answer is written here."""
         del self._promised[context.id]
-        _job_of(context).served.running = self._timeline.now
+        context.job.served.running = self._timeline.now
         self.pages.fulfil(context.private_pages)
         context.num_pending = 0
         context.name_full(self.pages, self._page_size)
@@ -155,8 +155,8 @@ class SteppedWriter:
             self._active[identity] = context
             self._note_begin(context)
 
-    def _note_begin(self, context: Context) -> None:
-        served = _job_of(context).served
+    def _note_begin(self, context: JobContext) -> None:
+        served = context.job.served
         if served.first_token is None:
             served.read_from, served.cached_tokens = self._timeline.now, context.num_cached
         if context.num_preemptions:
@@ -178,7 +178,7 @@ class SteppedWriter:
             for extend in plan.extend
             if active[extend.sequence].grow_by(pages, extend.num_tokens, size)
         ]
-        decoded: list[Context] = []
+        decoded: list[JobContext] = []
         read = 0
         for identity in plan.decode:
             context = active[identity]
@@ -203,7 +203,7 @@ class SteppedWriter:
             self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended, decoded, seconds)
         )
 
-    def _stepped(self, extended: list[tuple[Context, int]], decoded: list[Context], _seconds: float) -> None:
+    def _stepped(self, extended: list[tuple[JobContext, int]], decoded: list[JobContext], _seconds: float) -> None:
         """The step's time has passed."""
         now, before, num_steady = self._timeline.now, self._stepped_at, 0
         for context in decoded:
@@ -226,8 +226,8 @@ class SteppedWriter:
         self._stepped_at = now
         self._turn()
 
-    def _note_extended(self, context: Context, now: float) -> None:
-        job = _job_of(context)
+    def _note_extended(self, context: JobContext, now: float) -> None:
+        job = context.job
         is_read = not context.num_pending
         if context.is_export:
             self._told.shipped(job, context.num_computed // self._page_size, is_read)
@@ -250,7 +250,7 @@ class SteppedWriter:
         else:
             self._begin_answer(context, now)
 
-    def _begin_answer(self, context: Context, drawn_at: float) -> None:
+    def _begin_answer(self, context: JobContext, drawn_at: float) -> None:
         """Index 0 is drawn: the context goes on decoding, or was done with it."""
         context.num_tokens = context.prompt_tokens + 1
         context.num_pending = 1
@@ -260,8 +260,8 @@ class SteppedWriter:
         if context.answer_tokens <= 1:
             self._end(context)
 
-    def _end(self, context: Context) -> None:
-        job = _job_of(context)
+    def _end(self, context: JobContext) -> None:
+        job = context.job
         del self._active[context.id]
         context.end(self.pages, self._page_size)
         self._worst_pages -= job.worst_pages
@@ -292,8 +292,3 @@ class SteppedWriter:
             return False
         places = self._max_sequences - (reserve_of(priority, self._max_sequences) if self._worst_pages else 0)
         return len(self._active) + len(self._waiting) + len(self._promised) + 1 <= places
-
-
-def _job_of(context: Context) -> Job:
-    assert context.job is not None, f"{context.id} is nobody's"
-    return context.job
