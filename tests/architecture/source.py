@@ -19,7 +19,6 @@ class Import:
 
     name: str
     line: int
-    is_typing_only: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,6 @@ class Source:
 
     def imports(self) -> Iterator[Import]:
         """Every import, at module level or inside functions; relative ones made absolute."""
-        typing_only = {id(node) for block in _typing_blocks(self.tree) for node in ast.walk(block)}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -44,7 +42,7 @@ class Source:
             else:
                 continue
             for name in names:
-                yield Import(name=name, line=node.lineno, is_typing_only=id(node) in typing_only)
+                yield Import(name=name, line=node.lineno)
 
     def _module_of(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -73,12 +71,6 @@ def dotted(node: ast.expr) -> str:
         owner = dotted(node.value)
         return f"{owner}.{node.attr}" if owner else ""
     return ""
-
-
-def _typing_blocks(tree: ast.Module) -> Iterator[ast.If]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and dotted(node.test).endswith("TYPE_CHECKING"):
-            yield node
 
 
 @cache

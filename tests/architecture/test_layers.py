@@ -35,22 +35,16 @@ def layer_violations(source: Source) -> list[str]:
 
 
 def import_graph() -> dict[str, set[str]]:
-    """Module -> modules that importing it imports, by the files that exist; imports inside functions do not count."""
+    """Module -> modules that it knows of, by the files that exist: at the top, within functions, or for types alone."""
     by_name = {module_of(source.path): source for source in sources(*TOP_LEVEL)}
     graph = {}
     for name, source in by_name.items():
         needed = set()
-        for imported in _at_module_level(source).imports():
-            if not imported.is_typing_only:
-                # The member's own module where it is one, otherwise the module it comes from.
-                needed |= {imported.name} & by_name.keys() or {imported.name.rpartition(".")[0]} & by_name.keys()
+        for imported in source.imports():
+            # The member's own module where it is one, otherwise the module it comes from.
+            needed |= {imported.name} & by_name.keys() or {imported.name.rpartition(".")[0]} & by_name.keys()
         graph[name] = needed - {name}
     return graph
-
-
-def _at_module_level(source: Source) -> Source:
-    body = [node for node in source.tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return Source(path=source.path, tree=ast.Module(body=body, type_ignores=[]))
 
 
 def parsed(path: str, text: str) -> Source:
@@ -62,7 +56,7 @@ def test_rooms_import_only_rooms_below_them():
     assert not violations, report(violations, "layering (tests/architecture/rules.py)")
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_no_modules_know_each_other_in_a_circle():
     try:
         TopologicalSorter(import_graph()).prepare()
     except CycleError as error:
