@@ -99,21 +99,26 @@ async def local_cluster(
                     max_restarts=config.local.max_restarts,
                     clock=clock,
                     tell=tell,
+                    prepare=run_dir.mend,
                 )
                 cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir.path)
                 stop = partial(supervisor.stop, config.liveness.drain_s + 5.0, hurry or asyncio.Event())
-                async with _running(cluster, janitor, tell, stop):
+                async with _running(cluster, run_dir, janitor, tell, stop):
                     yield cluster
 
 
 @asynccontextmanager
 async def _running(
-    cluster: LocalCluster, janitor: Janitor, tell: Callable[[Announcement], None], stop: Callable[[], Awaitable[None]]
+    cluster: LocalCluster,
+    run_dir: RunDir,
+    janitor: Janitor,
+    tell: Callable[[Announcement], None],
+    stop: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         group.create_task(cluster.supervisor.run(), name="supervisor")
         keepers = [
-            group.create_task(_keep_valkey(cluster.valkey, tell), name="valkey keeper"),
+            group.create_task(_keep_valkey(cluster.valkey, run_dir, tell), name="valkey keeper"),
             group.create_task(_keep_janitor(janitor), name="janitor keeper"),
         ]
         try:
@@ -133,15 +138,19 @@ async def _wait_acquainted(cluster: LocalCluster) -> None:
         await wait_acquainted(cluster.router_address(number), num_workers, ACQUAINTED_S)
 
 
-async def _keep_valkey(valkey: EmbeddedValkey, tell: Callable[[Announcement], None]) -> None:
+async def _keep_valkey(valkey: EmbeddedValkey, run_dir: RunDir, tell: Callable[[Announcement], None]) -> None:
     """Valkey holds hints only: one that dies is started again, empty, on the same port."""
     while True:
         await valkey.wait_end()
         tell(Announcement(name="valkey", phase=Phase.FAILED, detail="ended, restarting empty"))
         try:
+            run_dir.mend()
             await valkey.start()
-        except StartupError as error:  # somebody has its port, the disk is full: the cluster serves without it
-            tell(Announcement(name="valkey", phase=Phase.FAILED, detail=error.message))
+        except (
+            StartupError,
+            OSError,
+        ) as error:  # somebody has its port, the disk is full: the cluster serves without it
+            tell(Announcement(name="valkey", phase=Phase.FAILED, detail=str(error)))
             await asyncio.sleep(RETRY_S)
         else:
             tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))

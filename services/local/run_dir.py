@@ -1,8 +1,9 @@
 """The folder of a running cluster: logs, and the secret that its processes share. Nobody else can read it."""
 
+import errno
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config.config import Config
@@ -20,6 +21,8 @@ class RunDir:
     path: Path
     secret_file: Path
     fleeting: Path | None
+    own_secret: str = field(default="", repr=False)
+    """What we wrote there; empty where the secret is the operator's."""
 
     @classmethod
     def make(cls, config: Config, entropy: Entropy) -> "RunDir":
@@ -29,10 +32,25 @@ class RunDir:
         """
         path, given = _folder(config.local.run_dir), config.cluster.secret_file
         secret_file = ROOT / given if given else path / "secret"
-        if not given:
-            _write_secret(secret_file, entropy)
+        own_secret = "" if given else f"{entropy.bits(8 * SECRET_BYTES):0{2 * SECRET_BYTES}x}\n"
+        if own_secret:
+            secret_file.unlink(missing_ok=True)
+            _write_secret(secret_file, own_secret)
         whole = None if config.local.run_dir else path
-        return cls(path=path, secret_file=secret_file, fleeting=whole or (None if given else secret_file))
+        fleeting = whole or (None if given else secret_file)
+        return cls(path=path, secret_file=secret_file, fleeting=fleeting, own_secret=own_secret)
+
+    def mend(self) -> None:
+        """Make again what a cleaner of temporary files took away: whoever starts needs it.
+
+        Raises OSError, also where somebody else has made a folder of that name.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.own_secret or self.secret_file.exists():
+            return
+        if self.path.stat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, f"{self.path} is somebody else's")
+        _write_secret(self.secret_file, self.own_secret)
 
 
 def _folder(given: str) -> Path:
@@ -48,8 +66,7 @@ def _folder(given: str) -> Path:
     return folder
 
 
-def _write_secret(file: Path, entropy: Entropy) -> None:
+def _write_secret(file: Path, secret: str) -> None:
     """A new file: whatever mode an older one had is not inherited."""
-    file.unlink(missing_ok=True)
     file.touch(mode=0o600, exist_ok=False)
-    file.write_text(f"{entropy.bits(8 * SECRET_BYTES):0{2 * SECRET_BYTES}x}\n")
+    file.write_text(secret)

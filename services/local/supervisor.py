@@ -58,8 +58,11 @@ class Supervisor:
         max_restarts: int,
         clock: Clock,
         tell: Callable[[Announcement], None],
+        prepare: Callable[[], None],
     ) -> None:
+        """`prepare` sees to what a child needs before it starts. May raise OSError."""
         self._clock = clock
+        self._prepare = prepare
         self._tell = tell
         self._max_restarts = max_restarts
         self._stopping = asyncio.Event()
@@ -131,6 +134,7 @@ class Supervisor:
             while not self._stopping.is_set():
                 process.started.append(self._clock.monotonic())
                 try:
+                    self._prepare()
                     status = process.status = await process.child.run()
                 except OSError as error:
                     await self._wait_possible(process, error)

@@ -1,5 +1,6 @@
 """Goal: the folder and the secret of a cluster are for its owner alone, and go when they should."""
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -58,6 +59,39 @@ def test_a_given_secret_is_used_and_kept(tmp_path: Path) -> None:
 def test_two_clusters_have_two_secrets(tmp_path: Path) -> None:
     first, second = (make(f"local.run_dir={tmp_path / str(seed)}", seed=seed) for seed in (1, 2))
     assert first.secret_file.read_text() != second.secret_file.read_text()
+
+
+def test_what_was_cleaned_away_amid_the_run_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = make()
+    secret = made.secret_file.read_text()
+    shutil.rmtree(made.path)
+    made.mend()
+    assert (made.secret_file.read_text(), mode(made.secret_file), mode(made.path)) == (secret, 0o600, 0o700)
+    made.secret_file.unlink()
+    made.mend()
+    assert made.secret_file.read_text() == secret
+    assert secret.strip() not in repr(made)
+
+
+def test_the_secret_is_not_told_to_whoever_took_the_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(f"local.run_dir={tmp_path / 'run'}")
+    made.secret_file.unlink()
+    monkeypatch.setattr("os.geteuid", lambda: made.path.stat().st_uid + 1)
+    with pytest.raises(PermissionError, match="somebody else's"):
+        made.mend()
+    assert not made.secret_file.exists()
+
+
+def test_a_secret_of_the_operators_is_not_made_again(tmp_path: Path) -> None:
+    given = tmp_path / "mine"
+    given.write_text("0123456789abcdef0123456789abcdef")
+    made = make(f"cluster.secret_file={given}", f"local.run_dir={tmp_path / 'run'}")
+    given.unlink()
+    made.mend()
+    assert not given.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -44,7 +44,9 @@ class Keeper:
 
 
 @asynccontextmanager
-async def keeping(tmp_path: Path, *specs: ProcessSpec, max_restarts: int = 3) -> AsyncIterator[Keeper]:
+async def keeping(
+    tmp_path: Path, *specs: ProcessSpec, max_restarts: int = 3, prepare: Callable[[], None] = lambda: None
+) -> AsyncIterator[Keeper]:
     told: list[Announcement] = []
     async with Janitor() as janitor:
         made = Supervisor(
@@ -54,6 +56,7 @@ async def keeping(tmp_path: Path, *specs: ProcessSpec, max_restarts: int = 3) ->
             max_restarts=max_restarts,
             clock=SystemClock(),
             tell=told.append,
+            prepare=prepare,
         )
         keeper = Keeper(made, told)
         async with asyncio.TaskGroup() as group:
@@ -138,6 +141,16 @@ async def test_a_child_that_the_system_cannot_run_is_tried_again_until_it_can(
         assert keeper.supervisor.processes["decode-1"].restarts == 0
     details = [said.detail for said in keeper.told if said.phase is Phase.FAILED]
     assert details == ["ended by SIGKILL, restarting", "cannot be run: No such file or directory; trying again"]
+
+
+async def test_what_a_child_needs_is_seen_to_before_each_of_its_starts(tmp_path: Path) -> None:
+    """A cleaner of temporary files may have taken the folder away: the child would never start again."""
+    folder = tmp_path / "run"
+    async with keeping(folder, spec("decode-0", OBEDIENT), prepare=lambda: folder.mkdir(exist_ok=True)) as keeper:
+        shutil.rmtree(folder)
+        keeper.supervisor.processes["decode-0"].child.signal(signal.SIGKILL)
+        await keeper.wait_told(Phase.READY, 2)
+    assert [said.detail for said in keeper.told if said.phase is Phase.FAILED] == ["ended by SIGKILL, restarting"]
 
 
 async def test_a_child_that_the_system_could_never_run_is_no_cluster(tmp_path: Path) -> None:
