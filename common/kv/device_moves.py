@@ -5,20 +5,18 @@ NOT RUN ON A GPU YET: bit for bit the CPU's in Triton's interpreter, in order on
 Legend: N pages that move, U parts of pages, B bytes of a part.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from common.core.errors import Reason, TransferFailed
 from common.kv.cuda_stream import on_device
 from common.kv.device_keys import DeviceKeys, KeySet
+from common.kv.device_memory import listed_on, memory_for, tensor_of
 from common.kv.digest import DigestKey
 from common.kv.page_streams import Mark, PageStreams
 from common.kv.seal import Seal
 from common.kv.span import DeviceSpan
-from common.kv.torch_device import tensor_of
 from kernels.move_keys import MoveKeys
 from kernels.page_move import gather_pages, scatter_pages
 
@@ -51,14 +49,16 @@ class DeviceMoves:
         self, parts_UB: torch.Tensor, numbers: Sequence[int], out: DeviceSpan, key: DigestKey, first_index: int
     ) -> LaunchedSealing:
         """Launched, not awaited. Keys that are there already are not waited for either (PageDevice.make_keys)."""
-        with on_device(self._device), _memory_for(self._device):
+        with on_device(self._device), memory_for(self._device, "digests"):
             keys = self._keys.of(key, parts_UB.shape[1])
             told_N = torch.empty(len(numbers), dtype=torch.int64, pin_memory=self._is_cuda)
             staged_NB = tensor_of(out, self._device).view(len(numbers), -1)
 
             def move() -> None:
                 words = self._held(keys)
-                found_N = gather_pages(parts_UB, self._listed(numbers), staged_NB, words, first_index=first_index)
+                found_N = gather_pages(
+                    parts_UB, listed_on(self._device, numbers), staged_NB, words, first_index=first_index
+                )
                 assert found_N is not None, "digests were asked for"
                 told_N.copy_(found_N, non_blocking=True)
 
@@ -67,7 +67,7 @@ class DeviceMoves:
 
     def scatter(self, parts_UB: torch.Tensor, numbers: Sequence[int], data: DeviceSpan, seal: Seal) -> bool:
         """Awaited. Whether every part is what was sealed; parts that are not were written like the others."""
-        with on_device(self._device), _memory_for(self._device):
+        with on_device(self._device), memory_for(self._device, "digests"):
             keys = self._keys.of(seal.key, parts_UB.shape[1])
             told_N = torch.empty(len(numbers), dtype=torch.bool, pin_memory=self._is_cuda)
             staged_NB = tensor_of(data, self._device).view(len(numbers), -1)
@@ -78,7 +78,7 @@ class DeviceMoves:
                 is_corrupt_N = scatter_pages(
                     staged_NB,
                     parts_UB,
-                    self._listed(numbers),
+                    listed_on(self._device, numbers),
                     self._held(keys),
                     wanted_N.to(self._device, non_blocking=True),
                     first_index=seal.first_index,
@@ -99,18 +99,3 @@ class DeviceMoves:
         if self._is_cuda:
             words.words_W.record_stream(torch.cuda.current_stream(self._device))
         return words
-
-    def _listed(self, numbers: Sequence[int]) -> torch.Tensor:
-        """numbers_N on the device, without waiting for it: from memory that it reads by itself."""
-        listed_N = torch.tensor(numbers, dtype=torch.int64)
-        return listed_N.pin_memory().to(self._device, non_blocking=True) if self._is_cuda else listed_N
-
-
-@contextmanager
-def _memory_for(device: torch.device) -> Iterator[None]:
-    """A GPU that is full is no broken GPU: what wanted memory fails, and nothing else."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        message = f"{device} has no memory for digests: lower engine.memory_fraction"
-        raise TransferFailed(message=message, reason=Reason.MEMORY_PRESSURE) from None

@@ -6,16 +6,12 @@ GPU itself is tested.
 Legend: N pages, B bytes of a page, W words of 4 bytes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
-
-import numpy as np
 import torch
 
-from common.core.errors import Reason, StartupError, TransferFailed
+from common.core.errors import Reason, StartupError
 from common.kv.cuda_stream import on_device
 from common.kv.device_keys import DeviceKeys
+from common.kv.device_memory import memory_for, tensor_of
 from common.kv.digest import DigestKey
 from common.kv.page_streams import PageStreams
 from common.kv.span import DeviceSpan
@@ -46,7 +42,7 @@ class TorchPageDevice:
 
     def digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, *, first_index: int) -> bytes:
         assert len(data) % page_bytes == 0, f"{len(data)} bytes are not whole pages of {page_bytes}"
-        with on_device(self._device), self._memory_for(f"digests of {len(data)} bytes"):
+        with on_device(self._device), memory_for(self._device, f"digests of {len(data)} bytes"):
             return self._digests(data, page_bytes, key, first_index)
 
     def _digests(self, data: DeviceSpan, page_bytes: int, key: DigestKey, first_index: int) -> bytes:
@@ -61,7 +57,7 @@ class TorchPageDevice:
         return told_N.numpy().astype("<i8").tobytes()
 
     def make_keys(self, page_bytes: int, key: DigestKey) -> None:
-        with on_device(self._device), self._memory_for("digest keys"):
+        with on_device(self._device), memory_for(self._device, "digest keys"):
             self._keys.of(key, page_bytes)
 
     def finish_lift(self, out: DeviceSpan) -> None:
@@ -72,23 +68,3 @@ class TorchPageDevice:
         with on_device(self._device):
             data_B, out_B = tensor_of(data, self._device), torch.frombuffer(out, dtype=torch.uint8)
             self._streams.read(lambda: out_B.copy_(data_B, non_blocking=True), data)
-
-    @contextmanager
-    def _memory_for(self, what: str) -> Iterator[None]:
-        """A GPU that is full is no broken GPU: what wanted memory fails, and nothing else."""
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            message = f"{self._device} has no memory for {what}: lower engine.memory_fraction"
-            raise TransferFailed(message=message, reason=Reason.MEMORY_PRESSURE) from None
-
-
-def tensor_of(span: DeviceSpan, device: torch.device) -> torch.Tensor:
-    """bytes_B of the span where they lie, without a copy; valid as long as the memory is."""
-    if device.type == "cuda":
-        bytes_B = torch.as_tensor(span, device=device)
-        # Memory of another device would be copied, and nobody would see what is written to the copy.
-        assert bytes_B.data_ptr() == span.address, f"{span} does not lie on {device}"
-        return bytes_B
-    # numpy knows the same description by another name.
-    return torch.from_numpy(np.asarray(SimpleNamespace(__array_interface__=span.__cuda_array_interface__)))

@@ -11,6 +11,7 @@ import torch
 from common.core.ids import PageId
 from common.kv.cuda_stream import page_streams
 from common.kv.device_keys import DeviceKeys
+from common.kv.device_memory import listed_on, tensor_of
 from common.kv.device_moves import DeviceMoves
 from common.kv.digest import DigestKey
 from common.kv.layout import LayerSpan, PageLayout
@@ -18,7 +19,6 @@ from common.kv.page_streams import PageStreams
 from common.kv.seal import LateSealing, MadeSealing, Seal, Sealing, fits_plainly
 from common.kv.span import DeviceSpan, Span
 from common.kv.storage import check_buffer, part_numbers
-from common.kv.torch_device import tensor_of
 from kernels.cpu.huge_pages import huge_tensor
 from kernels.cpu.library import loaded_native
 from kernels.cpu.native_pages import copy_pages, move_pages
@@ -162,7 +162,7 @@ class TorchStorage:
     def _gather_from_device(self, parts_UB: torch.Tensor, numbers: Sequence[int], out: memoryview) -> None:
         """Launched, not awaited."""
         staged_NB = torch.empty((len(numbers), parts_UB.shape[1]), dtype=torch.uint8, device=self.device)
-        gather_pages(parts_UB, self._listed(numbers), staged_NB)
+        gather_pages(parts_UB, listed_on(self.device, numbers), staged_NB)
         _rows(out, parts_UB).copy_(staged_NB, non_blocking=True)
 
     def _scatter_to_device(self, parts_UB: torch.Tensor, numbers: Sequence[int], buffer: memoryview) -> None:
@@ -171,7 +171,7 @@ class TorchStorage:
 
         def bring() -> None:
             nonlocal staged_NB, listed_N
-            listed_N = self._listed(numbers)
+            listed_N = listed_on(self.device, numbers)
             staged_NB = _rows(buffer, parts_UB).to(self.device, non_blocking=True, copy=True)
 
         self.streams.put(bring, lambda: scatter_pages(staged_NB, parts_UB, listed_N))
@@ -179,20 +179,15 @@ class TorchStorage:
     def _gather_within(self, parts_UB: torch.Tensor, numbers: Sequence[int], out: DeviceSpan) -> None:
         """Launched, not awaited."""
         staged_NB = tensor_of(out, self.device).view(len(numbers), -1)
-        gather_pages(parts_UB, self._listed(numbers), staged_NB)
+        gather_pages(parts_UB, listed_on(self.device, numbers), staged_NB)
 
     def _scatter_within(self, parts_UB: torch.Tensor, numbers: Sequence[int], data: DeviceSpan) -> None:
         staged_NB = tensor_of(data, self.device).view(len(numbers), -1)
-        scatter_pages(staged_NB, parts_UB, self._listed(numbers))
+        scatter_pages(staged_NB, parts_UB, listed_on(self.device, numbers))
 
     def _parts(self, layers: LayerSpan | None) -> torch.Tensor:
         """parts_UB: the same bytes cut into parts of pages, in order."""
         return self._bytes_PB.view(-1, self.layout.part_bytes(layers))
-
-    def _listed(self, numbers: Sequence[int]) -> torch.Tensor:
-        """numbers_N on the device, without waiting for it: from memory that it reads by itself."""
-        listed_N = torch.tensor(numbers, dtype=torch.int64)
-        return listed_N.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else listed_N
 
     def _copied(self, parts_UB: torch.Tensor, numbers: Sequence[int], buffer: memoryview, *, is_scatter: bool) -> bool:
         """Parts of a host's pages in one native call. False where this process has no native operators."""

@@ -78,6 +78,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "common/kv/torch_device.py",
         "common/kv/cuda_stream.py",
         "common/kv/device_keys.py",
+        "common/kv/device_memory.py",
         "common/kv/device_moves.py",
         "common/model/",
         "common/engine/",
