@@ -17,38 +17,23 @@ from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
 from common.transfer.messages import PageRun
 from common.transfer.scope import outlast
-from common.worker.lending import name_of
-from common.worker.retention import PagesDropped, PagesKept
+from common.worker.lending import keep_prefix, name_of
+from common.worker.retention import PagesDropped, PagesKept, Retention
 
 
 class KeepingCore(Protocol):
-    """What a core with a Retention offers, on its step loop."""
+    """A core that keeps pages: its retention is only touched on its step loop."""
 
-    def gather_kept(
-        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
-    ) -> Sealing | None:
-        """Copy kept pages out, with a key with their digests. Raises Fenced when they are gone."""
-        ...
-
-    def release_kept(self, name: RequestId, attempt: int) -> None:
-        """Kept pages were fetched, or nobody came for them. Idempotent."""
-        ...
-
-
-class LendingCore(KeepingCore, Protocol):
-    """A core that also keeps what its cache holds."""
-
-    def keep_prefix(self, work: Work) -> PagesKept | None:
-        """See lending.py."""
-        ...
+    @property
+    def retention(self) -> Retention: ...
 
 
 class KeptPages:
     """Writer: the event loop. A PageSource: everything kept has one ticket, whose lease ends its keeping."""
 
-    def __init__(self, endpoint: KvEndpoint, *, core: LendingCore, turns: Turns[Any], lease_s: float) -> None:
+    def __init__(self, endpoint: KvEndpoint, *, core: KeepingCore, turns: Turns[Any], lease_s: float) -> None:
         self._endpoint = endpoint
-        self._core = core
+        self._retention = core.retention
         self._turns = turns
         self._lease_s = lease_s
         self._kept: dict[RequestId, PagesKept] = {}
@@ -58,9 +43,9 @@ class KeptPages:
     async def lend(self, work: Work, lease_s: float) -> Ticket | None:
         """For whatever the cache holds of the work's context; None where that is nothing. Raises as `keep_prefix`."""
         try:
-            kept = await self._turns.call(lambda: self._core.keep_prefix(work))
+            kept = await self._turns.call(lambda: keep_prefix(work, self._retention))
         except asyncio.CancelledError:  # whoever asked is gone, and the core keeps them nevertheless
-            self._turns.post(partial(self._core.release_kept, name_of(work), work.attempt))
+            self._turns.post(partial(self._retention.release, name_of(work), work.attempt))
             raise
         return None if kept is None else self.ticket(kept, lease_s=lease_s)
 
@@ -73,7 +58,7 @@ class KeptPages:
                 raise Refused(message=f"pages of an older attempt of {event.name} are on their way still")
             ticket = self._endpoint.mint_ticket(event.name, num_pages=event.finale.total_pages, lease_s=lease_s)
         except BatonError:
-            self._turns.post(partial(self._core.release_kept, event.name, event.work.attempt))
+            self._turns.post(partial(self._retention.release, event.name, event.work.attempt))
             raise
         self._kept[event.name] = event
         return ticket
@@ -99,10 +84,10 @@ class KeptPages:
         kept = self._kept.get(request)
         attempt = 0 if kept is None else kept.work.attempt
         # Even a cancelled push waits: until the step loop has written, the buffer is not free.
-        return await outlast(self._turns.call(lambda: self._core.gather_kept(request, attempt, run, out, key)))
+        return await outlast(self._turns.call(lambda: self._retention.gather(request, attempt, run, out, key)))
 
     def release(self, request: RequestId) -> None:
         self._lent.discard(request)
         kept = self._kept.pop(request, None)
         if kept is not None:
-            self._turns.post(partial(self._core.release_kept, request, kept.work.attempt))
+            self._turns.post(partial(self._retention.release, request, kept.work.attempt))

@@ -3,9 +3,7 @@
 from common.core.errors import AlreadyExists
 from common.core.ids import RequestId
 from common.core.request import Work
-from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
-from common.kv.layout import PageLayout
 from common.transfer.messages import Finale
 from common.worker.retention import PagesKept, Retention
 
@@ -15,13 +13,14 @@ def name_of(work: Work) -> RequestId:
     return RequestId(f"{work.request}^{work.attempt}")
 
 
-def keep_prefix(work: Work, *, cache: PageCache, layout: PageLayout, retention: Retention) -> PagesKept | None:
+def keep_prefix(work: Work, retention: Retention) -> PagesKept | None:
     """On the step loop: one more reader for the longest cached run of the work's context, in the work's own scope. The
     last token is left out, because whoever reads the context computes it. None: nothing of it is here.
 
     Raises Refused where too much is kept already, AlreadyExists where this attempt's is.
     """
     name, context = name_of(work), work.context
+    cache, layout = retention.cache, retention.layout
     if name in retention:
         raise AlreadyExists(message=f"cached pages for {work.request} attempt {work.attempt} are kept here already")
     chain = PrefixChain(scope=work.cache_scope, layout=layout)

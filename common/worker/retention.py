@@ -16,6 +16,7 @@ from common.core.ids import PageRef, RequestId, TokenId
 from common.core.request import Work
 from common.kv.cache import PageCache
 from common.kv.digest import DigestKey
+from common.kv.layout import PageLayout
 from common.kv.seal import Sealing
 from common.kv.span import Span
 from common.kv.storage import PageStorage
@@ -75,7 +76,7 @@ class Retention:
         tell: Callable[[PagesDropped], None],
         counters: KeepingCounters,
     ) -> None:
-        self._cache = cache
+        self.cache = cache
         self._storage = storage
         self._limits = limits
         self._tell = tell
@@ -87,6 +88,10 @@ class Retention:
 
     def __contains__(self, name: RequestId) -> bool:
         return name in self._kept
+
+    @property
+    def layout(self) -> PageLayout:
+        return self._storage.layout
 
     def attempt_of(self, name: RequestId) -> int | None:
         """The attempt whose pages are kept, or None."""
@@ -110,7 +115,7 @@ class Retention:
     def keep(self, kept: PagesKept, pages: tuple[PageRef, ...]) -> None:
         """One more reader of every page. The event loop must hear of `kept` next, to make its ticket."""
         assert kept.name not in self._kept, f"{kept.name} is kept twice"
-        self._cache.retain(pages)
+        self.cache.retain(pages)
         self._kept[kept.name] = _Kept(work=kept.work, pages=pages)
         self._counters.kept += 1
 
@@ -145,4 +150,4 @@ class Retention:
         return len(meant)
 
     def _release(self, name: RequestId) -> None:
-        self._cache.release(self._kept.pop(name).pages)
+        self.cache.release(self._kept.pop(name).pages)

@@ -17,14 +17,9 @@ from common.engine.rule import TokenRule
 from common.engine.telling import Owned, Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
-from common.kv.digest import DigestKey
 from common.kv.layout import PageLayout
-from common.kv.seal import Sealing
-from common.kv.span import Span
-from common.transfer.messages import PageRun
-from common.worker.lending import keep_prefix
 from common.worker.prefix_desk import PrefixDesk, PrefixPromise
-from common.worker.retention import PagesKept, Retention
+from common.worker.retention import Retention
 from services.decode.counters import DecodeCounters
 from services.decode.departures import Departures, name_of
 from services.decode.desk import PagesLanded, PromiseDesk, no_pages
@@ -59,7 +54,7 @@ class DecodeCore:
         self._desk = desk
         self._runner = runner
         self._departures = departures
-        self._retention = retention
+        self.retention = retention
         self.prefixes = prefixes
         self._cache = cache
         self._layout = layout
@@ -128,7 +123,7 @@ class DecodeCore:
         """Stop writing some choices of a request whose others go on: their text is complete."""
         names = {name_of(request, choice) for choice in choices}
         self.counters.aborted += self._runner.end_choices(request, attempt, choices)
-        self.counters.aborted += self._retention.give_up(lambda name, work: name in names and work.attempt <= attempt)
+        self.counters.aborted += self.retention.give_up(lambda name, work: name in names and work.attempt <= attempt)
 
     def cancel_router(self, router: RouterRef) -> None:
         """The router is gone: nobody reads its tokens."""
@@ -137,7 +132,7 @@ class DecodeCore:
     def _give_up(self, is_meant: Callable[[Work], bool]) -> None:
         self.counters.aborted += self._desk.give_up(is_meant) + self._runner.give_up(is_meant)
         self.prefixes.give_up(is_meant)
-        self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
+        self.counters.aborted += self.retention.give_up(lambda _name, work: is_meant(work))
 
     # Leaving
 
@@ -145,26 +140,12 @@ class DecodeCore:
         """Stop writing a request for another decode worker to go on with: see departures.py. Idempotent."""
         return self._departures.hand_over(request, attempt)
 
-    def keep_prefix(self, work: Work) -> PagesKept | None:
-        """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
-        return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
-
-    def gather_kept(
-        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
-    ) -> Sealing | None:
-        """Copy kept pages out, with a key with their digests. Raises Fenced when they are gone."""
-        return self._retention.gather(name, attempt, run, view, key)
-
-    def release_kept(self, name: RequestId, attempt: int) -> None:
-        """Kept pages were fetched, or nobody came for them. Idempotent."""
-        self._retention.release(name, attempt)
-
     def cut(self) -> None:
         """The drain is over: what is left is told to be, so that routers need not find out by silence."""
         why = "the worker leaves"
         self.counters.cut += self._desk.fail_all(Reason.DRAINING, why) + self._runner.fail_all(Reason.DRAINING, why)
         self.prefixes.give_up(lambda _work: True)
-        self.counters.cut += self._retention.give_up(lambda _name, _work: True)
+        self.counters.cut += self.retention.give_up(lambda _name, _work: True)
 
     # Admission
 
@@ -211,7 +192,7 @@ class DecodeCore:
         now = self._clock.monotonic()
         self._desk.expire(now)
         self._runner.expire(now)
-        self._retention.give_up(lambda _name, work: now >= work.deadline)
+        self.retention.give_up(lambda _name, work: now >= work.deadline)
         landed = self.prefixes.advance()
         kept = self._desk.take_kept()
         for reservation in kept:

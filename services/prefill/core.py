@@ -24,15 +24,10 @@ from common.engine.stepper import Stepper
 from common.engine.telling import Owned, Stepped, Teller, prompt_scored
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
-from common.kv.digest import DigestKey
 from common.kv.layout import PageLayout
-from common.kv.seal import Sealing
-from common.kv.span import Span
 from common.observe.lifetime import Station
-from common.transfer.messages import PageRun
-from common.worker.lending import keep_prefix
 from common.worker.prefix_desk import PrefixDesk, PrefixPromise
-from common.worker.retention import PagesKept, Retention
+from common.worker.retention import Retention
 from services.prefill.early import EarlyExports
 from services.prefill.exports import Exports
 from services.prefill.gatherer import Gatherer
@@ -64,7 +59,7 @@ class PrefillCore:
         self._stepper = stepper
         self._cache = cache
         self._layout = layout
-        self._retention = retention
+        self.retention = retention
         self.prefixes = prefixes
         self._limits = limits
         self._max_waiting = max_waiting
@@ -114,15 +109,15 @@ class PrefillCore:
         return waiting
 
     def _keeps(self, work: Work) -> bool:
-        return self._retention.attempt_of(work.request) == work.attempt
+        return self.retention.attempt_of(work.request) == work.attempt
 
     def _check_keeping(self, work: Work, pages: int) -> None:
         """Raises Refused, or AlreadyExists while another attempt's pages are kept."""
-        if work.request in self._retention:
+        if work.request in self.retention:
             raise AlreadyExists(message=f"the pages of another attempt of {work.request} are kept here")
         coming = [prompt.work for prompt in self._prompts.values() if prompt.destination is None]
         coming_pages = sum(self._layout.pages_for(len(each.context)) for each in coming)
-        self._retention.check_room(pages, coming_requests=len(coming), coming_pages=coming_pages)
+        self.retention.check_room(pages, coming_requests=len(coming), coming_pages=coming_pages)
 
     def fetch_prefix(self, work: Work, num_pages: int) -> PrefixPromise | None:
         """Room for cached pages that the queued prompt waits for from now on. None: it is read as it is."""
@@ -131,20 +126,6 @@ class PrefillCore:
             return None
         return self.prefixes.promise(work, num_pages)
 
-    def keep_prefix(self, work: Work) -> PagesKept | None:
-        """Keep what the cache holds of a context for another worker to fetch. Raises as lending.keep_prefix."""
-        return keep_prefix(work, cache=self._cache, layout=self._layout, retention=self._retention)
-
-    def gather_kept(
-        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
-    ) -> Sealing | None:
-        """Copy kept pages out, with a key with their digests. Raises Fenced when they are gone."""
-        return self._retention.gather(name, attempt, run, view, key)
-
-    def release_kept(self, name: RequestId, attempt: int) -> None:
-        """Kept pages were fetched, or nobody came for them. Idempotent."""
-        self._retention.release(name, attempt)
-
     def cut(self) -> None:
         """The drain is over: what is left is told to be, so that routers need not find out by silence."""
         for prompt in tuple(self._prompts.values()):
@@ -152,7 +133,7 @@ class PrefillCore:
             self._teller.fail(prompt.work, Reason.DRAINING, "the worker leaves", reservation_stands=True)
             self._exports.drop(prompt, "the worker leaves")
         self.prefixes.give_up(lambda _work: True)
-        self.counters.cut += self._retention.give_up(lambda _name, _work: True)
+        self.counters.cut += self.retention.give_up(lambda _name, _work: True)
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         """Give up a request's attempts up to this one, and remember it: a late start stays refused."""
@@ -174,7 +155,7 @@ class PrefillCore:
                 self.counters.aborted += 1
                 self._exports.drop(prompt, why)
         self.prefixes.give_up(is_meant)
-        self.counters.aborted += self._retention.give_up(lambda _name, work: is_meant(work))
+        self.counters.aborted += self.retention.give_up(lambda _name, work: is_meant(work))
 
     # One turn
 
@@ -199,7 +180,7 @@ class PrefillCore:
                     prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time", reservation_stands=True
                 )
                 self._exports.drop(prompt, "deadline")
-        self.counters.expired += self._retention.give_up(lambda _name, work: now >= work.deadline)
+        self.counters.expired += self.retention.give_up(lambda _name, work: now >= work.deadline)
 
     def _step(self) -> bool:
         did_work = False

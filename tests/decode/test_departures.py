@@ -109,12 +109,12 @@ class Move:
         assert promise.total_pages == total
         run = PageRun(first_page=promise.held_pages, num_pages=total - promise.held_pages)
         data = memoryview(bytearray(run.num_pages * LAYOUT.page_bytes))
-        self.leaving.core.gather_kept(part.kept.name, self.given.attempt, run, data)
+        self.leaving.core.retention.gather(part.kept.name, self.given.attempt, run, data)
         if run.num_pages:
             assert self.other.land(promise.permit, run, data)
         first = {each.choice: Draw(token=each.token, logprobs=each.logprobs) for each in part.kept.finale.first_tokens}
         self.other.core.complete(promise.reservation, 2, Opening(first_tokens=first))
-        self.leaving.core.release_kept(part.kept.name, self.given.attempt)
+        self.leaving.core.retention.release(part.kept.name, self.given.attempt)
 
     def finish(self) -> None:
         while self.turn(self.other):

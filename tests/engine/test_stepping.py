@@ -213,7 +213,7 @@ def test_a_hand_over_between_launch_and_collection_leaves_with_the_token_that_wa
     assert part.kept.context == (*given.prompt, *told[:-1])
     assert part.kept.finale.first_tokens[0].token == told[-1]
     assert side.rig.batch.num_in_flight == 0
-    side.core.release_kept(part.kept.name, 1)
+    side.core.retention.release(part.kept.name, 1)
     side.core.advance()
     assert side.rig.cache.counts().referenced == 0
 
