@@ -44,7 +44,7 @@ async def run_gateway(config: Config, name: str) -> None:
     """Until SIGTERM or SIGINT. Raises StartupError when it cannot start."""
     configure_logging(log_format=LogFormat.JSON, process=name, level=config.listen.log_level)
     announce(Announcement(name=name, phase=Phase.LOADING, detail=f"looking for a router at {config.gateway.routers}"))
-    metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
+    metrics, clock, entropy = Metrics(ProcessRole.GATEWAY), SystemClock(), SystemEntropy()
     vitals = Vitals(metrics, config.cluster, clock)
     readiness = Readiness((Condition.LISTENING, Condition.WORKERS_SEEN))
     farewell = Farewell(lambda: _say_goodbye(name, readiness)).listen()
@@ -53,18 +53,19 @@ async def run_gateway(config: Config, name: str) -> None:
         routers,
         places=Places(config.gateway.max_calls, per_exchange=config.gateway.max_calls_per_request),
         clock=clock,
-        entropy=SystemEntropy(),
+        entropy=entropy,
         metrics=metrics,
         version=VERSION,
         is_strict=config.gateway.strict,
     )
     credentials = config.gateway.credentials_file
     door = Credentials.load(Path(credentials)) if credentials else OpenDoor()
-    tracer = make_tracer(
-        config.tracing, role="gateway", cluster=config.cluster.name, clock=clock, entropy=SystemEntropy()
-    )
+    tracer = make_tracer(config.tracing, role="gateway", cluster=config.cluster.name, clock=clock, entropy=entropy)
     tracing = Tracing(where=name, tracer=tracer)
-    leaving = Leaving(make_site(api, door=door, limits=config.gateway, metrics=metrics, clock=clock, tracing=tracing))
+    site = make_site(
+        api, door=door, limits=config.gateway, metrics=metrics, clock=clock, entropy=entropy, tracing=tracing
+    )
+    leaving = Leaving(site)
     pages = standard_pages(metrics, None, readiness, refresh=vitals.refresh)
     async with HealthServer(pages, host=config.listen.host, port=config.listen.metrics_port) as health:
         with vitals:

@@ -6,6 +6,7 @@ from starlette.types import Receive, Scope, Send
 
 from common.config.sections.gateway import GatewaySection
 from common.core.clock import Clock
+from common.core.entropy import Entropy, mint_name
 from common.core.errors import BatonError, InternalError, InvalidRequest, MalformedMessage, NotFound, Reason
 from common.observe import catalogue
 from common.observe.logging import get_log
@@ -36,7 +37,14 @@ _LOG = get_log("gateway")
 
 
 def make_site(
-    api: Api, *, door: Door, limits: GatewaySection, metrics: Metrics, clock: Clock, tracing: "Tracing | None" = None
+    api: Api,
+    *,
+    door: Door,
+    limits: GatewaySection,
+    metrics: Metrics,
+    clock: Clock,
+    entropy: Entropy,
+    tracing: "Tracing | None" = None,
 ) -> "Site":
     """With every endpoint."""
     paths: dict[str, Methods] = {
@@ -54,7 +62,7 @@ def make_site(
     }
     paths |= {path: {"POST": serve} for path, serve in api.unserved().items()}
     tracing = tracing or Tracing(where="gateway", tracer=NoTracer())
-    return Site(paths, door=door, limits=limits, metrics=metrics, clock=clock, tracing=tracing)
+    return Site(paths, door=door, limits=limits, metrics=metrics, clock=clock, entropy=entropy, tracing=tracing)
 
 
 class Site:
@@ -68,6 +76,7 @@ class Site:
         limits: GatewaySection,
         metrics: Metrics,
         clock: Clock,
+        entropy: Entropy,
         tracing: Tracing,
     ) -> None:
         self._paths = paths
@@ -75,6 +84,7 @@ class Site:
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
+        self._entropy = entropy
         self._tracing = tracing
         self._origins = Origins.read(limits.allowed_origins)
 
@@ -114,10 +124,12 @@ class Site:
         except BatonError as error:
             await exchange.fail(error)
         except Exception as error:  # the boundary: whatever it is, the client gets no traceback
-            _LOG.error("endpoint_failed", path=path, error=repr(error))
+            name = mint_name(self._entropy, "err")
+            _LOG.error("endpoint_failed", path=path, error_id=name, exc_info=error)
             if exchange.status:
                 raise
-            await exchange.fail(InternalError(message="the gateway failed: see its log under this request id"))
+            message = f"internal error {name}; the gateway's log has the details"
+            await exchange.fail(InternalError(message=message, facts={"error_id": name}))
 
     def _admit(self, exchange: Exchange) -> Caller:
         """Raises InvalidRequest (UNAUTHENTICATED)."""

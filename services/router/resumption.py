@@ -68,8 +68,9 @@ class Held:
             try:
                 await self.journey.run()
             except Exception as error:  # noqa: BLE001 - a bug ends this request, not the router's other ones
-                _LOG.error("journey_failed", request=self.request.id, error=repr(error))
-                self.journey.error = self.journey.error or InternalError(message=f"{self.request.id}: {error!r}")
+                _LOG.error("journey_failed", request=self.request.id, exc_info=error)
+                told = InternalError(message=f"{self.request.id} failed: the router's log has the details")
+                self.journey.error = self.journey.error or told
             finally:
                 self._is_over.set()
 

@@ -101,17 +101,17 @@ async def gateway(
     service = Service(name="baton.v1.GenerationService", add=add)
     server = await serve([service], Bind(host="127.0.0.1", port=0), surface=Surface.CLIENT)
     routers = Routers(server.address, grpc_connect(Surface.CLIENT))
-    metrics, clock = Metrics(ProcessRole.GATEWAY), SystemClock()
+    metrics, clock, entropy = Metrics(ProcessRole.GATEWAY), SystemClock(), SeededEntropy(1)
     api = Api(
         routers,
         places=Places(section.max_calls, per_exchange=section.max_calls_per_request),
         clock=clock,
-        entropy=SeededEntropy(1),
+        entropy=entropy,
         metrics=metrics,
         version="0",
         is_strict=section.strict,
     )
-    site = make_site(api, door=door or OpenDoor(), limits=section, metrics=metrics, clock=clock)
+    site = make_site(api, door=door or OpenDoor(), limits=section, metrics=metrics, clock=clock, entropy=entropy)
     try:
         async with http_server(wrap(site), host="127.0.0.1", port=0, limits=section, drain_s=1) as address:
             yield Gateway(router, address, metrics)

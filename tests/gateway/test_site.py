@@ -1,7 +1,9 @@
 """What HTTP clients and browsers take for granted: HEAD, OPTIONS, a slash at the end, other origins, known paths."""
 
 import pytest
+from structlog.testing import capture_logs
 
+from services.gateway.api import Api
 from tests.gateway.house import HELLO, gateway
 from tests.gateway.wire import ask
 
@@ -104,3 +106,18 @@ async def test_names_of_paths_that_are_not_served_do_not_become_metrics():
         assert (await house.get("/ping")).status == 200
     assert b"secret" not in shown
     assert b'path="other"' in shown
+
+
+async def test_a_bug_is_told_by_an_id_alone_and_the_log_has_its_trace_under_it(monkeypatch: pytest.MonkeyPatch):
+    async def version(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(Api, "version", version)
+    with capture_logs() as lines:
+        async with gateway(HELLO) as house:
+            told = await house.get("/version")
+    (line,) = [each for each in lines if each["event"] == "endpoint_failed"]
+    assert (told.status, told.error["code"]) == (500, "internal")
+    assert line["error_id"] in told.error["message"]
+    assert "secret" not in told.error["message"]
+    assert line["exc_info"].__traceback__ is not None

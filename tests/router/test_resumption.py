@@ -6,11 +6,22 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from common.core.errors import BatonError, Cancelled, Fenced, InvalidRequest, NotFound, Reason, Unavailable
+from common.core.errors import (
+    BatonError,
+    Cancelled,
+    Fenced,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    Reason,
+    Unavailable,
+)
 from common.rpc.client import call, stream
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
 from services.router.delta import Delta
+from services.router.journey import Journey
 from services.router.reply import Reply
 from tests.router.cast import true_token
 from tests.router.door import IDS, WINDOW_S, Door, at_the_door
@@ -245,6 +256,23 @@ def test_two_choices_are_resumed_each_from_its_own_index() -> None:
                 assert delta.first_index == len(tokens[delta.choice])
                 tokens[delta.choice] += delta.token_ids
         assert tokens == {choice: [true_token(choice, index) for index in range(20)] for choice in (0, 1)}
+
+    at_the_door(act)
+
+
+def test_a_bug_ends_its_request_alone_and_its_trace_is_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("secret")
+
+    async def act(door: Door) -> None:
+        with monkeypatch.context() as patched, capture_logs() as lines:
+            patched.setattr(Journey, "_serve", fail)
+            error = await door.error_of(**_fields(wish(4)))
+        (line,) = [each for each in lines if each["event"] == "journey_failed"]
+        assert isinstance(error, InternalError)
+        assert "secret" not in error.message
+        assert (line["request"], line["exc_info"].__traceback__ is None) == ("mine", False)
+        assert len(await door.generate(**{**_fields(wish(4)), "request_id": "next"})) > 0
 
     at_the_door(act)
 
