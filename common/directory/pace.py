@@ -1,9 +1,9 @@
 """How often a replica is brought up to date: often while it is asked about prompts, seldom while nobody asks."""
 
 import asyncio
-from contextlib import suppress
 
 from common.core.clock import Clock
+from common.core.waiting import wait_set
 from common.directory.settings import DirectorySettings
 
 QUIET_S = 5.0
@@ -35,6 +35,4 @@ class Pace:
             await asyncio.sleep(self._settings.poll_s)
             return
         self._asked.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.quiet_poll_s):
-                await self._asked.wait()
+        await wait_set(self._asked, self._settings.quiet_poll_s)

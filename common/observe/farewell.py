@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from common.core.waiting import wait_set
 from common.observe.early import SIGNALS
 
 
@@ -35,9 +36,4 @@ class Farewell:
 
     async def wait_insisted(self, timeout_s: float) -> bool:
         """Until somebody insists; False when the time was over first."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.insisted.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_set(self.insisted, timeout_s)

@@ -22,13 +22,13 @@ When a run is verified is for its expectation to say: before its sink hears of i
 lands (services/decode/landing). Then the finale, without which no promise is kept, waits for the last landing too.
 """
 
-import asyncio
 import math
 from collections import OrderedDict
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, Fenced, NotFound, Reason, Refused
 from common.core.ids import ReservationId, TransferId, WorkerRef
+from common.core.waiting import wait_set
 from common.kv.seal import Seal
 from common.transfer.channel import Lent
 from common.transfer.counters import TransferCounters
@@ -248,10 +248,7 @@ class InboundTransfers:
         transfer = self._known(ref)
         if transfer.id != ref.transfer:
             raise Fenced(message=f"{ref} is over or not known yet: attempt {transfer.id.attempt} is expected")
-        try:
-            async with asyncio.timeout(wait_s):
-                await transfer.ended.wait()
-        except TimeoutError:
+        if not await wait_set(transfer.ended, wait_s):
             return Outcome(state=OutcomeState.PENDING, landed_pages=transfer.landed_pages)
         return transfer.outcome
 

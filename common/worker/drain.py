@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from common.core.clock import Clock
 from common.core.errors import Unavailable
+from common.core.waiting import wait_done, wait_set
 from common.engine.look import Look
 from common.engine.loop import Turns
 from common.observe.logging import get_log
@@ -71,22 +72,12 @@ class Drain:
         """After `begin`, and once everybody was told. Returns the sequences that had to be cut."""
         left_s = self.left_s
         assert left_s is not None, "a drain that nobody began"
-        idle = asyncio.create_task(self._wait_idle(role), name="idle")
-        hurried = asyncio.create_task(self._hurry.wait(), name="hurry")  # bounded: by the grace
         try:
-            patience_s = 0.0 if is_failing else left_s
-            done, _ = await asyncio.wait({idle, hurried}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            hurried.cancel()
-            idle.cancel()
-        is_over = False
-        if idle in done:
-            try:
-                idle.result()
+            if await wait_done(self._wait_idle(role), 0.0 if is_failing else left_s, hurry=self._hurry):
                 return 0
-            except Unavailable:  # the step loop ended meanwhile: nothing that is left will be
-                is_over = True
-        return await self._cut(role, is_failing=is_failing or is_over)
+        except Unavailable:  # the step loop ended meanwhile: nothing that is left will be
+            is_failing = True
+        return await self._cut(role, is_failing=is_failing)
 
     async def _wait_idle(self, role: Leaver) -> None:
         """Until nothing waits, runs, is promised or kept. Asked on the step loop, behind all work accepted before.
@@ -98,9 +89,7 @@ class Drain:
             look = await self._turns.call(self._look, is_new_work=False)
             if look.is_idle:
                 break
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._heartbeat_s):
-                    await self.told.wait()
+            await wait_set(self.told, self._heartbeat_s)
         await role.wait_idle()
 
     async def _cut(self, role: Leaver, *, is_failing: bool) -> int:

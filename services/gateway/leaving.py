@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.core.errors import Reason, Unavailable
+from common.core.waiting import wait_done
 from common.observe.farewell import Farewell
 from services.gateway.errors import error_body, error_headers, status_of
 
@@ -73,17 +74,10 @@ class Leaving:
         is_insisted = bool(notice_s) and await farewell.wait_insisted(min(notice_s, grace_s))
         self._is_closing = True
         if not is_insisted:
-            await self._wait_idle(farewell, max(0.0, grace_s - notice_s))
+            await wait_done(self._is_idle.wait(), max(0.0, grace_s - notice_s), hurry=farewell.insisted)
         num_left = self._num_running
         self._cut.tell()
         return num_left
-
-    async def _wait_idle(self, farewell: Farewell, left_s: float) -> None:
-        idle = asyncio.create_task(self._is_idle.wait())  # bounded: by the grace
-        insisted = asyncio.create_task(farewell.insisted.wait())  # bounded: by the grace
-        await asyncio.wait({idle, insisted}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        insisted.cancel()
 
 
 def cut_short() -> Unavailable:

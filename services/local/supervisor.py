@@ -10,12 +10,12 @@ import asyncio
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.core.clock import Clock
 from common.core.errors import Reason, StartupError, Unavailable
+from common.core.waiting import wait_done, wait_set
 from common.observe.announce import Announcement, Phase
 from services.local.child import Child
 from services.local.topology import Kind, ProcessSpec
@@ -92,15 +92,9 @@ class Supervisor:
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Until every process announced itself. Raises StartupError, or Unavailable naming who is late."""
-        ready = asyncio.create_task(self._all_ready())
-        failed = asyncio.create_task(self._failed.wait())  # bounded: by `timeout_s`
-        try:
-            await asyncio.wait({ready, failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            failed.cancel()
-            ready.cancel()
+        are_ready = await wait_done(self._all_ready(), timeout_s, hurry=self._failed)
         self._raise_failure()
-        if not ready.done():
+        if not are_ready:
             late = [name for name, process in self.processes.items() if not process.ready.is_set()]
             raise Unavailable(message=f"not ready after {timeout_s:g} s: {', '.join(late)}; see their logs")
 
@@ -114,20 +108,10 @@ class Supervisor:
             leaving = [process for process in self.processes.values() if process.spec.kind is kind]
             for process in leaving:
                 process.child.end()
-            await self._wait_ends(leaving, grace_s, hurry)
+            await wait_done(_wait_ends(leaving), grace_s, hurry=hurry)
             for process in leaving:
                 process.child.signal(signal.SIGKILL)
                 await process.ended.wait()  # bounded: it has ended, or was killed
-
-    async def _wait_ends(self, leaving: Sequence[Supervised], grace_s: float, hurry: asyncio.Event) -> None:
-        async def everybody() -> None:
-            for process in leaving:
-                await process.ended.wait()  # bounded: by `grace_s`
-
-        ended, hurried = asyncio.create_task(everybody()), asyncio.create_task(hurry.wait())
-        await asyncio.wait({ended, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        hurried.cancel()
 
     async def _keep(self, process: Supervised) -> None:
         try:
@@ -159,9 +143,7 @@ class Supervisor:
 
     async def _pause(self, seconds: float) -> None:
         """Until then, or until the end of the cluster."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        await wait_set(self._stopping, seconds)
 
     def _tell_obstacle(self, process: Supervised, obstacle: str) -> None:
         """Once, however often it is met."""
@@ -210,6 +192,11 @@ class Supervisor:
             process.obstacle = ""
             process.ready.set()
         self._tell(said)
+
+
+async def _wait_ends(leaving: Sequence[Supervised]) -> None:
+    for process in leaving:
+        await process.ended.wait()  # bounded: by the grace of `stop`
 
 
 def describe_status(status: int) -> str:

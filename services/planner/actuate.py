@@ -6,12 +6,12 @@ both. Pods only with `planner.deletion_costs`, whoever sets the scale.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from common.core.clock import Clock
 from common.core.errors import BatonError, Unavailable
+from common.core.waiting import wait_set
 from common.core.worker import Member, Role, WorkerState
 from common.observe import catalogue
 from common.observe.logging import get_log
@@ -97,9 +97,7 @@ class Actuator:
                 self._metrics.add(catalogue.PLANNER_PATCHES, outcome="failed")
                 _LOG.warning("scale_not_set", error=error.message)
             self._metrics.set(catalogue.PLANNER_LEADS, float(self.is_leader))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PERIOD_S):
-                    await stop.wait()
+            await wait_set(stop, PERIOD_S)
         try:
             await asyncio.to_thread(self.let_go)
         except BatonError as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from common.core.clock import Clock
+from common.core.waiting import wait_set
 from common.core.worker import Member, Role
 from services.planner.actuate import Wish
 from services.planner.decide import Recommendation, State, Verdict
@@ -72,11 +73,7 @@ class Outlook:
 
     async def wait_change(self, timeout_s: float) -> bool:
         """Until the next look; False when none came in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._changed.wait()
-        except TimeoutError:
-            return False
+        return await wait_set(self._changed, timeout_s)
 
 
 def _is_news(verdict: Verdict, before: Recommendation | None) -> bool:

@@ -9,6 +9,7 @@ from collections import OrderedDict, defaultdict
 
 from common.core.errors import BatonError
 from common.core.ids import WorkerRef
+from common.core.waiting import wait_set
 from common.observe.logging import get_log
 from services.router.workers import Cancel, Workers
 
@@ -61,10 +62,7 @@ class Cancellations:
 
     async def wait_idle(self, timeout_s: float) -> None:
         """At shutdown: returns when everything was sent, or time is up."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._is_idle.wait()
-        except TimeoutError:
+        if not await wait_set(self._is_idle, timeout_s):
             _LOG.warning("cancels_unsent", workers=len(self._pending) + len(self._sending))
 
     def _put(self, worker: WorkerRef, cancels: list[Cancel]) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from common.core.entropy import Entropy
 from common.core.errors import AlreadyExists, BatonError, NotFound, Reason, Refused, Unavailable
 from common.core.ids import RequestId, RouterRef, TenantId
+from common.core.waiting import wait_done, wait_set
 from common.observe import catalogue
 from common.observe.logging import get_log
 from common.observe.registry import Metrics
@@ -119,21 +120,13 @@ class Dispatcher:
     async def drain(self, grace_s: float, *, hurry: asyncio.Event) -> None:
         """Refuses new requests, lets those that run finish, and cuts what is left after the grace, or at `hurry`."""
         self._is_draining = True
-        empty = asyncio.create_task(self._is_empty.wait(), name="empty")  # bounded: by the grace
-        hurried = asyncio.create_task(hurry.wait(), name="hurry")  # bounded: by the grace
-        try:
-            await asyncio.wait({empty, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            empty.cancel()
-            hurried.cancel()
+        await wait_done(self._is_empty.wait(), grace_s, hurry=hurry)
         if self._journeys:
             _LOG.warning("drain_cut_short", requests=len(self._journeys))
             self._metrics.add(catalogue.DRAIN_CUTS, len(self._journeys))
             for journey in self._journeys.values():
                 journey.cut()
-            with suppress(TimeoutError):  # so that nobody ends them otherwise before they have ended so
-                async with asyncio.timeout(TELL_S):
-                    await self._is_empty.wait()
+            await wait_set(self._is_empty, TELL_S)  # so that nobody ends them otherwise before they have ended so
 
     def _objection(self, request: Request) -> BatonError | None:
         if self._is_draining:

@@ -1,11 +1,11 @@
 """How deep the queues are, per role and class, and why: told to the metrics and, as a hint, to Redis."""
 
 import asyncio
-from contextlib import suppress
 
 from common.core.clock import Clock
 from common.core.queue import Cause, QueueDepth, QueueReport
 from common.core.request import Priority
+from common.core.waiting import wait_set
 from common.core.worker import Role
 from common.directory.queue_board import QueueBoard
 from common.observe import catalogue
@@ -79,9 +79,7 @@ class Queues:
         limited. Bounded."""
         if not self._admission.line.limits.tenants.are_any:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._is_counted.wait()
+        await wait_set(self._is_counted, timeout_s)
 
     async def _count_routers(self) -> bool:
         """Whether there are others than before. While Redis is away, those that were last seen: limits neither vanish

@@ -1,8 +1,8 @@
 """Every wait has a deadline, or says on its line what bounds it.
 
 A wait is a call that can block or suspend until another party acts. It counts as bounded when it is given a timeout,
-stands inside `asyncio.timeout(...)` or `asyncio.wait_for(...)`, or carries a comment `# bounded: why` on its line or
-the one above, or where the function's docstring says what bounds it. Words are for waits that end with their task and
+stands inside `asyncio.timeout(...)`, `asyncio.wait_for(...)` or `wait_done(...)`, or carries a comment `# bounded: why`
+on its line or the one above, or where the function's docstring says what bounds it. Words are for waits that end with their task and
 for those whose bound lies elsewhere.
 """
 
@@ -27,7 +27,7 @@ WAITING_METHODS = frozenset(
 )
 # Those that take arguments of their own, and still wait. (`gather` waits for what is judged where it waits itself.)
 WAITING_CALLS = frozenset({"asyncio.wait"})
-LIMITERS = frozenset({"asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for"})
+LIMITERS = frozenset({"asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "wait_done"})
 
 
 def is_wait(call: ast.Call) -> bool:

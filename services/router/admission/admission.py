@@ -15,6 +15,7 @@ from common.core.entropy import Entropy
 from common.core.errors import DeadlineExceeded, Reason, Unavailable
 from common.core.ids import RequestId
 from common.core.request import Priority
+from common.core.waiting import wait_set
 from services.router.admission.limits import AdmissionLimits
 from services.router.admission.line import Capacity, Line
 from services.router.admission.roster import Roster
@@ -150,11 +151,7 @@ class Admission:
             raise DeadlineExceeded(message=f"request {ticket.request} waited for a worker until its deadline")
         if not ticket.has_run:
             wait_s = min(wait_s, self._grace_left_s(ticket))
-        try:
-            async with asyncio.timeout(wait_s):
-                await turn.wait()
-        except TimeoutError:
-            return
+        await wait_set(turn, wait_s)
 
     def _grace_left_s(self, ticket: Ticket) -> float:
         limits = self.line.limits
