@@ -254,6 +254,7 @@ class WorkerNode(Generic[Event]):
         self._costs.show()
 
     def _end_now(self) -> None:
+        """Of what stops it now: `serve` puts the process's own event in the place of the one that this began with."""
         self._stop.set()
 
     def _take_or_stop(self, events: tuple[Event, ...]) -> None:

@@ -2,8 +2,8 @@
 
 A wait is a call that can block or suspend until another party acts. It counts as bounded when it is given a timeout,
 stands inside `asyncio.timeout(...)`, `asyncio.wait_for(...)` or `wait_done(...)`, or carries a comment `# bounded: why`
-on its line or the one above, or where the function's docstring says what bounds it. Words are for waits that end with their task and
-for those whose bound lies elsewhere.
+on its line or the one above, or where the function's docstring says what bounds it. Words are for waits that end with
+their task and for those whose bound lies elsewhere.
 """
 
 import ast

@@ -42,4 +42,6 @@ async def test_a_failure_on_another_thread_ends_the_worker_on_its_loop() -> None
     over = asyncio.Event()
     downfall = Downfall(over.set)
     await asyncio.to_thread(downfall.note, ZeroDivisionError("a step"))
+    assert isinstance(downfall.cause, InternalError)
+    assert "a step" in downfall.cause.message
     await asyncio.wait_for(over.wait(), 1.0)
