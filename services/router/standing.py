@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from common.core.ids import WorkerRef
 from common.core.worker import LoadReport, Member, Role, WorkerState
 from services.router.inbox import Draining
-from services.router.view import RECENT_S, WorkerView
+from services.router.recent import faded
+from services.router.view import WorkerView
 from services.router.window import Window
 
 
@@ -123,8 +124,8 @@ class Standing:
         self.pending_prompts += sign * (assignment.tokens > 0)
 
     def _note_recent(self, tokens: int, now: float) -> None:
-        faded = self.recent_tokens * math.exp((self.recent_at - now) / RECENT_S)
-        self.recent_tokens, self.recent_at = max(0.0, faded + tokens), now
+        left = faded(self.recent_tokens, self.recent_at, now)
+        self.recent_tokens, self.recent_at = max(0.0, left + tokens), now
 
     def warning(self, left_s: float) -> Draining:
         """It drains, and stays for so long."""

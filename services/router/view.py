@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from common.core.ids import WorkerRef
 from common.core.worker import LoadReport, Role
-
-RECENT_S = 30.0
-"""Time constant of `recent_tokens`. Chosen: several prompts of any length, short against a conversation's pauses."""
+from services.router.recent import faded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +79,7 @@ class WorkerView:
 
     def recent(self, now: float) -> float:
         """`recent_tokens` as of now."""
-        return self.recent_tokens * math.exp(-max(0.0, now - self.recent_at) / RECENT_S)
+        return faded(self.recent_tokens, self.recent_at, now)
 
     def context_tokens(self, page_size: int) -> int:
         """What a decode step reads: as reported, else what referenced pages can hold."""

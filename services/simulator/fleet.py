@@ -1,6 +1,5 @@
 """What the router of a simulation sees: a view per machine, and hits from the holders. Made anew where it changed."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +7,8 @@ from typing import Protocol
 from common.core.ids import WorkerId, WorkerRef
 from common.core.worker import LoadReport, Role
 from common.directory.owners import Slot
-from services.router.view import RECENT_S, FleetView, WorkerView
+from services.router.recent import faded
+from services.router.view import FleetView, WorkerView
 from services.simulator.holders import Holders
 
 
@@ -49,8 +49,8 @@ class _Standing:
     view: WorkerView | None = None
 
     def note_recent(self, tokens: int, now: float) -> None:
-        faded = self.recent_tokens * math.exp((self.recent_at - now) / RECENT_S)
-        self.recent_tokens, self.recent_at = max(0.0, faded + tokens), now
+        left = faded(self.recent_tokens, self.recent_at, now)
+        self.recent_tokens, self.recent_at = max(0.0, left + tokens), now
 
 
 REFUSAL_S = 0.05

@@ -10,7 +10,8 @@ from common.core.worker import Role
 from services.router.policy import PolicySettings, Routes
 from services.router.policy.scene import make_scene
 from services.router.policy.writing import lost_reading_s
-from services.router.view import RECENT_S, FleetView, WorkerView
+from services.router.recent import RECENT_S
+from services.router.view import FleetView, WorkerView
 from tests.router.test_policy_costs import decide, facts, view
 
 COST = CostModel(

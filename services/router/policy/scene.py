@@ -10,7 +10,8 @@ from common.core.worker import Role
 from services.router.classify import Facts
 from services.router.policy.pricing import Price, prices
 from services.router.policy.settings import PolicySettings
-from services.router.view import RECENT_S, FleetView, WorkerView
+from services.router.recent import RECENT_S
+from services.router.view import FleetView, WorkerView
 
 MAX_RHO = 0.8
 AVOID_S = 3600.0

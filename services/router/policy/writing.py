@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from services.router.policy.reading import Reading
 from services.router.policy.scene import Scene
-from services.router.view import RECENT_S, WorkerView
+from services.router.recent import RECENT_S
+from services.router.view import WorkerView
 
 
 @dataclass(frozen=True, slots=True)
