@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from services.simulator.report import Summary
 
-FIGURES = ("ttft_s_mean", "ttft_s_p99", "itl_s_p99", "goodput_per_s")
+FIGURES = ("ttft_s_mean", "ttft_s_p99", "itl_s_p99", "goodput_per_s", "served_share")
+MORE_IS_BETTER = frozenset({"goodput_per_s", "served_share"})
 T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Student's t for 95 % with 1, 2, ... degrees of freedom; beyond the table, 2."""
 
@@ -14,7 +15,7 @@ T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
     """The subject's figure over that of the better rival of each seed: mean and 95 % interval. Below 1 is better, but
-    for goodput."""
+    for what nobody has too much of."""
 
     figure: str
     num_seeds: int
@@ -31,7 +32,7 @@ def ratios(summaries: Sequence[Summary], subject: str, rivals: Sequence[str]) ->
     whole = [each for each in by_seed.values() if {subject, *rivals} <= each.keys()]
     found = []
     for figure in FIGURES:
-        better = max if figure == "goodput_per_s" else min
+        better = max if figure in MORE_IS_BETTER else min
         pairs = [
             (getattr(each[subject], figure), better(getattr(each[name], figure) or 0.0 for name in rivals))
             for each in whole

@@ -22,7 +22,11 @@ class Slo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One policy on one trace under one seed. Seconds; shares from 0 to 1; None where nothing was measured."""
+    """One policy on one trace under one seed. Seconds; shares from 0 to 1; None where nothing was measured.
+
+    Times are those of requests that were served, so turning more of them away flatters all the rest: whoever compares
+    times compares `served_share` beside them.
+    """
 
     policy: str
     seed: int
@@ -47,6 +51,11 @@ class Summary:
     remote_share: float
     steps: int
     preemptions: int
+
+    @property
+    def served_share(self) -> float:
+        """Requests that have their whole answer, of all that were asked."""
+        return self.num_finished / max(self.num_requests, 1)
 
 
 def summarize(outcome: Outcome, *, seed: int, slo: Slo, hit_ceiling: float, span_s: float) -> Summary:

@@ -143,6 +143,17 @@ def test_policies_are_compared_seed_by_seed_with_the_better_rival() -> None:
     assert ttft.high > 1.5
 
 
+def test_whoever_turns_more_requests_away_is_not_the_better_one_unseen() -> None:
+    """Times are those of requests that were served: the share of these is compared beside them."""
+    served = {"a": 6, "b": 9, "mine": 8}
+    found = ratios(
+        [replace(summary_of(policy, 1, 1.0), num_requests=10, num_finished=count) for policy, count in served.items()],
+        "mine",
+        ("a", "b"),
+    )
+    assert {each.figure: each.mean for each in found}["served_share"] == pytest.approx(8 / 9), "of the better rival's"
+
+
 def test_distributions_are_thinned_and_ordered() -> None:
     outcome = RoutingReplay("x", lambda facts, view: None, Trace(name="", page_size=PAGE, requests=()), SHAPE).outcome
     assert distributions(outcome) == {"ttft": [], "itl": []}
