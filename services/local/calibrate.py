@@ -120,6 +120,7 @@ async def _read(client: RouterClient, config: Config) -> Calibration:
         itl_budget_s=engine.itl_budget_ms / 1000,
         hop_s=0.0,
         turn_s=0.0,
+        prefill_turn_s=0.0,
         land_s=0.0,
     )
 
@@ -162,7 +163,7 @@ def _words(calibration: Calibration) -> str:
     return (
         f"decode step {decode.step_s * 1e3:.2f} ms + {decode.decode_row_s * 1e6:.0f} us a row, "
         f"prefill {prefill.extend_token_s * 1e6:.0f} us a token, hop {calibration.hop_s * 1e3:.2f} ms, "
-        f"turn {calibration.turn_s * 1e3:.2f} ms, "
+        f"turn {calibration.turn_s * 1e3:.2f} and {calibration.prefill_turn_s * 1e3:.2f} ms, "
         f"landing {calibration.land_s * 1e3:.2f} ms; {decode.num_steps + prefill.num_steps} steps"
     )
 

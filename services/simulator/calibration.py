@@ -11,14 +11,19 @@ from common.core.cost.model import COEFFICIENTS, CostModel
 from common.core.errors import FieldViolation, InvalidRequest
 from services.simulator.cluster import ClusterShape
 
-FORMAT = "baton.calibration.2"
+FORMAT = "baton.calibration.3"
+
+CALL_S = 1e-3
+"""Between two calls of one router. Chosen: calls that one step sets free come one after the other, and only the first
+of them finds an idle worker before its next step; by how little the others are late does not matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Costs per role in seconds, the limits that workers ran under, and what passes between processes.
 
-    `hop_s`: from one process's decision to the next one's acting on it. `turn_s`: between two steps of one worker.
+    `hop_s`: from one process's decision to the next one's acting on it. `turn_s`: between two steps of a
+    decode worker, `prefill_turn_s`: of a prefill worker, which has less to tell and fewer to begin.
     `land_s`: from the arrival of a prompt's last page until its answer may go on, beyond what transfers cost.
     """
 
@@ -36,6 +41,7 @@ class Calibration:
     itl_budget_s: float
     hop_s: float
     turn_s: float
+    prefill_turn_s: float
     land_s: float
 
     def shape(self, *, prefill: int | None = None, decode: int | None = None, dual: int = 0) -> ClusterShape:
@@ -54,7 +60,9 @@ class Calibration:
             itl_budget_s=self.itl_budget_s,
             max_sequences=self.max_sequences,
             hop_s=self.hop_s,
+            call_s=CALL_S,
             turn_s=self.turn_s,
+            prefill_turn_s=self.prefill_turn_s,
             land_s=self.land_s,
         )
 

@@ -29,9 +29,9 @@ class ClusterShape:
 
     A prefill step computes at most `step_tokens`, of one prompt `chunk_tokens`; local prompts join decode steps with at
     most `extend_tokens`, as far as `itl_budget_s` allows. Clients ask for at most `answer_limit` tokens, or as many as
-    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, a
-    worker takes `turn_s` between two steps, and pages of another machine may be adopted `land_s` after their transfer.
-    `prefill_cost` None: prefill machines are as fast as the others.
+    they get. `can_fetch`: machines fetch cached pages from each other. A call between two processes takes `hop_s`, and
+    comes `call_s` after the one before it; a worker takes `turn_s` between two steps, and pages of another machine may
+    be adopted `land_s` after their transfer. `prefill_cost`, `prefill_turn_s` None: prefill machines are as the others.
     """
 
     prefill: int = 0
@@ -49,13 +49,20 @@ class ClusterShape:
     answer_limit: int = 1024
     can_fetch: bool = True
     hop_s: float = 5e-4
+    call_s: float = 0.0
     turn_s: float = 0.0
+    prefill_turn_s: float | None = None
     land_s: float = 0.0
 
     @property
     def reading_cost(self) -> CostModel:
         """Of prefill machines."""
         return self.prefill_cost or self.cost
+
+    @property
+    def reading_turn_s(self) -> float:
+        """Of prefill machines."""
+        return self.turn_s if self.prefill_turn_s is None else self.prefill_turn_s
 
     def limit_tokens(self, output_tokens: int) -> int:
         """What the client of an answer this long asked for at most."""

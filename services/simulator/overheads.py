@@ -7,6 +7,7 @@ from requests under load, played again on the routes that they took: there are m
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import TypeVar
 
 from services.router.policy import PolicySettings
 from services.simulator.calibration import Calibration
@@ -16,29 +17,39 @@ from services.simulator.outcome import Served
 HOPS_LOCAL, HOPS_REMOTE = 1, 2
 """From the router to the decode worker; and on to the prefill worker."""
 
-HALVINGS = 7
-"""Chosen: within a hundredth of the first guess, which takes a second or two."""
+HALVINGS = 10
+"""Chosen: within a thousandth of the first guess, which may be a queue and takes a few seconds."""
 
 Seconds = float | None
+
+_T = TypeVar("_T")
+_Of = Callable[[_T], Seconds]
 
 
 def fit_overheads(
     alone: Sequence[Lived], lived: Sequence[Lived], calibration: Calibration, settings: PolicySettings
 ) -> Calibration:
     """`alone`: requests that had the cluster for themselves, one after the other; `lived`: requests under load."""
-    hopped = replace(calibration, hop_s=_hop_s(alone), turn_s=0.0, land_s=0.0)
+    hopped = replace(calibration, hop_s=_hop_s(alone), turn_s=0.0, prefill_turn_s=0.0, land_s=0.0)
 
-    def late_s(turn_s: float, live: Callable[[Lived], Seconds]) -> float | None:
-        """By how much tokens come later than with such turns."""
-        return _middle(_rest(lived, replace(hopped, turn_s=turn_s), settings, live, lambda other: other.itl_s))
+    def settled(live: _Of[Lived], said: _Of[Served], adding: Callable[[float], Calibration]) -> Calibration:
+        """With as much of an overhead as leaves nothing late in the middle."""
+        return adding(_root(lambda seconds: _middle(_rest(lived, adding(seconds), settings, live, said))))
 
-    is_any_local = any(one.itl_s is not None and not one.is_remote for one in lived)
-    turn_s = _root(lambda turn_s: late_s(turn_s, _local_itl_s if is_any_local else lambda one: one.itl_s))
-    turned = replace(hopped, turn_s=turn_s)
-    handed = _rest(
-        lived, turned, settings, lambda one: one.stages.get("hand_over"), lambda other: stages_of(other)["hand_over"]
+    is_any_local = any(_local_itl_s(one) is not None for one in lived)
+    itl_s: _Of[Lived] = _local_itl_s if is_any_local else lambda one: one.itl_s
+    fitted = settled(itl_s, lambda other: other.itl_s, lambda s: replace(hopped, turn_s=s, prefill_turn_s=s))
+    if any(_remote_read_s(one) is not None for one in lived):
+        turned = fitted
+        fitted = settled(
+            _remote_read_s, lambda other: stages_of(other)["read"], lambda s: replace(turned, prefill_turn_s=s)
+        )
+    read = fitted
+    return settled(
+        lambda one: one.stages.get("hand_over"),
+        lambda other: stages_of(other)["hand_over"],
+        lambda s: replace(read, land_s=s),
     )
-    return replace(turned, land_s=max(0.0, _middle(handed) or 0.0))
 
 
 def _local_itl_s(one: Lived) -> Seconds:
@@ -46,12 +57,17 @@ def _local_itl_s(one: Lived) -> Seconds:
     return None if one.is_remote else one.itl_s
 
 
+def _remote_read_s(one: Lived) -> Seconds:
+    """Where a prefill worker read."""
+    return one.stages.get("read") if one.is_remote else None
+
+
 def _rest(
     lived: Sequence[Lived],
     fitted: Calibration,
     settings: PolicySettings,
-    live: Callable[[Lived], Seconds],
-    said: Callable[[Served], Seconds],
+    live: _Of[Lived],
+    said: _Of[Served],
 ) -> list[float]:
     """What was, less what is said, of all requests for which both are known."""
     pairs = zip(in_arrival_order(lived), replay(lived, fitted, settings, as_routed=True), strict=True)

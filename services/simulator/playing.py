@@ -5,6 +5,7 @@ arrives -> waits in the line -> placed: reserve on D, read on P, ship, adopt    
                 '-- refused by D --'
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from common.core.entropy import SeededEntropy
@@ -78,6 +79,7 @@ class Play:
         self._capacity = SeenCapacity(lambda: self._fleet.view(self._timeline.now))
         self._line = Line(limits)
         self._jobs: dict[RequestId, Job] = {}
+        self._called_at = -math.inf
 
     @property
     def _page_bytes(self) -> int:
@@ -212,7 +214,10 @@ class Play:
         return JobContext(job, arrived=self._timeline.now, deadline=deadline, is_export=is_export)
 
     def _hop(self, then: Callable[[], None]) -> None:
-        self._timeline.at(self._timeline.now + self._shape.hop_s, then)
+        """A call of the router: two never arrive at the same moment."""
+        shape = self._shape
+        self._called_at = max(self._timeline.now, self._called_at + shape.call_s)
+        self._timeline.at(self._called_at + shape.hop_s, then)
 
     def _decided(self, job: Job, *, is_taken: bool) -> None:
         """The decode machine's word."""

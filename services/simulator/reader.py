@@ -47,7 +47,7 @@ class SteppedReader:
         self.version = 0
         self._page_size = page_size
         self._cost = shape.reading_cost
-        self._turn_s = shape.turn_s
+        self._turn_s = shape.reading_turn_s
         self._timeline = timeline
         self._told = told
         self._limits = PrefillLimits(
@@ -122,7 +122,7 @@ class SteppedReader:
         seconds = self._cost.step_seconds(step_work(extended))
         self.tally.steps += 1
         self.tally.busy_s += seconds
-        self._timeline.at(self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended))
+        self._timeline.at(self._timeline.now + seconds + self._turn_s * len(extended), lambda: self._stepped(extended))
 
     def _stepped(self, extended: list[tuple[JobContext, int]]) -> None:
         now = self._timeline.now

@@ -199,9 +199,8 @@ class SteppedWriter:
         self.tally.busy_s += seconds
         num_extended = sum(num_tokens for _, num_tokens in extended)
         self._budget.observe(num_decoding=len(decoded), num_extended=num_extended, seconds=seconds)
-        self._timeline.at(
-            self._timeline.now + seconds + self._turn_s, lambda: self._stepped(extended, decoded, seconds)
-        )
+        turn_s = self._turn_s * (len(decoded) + len(extended))
+        self._timeline.at(self._timeline.now + seconds + turn_s, lambda: self._stepped(extended, decoded, seconds))
 
     def _stepped(self, extended: list[tuple[JobContext, int]], decoded: list[JobContext], _seconds: float) -> None:
         """The step's time has passed."""

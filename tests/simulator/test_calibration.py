@@ -28,7 +28,8 @@ MEASURED = Calibration(
     extend_tokens=64,
     itl_budget_s=0.05,
     hop_s=0.004,
-    turn_s=0.0015,
+    turn_s=0.0005,
+    prefill_turn_s=0.003,
     land_s=0.02,
 )
 
@@ -90,9 +91,12 @@ def test_overheads_are_found_again_and_then_nothing_is_left() -> None:
     lived = lived_as_simulated([(index * 0.04, prompts[index % 4]) for index in range(60)], MEASURED)
     assert {one.is_remote for one in lived} == {True, False}
     assert max(one.stages["place"] or 0.0 for one in lived) > 4 * MEASURED.hop_s, "nobody waited for a step"
-    found = fit_overheads(alone, lived, replace(MEASURED, hop_s=0.0, turn_s=0.0, land_s=0.0), SETTINGS)
+    found = fit_overheads(
+        alone, lived, replace(MEASURED, hop_s=0.0, turn_s=0.0, prefill_turn_s=0.0, land_s=0.0), SETTINGS
+    )
     assert found.hop_s == pytest.approx(MEASURED.hop_s, rel=0.01)
     assert found.turn_s == pytest.approx(MEASURED.turn_s, rel=0.15)
+    assert found.prefill_turn_s == pytest.approx(MEASURED.prefill_turn_s, rel=0.15)
     assert found.land_s == pytest.approx(MEASURED.land_s, rel=0.25)  # pages wait for the end of a step
     errors = {error.stage: error.error for error in compare(lived, replay(lived, found, SETTINGS))}
     assert errors["ttft"] < 0.05
