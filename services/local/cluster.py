@@ -73,38 +73,38 @@ async def local_cluster(
     """
     check_start(config)
     host = dialled(config.listen.host)
-    run_dir = RunDir.make(config, entropy)
-    async with Janitor(run_dir.fleeting) as janitor:
-        secret = read_secret(replace(config.cluster, secret_file=str(run_dir.secret_file)))
-        passwords = {user: role_password(secret, user) for user in RedisUser}
-        acl = acl_lines(config.cluster.name, passwords)
-        async with EmbeddedValkey(acl=acl, group=janitor.group, folder=run_dir.path) as valkey:
-            tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
-            with (
-                choose_ports(first_router_port, config.local.routers, host) as router_ports,
-                choose_ports(first_gateway_port, config.local.gateways, host) as gateway_ports,
-            ):
-                specs = service_specs(
-                    config,
-                    overrides,
-                    redis_url=valkey.url,
-                    secret_file=run_dir.secret_file,
-                    router_ports=router_ports,
-                    gateway_ports=gateway_ports,
-                )
-                supervisor = Supervisor(
-                    specs,
-                    log_dir=run_dir.path,
-                    group=janitor.group,
-                    max_restarts=config.local.max_restarts,
-                    clock=clock,
-                    tell=tell,
-                    prepare=run_dir.mend,
-                )
-                cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir.path)
-                stop = partial(supervisor.stop, config.liveness.drain_s + 5.0, hurry or asyncio.Event())
-                async with _running(cluster, run_dir, janitor, tell, stop):
-                    yield cluster
+    with RunDir.taken(config, entropy) as run_dir:
+        async with Janitor(run_dir.fleeting) as janitor:
+            secret = read_secret(replace(config.cluster, secret_file=str(run_dir.secret_file)))
+            passwords = {user: role_password(secret, user) for user in RedisUser}
+            acl = acl_lines(config.cluster.name, passwords)
+            async with EmbeddedValkey(acl=acl, group=janitor.group, folder=run_dir.path) as valkey:
+                tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
+                with (
+                    choose_ports(first_router_port, config.local.routers, host) as router_ports,
+                    choose_ports(first_gateway_port, config.local.gateways, host) as gateway_ports,
+                ):
+                    specs = service_specs(
+                        config,
+                        overrides,
+                        redis_url=valkey.url,
+                        secret_file=run_dir.secret_file,
+                        router_ports=router_ports,
+                        gateway_ports=gateway_ports,
+                    )
+                    supervisor = Supervisor(
+                        specs,
+                        log_dir=run_dir.path,
+                        group=janitor.group,
+                        max_restarts=config.local.max_restarts,
+                        clock=clock,
+                        tell=tell,
+                        prepare=run_dir.mend,
+                    )
+                    cluster = LocalCluster(supervisor=supervisor, valkey=valkey, run_dir=run_dir.path)
+                    stop = partial(supervisor.stop, config.liveness.drain_s + 5.0, hurry or asyncio.Event())
+                    async with _running(cluster, run_dir, janitor, tell, stop):
+                        yield cluster
 
 
 @asynccontextmanager
@@ -140,9 +140,11 @@ async def _wait_acquainted(cluster: LocalCluster) -> None:
 
 async def _keep_valkey(valkey: EmbeddedValkey, run_dir: RunDir, tell: Callable[[Announcement], None]) -> None:
     """Valkey holds hints only: one that dies is started again, empty, on the same port."""
+    obstacle = ""
     while True:
         await valkey.wait_end()
-        tell(Announcement(name="valkey", phase=Phase.FAILED, detail="ended, restarting empty"))
+        if not obstacle:
+            tell(Announcement(name="valkey", phase=Phase.FAILED, detail="ended, restarting empty"))
         try:
             run_dir.mend()
             await valkey.start()
@@ -150,9 +152,12 @@ async def _keep_valkey(valkey: EmbeddedValkey, run_dir: RunDir, tell: Callable[[
             StartupError,
             OSError,
         ) as error:  # somebody has its port, the disk is full: the cluster serves without it
-            tell(Announcement(name="valkey", phase=Phase.FAILED, detail=str(error)))
+            if obstacle != str(error):  # told once, however often it is met
+                obstacle = str(error)
+                tell(Announcement(name="valkey", phase=Phase.FAILED, detail=f"{obstacle}; trying again"))
             await asyncio.sleep(RETRY_S)
         else:
+            obstacle = ""
             tell(Announcement(name="valkey", phase=Phase.READY, address=valkey.address))
 
 

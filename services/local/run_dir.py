@@ -1,8 +1,11 @@
 """The folder of a running cluster: logs, and the secret that its processes share. Nobody else can read it."""
 
 import errno
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,17 +28,32 @@ class RunDir:
     """What we wrote there; empty where the secret is the operator's."""
 
     @classmethod
-    def make(cls, config: Config, entropy: Entropy) -> "RunDir":
-        """Creates the folder with mode 0700, and the secret with mode 0600 where none is configured.
+    @contextmanager
+    def taken(cls, config: Config, entropy: Entropy) -> Iterator["RunDir"]:
+        """A folder with mode 0700, with a secret of mode 0600 where none is configured, ours until the block ends: a
+        second cluster there would write another secret. Cleaners of temporary files leave a locked folder alone.
 
         Raises StartupError when the folder cannot be used.
         """
-        path, given = _folder(config.local.run_dir), config.cluster.secret_file
+        path = _folder(config.local.run_dir)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if _is_taken(descriptor):
+                raise StartupError(message=f"local.run_dir {path} belongs to a cluster that runs: take another folder")
+            yield cls._made(path, config, entropy)
+        finally:
+            os.close(descriptor)
+
+    @classmethod
+    def _made(cls, path: Path, config: Config, entropy: Entropy) -> "RunDir":
+        given = config.cluster.secret_file
         secret_file = ROOT / given if given else path / "secret"
         own_secret = "" if given else f"{entropy.bits(8 * SECRET_BYTES):0{2 * SECRET_BYTES}x}\n"
         if own_secret:
-            secret_file.unlink(missing_ok=True)
-            _write_secret(secret_file, own_secret)
+            try:
+                _write_secret(secret_file, own_secret)
+            except OSError as error:
+                raise StartupError(message=f"{secret_file} cannot be written: {error.strerror}") from error
         whole = None if config.local.run_dir else path
         fleeting = whole or (None if given else secret_file)
         return cls(path=path, secret_file=secret_file, fleeting=fleeting, own_secret=own_secret)
@@ -66,7 +84,19 @@ def _folder(given: str) -> Path:
     return folder
 
 
+def _is_taken(descriptor: int) -> bool:
+    """Takes it where nobody has. File systems that know no locks keep nobody apart."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    return False
+
+
 def _write_secret(file: Path, secret: str) -> None:
-    """A new file: whatever mode an older one had is not inherited."""
-    file.touch(mode=0o600, exist_ok=False)
-    file.write_text(secret)
+    """A new file, whole or not there: whatever mode an older one had is not inherited."""
+    begun = file.with_name(f"{file.name}.new")
+    begun.unlink(missing_ok=True)
+    begun.touch(mode=0o600, exist_ok=False)
+    begun.write_text(secret)
+    begun.replace(file)

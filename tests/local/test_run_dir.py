@@ -1,5 +1,7 @@
 """Goal: the folder and the secret of a cluster are for its owner alone, and go when they should."""
 
+import errno
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -23,7 +25,9 @@ def config(*settings: str) -> Config:
 
 
 def make(*settings: str, seed: int = 1) -> RunDir:
-    return RunDir.make(config(*settings), SeededEntropy(seed))
+    """Made, and given back."""
+    with RunDir.taken(config(*settings), SeededEntropy(seed)) as made:
+        return made
 
 
 def test_a_folder_of_our_own_goes_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +96,27 @@ def test_a_secret_of_the_operators_is_not_made_again(tmp_path: Path) -> None:
     given.unlink()
     made.mend()
     assert not given.exists()
+
+
+def test_a_folder_is_one_clusters_at_a_time(tmp_path: Path) -> None:
+    """The second would write another secret: no process of the first could be started again."""
+    settings = f"local.run_dir={tmp_path / 'run'}"
+    with RunDir.taken(config(settings), SeededEntropy(1)) as first:
+        secret = first.secret_file.read_text()
+        with pytest.raises(StartupError, match="belongs to a cluster that runs"):
+            make(settings, seed=2)
+        assert first.secret_file.read_text() == secret
+    assert make(settings, seed=2).secret_file.read_text() != secret
+
+
+def test_a_secret_for_which_there_is_no_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StartupError, match="run/secret cannot be written: No space left"):
+        make(f"local.run_dir={tmp_path / 'run'}")
+    assert not (tmp_path / "run" / "secret").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
