@@ -74,7 +74,6 @@ class TransferSnapshot:
     lent_arrivals: int
     free_staging: int
     background_tasks: int
-    open_tickets: int
 
     def counters(self) -> dict[str, float]:
         """Both directions' totals by name: for people and tests, who compare the two ends of a pair."""
@@ -282,7 +281,6 @@ class KvEndpoint:
             lent_arrivals=self.inbound.num_lent,
             free_staging=self._staging.num_free,
             background_tasks=len(self._scope),
-            open_tickets=len(self._tickets),
         )
 
     def _start(self, ref: TransferRef, destination: WorkerRef) -> OutboundTransfer:

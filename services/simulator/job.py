@@ -33,7 +33,6 @@ class Job:
     shipped_pages: int = 0
     shipped_at: float = 0.0
     """When the last page so far has arrived."""
-    placed_at: float = 0.0
     num_attempts: int = 0
     on_decode: "JobContext | None" = None
     on_prefill: "JobContext | None" = None

@@ -88,4 +88,3 @@ class Outcome:
     num_bounced: int = 0
     """Placements that a worker refused for lack of room: tried again."""
     num_events: int = 0
-    ended_s: float = 0.0

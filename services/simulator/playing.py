@@ -94,7 +94,7 @@ class Play:
             self._timeline.run_until(self._trace.requests[index].arrived_s)
             self._arrive(index)
         self._timeline.run_out()
-        self.outcome.num_events, self.outcome.ended_s = self._timeline.num_events, self._timeline.now
+        self.outcome.num_events = self._timeline.num_events
         for machine in self._machines.values():
             machine.tally.evictions = machine.pages.evictions
         return self.outcome
@@ -181,7 +181,7 @@ class Play:
             self._timeline.at(now, lambda: self._again(job))
             return
         self._line.assign(job.id)
-        job.served.admitted = job.placed_at = now
+        job.served.admitted = now
         job.served.is_remote = route.prefill is not None
         job.sent_tokens = route.unread_tokens(facts)
         job.on_decode = self._context(job)

@@ -98,7 +98,7 @@ class RoutingReplay:
             self._waiting.append(index)
             self._pump()
         self._timeline.run_out()
-        self.outcome.num_events, self.outcome.ended_s = self._timeline.num_events, self._timeline.now
+        self.outcome.num_events = self._timeline.num_events
         for machine in self._machines.values():
             machine.tally.evictions = machine.pages.evictions
         return self.outcome

@@ -34,7 +34,6 @@ def transfers(sent: TransferCounters) -> TransferSnapshot:
         lent_arrivals=0,
         free_staging=0,
         background_tasks=0,
-        open_tickets=0,
     )
 
 
