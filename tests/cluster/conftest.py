@@ -1,13 +1,12 @@
 """One cluster per module where its faults allow that; after every test the cluster must be whole again and at rest."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.cluster.house import House, house
+from tests.standing import kept_open
 
 START_S = 100.0
 """Four processes on an idle machine: three seconds. The others on a busy one wait for the CPU."""
@@ -20,24 +19,9 @@ def _nothing_left_running() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def standing(request: pytest.FixtureRequest) -> AsyncIterator[House]:
-    """The module's cluster, as its HOUSE says. It lives in a task of its own: what it opened, the same task closes."""
-    made: asyncio.Future[House] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def keep() -> None:
-        async with house(**request.module.HOUSE) as cluster:
-            made.set_result(cluster)
-            await over.wait()
-
-    keeper = asyncio.create_task(keep())
-    either: set[asyncio.Future[Any]] = {keeper, made}
-    await asyncio.wait(either, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-    if not made.done():
-        keeper.cancel()
-        await keeper  # raises what kept the cluster from starting
-    yield made.result()
-    over.set()
-    await keeper
+    """The module's cluster, as its HOUSE says."""
+    async with kept_open(house(**request.module.HOUSE), START_S) as cluster:
+        yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,6 +1,5 @@
 """The `openai` package, unchanged, against a real local cluster with the demo model."""
 
-import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.cluster.house import house
+from tests.standing import kept_open
 
 pytestmark = [pytest.mark.cluster, pytest.mark.calm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(200)]
 
@@ -45,33 +45,17 @@ def _nothing_left_running() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncOpenAI]:
-    """One cluster for the file. It lives in a task of its own: what it opened, the same task closes."""
+    """One cluster for the file."""
     folder = tmp_path_factory.mktemp("model") / MODEL
     shutil.copytree(DEMO, folder)
     described = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**described, "chat_template": TEMPLATE}))
-    made: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
     settings = (f"model.path={folder}", f"model.name={MODEL}", "model.verify_manifest=false", "local.gateways=1")
-
-    async def keep() -> None:
-        async with house(settings=settings) as cluster:
-            made.set_result(cluster.cluster.gateway_address())
-            await over.wait()
-
-    keeper = asyncio.create_task(keep())
-    either: set[asyncio.Future[Any]] = {keeper, made}
-    await asyncio.wait(either, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-    if not made.done():
-        keeper.cancel()
-        await keeper  # raises what kept the cluster from starting
-    http = openai.DefaultAsyncHttpxClient(trust_env=False)
-    async with AsyncOpenAI(
-        base_url=f"http://{made.result()}/v1", api_key="none", max_retries=0, timeout=60.0, http_client=http
-    ) as one:
-        yield one
-    over.set()
-    await keeper
+    async with kept_open(house(settings=settings), START_S) as cluster:
+        url = f"http://{cluster.cluster.gateway_address()}/v1"
+        http = openai.DefaultAsyncHttpxClient(trust_env=False)
+        async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=60.0, http_client=http) as one:
+            yield one
 
 
 async def test_the_model_is_listed(client: AsyncOpenAI) -> None:

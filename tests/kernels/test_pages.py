@@ -6,20 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from kernels.cpu.library import Native, load_variant
+from kernels.cpu.library import Native
 from kernels.cpu.native_pages import KeyHalves, copy_pages, move_pages, page_digests
-from kernels.cpu.variants import usable_variants
 
 GUARD = 64
 """Bytes around what may be touched."""
-
-
-@pytest.fixture(params=usable_variants(), ids=lambda variant: variant.name)
-def native(request: pytest.FixtureRequest) -> Native:
-    loaded = load_variant(request.param)
-    if loaded.native is None:
-        pytest.skip(loaded.reason)
-    return loaded.native
 
 
 def plain_digest(page: bytes, keys: list[int], index: int) -> int:

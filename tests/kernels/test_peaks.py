@@ -3,23 +3,14 @@
 import pytest
 import torch
 
-from kernels.cpu.library import Native, load_variant
+from kernels.cpu.library import Native
 from kernels.cpu.native_peaks import row_peaks
 from kernels.cpu.threads import num_native_threads, set_native_threads
-from kernels.cpu.variants import usable_variants
 from kernels.dispatch import native as chosen_native
 from kernels.peaks import find_peaks
 
 WIDTHS = (1, 2, 15, 16, 17, 1023, 1024, 1025, 1040, 3001)
 """Around a register and a block."""
-
-
-@pytest.fixture(params=usable_variants(), ids=lambda variant: variant.name)
-def native(request: pytest.FixtureRequest) -> Native:
-    loaded = load_variant(request.param)
-    if loaded.native is None:
-        pytest.skip(loaded.reason)
-    return loaded.native
 
 
 @pytest.mark.parametrize("width", WIDTHS)

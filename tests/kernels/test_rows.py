@@ -12,14 +12,9 @@ from kernels.activation import gate_and_multiply
 from kernels.gate import Gate
 from kernels.norm import rms_norm
 from kernels.rotary import rotary_
+from tests.kernels.gpu.closeness import assert_close
 
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 ROWS = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 63, 64, 65, 127, 130]
-
-
-def assert_close(actual: Tensor, expected: Tensor) -> None:
-    scale = expected.float().abs().max().clamp(min=1e-6)
-    assert (actual.float() - expected.float()).abs().max() / scale < TOLERANCE[expected.dtype]
 
 
 def turned(x_THD: Tensor) -> Tensor:

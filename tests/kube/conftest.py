@@ -1,7 +1,7 @@
 """One control plane for all tests here, gone when the last of them has ended."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from tests.kube.chart import Helm
 from tests.kube.kubelet import Kubelet, kubelet
 from tests.kube.plane import VARIABLE, ControlPlane, archive, control_plane
 from tests.kube.release import NAMESPACE
+from tests.standing import kept_open
 
 START_S = 90.0
 
@@ -30,29 +31,19 @@ def _nothing_left_running() -> None:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[ControlPlane, Kubelet]]:
-    """It lives in a task of its own: what it opened, the same task closes."""
-    source = archive()
+    async with kept_open(_cluster(tmp_path_factory), START_S) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _cluster(folders: pytest.TempPathFactory) -> AsyncIterator[tuple[ControlPlane, Kubelet]]:
+    source, folder = archive(), folders.mktemp("kube")
     assert source is not None
-    made: asyncio.Future[tuple[ControlPlane, Kubelet]] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def keep() -> None:
-        folder = tmp_path_factory.mktemp("kube")
-        with nothing_left():
-            async with control_plane(source, folder) as plane, kubelet(plane) as double:
-                await plane.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-                made.set_result((plane, double))
-                await over.wait()
-        assert not folder.exists(), "the control plane left files behind"
-
-    keeper = asyncio.create_task(keep())
-    await asyncio.wait({keeper, made}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-    if not made.done():
-        keeper.cancel()
-        await keeper  # raises what kept it from starting
-    yield made.result()
-    over.set()
-    await keeper
+    with nothing_left():
+        async with control_plane(source, folder) as plane, kubelet(plane) as double:
+            await plane.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+            yield plane, double
+    assert not folder.exists(), "the control plane left files behind"
 
 
 @pytest.fixture
