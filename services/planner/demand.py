@@ -99,29 +99,26 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
     reading_cost = reading.cost or gauge.reading_cost
     writing_cost = writing.cost or gauge.writing_cost
     second_s = token_seconds(reading_cost, tokens_each, settings)
-    backlog_s = reading.all_backlog_tokens * second_s
     answers = answers_of(writing, writing_cost, settings.step_budget_s)
     spare = answers.spare(writing.crew.coming)
     readers = max(1.0, reading.crew.coming + gauge.uptake.share * spare)
     readable = readers * settings.ttft_s / max(tokens_each * second_s, 1e-6)
     writers = writers_needed(writing, writing_cost, settings, readable=readable, pages_of_one=pages_of_one)
     seconds = 0.0 if gauge.at is None else at - gauge.at
+    came = _arrivals(reading, gauge, second_s=second_s, seconds=seconds, settings=settings)
     uptake = gauge.uptake
-    if min(backlog_s, gauge.backlog_s) > reading.crew.coming * seconds > 0.0:
+    if min(came.backlog_s, gauge.backlog_s) > reading.crew.coming * seconds > 0.0:
         uptake = uptake.watched(reading.local_read_tokens_s * second_s, spare, seconds)
-    if seconds <= 0:
-        arrived_s = debt_s = 0.0
-        # More than was known, and than is read in time, came while nobody looked: the next look counts it as come.
-        backlog_s = min(backlog_s, max(gauge.backlog_s, reading.crew.ready * settings.ttft_s))
-    else:
-        net_s = backlog_s - gauge.backlog_s + reading.all_read_tokens_s * second_s * seconds + gauge.debt_s
-        arrived_s, debt_s = max(0.0, net_s), _bounded_debt(net_s, reading, seconds)
+    reading_level, writing_level = gauge.reading_level, gauge.writing_level
+    if seconds > 0:
+        reading_level = reading_level.after(came.reading_s / seconds, seconds)
+        writing_level = writing_level.after(writers, seconds)
     remembered = Gauge(
         at=at,
-        reading_level=gauge.reading_level.after(arrived_s / seconds, seconds) if seconds > 0 else gauge.reading_level,
-        writing_level=gauge.writing_level.after(writers, seconds) if seconds > 0 else gauge.writing_level,
-        backlog_s=backlog_s,
-        debt_s=debt_s,
+        reading_level=reading_level,
+        writing_level=writing_level,
+        backlog_s=came.backlog_s,
+        debt_s=came.debt_s,
         tokens_each=tokens_each,
         uptake=uptake,
         reading_cost=reading_cost,
@@ -134,14 +131,36 @@ def measure(load: Load, gauge: Gauge, at: float, settings: PlannerSettings) -> t
         return None, remembered
     slot = Slot(
         seconds=seconds,
-        reading_s=arrived_s,
+        reading_s=came.reading_s,
         writers=writers,
         answers=answers,
-        reading_level=remembered.reading_level.now,
-        writing_level=remembered.writing_level.now,
-        is_young=remembered.reading_level.is_young,
+        reading_level=reading_level.now,
+        writing_level=writing_level.now,
+        is_young=reading_level.is_young,
     )
     return slot, remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrivals:
+    """Seconds of reading that came since the last look; those that wait, and the debt, are for the next one."""
+
+    reading_s: float
+    backlog_s: float
+    debt_s: float
+
+
+def _arrivals(
+    reading: Reading, gauge: Gauge, *, second_s: float, seconds: float, settings: PlannerSettings
+) -> _Arrivals:
+    """By what waits now and did then, and by what was read meanwhile. `second_s`: of reading, per token."""
+    backlog_s = reading.all_backlog_tokens * second_s
+    if seconds <= 0:
+        # More than was known, and than is read in time, came while nobody looked: the next look counts it as come.
+        known_s = max(gauge.backlog_s, reading.crew.ready * settings.ttft_s)
+        return _Arrivals(reading_s=0.0, backlog_s=min(backlog_s, known_s), debt_s=0.0)
+    net_s = backlog_s - gauge.backlog_s + reading.all_read_tokens_s * second_s * seconds + gauge.debt_s
+    return _Arrivals(reading_s=max(0.0, net_s), backlog_s=backlog_s, debt_s=_bounded_debt(net_s, reading, seconds))
 
 
 def past_reading(slots: Sequence[Slot], gauge: Gauge, *, writers: int, lead_s: float) -> Past:
