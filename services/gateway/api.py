@@ -94,12 +94,7 @@ class Api:
             await self._routers.spell_bare(requests)
         async with exchange.watched():
             answer = self._answer(exchange, caller, frame, requests, is_silent=body.max_tokens == 0)
-            shapes = completions.Completions(body, answer, frame)
-            if not body.stream:
-                await exchange.reply(await shapes.whole())
-                return
-            async with aclosing(shapes.events()) as events:
-                await exchange.stream(events)
+            await _tell(exchange, completions.Completions(body, answer, frame), is_stream=body.stream)
 
     async def chat(self, exchange: Exchange, caller: Caller) -> None:
         raw = await exchange.body()
@@ -113,11 +108,7 @@ class Api:
         async with exchange.watched():
             answer = self._answer(exchange, caller, frame, [request])
             shapes = chat.Chat(body, answer, frame, model, mint_id=partial(mint_call, self._entropy, model.tools))
-            if not body.stream:
-                await exchange.reply(await shapes.whole())
-                return
-            async with aclosing(shapes.events()) as events:
-                await exchange.stream(events)
+            await _tell(exchange, shapes, is_stream=body.stream)
 
     async def models(self, exchange: Exchange, caller: Caller) -> None:
         """The one model, where this caller may use it."""
@@ -240,3 +231,12 @@ class Api:
             violations = tuple(FieldViolation(field=name[:200], description="unknown") for name in body.unknown[:32])
             raise InvalidRequest(message="unknown fields, and this server is strict", violations=violations)
         exchange.headers[IGNORED_HEADER] = as_text(", ".join(body.unknown))
+
+
+async def _tell(exchange: Exchange, shapes: completions.Completions | chat.Chat, *, is_stream: bool | None) -> None:
+    """The answer in OpenAI's shapes: as it comes, or once it is whole."""
+    if not is_stream:
+        await exchange.reply(await shapes.whole())
+        return
+    async with aclosing(shapes.events()) as events:
+        await exchange.stream(events)
