@@ -34,6 +34,8 @@ class Exchange:
         self.head_bytes = sum(len(name) + len(text) + 4 for name, text in scope["headers"])
         self.status = 0
         """Of the answer; 0 before it has begun."""
+        self.is_streaming = False
+        """Events were sent, and the last one was not."""
         self.failure: BatonError | None = None
         """What ended the answer, were it before or after its beginning."""
         self.names: dict[str, str] = {}
@@ -120,7 +122,7 @@ class Exchange:
         the last event, and no [DONE] follows it. So does the gateway's own end."""
         first = await anext(events, b"")
         await self._begin(200, HEADERS)
-        ending = DONE
+        self.is_streaming = True
         try:
             try:
                 await self._more(first)
@@ -130,9 +132,18 @@ class Exchange:
                 self._end_if_cut()
                 raise
         except BatonError as error:
-            self.failure = kept(error)
-            ending = event(error_object(error, self.names))
-        await self._send({"type": "http.response.body", "body": ending, "more_body": False})
+            await self.break_off(error)
+        else:
+            await self._end(DONE)
+
+    async def break_off(self, error: BatonError) -> None:
+        """The error as the last event of a stream under way."""
+        self.failure = kept(error)
+        await self._end(event(error_object(error, self.names)))
+
+    async def _end(self, last: bytes) -> None:
+        self.is_streaming = False
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _end_if_cut(self) -> None:
         """Raises Unavailable instead of a cancellation that was the gateway's way to say that it leaves."""

@@ -126,10 +126,14 @@ class Site:
         except Exception as error:  # the boundary: whatever it is, the client gets no traceback
             name = mint_name(self._entropy, "err")
             _LOG.error("endpoint_failed", path=path, error_id=name, exc_info=error)
-            if exchange.status:
-                raise
             message = f"internal error {name}; the gateway's log has the details"
-            await exchange.fail(InternalError(message=message, facts={"error_id": name}))
+            told = InternalError(message=message, facts={"error_id": name})
+            if exchange.is_streaming:
+                await exchange.break_off(told)
+            elif exchange.status:
+                raise
+            else:
+                await exchange.fail(told)
 
     def _admit(self, exchange: Exchange) -> Caller:
         """Raises InvalidRequest (UNAUTHENTICATED)."""

@@ -1,9 +1,13 @@
 """What HTTP clients and browsers take for granted: HEAD, OPTIONS, a slash at the end, other origins, known paths."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.api import Api
+from services.gateway.events import event
+from services.gateway.exchange import Exchange
 from tests.gateway.house import HELLO, gateway
 from tests.gateway.wire import ask
 
@@ -121,3 +125,25 @@ async def test_a_bug_is_told_by_an_id_alone_and_the_log_has_its_trace_under_it(m
     assert line["error_id"] in told.error["message"]
     assert "secret" not in told.error["message"]
     assert line["exc_info"].__traceback__ is not None
+
+
+async def test_a_bug_amid_a_stream_is_its_last_event(monkeypatch: pytest.MonkeyPatch):
+    """And no [DONE] follows it."""
+
+    async def events() -> AsyncIterator[bytes]:
+        yield event({"text": "a"})
+        raise KeyError("secret")
+
+    async def version(_: Api, exchange: Exchange, __: object) -> None:
+        await exchange.stream(events())
+
+    monkeypatch.setattr(Api, "version", version)
+    with capture_logs() as lines:
+        async with gateway(HELLO) as house:
+            told = await house.get("/version")
+    (line,) = [each for each in lines if each["event"] == "endpoint_failed"]
+    first, last = told.chunks
+    assert first == {"text": "a"}
+    assert line["error_id"] in last["error"]["message"]
+    assert b"secret" not in told.body
+    assert b"[DONE]" not in told.body
