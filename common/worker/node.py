@@ -211,7 +211,7 @@ class WorkerNode(Generic[Event]):
             self._stop.set()
 
     def _services(self, role: RoleSide[Event]) -> list[Service]:
-        servicer = WorkerServicer(role, self.subscriptions, self.presence, clock=self._outside.clock)
+        servicer = WorkerServicer(role, self, self.subscriptions, self.presence, clock=self._outside.clock)
         kv = partial(kv_pb2_grpc.add_KvServiceServicer_to_server, KvServicer(self.endpoint))
         services = [*role.services(), worker_service(servicer), Service(name=SERVICE_NAME, add=kv)]
         if self._config.listen.vllm:

@@ -62,7 +62,11 @@ class WorkerCore(Protocol):
         """Keeps what the cache holds of the work's context; None where that is nothing. Raises Refused."""
         ...
 
-    async def counters(self) -> Mapping[str, float]:
+
+class WorkerHost(Protocol):
+    """What the node around the role offers to this servicer, the same for both."""
+
+    def counters(self) -> Mapping[str, float]:
         """Page accounting and counters by name, as of one moment between two steps."""
         ...
 
@@ -74,8 +78,11 @@ class WorkerCore(Protocol):
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     """Keeps no state of its own."""
 
-    def __init__(self, core: WorkerCore, subscriptions: Subscriptions, presence: Presence, *, clock: Clock) -> None:
+    def __init__(
+        self, core: WorkerCore, host: WorkerHost, subscriptions: Subscriptions, presence: Presence, *, clock: Clock
+    ) -> None:
         self._core = core
+        self._host = host
         self._subscriptions = subscriptions
         self._presence = presence
         self._clock = clock
@@ -114,12 +121,12 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             layout=layout_to_wire(presence.layout, scheme_fingerprint()),
             load=load_to_wire(presence.load()),
             state=presence.state.value,
-            counters=await self._core.counters(),
+            counters=self._host.counters(),
         )
 
     async def Drain(self, request: worker_pb2.DrainRequest, context: "Context") -> worker_pb2.DrainResponse:
         self._presence.begin_drain()
-        left = await self._core.drain(min(request.grace_ms / 1000, MAX_GRACE_S))
+        left = await self._host.drain(min(request.grace_ms / 1000, MAX_GRACE_S))
         return worker_pb2.DrainResponse(active_sequences=left)
 
 

@@ -1,7 +1,7 @@
 """Decode's part of a worker node, on the event loop: its service, its core's events, its cancels."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import assert_never
 
@@ -143,12 +143,6 @@ class DecodeRole:
 
     async def keep_prefix(self, work: Work, lease_s: float) -> Ticket | None:
         return await self._kept.lend(work, lease_s)
-
-    async def counters(self) -> Mapping[str, float]:
-        return self._node.counters()
-
-    async def drain(self, grace_s: float) -> int:
-        return await self._node.drain(grace_s)
 
     async def cut(self) -> None:
         await self._node.turns.call(self._core.cut, is_new_work=False)

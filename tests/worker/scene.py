@@ -23,7 +23,7 @@ def presence() -> Presence:
 
 
 class RecordingCore:
-    """A WorkerCore with nothing to compute."""
+    """A WorkerCore with nothing to compute, and its WorkerHost."""
 
     def __init__(self) -> None:
         self.cancelled: list[tuple[RouterRef, CancelItem]] = []
@@ -35,7 +35,7 @@ class RecordingCore:
     async def keep_prefix(self, work: Work, lease_s: float) -> Ticket | None:
         return None
 
-    async def counters(self) -> Mapping[str, float]:
+    def counters(self) -> Mapping[str, float]:
         return {"pages_free": 5.0}
 
     async def drain(self, grace_s: float) -> int:

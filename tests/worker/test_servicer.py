@@ -41,7 +41,7 @@ class Scene:
         self.subscriptions = Subscriptions(
             WORKER, load=load, on_router_lost=self.lost.append, limits=SubscriptionLimits(max_events=100)
         )
-        self.servicer = WorkerServicer(self.core, self.subscriptions, self.presence, clock=LoopClock(loop))
+        self.servicer = WorkerServicer(self.core, self.core, self.subscriptions, self.presence, clock=LoopClock(loop))
 
     async def start(self) -> None:
         self.server = await serve(
@@ -193,7 +193,7 @@ async def test_over_real_sockets_a_router_that_leaves_is_lost_after_its_lease() 
     lost = asyncio.Event()
     limits = SubscriptionLimits(lease_s=0.2, heartbeat_s=0.05)
     subscriptions = Subscriptions(WORKER, load=load, on_router_lost=lambda _: lost.set(), limits=limits)
-    servicer = WorkerServicer(RecordingCore(), subscriptions, presence(), clock=SystemClock())
+    servicer = WorkerServicer(core := RecordingCore(), core, subscriptions, presence(), clock=SystemClock())
     server = await serve([worker_service(servicer)], Bind(), surface=Surface.INTERNAL)
     async with grpc_connect(Surface.INTERNAL)(server.address) as channel:
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
