@@ -19,6 +19,7 @@ from common.core.queue import Cause
 from common.core.request import Priority
 from common.core.worker import Role
 from common.engine.plan import reserve_of
+from common.observe.event_loop import writing
 from common.observe.lag import LostTime, never_late
 from common.observe.logging import get_log
 from common.observe.patience import Patience
@@ -267,7 +268,9 @@ class Fleet:
         for start in range(0, len(message.events), EVENTS_OF_TURN):
             if start:
                 await asyncio.sleep(0)
-            self._switchboard.deliver(standing.worker, message.events[start : start + EVENTS_OF_TURN])
+            events = message.events[start : start + EVENTS_OF_TURN]
+            with writing(len(events)):  # each may be a message to a client
+                self._switchboard.deliver(standing.worker, events)
         if message.load is not None and message.load.drain_left_s is not None:
             self._warn(standing, message.load.drain_left_s)
         self.changed.set()

@@ -7,9 +7,10 @@ import socket
 import termios
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -55,25 +56,64 @@ def test_a_poller_ahead_of_a_busy_loop_is_stuck_after_a_few_wakes_and_nothing_is
 
     monkeypatch.setattr(event_loop, "take_all", noted)
 
-    async def while_busy() -> None:
+    def write(contexts: Sequence[Any]) -> "Writes":
+        writes = [_begun(context) for context in contexts]
         deadline = time.monotonic() + 60.0
         while _num_unread(seen[-1]) < 10 and time.monotonic() < deadline:
-            time.sleep(0.01)  # noqa: ASYNC251  # the loop is busy
-        time.sleep(0.2)  # noqa: ASYNC251
+            time.sleep(0.01)  # the loop is busy
+        time.sleep(0.2)
         assert 10 <= _num_unread(seen[-1]) <= 60
+        return writes
 
     with asyncio.Runner(loop_factory=EventLoop) as runner:
-        runner.run(_write_together(while_busy))
+        runner.run(_write_together(write, NUM_CALLS))
 
 
-async def _write_together(meanwhile: Callable[[], Awaitable[None]]) -> None:
+def test_a_loop_that_writes_some_messages_wakes_the_poller_for_all_of_them_at_once() -> None:
+    """A dozen messages, and after each the poller has time to wake: it would for each, and meet the loop's lock. What
+    counts is how often its thread slept; every completion is heard of all the same."""
+    num_sleeps = 0
+
+    def write(contexts: Sequence[Any]) -> "Writes":
+        nonlocal num_sleeps
+        before = _sleeps_of_poller()
+        with event_loop.writing(len(contexts)):
+            writes = [_begun(context, pause_s=0.02) for context in contexts]
+        num_sleeps = _sleeps_of_poller() - before
+        return writes
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(_write_together(write, 12))
+    assert num_sleeps <= 6
+
+
+Writes = Sequence[tuple[Any, Awaitable[object]]]
+"""Writes that are begun, and what each waits for."""
+
+
+def _begun(context: Any, pause_s: float = 0.0) -> tuple[Any, Awaitable[object]]:
+    write = context.write(b"token")
+    taken = write.send(None)
+    time.sleep(pause_s)
+    return write, taken
+
+
+def _sleeps_of_poller() -> int:
+    """How often gRPC's poller gave its core away by itself."""
+    [poller] = [each for each in threading.enumerate() if "poll_wrapper" in each.name]
+    status = Path(f"/proc/self/task/{poller.native_id}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+async def _write_together(write: Callable[[Sequence[Any]], Writes], num_calls: int) -> None:
+    """Calls that are all answered with two messages, the second in one turn of the loop, by `write`."""
     server = grpc.aio.server()
     contexts: list[Any] = []
     everybody, is_over = asyncio.Event(), asyncio.Event()
 
     async def answer(request: bytes, context: object) -> None:
         contexts.append(context)
-        if len(contexts) == NUM_CALLS:
+        if len(contexts) == num_calls:
             everybody.set()
         await is_over.wait()
 
@@ -83,17 +123,15 @@ async def _write_together(meanwhile: Callable[[], Awaitable[None]]) -> None:
     await server.start()
     async with asyncio.timeout(20.0), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         ask: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/test.Bulk/Answer")
-        calls = [ask(b"") for _ in range(NUM_CALLS)]
+        calls = [ask(b"") for _ in range(num_calls)]
         await everybody.wait()
         await asyncio.gather(*(context.write(b"head") for context in contexts))
-        writes = [context.write(b"token") for context in contexts]
-        futures = [write.send(None) for write in writes]
-        await meanwhile()
-        await asyncio.wait([asyncio.ensure_future(_taken(future)) for future in futures])
+        writes = write(contexts)
+        await asyncio.wait([asyncio.ensure_future(_taken(taken)) for _write, taken in writes])
         is_over.set()
-        assert [[message async for message in call] for call in calls] == [[b"head", b"token"]] * NUM_CALLS
-        for write in writes:
-            write.close()
+        assert [[message async for message in call] for call in calls] == [[b"head", b"token"]] * num_calls
+        for begun, _taken_by in writes:
+            begun.close()
     await server.stop(None)
 
 

@@ -1,14 +1,17 @@
 """How the fleet hears its workers: played messages over one stream, on virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import cast
+
+import pytest
 
 from common.core.events import EventMessage, TokensEmitted, WorkEvent
 from common.core.ids import RequestId, TokenId, WorkerRef
 from common.core.worker import Role
+from services.router import fleet
 from services.router.cancellations import Cancellations
 from services.router.fleet import EVENTS_OF_TURN, Fleet, FleetSettings
 from services.router.inbox import Inbox, Switchboard, Taking
@@ -107,6 +110,35 @@ def test_a_backlog_is_taken_in_order_over_many_turns_of_the_loop() -> None:
         assert max(turns.count(turn) for turn in set(turns)) <= EVENTS_OF_TURN
 
     simulate(program)
+
+
+def test_what_a_step_wrote_is_handed_to_grpc_as_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token may be a message to a client, for which gRPC's poller would wake."""
+    blocks: list[tuple[int, int]] = []
+
+    async def program(loop: TimeLoop) -> None:
+        it = Listening(loop)
+        it.mirror.put(member("decode-0", Role.DECODE))
+
+        @contextmanager
+        def noted(num_messages: int) -> Iterator[None]:
+            before = len(it.taken)
+            yield
+            blocks.append((num_messages, len(it.taken) - before))
+
+        monkeypatch.setattr(fleet, "writing", noted)
+        work = RequestId("one of eight.1")
+        with it.board.open(work) as inbox:
+            running = asyncio.create_task(it.fleet.run())
+            following = asyncio.create_task(it.follow(inbox))
+            await asyncio.sleep(0.01)
+            it.stream.say([token(work, index) for index in range(8)])
+            await asyncio.sleep(0.01)
+            running.cancel()
+            following.cancel()
+
+    simulate(program)
+    assert blocks == [(8, 8)]
 
 
 def test_a_worker_that_neither_speaks_nor_has_a_lease_is_named_until_it_is_back() -> None:
