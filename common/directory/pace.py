@@ -6,16 +6,18 @@ from common.core.clock import Clock
 from common.core.waiting import wait_set
 from common.directory.settings import DirectorySettings
 
-QUIET_S = 5.0
-"""Chosen: longer than the turns of a conversation are apart where programs talk, short beside an hour without work."""
+SHARE = 0.1
+"""Of the time since the last question. Chosen: whoever asks again finds what happened in the first nine tenths of its
+own silence, and behind an answer of four seconds lie half as many rounds as at an even pace."""
 
 
 class Pace:
     """Times the rounds of one mirror. Writer: the event loop.
 
     A round costs a router a millisecond of processor time. An answer may take a minute, and what workers tell of their
-    pages in it matters to the next prompt alone. The first question after a quiet time is answered from a replica that
-    is at most `quiet_poll_s` old, and starts a round.
+    pages in it matters to the next prompt alone. The longer none has come, the less likely it comes in a moment, so
+    pauses grow from `poll_s` to `quiet_poll_s`. A question in a pause that has grown is answered from the replica as
+    it is, and starts a round.
     """
 
     def __init__(self, settings: DirectorySettings, clock: Clock) -> None:
@@ -31,8 +33,9 @@ class Pace:
 
     async def wait_turn(self) -> None:
         """Until the next round is due."""
-        if self._clock.monotonic() - self._asked_at < QUIET_S:
+        pause_s = SHARE * (self._clock.monotonic() - self._asked_at)
+        if pause_s <= self._settings.poll_s:
             await asyncio.sleep(self._settings.poll_s)
             return
         self._asked.clear()
-        await wait_set(self._asked, self._settings.quiet_poll_s)
+        await wait_set(self._asked, min(pause_s, self._settings.quiet_poll_s))

@@ -103,7 +103,7 @@ def test_a_killed_worker_is_gone_after_its_lease_and_a_leaving_one_at_once() -> 
         await asyncio.sleep(LEASE)
         await leaving.registration.leave()
         waited = await router.wait_until(lambda: len(router.mirror.members()) == 1, 5)
-        assert waited <= 2 * SETTINGS.poll_s
+        assert waited <= SETTINGS.quiet_poll_s + SETTINGS.poll_s
         await world.kill("decode-0/1")
         waited = await router.wait_until(lambda: not router.mirror.members(), LEASE + 1)
         assert waited >= LEASE - HEARTBEAT

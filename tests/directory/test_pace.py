@@ -5,13 +5,17 @@ Method: production mirrors in virtual time, on a store that counts how often its
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 from common.directory.memory_store import MemoryServer, MemoryStore
-from common.directory.pace import QUIET_S
+from common.directory.pace import SHARE
 from common.directory.store import Entry, EntryId
 from common.observe import catalogue
 from tests.directory.cluster import SETTINGS, Router, Worker, published
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
+
+QUIET_S = SETTINGS.quiet_poll_s / SHARE
+"""From here on pauses grow no more."""
 
 
 class CountedStore(MemoryStore):
@@ -33,6 +37,7 @@ class World:
         self.store = CountedStore(server, "router-0")
         self.router = Router(self.store, clock)
         self.worker = Worker(MemoryStore(server, "decode-0"), clock)
+        self.now = clock.monotonic
 
     async def looks_in(self, seconds: float) -> int:
         before = self.store.num_looks
@@ -55,7 +60,7 @@ def in_world(body: Callable[[World], Awaitable[None]]) -> None:
 
 def test_a_mirror_that_nobody_asks_looks_four_times_a_heartbeat() -> None:
     async def body(world: World) -> None:
-        assert await world.looks_in(1.0) >= 0.8 / SETTINGS.poll_s
+        assert await world.looks_in(0.5) >= 0.4 / SETTINGS.poll_s
         await asyncio.sleep(QUIET_S)
         assert await world.looks_in(10.0) <= 4.5 * 10.0 / SETTINGS.heartbeat_s
         assert not world.router.is_stale
@@ -72,7 +77,35 @@ def test_the_first_question_after_a_quiet_time_starts_a_look() -> None:
         await asyncio.sleep(SETTINGS.quiet_poll_s + SETTINGS.poll_s)
         assert world.router.runs(1) == {"decode-0": 1}
         assert await world.looks_in(0.01) == 1
-        assert await world.looks_in(1.0) >= 0.8 / SETTINGS.poll_s
+        assert await world.looks_in(0.5) >= 0.4 / SETTINGS.poll_s
+
+    in_world(body)
+
+
+def test_pauses_grow_with_the_time_since_the_last_question() -> None:
+    """An answer of four seconds costs half of the looks of an even pace, and no look is late by more than its share."""
+
+    async def body(world: World) -> None:
+        world.router.runs(1)
+        asked, before, looked_at = world.now(), world.store.num_looks, [world.now()]
+        while world.now() < asked + 4.0:
+            if await world.looks_in(0.005):
+                looked_at.append(world.now())
+        assert world.store.num_looks - before <= 0.55 * 4.0 / SETTINGS.poll_s
+        for earlier, later in pairwise(looked_at):
+            assert later - earlier <= max(SETTINGS.poll_s, SHARE * (earlier - asked)) + 0.02
+
+    in_world(body)
+
+
+def test_questions_that_keep_coming_are_answered_at_the_pace_that_was_set() -> None:
+    async def body(world: World) -> None:
+        await asyncio.sleep(QUIET_S)
+        before = world.store.num_looks
+        for _ in range(20):
+            world.router.runs(1)
+            await asyncio.sleep(0.4)
+        assert world.store.num_looks - before >= 0.9 * 8.0 / SETTINGS.poll_s
 
     in_world(body)
 
