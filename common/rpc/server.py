@@ -18,6 +18,9 @@ from common.rpc.deadline import DeadlinePolicy
 from common.rpc.interceptors import Boundary
 from common.rpc.options import Pings, Surface, server_options
 
+UPLOAD_S = 10.0
+"""Chosen: what the gateway gives a body (`gateway.head_s`). A request of a MiB needs 0.8 Mbit/s."""
+
 LAST_WORDS_S = 1.0
 """Chosen: time for handlers whose grace is over to tell their callers so; grpc's own end carries no reason."""
 
@@ -107,6 +110,7 @@ async def serve(
         log=log or get_log("rpc"),
         metrics=metrics,
         cluster=bind.tls.cluster if bind.tls else "",
+        upload_s=UPLOAD_S if surface is Surface.CLIENT else None,
     )
     server = make_server(surface, (boundary,))
     for service in services:
