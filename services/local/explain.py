@@ -23,6 +23,7 @@ MEANING = {
     "full": "a pool that fills up",
     "hand_over": "bringing the pages over",
     "displaced": "cached pages that the hand-over pushes out",
+    "beside": "prompts that are still being read where it is written",
     "young": "a worker that has just joined",
     "silent": "a worker that has gone quiet",
     "avoid": "a worker that failed this request",

@@ -203,6 +203,19 @@ def test_lateness_is_the_most_that_anybody_is_sooner_by_beyond_what_its_hit_fall
         assert reading.terms["late"] == pytest.approx(max(sooner))
 
 
+@pytest.mark.parametrize("can_fetch", [True, False])
+def test_nobody_waits_for_a_holder_whose_pages_another_reader_would_have_sooner(can_fetch: bool) -> None:
+    """p0 has all pages of the prompt, and a queue; p1 has neither."""
+    busy, idle = view("p0", Role.PREFILL, pending_tokens=5_000), view("p1", Role.PREFILL)
+    fleet = FleetView(workers=(busy, idle), page_bytes=1024, can_fetch=can_fetch)
+    scene = make_scene(facts(4000, hits={busy.worker.worker: 3984}), fleet, SETTINGS)
+    readings = with_lateness({worker.worker: read_on(worker, scene) for worker in (busy, idle)}, scene)
+    late_s, queue_s = readings[busy.worker].terms["late"], readings[busy.worker].queue_s
+    assert 0.0 < queue_s < SETTINGS.patience_s
+    assert late_s == pytest.approx(queue_s if can_fetch else 0.0)
+    assert readings[idle.worker].terms["late"] == 0.0
+
+
 def test_a_stall_after_the_first_token_counts_three_times() -> None:
     """Six answers wait for a prompt of a hundred tokens, or it is handed over after it was read elsewhere."""
     d0 = view("d0", Role.DECODE, running=6)

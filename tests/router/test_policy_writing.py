@@ -7,7 +7,7 @@ import pytest
 
 from common.core.cost.model import CostModel
 from common.core.worker import Role
-from services.router.policy import PolicySettings, Routes
+from services.router.policy import Decision, PolicySettings, Routes
 from services.router.policy.scene import make_scene
 from services.router.policy.writing import lost_reading_s
 from services.router.recent import RECENT_S
@@ -71,6 +71,43 @@ def test_answers_gather_where_prompts_wait_and_do_not_where_none_does() -> None:
 
     assert writer(0) == "d2>d0"
     assert writer(12) == "d2>d1"
+
+
+def test_an_answer_does_not_begin_where_a_long_prompt_is_still_read() -> None:
+    """d0 has no answer, d1 has forty; d0 will read for half a minute, or no longer than the prompt takes elsewhere."""
+    settings = replace(SETTINGS, routes=Routes.REMOTE)
+
+    def decided(backlog_tokens: int) -> Decision:
+        reader = view("p0", Role.PREFILL, cost=COST)
+        pending = {"pending_tokens": backlog_tokens, "pending_prompts": 1 if backlog_tokens else 0}
+        return decide(
+            facts(2000),
+            dual("d0", 0, recent_tokens=0.0, **pending),
+            dual("d1", 40, recent_tokens=0.0),
+            reader,
+            settings=settings,
+        )
+
+    def beside_s(decision: Decision) -> dict[str, float | None]:
+        return {str(each.route): each.terms.get("beside") for each in decision.candidates}
+
+    idle, short, long = decided(0), decided(1000), decided(600_000)
+    assert str(idle.route) == str(short.route) == "p0>d0"
+    assert beside_s(idle)["p0>d0"] == beside_s(short)["p0>d0"] == 0.0, "read by then"
+    assert str(long.route) == "p0>d1"
+    assert beside_s(long)["p0>d1"] == 0.0
+
+
+def test_beside_a_prompt_tokens_come_slowly_and_the_prompt_is_read_in_smaller_chunks() -> None:
+    """No longer than the answer lasts: 256 tokens of 50 ms."""
+    d0 = dual("d0", 0, recent_tokens=0.0, pending_tokens=600_000, pending_prompts=1)
+    decision = decide(
+        facts(2000), d0, view("p0", Role.PREFILL, cost=COST), settings=replace(SETTINGS, routes=Routes.REMOTE)
+    )
+    step_s, meets_s = decision.chosen.itl_s, 256 * 0.05
+    lost = 1 - (COST.extend_token_s + 5e-3 / 2048) / (COST.extend_token_s + (5e-3 + 1.2e-4) / 1122)
+    expected = 0.1 * meets_s * (1 - step_s / 0.05) + meets_s * lost
+    assert decision.chosen.terms["beside"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_timings_without_a_cost_per_token_lose_nothing() -> None:

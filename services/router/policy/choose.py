@@ -3,6 +3,7 @@
 from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.classify import Facts
+from services.router.policy.beside import beside_s
 from services.router.policy.reading import Reading, read_on, with_lateness
 from services.router.policy.route import Candidate, Decision, Route
 from services.router.policy.scene import Scene, can_take, make_scene
@@ -78,7 +79,7 @@ def _best_remotes(
     readers = sorted((readings[worker.worker] for worker in scene.readers), key=_reading_rank)[:few]
     writers = sorted(writings.values(), key=_writing_rank)[:few]
     return [
-        _remote(reading, writing, scene)
+        _remote(reading, writing, readings[writing.worker.worker], scene)
         for reading in readers
         for writing in writers
         if reading.worker.worker != writing.worker.worker
@@ -116,12 +117,13 @@ def _local(reading: Reading, writing: Writing, scene: Scene) -> Candidate:
     )
 
 
-def _remote(reading: Reading, writing: Writing, scene: Scene) -> Candidate:
+def _remote(reading: Reading, writing: Writing, there: Reading, scene: Scene) -> Candidate:
     terms = {
         **{f"prefill_{name}" if name in _BOTH else name: value for name, value in reading.terms.items()},
         **writing.terms,
         "hand_over": scene.settings.gap_weight * hand_over_s(reading, writing, scene),
         "displaced": displaced_s(writing, scene),
+        "beside": beside_s(reading, writing, there, scene),
     }
     return Candidate(
         route=Route(decode=writing.worker.worker, prefill=reading.worker.worker, source=reading.source),

@@ -13,7 +13,8 @@ from services.router.view import WorkerView
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`seconds` from now until the first token. `source`: whose cached pages come first."""
+    """`seconds` from now until the first token. `held`: leading tokens that are not read here, fetched ones included.
+    `source`: whose cached pages come first."""
 
     worker: WorkerView
     terms: dict[str, float]
@@ -21,6 +22,7 @@ class Reading:
     queue_s: float
     read_s: float
     step_s: float
+    held: int
     source: WorkerRef | None
 
     @property
@@ -61,6 +63,7 @@ def _reading(worker: WorkerView, scene: Scene, fetching: Fetching | None) -> Rea
         queue_s=queue_s,
         read_s=own.seconds,
         step_s=own.step_s,
+        held=cached,
         source=None if fetching is None else fetching.holder,
     )
 
@@ -71,7 +74,7 @@ def _rank(reading: Reading) -> tuple[float, str]:
 
 def with_lateness(readings: dict[WorkerRef, Reading], scene: Scene) -> dict[WorkerRef, Reading]:
     """Queues longer than another's cost more than their seconds. A hit is worth some wait, as far as the other has less
-    of the prompt: who has as much and is sooner leaves no reason to wait.
+    of the prompt: who has as much, or fetches it, and is sooner leaves no reason to wait.
     """
     patience_s = {ref: _patience_s(reading, scene) for ref, reading in readings.items()}
     least_first = sorted(readings, key=lambda ref: (patience_s[ref], -readings[ref].queue_s))
@@ -90,8 +93,7 @@ def with_lateness(readings: dict[WorkerRef, Reading], scene: Scene) -> dict[Work
 
 def _patience_s(reading: Reading, scene: Scene) -> float:
     """What a hit on this worker is worth of waiting."""
-    facts = scene.facts
-    return scene.settings.patience_s * facts.cached_tokens(reading.worker.worker.worker) / max(facts.context_tokens, 1)
+    return scene.settings.patience_s * reading.held / max(scene.facts.context_tokens, 1)
 
 
 def num_answers(worker: WorkerView) -> int:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from common.core.request import Priority
 
-POLICY_VERSION = "cost-10"
+POLICY_VERSION = "cost-11"
 """Changes whenever the same inputs may give another decision."""
 
 

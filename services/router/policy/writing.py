@@ -45,10 +45,21 @@ def write_on(worker: WorkerView, scene: Scene) -> Writing:
 def lost_reading_s(worker: WorkerView, step_s: float, scene: Scene) -> float:
     """Reading that the worker does not get done because it writes one answer more.
 
+    Everybody who waits for readers waits so much longer: where many do, answers gather on few workers, and the others
+    read at full speed; where nobody does, they are written where it suits them.
+    """
+    settings, cost = scene.settings, scene.cost(worker)
+    share = min(cost.extend_token_s * worker.recent(scene.view.now) / RECENT_S, 1.0)
+    lasts_s = scene.expected_tokens * (step_s + share * max(settings.extend_itl_s - step_s, 0.0))
+    return share * lasts_s * lost_share(worker, scene)
+
+
+def lost_share(worker: WorkerView, scene: Scene) -> float:
+    """Of reading beside one answer more.
+
     Beside answers prompts are read in smaller chunks, so that each token costs more, however many answers there are. Of
     k and this one, each is the last to end with probability 1 / (k + 1): for so much of its time nobody else would slow
-    reading there. Everybody who waits for readers waits so much longer: where many do, answers gather on few workers,
-    and the others read at full speed; where nobody does, they are written where it suits them.
+    reading there.
     """
     settings, cost = scene.settings, scene.cost(worker)
     row_s = cost.decode_row_s + cost.decode_context_s * scene.facts.context_tokens
@@ -59,9 +70,7 @@ def lost_reading_s(worker: WorkerView, step_s: float, scene: Scene) -> float:
     beside_s = cost.extend_token_s + (cost.step_s + row_s) / max(chunk, 1)
     if beside_s <= alone_s:
         return 0.0
-    share = min(cost.extend_token_s * worker.recent(scene.view.now) / RECENT_S, 1.0)
-    lasts_s = scene.expected_tokens * (step_s + share * max(settings.extend_itl_s - step_s, 0.0))
-    return share * lasts_s * (1.0 - alone_s / beside_s) / (worker.num_answers + 1)
+    return (1.0 - alone_s / beside_s) / (worker.num_answers + 1)
 
 
 def hand_over_s(reading: Reading, writing: Writing, scene: Scene) -> float:
