@@ -66,7 +66,7 @@ def skip_the_epoch_check(patch: pytest.MonkeyPatch) -> None:
     """A zombie does not see that another incarnation holds its name."""
     from common.directory.registration import Registration
 
-    patch.setattr(Registration, "_is_foreign", lambda self, record: False)
+    patch.setattr(Registration, "_foreign", lambda self, record: None)
 
 
 def token_offset_by_one(patch: pytest.MonkeyPatch) -> None:
