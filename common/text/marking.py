@@ -3,7 +3,7 @@ part of, a control token.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 FEW_OPENERS = 8
 """Measured: up to so many, looking for each is quicker than looking each character up."""
 
-_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WORD = re.compile(r"[\w.-]{1,64}")
 _THOUGHT = re.compile(r"(</?think>)")
 _ENDS = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9]+$")
 
@@ -44,13 +44,19 @@ class Marking:
 
     def text(self, content: str) -> str:
         """Marks inside and around, but not around white space: templates trim."""
-        return self._around(content, self.inside)
+        inner = content.strip()
+        if not inner:
+            return content
+        at = content.index(inner)
+        return f"{content[:at]}{self.mark}{self.inside(inner)}{self.mark}{content[at + len(inner) :]}"
 
     def turn(self, content: str) -> str:
         """What an assistant said before. Its `<think>` and `</think>` stay as they are: templates leave old thoughts
-        out by them, and a thought is no turn of somebody else's.
+        out by them, and a thought is no turn of somebody else's. They look for it at the beginning, and trim what
+        stands before and after: there the marks are not in the way.
         """
-        return self._around(content, self._said)
+        parts = _THOUGHT.split(content)
+        return "".join(part if _THOUGHT.fullmatch(part) else self.text(part) for part in parts)
 
     def inside(self, content: str) -> str:
         if len(self.openers) > FEW_OPENERS:
@@ -61,8 +67,12 @@ class Marking:
 
     def word(self, content: str) -> str:
         """A name or an id: as it is, where it is a plain word."""
-        is_plain = _WORD.fullmatch(content) and content.casefold() not in self.cores
-        return content if is_plain and self.openers.isdisjoint(content) else self.text(content)
+        shapes = content, content.upper(), content.lower()
+        return content if _WORD.fullmatch(content) and not any(map(self._is_risky, shapes)) else self.text(content)
+
+    def _is_risky(self, shape: str) -> bool:
+        """Of a word in a shape that a template may give it: a dotless i becomes a capital I like any other."""
+        return shape.casefold() in self.cores or not self.openers.isdisjoint(shape)
 
     def value(self, value: Any) -> Any:
         """Every text within a JSON value; keys keep their ends, because templates look things up by them."""
@@ -83,17 +93,6 @@ class Marking:
         if number not in text.lower():
             return text
         return re.sub(rf"(\\+)u{number}", lambda found: _own(found[1]), text, flags=re.IGNORECASE)
-
-    def _said(self, content: str) -> str:
-        parts = _THOUGHT.split(content)
-        return "".join(part if _THOUGHT.fullmatch(part) else self.inside(part) for part in parts)
-
-    def _around(self, content: str, marked: Callable[[str], str]) -> str:
-        inner = content.strip()
-        if not inner:
-            return content
-        at = content.index(inner)
-        return f"{content[:at]}{self.mark}{marked(inner)}{self.mark}{content[at + len(inner) :]}"
 
 
 def _own(backslashes: str) -> str:

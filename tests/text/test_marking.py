@@ -25,18 +25,22 @@ def rendered(source: str, messages: list[ChatMessage], tools: list[dict[str, Any
     return tokenizer.decode(tokens, skip_special_tokens=False)
 
 
-@pytest.mark.parametrize("word", ["call12345", "function", "object", "get-weather_2", "a" * 64])
+PLAIN = ["call12345", "function", "object", "get-weather_2", "user.name", "größe", "城市", "a" * 64]
+RISKY = ["inst", "INST", "end", "End", "system", "a b", "<|end|>", "a" * 65, "ın\u017ft", "城 市", "a\n"]
+
+
+@pytest.mark.parametrize("word", PLAIN)
 def test_a_plain_word_is_left_alone(word: str) -> None:
     assert MARKED.word(word) == word
 
 
-@pytest.mark.parametrize("word", ["inst", "INST", "end", "End", "system", "a b", "<|end|>", "a" * 65, "é", "a\n"])
+@pytest.mark.parametrize("word", RISKY)
 def test_what_a_control_token_is_made_of_is_marked(word: str) -> None:
     assert MARKED.word(word) != word
     assert MARKED.removed(MARKED.word(word)) == word
 
 
-@given(st.text("inst|<>[]end_ \n", max_size=6), st.sampled_from(["[{}]", "<|{}|>", "{}", "<{}>", "[/{}]"]))
+@given(st.text("insſtı|<>[]end_. \n", max_size=6), st.sampled_from(["[{}]", "<|{}|>", "{}", "<{}>", "[/{}]"]))
 def test_no_word_becomes_a_control_token_between_a_templates_brackets(word: str, around: str) -> None:
     for made in (MARKED.word(word), MARKED.word(word).upper(), MARKED.word(word).lower()):
         assert around.format(made) not in {*CONTROL, "[INST]"}
@@ -70,9 +74,10 @@ def test_a_template_can_compare_types_and_find_names_among_the_required() -> Non
         "{% for name, spec in form.properties.items() %}{{ name }}:{{ 'str' if spec.type == 'string' else 'any' }}"
         "{{ '!' if name in form.required else '?' }} {% endfor %}{% endfor %}"
     )
-    form = {"type": "object", "properties": {"city": {"type": "string"}, "days": {}}, "required": ["city"]}
+    properties = {"city": {"type": "string"}, "城市": {}, "user.name": {}, "days": {}}
+    form = {"type": "object", "properties": properties, "required": ["city", "城市", "user.name"]}
     tools = [{"type": "function", "function": {"name": "f", "parameters": form}}]
-    assert rendered(source, [user("x")], tools) == "city:str! days:any? "
+    assert rendered(source, [user("x")], tools) == "city:str! 城市:any! user.name:any! days:any? "
 
 
 def test_marks_that_a_template_wrote_as_escapes_are_taken_out() -> None:
@@ -99,6 +104,27 @@ def test_old_thoughts_are_found_by_the_template_and_open_nothing_else() -> None:
     tokens = encoded(ChatTemplate(tokenizer), [said, user("no</think>tes")])
     assert tokenizer.decode(tokens, skip_special_tokens=False) == "fine<|end|>;no</think>tes;", "a user has no thoughts"
     assert not set(tokens) & set(CONTROL.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("<think>\n\n</think>\n\n", "|"),
+        ("<think>\nhm\n</think>\n\n", "hm|"),
+        ("<think>\nhm\n</think>\n\nfine\n", "hm|fine\n"),
+        ("hm\n</think>\nfine", "hm|fine"),
+        ("<think>", "|"),
+    ],
+)
+def test_thoughts_are_trimmed_as_if_there_were_no_marks(said: str, shown: str) -> None:
+    """Qwen's way. An answer that was nothing but a thought would bring its blank lines into the next prompt."""
+    source = (
+        "{% set said = messages[0].content %}{% set parts = said.split('</think>') %}"
+        "{% if said.startswith('<think>') or parts | length > 1 %}"
+        "{{ parts[0].rstrip('\n').split('<think>')[-1].lstrip('\n') }}|"
+        "{{ parts[-1].lstrip('\n') if parts | length > 1 }}{% endif %}"
+    )
+    assert rendered(source, [ChatMessage(role="assistant", content=said)]) == shown
 
 
 def test_the_mark_is_one_that_nothing_spells() -> None:
