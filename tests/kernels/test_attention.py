@@ -239,13 +239,15 @@ def test_a_decoded_token_has_the_same_bits_as_an_extended_one_in_every_batch(
 
 @pytest.mark.parametrize("library", [BEST], indirect=True)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("page_size", [16, 48])
+@pytest.mark.parametrize(
+    ("page_size", "dtype"), [(16, torch.bfloat16), (48, torch.bfloat16), (48, torch.float32), (16, torch.float16)]
+)
 @pytest.mark.parametrize("heads", [*FEW_QUERIES, Heads(query=7, key=1, dim=64)], ids=str)
 def test_few_queries_over_pages_have_the_bits_of_many_over_copies(
-    heads: Heads, page_size: int, form: str, library: Native | None
+    heads: Heads, page_size: int, dtype: torch.dtype, form: str, library: Native | None
 ) -> None:
     """Contexts of every length up to three tiles and around a span, alone and by twos; unused slots are NaN."""
-    context = Context(heads, 1100, page_size, dtype=torch.bfloat16, form=FORMS[form])
+    context = Context(heads, 1100, page_size, dtype=dtype, form=FORMS[form])
     lengths = [*range(1, 195), 1023, 1024, 1025, 1088, 1100]
     expected_THD = context.extend(0, 1100)
     assert_close(context.attend([(1099, 1100)]), context.expected(1099, 1100))
@@ -259,13 +261,14 @@ def test_few_queries_over_pages_have_the_bits_of_many_over_copies(
         assert torch.equal(context.attend([(end - count, end) for end in ends]), together_THD), f"{count} at a time"
 
 
-def test_slots_behind_a_context_are_not_heard_of(library: Native | None) -> None:
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_slots_behind_a_context_are_not_heard_of(dtype: torch.dtype, library: Native | None) -> None:
     """The same page with and without NaN in the slots that hold no token yet."""
-    context = Context(FEW_QUERIES[2], 64, dtype=torch.bfloat16)
+    context = Context(FEW_QUERIES[2], 64, dtype=dtype)
     context.store(0, 64)
     clean = [context.attend([(length - 1, length)]) for length in range(1, 65)]
     for length, expected in enumerate(clean, start=1):
-        own = Context(FEW_QUERIES[2], 64, dtype=torch.bfloat16)
+        own = Context(FEW_QUERIES[2], 64, dtype=dtype)
         own.store(0, length)
         assert torch.equal(own.attend([(length - 1, length)]), expected), f"{length} tokens"
 

@@ -87,10 +87,9 @@ public:
         const Queries<Math> queries{rows, dim, unit_.position(), call_.group()};
         state.clear(num_rows_, dim);
         const Keys own = keys_in(span);
-#if defined(__AVX512BF16__)
-        if constexpr (Math::kStep == 2)
-            if (can_stay(call_.pages, num_rows_))
-                return attend_in_place(num_rows_, queries, own, after, call_.form, state);
+#if defined(__AVX512F__)
+        if (can_stay(call_.pages, num_rows_))
+            return attend_in_place(num_rows_, queries, own, after, call_.form, state);
 #endif
         TileRows tiles[2];
         int turn = 0;

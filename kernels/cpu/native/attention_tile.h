@@ -57,6 +57,35 @@ inline float largest_of(Vec a) {
 #endif
 }
 
+// The largest lane of row r in lane r; minus infinity in lanes without a row.
+template <int rows>
+inline Vec largest_of(const Vec (&of)[rows]) {
+    alignas(64) float lanes[kLanes];
+    store(lanes, fill(-__builtin_inff()));
+    for (int row = 0; row < rows; ++row) lanes[row] = largest_of(of[row]);
+    return load(lanes);
+}
+
+#if defined(__AVX512F__)
+// Pairs of rows, pairs of pairs, ...: each step halves the lanes of twice as many rows.
+inline Vec largest_of(const Vec (&of)[6]) {
+    const auto pair = [](Vec a, Vec b) {
+        return max(Vec{_mm512_unpacklo_ps(a.v, b.v)}, Vec{_mm512_unpackhi_ps(a.v, b.v)});
+    };
+    const auto four = [](Vec a, Vec b) {
+        const __m512d left = _mm512_castps_pd(a.v), right = _mm512_castps_pd(b.v);
+        return max(Vec{_mm512_castpd_ps(_mm512_unpacklo_pd(left, right))},
+                   Vec{_mm512_castpd_ps(_mm512_unpackhi_pd(left, right))});
+    };
+    const Vec none = fill(-__builtin_inff());
+    const Vec low = four(pair(of[0], of[1]), pair(of[2], of[3])), high = four(pair(of[4], of[5]), none);
+    const Vec half = max(Vec{_mm512_shuffle_f32x4(low.v, high.v, 0x88)}, Vec{_mm512_shuffle_f32x4(low.v, high.v, 0xdd)});
+    const __m512 other = _mm512_shuffle_f32x4(half.v, half.v, 0xb1);
+    const __m512 all = max(half, Vec{other}).v;  // rows 0 to 3, the same again, rows 4 and 5
+    return {_mm512_mask_blend_ps(0xff00, _mm512_permutexvar_ps(_mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 0, 0, 0, 0, 0, 0, 0, 0), all), none.v)};
+}
+#endif
+
 inline float total_of(Vec a) {
     alignas(64) float lanes[kLanes];
     store(lanes, a);
@@ -70,6 +99,19 @@ inline float total_of(Vec a) {
 inline Vec capped(Vec x, float cap) {
     const Vec e = exp(x * fill(2.0f / cap));
     return fill(cap) * (fill(1.0f) - fill(2.0f) / (e + fill(1.0f)));
+}
+
+// Loaded once for all rows: left alone the compiler reads it again for each of them, where a product can take it from memory.
+template <class Lanes>
+inline void keep_in_register(Lanes& lanes) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Lanes) == 64) asm("" : "+v"(lanes));
+#endif
+}
+inline void keep_in_register(Vec& lanes) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(lanes.v));
+#endif
 }
 
 // scores[row][key] of a tile, channels in rising order.
@@ -110,7 +152,10 @@ inline void add_values(const typename Math::Element* weights, const float* fade,
     for (int key = 0; key < kTile; key += Math::kStep) {
         typename Math::Lanes lanes[columns];
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; ++c) lanes[c] = Math::lanes(values + key * width + c * kLanes * Math::kStep);
+        for (int c = 0; c < columns; ++c) {
+            lanes[c] = Math::lanes(values + key * width + c * kLanes * Math::kStep);
+            keep_in_register(lanes[c]);
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
             const auto same = Math::same(weights + r * kTile + key);
@@ -138,9 +183,9 @@ struct Sight {
     }
 };
 
-// Scores of one row as powers of two, in place; returns the largest.
+// Scores of one row as powers of two, in place; returns the largest of each 16th.
 template <class Math>
-inline float scale(float* scores, const Tile<Math>& tile, const Form& form, int from, int to) {
+inline Vec scale(float* scores, const Tile<Math>& tile, const Form& form, int from, int to) {
     static const Sight sight;
     Vec x[kGroups];
 #pragma GCC unroll 4
@@ -159,7 +204,7 @@ inline float scale(float* scores, const Tile<Math>& tile, const Form& form, int 
         top = max(x[g], top);
         store(scores + g * kLanes, x[g]);
     }
-    return largest_of(top);
+    return top;
 }
 
 // Scaled scores of one row become weights, and are added to its totals.
@@ -200,22 +245,26 @@ template <class Math, int rows>
 inline void weigh_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
                        const State& state, float* scores, typename Math::Element* weights, float* fade) {
     static_assert(rows <= kLanes);
-    alignas(64) float largest[kLanes], lags[kLanes] = {};
     const auto bounded = [](int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kTile ? kTile : key); };
+    // Divided once: a division takes as long as the scores of half a row.
+    const uint32_t group = static_cast<uint32_t>(queries.group);
+    int64_t position = queries.position + static_cast<uint32_t>(first) / group;
+    uint32_t member = static_cast<uint32_t>(first) % group;
+    Vec tops[rows];
     for (int r = 0; r < rows; ++r) {
-        const int64_t row = first + r, position = queries.position + row / queries.group;
         const int64_t to = position + 1 - tile.first, from = form.first_key(position) - tile.first;
-        const float before = state.largest[row];
-        const float top = scale<Math>(scores + r * kTile, tile, form, bounded(from), bounded(to));
-        largest[r] = top > before ? top : before;
-        lags[r] = before - largest[r];
+        tops[r] = scale<Math>(scores + r * kTile, tile, form, bounded(from), bounded(to));
+        if (++member == group) member = 0, ++position;
     }
-    store(fade, power_of_2<true>(load(lags)));  // All rows in one go.
-    for (int r = 0; r < rows; ++r) {
-        const int64_t row = first + r;
-        state.largest[row] = largest[r];
-        weigh<Math>(scores + r * kTile, tile, largest[r], fade[r], state.totals + row * kLanes, weights + r * kTile);
-    }
+    alignas(64) float largest[kLanes];
+    const Vec before = load(state.largest + first);  // of rows behind these, too: they stay as they are
+    const Vec now = max(largest_of(tops), before);
+    store(state.largest + first, now);
+    store(largest, now);
+    store(fade, power_of_2<true>(before - now));
+    for (int r = 0; r < rows; ++r)
+        weigh<Math>(scores + r * kTile, tile, largest[r], fade[r], state.totals + (first + r) * kLanes,
+                    weights + r * kTile);
 }
 
 // Rows [first, first + rows) of the block against the tile.

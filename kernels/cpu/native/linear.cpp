@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "export.h"
+#include "linear_rows.h"
 #include "linear_tile.h"
 #include "pool.h"
 #include "row.h"
@@ -16,8 +17,10 @@ namespace {
 
 // Chosen: rows of one task; x of a block stays in the outer caches while panel after panel passes over it.
 constexpr int64_t kRowBlock = 384;
-// Chosen: a panel's block of bf16 is 128 KiB, which stays in the second cache while the rows pass over it.
-constexpr int64_t kChannelBlock = 2048;
+// Chosen: a panel's block is 128 KiB, which stay in the second cache while the rows pass over it; a widened one too, where
+// a tile is tall enough for that cache's pace, else 16 KiB, for the first one.
+template <Type type>
+constexpr int64_t kChannelBlock = !kWidens<type> ? 2048 : kVectorTile >= 8 ? 1024 : 128;
 // Chosen: bytes of weight per task while it is read once. Larger ones balance badly, smaller ones break the stream.
 constexpr int64_t kTaskBytes = 192 * 1024;
 
@@ -95,18 +98,22 @@ void run_panel(const Call& call, int64_t panel, int64_t first, int64_t end, floa
     const int64_t channels = deep(linear), row_bytes = channels * kXBytes<type>;
     const char* weights = static_cast<const char*>(linear.packed) + panel * panel_bytes(linear);
     const int64_t first_row = call.cut.first(first);
-    for (int64_t from = 0; from < channels; from += kChannelBlock) {
-        const int64_t depth = std::min(kChannelBlock, channels - from), bytes = depth * kPanel * size_of(type);
+    float* const kept = kWidens<type> && end - first > 1
+        ? reinterpret_cast<float*>(scratch<2>(kChannelBlock<type> * kPanel * 4)) : nullptr;
+    for (int64_t from = 0; from < channels; from += kChannelBlock<type>) {
+        const int64_t depth = std::min(kChannelBlock<type>, channels - from), bytes = depth * kPanel * size_of(type);
         const char* block = weights + from * kPanel * size_of(type);
         for (int64_t tile = first; tile < end; ++tile) {
             const int64_t row = call.cut.first(tile), size = call.cut.size(tile);
             const char* x = call.x + row * row_bytes + from * size * kXBytes<type>;
+            float* const own = sums + (row - first_row) * kPanel;
             // A single pass reads ahead in its own stream, several fetch the next block in two halves.
             const char* ahead = block + (end - first == 1 ? read_ahead(size) : tile == first ? bytes : bytes + bytes / 2);
-            run_tile<type>(size, block, x, depth, sums + (row - first_row) * kPanel, from == 0, ahead);
+            if (kept) run_wide_tile<type>(size, tile == first, block, x, depth, own, from == 0, ahead, kept);
+            else run_tile<type>(size, block, x, depth, own, from == 0, ahead);
+            if (from + depth == channels) finish_panel<type>(call, panel, row, row + size, own);
         }
     }
-    finish_panel<type>(call, panel, first_row, call.cut.first(end), sums);
 }
 
 template <Type type>

@@ -2,14 +2,13 @@
 //
 // x of a tile lies as [channel][row], so that a channel's values are broadcast from neighbouring addresses. With dot
 // products of bf16 pairs in hardware a pair is one 32-bit element; elsewhere x is widened to fp32 when it is packed, and a
-// pair is added as two fused steps, the second channel first, which is the order of the hardware. With tile registers x lies
-// as [32 channels][row][channel].
+// pair is added as two fused steps, the second channel first, which is the order of the hardware: x lies in that order. With
+// tile registers x lies as [32 channels][row][channel].
+//
+// Where a weight must be widened to be multiplied, the first tile of several leaves it widened for the others.
 #pragma once
-#include <cstring>
-
 #include "linear.h"
 #include "tiles.h"
-#include "transpose.h"
 #include "vec.h"
 
 namespace baton {
@@ -43,8 +42,15 @@ constexpr bool kHasPairs = false;
 template <Type type>
 constexpr int64_t kXBytes = type == Type::kBf16 && (kHasPairs || kHasTiles) ? 2 : 4;
 
+// Whether products of this type are products of fp32, to be widened first.
+template <Type type>
+constexpr bool kWidens = type == Type::kFp16 || (type == Type::kBf16 && !kHasPairs && !kHasTiles);
+
 // Fetches one line into the second cache: the first one holds x. A pointer past the end is harmless.
 inline void fetch(const char* line) { __builtin_prefetch(line, 0, 2); }
+inline void fetch_near(const float* line) { __builtin_prefetch(line, 0, 3); }
+// Channels from a widened weight's read to its fetch into the first cache; 0 where it stays there.
+constexpr int64_t kNear = kVectorTile >= 8 ? 4 : 0;
 
 template <Type type, int size>
 struct Sums {
@@ -74,24 +80,35 @@ struct Sums {
     }
 };
 
-template <Type type, int size>
+// `keeps`: what is widened is stored from `kept` on, as [channel][output] in x's order of channels, and `ahead` is followed
+// at half the pace: the other half is another tile's.
+template <Type type, int size, bool keeps>
 __attribute__((noinline)) void tile(const char* weights, const char* x, int64_t depth, float* sums, bool is_first,
-                                    const char* ahead) {
+                                    const char* ahead, float* kept) {
     Sums<type, size> own;
     own.begin(sums, is_first);
     const float* wide = reinterpret_cast<const float*>(x);
+    const auto add = [&](Vec left, Vec right) {
+        if constexpr (keeps) {
+            store(kept, left);
+            store(kept + kLanes, right);
+            kept += kPanel;
+        }
+        own.add(left, right, wide);
+        wide += size;
+    };
     if constexpr (type == Type::kFp32) {
-        for (int64_t channel = 0; channel < depth; ++channel, weights += 128, ahead += 128, wide += size) {
+        for (int64_t channel = 0; channel < depth; ++channel, weights += 128, ahead += 128) {
             fetch(ahead);
             fetch(ahead + 64);
             const float* panel = reinterpret_cast<const float*>(weights);
-            own.add(load(panel), load(panel + kLanes), wide);
+            add(load(panel), load(panel + kLanes));
         }
     } else if constexpr (type == Type::kFp16) {
-        for (int64_t channel = 0; channel < depth; ++channel, weights += 64, ahead += 64, wide += size) {
+        for (int64_t channel = 0; channel < depth; ++channel, weights += 64, ahead += keeps ? 32 : 64) {
             fetch(ahead);
             const uint16_t* panel = reinterpret_cast<const uint16_t*>(weights);
-            own.add(load_fp16(panel), load_fp16(panel + kLanes), wide);
+            add(load_fp16(panel), load_fp16(panel + kLanes));
         }
     } else {
 #if defined(__AVX512BF16__)
@@ -108,14 +125,32 @@ __attribute__((noinline)) void tile(const char* weights, const char* x, int64_t 
             }
         }
 #else
-        for (int64_t pair = 0; pair < depth / 2; ++pair, weights += 128, ahead += 128, wide += 2 * size) {
+        for (int64_t pair = 0; pair < depth / 2; ++pair, weights += 128, ahead += keeps ? 64 : 128) {
             fetch(ahead);
-            fetch(ahead + 64);
+            if (!keeps) fetch(ahead + 64);
             const uint16_t* panel = reinterpret_cast<const uint16_t*>(weights);
-            own.add(odd_bf16(panel), odd_bf16(panel + kPanel), wide + size);
-            own.add(even_bf16(panel), even_bf16(panel + kPanel), wide);
+            add(odd_bf16(panel), odd_bf16(panel + kPanel));
+            add(even_bf16(panel), even_bf16(panel + kPanel));
         }
 #endif
+    }
+    own.end(sums);
+}
+
+// The same from what a tile before left widened, in the second cache: the first one is fed ahead.
+template <int size>
+__attribute__((noinline)) void wide_tile(const float* weights, const float* x, int64_t depth, float* sums, bool is_first,
+                                         const char* ahead) {
+    Sums<Type::kFp32, size> own;
+    own.begin(sums, is_first);
+    for (int64_t channel = 0; channel < depth; ++channel, weights += kPanel, x += size, ahead += 32) {
+        fetch(ahead);
+        if constexpr (kNear > 0) {
+            fetch_near(weights + kNear * kPanel);
+            fetch_near(weights + kNear * kPanel + kLanes);
+            fetch_near(x + 2 * kNear * size);
+        }
+        own.add(load(weights), load(weights + kLanes), x);
     }
     own.end(sums);
 }
@@ -132,47 +167,24 @@ inline void run_tiles(int64_t rows, const char* weights, const char* x, int64_t 
     Tiles::end(sums);
 }
 
+// The only one of its panel, or of a type that nothing is widened of.
 template <Type type, int size = kVectorTile>
 inline void run_tile(int64_t rows, const char* weights, const char* x, int64_t depth, float* sums, bool is_first,
                      const char* ahead) {
     if constexpr (kTiled<type>) return run_tiles(rows, weights, x, depth, sums, is_first, ahead);
-    if (rows == size) return tile<type, size>(weights, x, depth, sums, is_first, ahead);
+    if (rows == size) return tile<type, size, false>(weights, x, depth, sums, is_first, ahead, nullptr);
     if constexpr (size > 1) run_tile<type, size - 1>(rows, weights, x, depth, sums, is_first, ahead);
 }
 
-// Rows of x as run_tile reads them, channels filled up with zeros to `deep`.
-template <Type type>
-void pack_x(const void* x, int64_t stride, int64_t rows, int64_t channels, int64_t deep, char* to) {
-    if constexpr (kTiled<type>) {
-        const uint16_t* from = static_cast<const uint16_t*>(x);
-        for (int64_t channel = 0; channel < deep; channel += 32)
-            for (int64_t row = 0; row < rows; ++row, to += 64) {
-                const int64_t width = channels - channel < 32 ? channels - channel : 32;
-                std::memset(to, 0, 64);
-                std::memcpy(to, from + row * stride + channel, width * 2);
-            }
-    } else if constexpr (type == Type::kBf16 && kHasPairs) {
-        const uint16_t* from = static_cast<const uint16_t*>(x);
-        uint32_t* pairs = reinterpret_cast<uint32_t*>(to);
-        std::memset(pairs + channels / 2 * rows, 0, (deep / 2 - channels / 2) * rows * 4);
-        transpose_tightly(static_cast<const char*>(x), stride * 2, rows, channels / 2, pairs);
-        if (channels % 2)
-            for (int64_t row = 0; row < rows; ++row) pairs[channels / 2 * rows + row] = from[row * stride + channels - 1];
-    } else if constexpr (type == Type::kFp32) {
-        uint32_t* words = reinterpret_cast<uint32_t*>(to);
-        std::memset(words + channels * rows, 0, (deep - channels) * rows * 4);
-        transpose_tightly(static_cast<const char*>(x), stride * 4, rows, channels, words);
-    } else {
-        float* wide = reinterpret_cast<float*>(to);
-        std::memset(wide + channels * rows, 0, (deep - channels) * rows * 4);
-        for (int64_t channel = 0; channel < channels; ++channel)
-            for (int64_t row = 0; row < rows; ++row) {
-                const int64_t at = row * stride + channel;
-                float& value = wide[channel * rows + row];
-                if constexpr (type == Type::kBf16) value = from_bf16(static_cast<const uint16_t*>(x)[at]);
-                if constexpr (type == Type::kFp16) value = from_fp16(static_cast<const uint16_t*>(x)[at]);
-            }
+// One of several: the first one widens into `kept`, the others read it.
+template <Type type, int size = kVectorTile>
+inline void run_wide_tile(int64_t rows, bool widens, const char* weights, const char* x, int64_t depth, float* sums,
+                          bool is_first, const char* ahead, float* kept) {
+    if (rows == size) {
+        if (widens) return tile<type, size, true>(weights, x, depth, sums, is_first, ahead, kept);
+        return wide_tile<size>(kept, reinterpret_cast<const float*>(x), depth, sums, is_first, ahead);
     }
+    if constexpr (size > 1) run_wide_tile<type, size - 1>(rows, widens, weights, x, depth, sums, is_first, ahead, kept);
 }
 
 }  // namespace baton

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -40,6 +40,33 @@ inline void turn(__m512i (&a)[16]) {
         a[r + 12] = _mm512_shuffle_i32x4(b[r + 4], b[r + 12], 0xdd);
     }
 }
+#elif defined(__AVX2__)
+// Eight rows of eight words to out[column * apart + row].
+inline void turn_eight(const char* const* rows, int64_t offset, uint32_t* out, int64_t apart) {
+    __m256i a[8], b[8];
+    const auto row = [&](int r) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + offset)); };
+#pragma GCC unroll 4
+    for (int r = 0; r < 8; r += 2) {
+        const __m256i even = row(r), odd = row(r + 1);
+        b[r] = _mm256_unpacklo_epi32(even, odd);
+        b[r + 1] = _mm256_unpackhi_epi32(even, odd);
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < 8; r += 4) {
+        a[r] = _mm256_unpacklo_epi64(b[r], b[r + 2]);
+        a[r + 1] = _mm256_unpackhi_epi64(b[r], b[r + 2]);
+        a[r + 2] = _mm256_unpacklo_epi64(b[r + 1], b[r + 3]);
+        a[r + 3] = _mm256_unpackhi_epi64(b[r + 1], b[r + 3]);
+    }
+    const auto put = [&](int column, __m256i words) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + column * apart), words);
+    };
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        put(c, _mm256_permute2x128_si256(a[c], a[c + 4], 0x20));
+        put(c + 4, _mm256_permute2x128_si256(a[c], a[c + 4], 0x31));
+    }
+}
 #endif
 
 // words[row][column] of 16 rows to out[column][row].
@@ -54,7 +81,13 @@ inline void transpose(const char* const* rows, int64_t offset, int columns, uint
     for (int c = 0; c < 16; ++c)
         if (c < columns) _mm512_storeu_si512(out + c * 16, a[c]);
 #else
-    for (int c = 0; c < columns; ++c)
+    int first = 0;
+#if defined(__AVX2__)
+    for (; first + 8 <= columns; first += 8)
+        for (int half = 0; half < 16; half += 8)
+            turn_eight(rows + half, offset + first * 4, out + first * 16 + half, 16);
+#endif
+    for (int c = first; c < columns; ++c)
         for (int r = 0; r < 16; ++r) std::memcpy(out + c * 16 + r, rows[r] + offset + c * 4, 4);
 #endif
 }

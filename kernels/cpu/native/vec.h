@@ -92,6 +92,10 @@ inline void store_bf16(uint16_t* to, Vec a) {
 inline Vec load_fp16(const uint16_t* from) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
 }
+// Two neighbouring fp16 in each 32-bit lane: the first, the second.
+inline Vec low_fp16(__m512i words) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))}; }
+inline Vec even_fp16(const uint16_t* from) { return low_fp16(_mm512_loadu_si512(from)); }
+inline Vec odd_fp16(const uint16_t* from) { return low_fp16(_mm512_srli_epi32(_mm512_loadu_si512(from), 16)); }
 inline void store_fp16(uint16_t* to, Vec a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -159,6 +163,16 @@ inline void store_bf16(uint16_t* to, Vec x) {
 inline Vec load_fp16(const uint16_t* from) {
     return {_mm256_cvtph_ps(load_4(from)), _mm256_cvtph_ps(load_4(from + 8))};
 }
+inline __m256 low_fp16(__m256i words) {
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+inline Vec even_fp16(const uint16_t* from) {
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    return {low_fp16(_mm256_and_si256(load_8(from), low)), low_fp16(_mm256_and_si256(load_8(from + 16), low))};
+}
+inline Vec odd_fp16(const uint16_t* from) {
+    return {low_fp16(_mm256_srli_epi32(load_8(from), 16)), low_fp16(_mm256_srli_epi32(load_8(from + 16), 16))};
+}
 inline void store_fp16(uint16_t* to, Vec x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
@@ -225,6 +239,12 @@ inline void store_bf16(uint16_t* to, Vec a) {
 }
 inline Vec load_fp16(const uint16_t* from) {
     return each([&](int lane) { return from_fp16(from[lane]); });
+}
+inline Vec even_fp16(const uint16_t* from) {
+    return each([&](int lane) { return from_fp16(from[2 * lane]); });
+}
+inline Vec odd_fp16(const uint16_t* from) {
+    return each([&](int lane) { return from_fp16(from[2 * lane + 1]); });
 }
 inline void store_fp16(uint16_t* to, Vec a) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = to_fp16(a.v[lane]);
