@@ -21,6 +21,7 @@ from common.rpc.convert.worker import load_from_wire
 from protos.baton.v1 import types_pb2, worker_pb2
 from services.local.client import RouterClient
 from services.local.exercise import Ask, Heard, exercise, mixture, one_by_one
+from services.local.output import check_output, writing
 from services.local.workers import ask_workers
 from services.simulator.calibration import Calibration, mean_cost, write_calibration
 from services.simulator.fidelity import Error, compare
@@ -54,7 +55,10 @@ class Checked:
 async def calibrate(
     client: RouterClient, effort: Effort, out: Path, *, config: Config, console: Console, clock: Clock, entropy: Entropy
 ) -> Checked:
-    """Writes the file. Raises NotFound where no worker has fitted its timings."""
+    """Writes the file. Raises NotFound where no worker has fitted its timings, InvalidRequest for a file that cannot
+    be written, before it begins.
+    """
+    check_output(out, "--out")
     model = await client.model()
 
     async def press(asks: Sequence[Ask]) -> list[Lived]:
@@ -71,7 +75,8 @@ async def calibrate(
         read = group.create_task(_read_beside(client, config, effort.seconds))
         taught = await press(load())
     calibration = fit_overheads(alone, taught, read.result(), settings)
-    write_calibration(calibration, out)
+    with writing("--out"):
+        write_calibration(calibration, out)
     console.print(f"{out}: {_words(calibration)}", highlight=False)
     if not effort.check:
         return Checked()

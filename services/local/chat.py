@@ -14,6 +14,7 @@ from services.local.client import RouterClient
 from services.local.generate import receipt
 from services.local.interrupt import Interrupt
 from services.local.printable import printable
+from services.local.prompt import check_text, is_text
 
 HELP = """[dim]/new        forget the conversation
 /system TEXT  begin anew under this instruction
@@ -58,14 +59,18 @@ class Chat:
         self._talk = Conversation()
 
     async def run(self, *, system: str, timeout_s: float) -> None:
-        """Until the person leaves. An error ends the answer, not the sitting."""
+        """Until the person leaves. An error ends the answer, not the sitting. Raises InvalidRequest for the system's
+        words where they are no text."""
+        check_text("--system", system)
         self._talk.begin(system)
         model = await self._client.model()
         name = printable(model.name)
         self._console.print(f"{name}, context {model.context_length:,} tokens", style="bold", markup=False)
         self._console.print(HELP, highlight=False)
         while (text := await self._next()) is not None:
-            if text.startswith("/"):
+            if not is_text(text):
+                self._console.print("not sent: that is not UTF-8", style="red")
+            elif text.startswith("/"):
                 self._command(text)
             elif text:
                 await self._reply(text, timeout_s)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from protos.baton.v1 import cluster_pb2
 from services.local.client import RouterClient
+from services.local.prompt import check_text
 
 MEANING = {
     "queue": "prompts ahead of it",
@@ -37,7 +38,11 @@ SOURCES = {
 
 
 async def explain(client: RouterClient, request_id: str, console: Console) -> None:
-    """Print every decision about it. Raises NotFound when this router does not remember the request."""
+    """Print every decision about it.
+
+    Raises NotFound when this router does not remember the request, InvalidRequest where it is no id.
+    """
+    check_text("REQUEST_ID", request_id)
     found = await client.explain(request_id)
     if not found.decisions:
         console.print(f"{request_id} was never placed: it was refused, or it still waits", highlight=False)

@@ -12,7 +12,7 @@ from protos.baton.v1 import generation_pb2, types_pb2
 from services.local.answer import Answer
 from services.local.client import RouterClient
 from services.local.printable import printable
-from services.local.prompt import put_prompt
+from services.local.prompt import check_text, put_prompt
 from services.local.sampling import set_fields
 
 
@@ -44,6 +44,7 @@ def build_request(
     priority: Priority = Priority.INTERACTIVE,
 ) -> generation_pb2.GenerateRequest:
     """The message for a prompt and flags. Raises InvalidRequest for what the message cannot hold."""
+    check_text("--request-id", request_id)
     request = generation_pb2.GenerateRequest(request_id=request_id, return_token_ids=True, sampling=_sampling(sampling))
     request.priority = types_pb2.Priority.Value(f"PRIORITY_{priority.name}")
     put_prompt(request, prompt, is_tokens=is_tokens, is_chat=is_chat)
@@ -117,8 +118,10 @@ def _sampling(flags: Sampling) -> types_pb2.SamplingParams:
                 setattr(params, name, value)
         except ValueError:  # below zero, or more bits than the message has
             violations.append(FieldViolation(field=f"--{name.replace('_', '-')}", description=f"{value} is beyond it"))
+    for stop in flags.stop:
+        check_text("--stop", stop)
+    params.stop.extend(flags.stop)
     try:
-        params.stop.extend(flags.stop)
         params.stop_token_ids.extend(flags.stop_token_ids)
     except ValueError:
         violations.append(FieldViolation(field="--stop-token", description="a token id is a number from 0 on"))

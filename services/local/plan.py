@@ -11,6 +11,7 @@ from rich.table import Table
 
 from common.core.errors import BatonError
 from services.local.failure import fail
+from services.local.output import check_output, check_picture, writing
 from services.simulator.diurnal import diurnal
 from services.simulator.policies import PolicyName
 from services.simulator.read import read_trace
@@ -18,6 +19,7 @@ from services.simulator.report import Slo
 from services.simulator.scaling import ScalingStudy, ScalingSummary, run_scaling
 from services.simulator.scaling_play import Replicas
 from services.simulator.scaling_plot import draw_scaling
+from services.simulator.trace import MAX_SPAN_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,12 @@ class ScalingWish:
 
 
 def plan(wish: ScalingWish, console: Console, *, as_json: Path | None, plot: Path | None) -> tuple[ScalingSummary, ...]:
-    """Runs the study and prints a table; the same numbers as JSON, and a picture, where files are named."""
+    """Runs the study and prints a table; the same numbers as JSON, and a picture, where files are named.
+
+    Raises InvalidRequest before it begins where one cannot be written.
+    """
+    check_output(as_json, "--json")
+    check_picture(plot)
     study = wish.study()
     console.print(
         f"{study.trace.name}: {len(study.trace.requests)} requests in {study.trace.span_s:.0f} s; a worker starts in "
@@ -68,10 +75,12 @@ def plan(wish: ScalingWish, console: Console, *, as_json: Path | None, plot: Pat
     summaries = tuple(run_scaling(study))
     console.print(_table(summaries))
     if plot is not None:
-        draw_scaling(summaries, [each.arrived_s for each in study.trace.requests], plot, title=study.trace.name)
+        with writing("--plot"):
+            draw_scaling(summaries, [each.arrived_s for each in study.trace.requests], plot, title=study.trace.name)
     if as_json is not None:
         plain = [{**asdict(summary), "moments": len(summary.moments)} for summary in summaries]
-        as_json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+        with writing("--json"):
+            as_json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     return summaries
 
 
@@ -96,26 +105,35 @@ def _table(summaries: tuple[ScalingSummary, ...]) -> Table:
 def plan_command(
     trace: Annotated[Path, typer.Option(help="Mooncake or Qwen .jsonl, Azure or BurstGPT .csv.")],
     day: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Arrivals of a day, swing 10, squeezed into so much.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=1.0, max=MAX_SPAN_S, help="Arrivals of a day, swing 10, squeezed into so much."
+        ),
     ] = None,
     max_prompt_tokens: Annotated[
         int | None, typer.Option(min=1, help="With --day: longer prompts are left out.")
     ] = None,
     prefill: Annotated[int, typer.Option(min=1, help="Prefill workers at most.")] = 16,
     decode: Annotated[int, typer.Option(min=1, help="Decode workers at most.")] = 8,
-    start: Annotated[float, typer.Option(metavar="SECONDS", help="Until a new worker is ready.")] = 60.0,
+    start: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, max=86_400.0, help="Until a new worker is ready.")
+    ] = 60.0,
     depth: Annotated[
-        list[float] | None, typer.Option(help="Waiting requests per replica, of two HPAs; repeatable.")
+        list[float] | None, typer.Option(min=0.01, help="Waiting requests per replica, of two HPAs; repeatable.")
     ] = None,
     chart: Annotated[
-        list[float] | None, typer.Option(help="The chart's HPAs by queue, all targets times this; repeatable.")
+        list[float] | None,
+        typer.Option(min=0.01, max=100.0, help="The chart's HPAs by queue, all targets times this; repeatable."),
     ] = None,
-    late: Annotated[list[float] | None, typer.Option(help="The planner's miss_share; repeatable.")] = None,
+    late: Annotated[
+        list[float] | None, typer.Option(min=0.0, max=1.0, help="The planner's miss_share; repeatable.")
+    ] = None,
     followed: Annotated[
-        list[float] | None, typer.Option(help="The same, where HPAs carry out what it wants; repeatable.")
+        list[float] | None,
+        typer.Option(min=0.0, max=1.0, help="The same, where HPAs carry out what it wants; repeatable."),
     ] = None,
-    ttft: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: time to the first token.")] = 5.0,
-    itl: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: mean time between tokens.")] = 0.1,
+    ttft: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Objective: time to the first token.")] = 5.0,
+    itl: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Objective: mean time between tokens.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the day's arrivals.")] = 1,
     always_remote: Annotated[
         bool, typer.Option("--always-remote", help="Prompts are read on prefill workers only.")

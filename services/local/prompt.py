@@ -14,8 +14,7 @@ def read_prompt(argument: str | None, file: Path | None) -> str:
     if argument is not None and file is not None:
         raise _refused("--file", "a prompt as argument and --file exclude each other")
     if argument is not None:
-        if any("\ud800" <= letter <= "\udfff" for letter in argument):
-            raise _refused("prompt", "the argument is not UTF-8")
+        check_text("prompt", argument)
         return argument
     if file is None and sys.stdin.isatty():
         sys.stderr.write("type the prompt, end it with Ctrl-D:\n")
@@ -27,6 +26,18 @@ def read_prompt(argument: str | None, file: Path | None) -> str:
     except UnicodeDecodeError as error:
         where = file or "standard input"
         raise _refused("prompt", f"{where} is not UTF-8: byte {error.start} cannot be decoded") from error
+
+
+def is_text(typed: str) -> bool:
+    """Whether it was UTF-8: Python keeps other bytes as halves of surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in typed)
+
+
+def check_text(field: str, typed: str) -> None:
+    """Raises InvalidRequest for an argument that is not UTF-8."""
+    if not is_text(typed):
+        why = "the argument is not UTF-8"
+        raise InvalidRequest(message=f"{field}: {why}", violations=(FieldViolation(field=field, description=why),))
 
 
 def put_prompt(request: generation_pb2.GenerateRequest, prompt: str, *, is_tokens: bool, is_chat: bool) -> None:

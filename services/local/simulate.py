@@ -12,6 +12,7 @@ from rich.table import Table
 
 from common.core.errors import BatonError
 from services.local.failure import fail
+from services.local.output import check_output, check_picture, writing
 from services.simulator.calibration import read_calibration
 from services.simulator.cluster import ClusterShape
 from services.simulator.outcome import Outcome
@@ -90,7 +91,12 @@ MIN_WIDTH = 116
 
 
 def simulate(wish: Wish, console: Console, *, as_json: Path | None, plot: Path | None) -> tuple[Summary, ...]:
-    """Runs the study and prints a table; the same numbers as JSON where a file is named."""
+    """Runs the study and prints a table; the same numbers as JSON where a file is named.
+
+    Raises InvalidRequest before it begins where a file cannot be written.
+    """
+    check_output(as_json, "--json")
+    check_picture(plot)
     study = wish.study()
     trace, shape = study.trace, study.shape
     console.print(
@@ -110,9 +116,11 @@ def simulate(wish: Wish, console: Console, *, as_json: Path | None, plot: Path |
             highlight=False,
         )
     if plot is not None:
-        draw(outcomes, plot, title=f"{trace.name}, {study.speed:g}x speed")
+        with writing("--plot"):
+            draw(outcomes, plot, title=f"{trace.name}, {study.speed:g}x speed")
     if as_json is not None:
-        as_json.write_text(json.dumps([asdict(summary) for summary in summaries], indent=1) + "\n", encoding="utf-8")
+        with writing("--json"):
+            as_json.write_text(json.dumps([asdict(each) for each in summaries], indent=1) + "\n", encoding="utf-8")
     return summaries
 
 
@@ -149,8 +157,8 @@ def simulate_command(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; every policy sees the same arrivals.")] = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="What `baton calibrate` wrote.")] = None,
-    ttft: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: time to the first token.")] = 5.0,
-    itl: Annotated[float, typer.Option(metavar="SECONDS", help="Objective: mean time between tokens.")] = 0.1,
+    ttft: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Objective: time to the first token.")] = 5.0,
+    itl: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Objective: mean time between tokens.")] = 0.1,
     routing_only: Annotated[bool, typer.Option("--routing-only", help="No steps: hit rate and balance, fast.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every number there as well.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the distributions there: .png or .svg.")] = None,

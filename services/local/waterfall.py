@@ -9,6 +9,7 @@ from common.observe.lifetime import Mark
 from common.observe.waterfall import render_waterfall
 from protos.baton.v1 import types_pb2
 from services.local.client import RouterClient
+from services.local.prompt import check_text
 
 BAR_COLUMNS = 12
 WIDE_BAR_COLUMNS = 32
@@ -16,7 +17,11 @@ WIDE_TERMINAL = 110
 
 
 async def waterfall(client: RouterClient, request_id: str, console: Console) -> None:
-    """Print it. Raises NotFound when this router does not remember the request."""
+    """Print it.
+
+    Raises NotFound when this router does not remember the request, InvalidRequest where it is no id.
+    """
+    check_text("REQUEST_ID", request_id)
     found = await client.waterfall(request_id)
     usage = found.usage
     console.print(

@@ -2,17 +2,20 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from common.core.entropy import SeededEntropy
-from services.simulator.trace import Trace
+from services.simulator.trace import Trace, unreadable
 
 
 def diurnal(
     trace: Trace, *, seed: int, span_s: float, swing: float = 10.0, max_prompt_tokens: int | None = None
 ) -> Trace:
     """Poisson arrivals with a sinusoidal rate, `swing` times as high at noon as at midnight, over `span_s`. Prompts
-    longer than `max_prompt_tokens` are left out."""
+    longer than `max_prompt_tokens` are left out. Raises InvalidRequest where none is left."""
     asked = [each for each in trace.requests if max_prompt_tokens is None or each.prompt_tokens <= max_prompt_tokens]
+    if not asked:
+        raise unreadable(Path(trace.name), 0, f"no prompt of it has at most {max_prompt_tokens} tokens")
     entropy = SeededEntropy(seed)
     times = sorted(span_s * _moment(_uniform(entropy), swing) for _ in asked)
     return replace(

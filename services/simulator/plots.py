@@ -11,13 +11,19 @@ MAX_POINTS = 2000
 """Chosen: more than a picture has columns."""
 
 
-def draw(outcomes: Sequence[Outcome], file: Path, *, title: str) -> None:
-    """Share of requests that were at least as fast, per policy. Raises StartupError without the library."""
+def figures() -> type:
+    """What pictures are made of. Raises StartupError without the library."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise StartupError(message="plots need matplotlib: pip install 'baton[plots]'") from error
-    picture = Figure(figsize=(10, 4.5), layout="constrained")
+    made: type = Figure
+    return made
+
+
+def draw(outcomes: Sequence[Outcome], file: Path, *, title: str) -> None:
+    """Share of requests that were at least as fast, per policy. Raises StartupError without the library."""
+    picture = figures()(figsize=(10, 4.5), layout="constrained")
     picture.suptitle(title, fontsize=9)
     lines = {outcome.policy: distributions(outcome) for outcome in outcomes}
     for number, (label, name) in enumerate(PANELS):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.core.errors import StartupError
+from services.simulator.plots import figures
 from services.simulator.scaling import ScalingSummary
 
 BIN_S = 30.0
@@ -11,11 +11,7 @@ BIN_S = 30.0
 
 def draw_scaling(summaries: Sequence[ScalingSummary], arrivals: Sequence[float], file: Path, *, title: str) -> None:
     """One panel of arrivals per second, one per role. Raises StartupError without the library."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise StartupError(message="plots need matplotlib: pip install 'baton[plots]'") from error
-    picture = Figure(figsize=(10, 8), layout="constrained")
+    picture = figures()(figsize=(10, 8), layout="constrained")
     picture.suptitle(title, fontsize=9)
     top, prefill, decode = picture.subplots(3, 1, sharex=True)
     counts = [0] * (int(arrivals[-1] / BIN_S) + 1)

@@ -130,7 +130,6 @@ DOORS: dict[str, tuple[str, ...]] = {
     "matplotlib": (
         "services/local/bench/plot.py",
         "services/simulator/plots.py",
-        "services/simulator/scaling_plot.py",
         "deploy/picture.py",
     ),
     "psutil": ("common/observe/", "common/worker/", "services/local/"),

@@ -77,3 +77,10 @@ async def test_commands_forget_and_instruct():
     assert asked(client.asked[1]) == [("user", "two")]
     assert asked(client.asked[2]) == [("system", "speak Czech"), ("user", "three")]
     assert len(client.asked) == 3
+
+
+async def test_a_line_that_is_no_text_is_not_sent_and_ends_nothing():
+    client = PlayedClient()
+    screen = await sit(client, b"\xff\xff".decode("utf-8", "surrogateescape"), "one")
+    assert "not sent: that is not UTF-8" in screen
+    assert [asked(request) for request in client.asked] == [[("user", "one")]]

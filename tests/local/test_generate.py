@@ -65,3 +65,11 @@ def test_a_repeated_or_a_skipped_index_is_an_error(first: int) -> None:
 
 def test_an_answer_without_tokens_has_no_times() -> None:
     assert Answer(ManualClock()).timings() == {}
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--stop", "stop"), ("--request-id", "request_id")])
+def test_a_flag_that_is_no_text_is_named(flag: str, value: str) -> None:
+    bytes_kept = b"\xff".decode("utf-8", "surrogateescape")
+    sampling = Sampling(stop=(bytes_kept,) if value == "stop" else ())
+    with pytest.raises(InvalidRequest, match=f"{flag}: the argument is not UTF-8"):
+        build_request("x", sampling, request_id=bytes_kept if value == "request_id" else "")
