@@ -20,7 +20,7 @@ from common.engine.torch_executor import TorchExecutor
 from common.kv.layout import PageLayout
 from common.kv.torch_storage import TorchStorage
 from common.model.decoder import Decoder
-from common.model.load import load_model
+from common.model.load import choose_dtype, load_model
 from common.worker.capacity import Report, count_pages
 from common.worker.compute import check_exact
 from common.worker.docking import staged_bytes
@@ -57,12 +57,19 @@ def build_torch(
         free_bytes = max(0, measured - staged_bytes(config.transfer, layout.page_bytes, exports=not decodes))
     num_pages = count_pages(config.engine, layout, free_bytes=free_bytes)
     report(
-        f"{description.name}: {description.num_parameters / 1e6:.1f} M parameters in {model.dtype} on {device}, loaded "
+        f"{description.name}: {description.num_parameters / 1e6:.1f} M parameters in "
+        f"{dtype_in_words(model.dtype, stored=description.stored_dtype, device=device.type)} on {device}, loaded "
         f"in {clock.monotonic() - began:.1f} s; {num_pages} pages of {layout.page_size} tokens"
     )
     executor = make_executor(config.engine, model.decoder, layout, num_pages, clock, decodes=decodes)
     executor.news = LayerNews(layout.num_layers, config.transfer.layer_groups)
     return executor, description.generation.eos_ids
+
+
+def dtype_in_words(dtype: str, *, stored: str, device: str) -> str:
+    """The type that a model runs in, and the one that `auto` would take: half the bytes are most of a decode step."""
+    own = choose_dtype("auto", stored=stored, device=device)
+    return dtype if own == dtype else f"{dtype} (model.dtype=auto: {own})"
 
 
 def make_executor(

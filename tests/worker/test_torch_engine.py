@@ -10,7 +10,7 @@ from common.engine.torch_executor import TorchExecutor
 from common.kv.layout import PageLayout
 from common.kv.torch_storage import TorchStorage
 from common.worker import torch_engine
-from common.worker.torch_engine import make_executor, rehearse
+from common.worker.torch_engine import dtype_in_words, make_executor, rehearse
 from tests.engine.torch_rig import small_model
 
 MIB = 2**20
@@ -68,3 +68,19 @@ def test_a_worker_that_never_decodes_records_no_decode_steps(monkeypatch: pytest
     for decodes, count in ((False, 0), (True, 1)):
         make_executor(EngineSection(), decoder, layout, 8, ManualClock(), decodes=decodes)
         assert len(recorded) == count
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "device", "words"),
+    [
+        ("float32", "bfloat16", "cpu", "float32 (model.dtype=auto: bfloat16)"),
+        ("bfloat16", "bfloat16", "cpu", "bfloat16"),
+        ("float32", "float16", "cpu", "float32"),
+        ("float32", "float16", "cuda", "float32 (model.dtype=auto: float16)"),
+    ],
+)
+def test_who_computes_in_another_type_than_the_checkpoints_is_told(
+    dtype: str, stored: str, device: str, words: str
+) -> None:
+    """Twice the bytes of every step, by a default that a benchmark's reader may not know of."""
+    assert dtype_in_words(dtype, stored=stored, device=device) == words
