@@ -56,7 +56,7 @@ class ChatTemplate:
         self._control = finder(tokenizer.control.ids)
         self._marking = Marking.against(tokenizer.control.ids)
         hidden = [spelling for spelling, token in tokenizer.control.ids.items() if token in tokenizer.control.hidden]
-        self.habits = habits(source + (with_tools or ""), self._opening(), frozenset(hidden))
+        self.habits = habits(source + (with_tools or ""), self._opening, frozenset(hidden))
 
     def encode(self, talk: Conversation) -> tuple[TokenId, ...]:
         """Token ids of the whole conversation. Raises InvalidRequest: unknown role, or refused by the template."""
@@ -79,10 +79,13 @@ class ChatTemplate:
             rendered = _until(rendered, end)
         return tuple(token for piece in self._pieces(rendered, marking) for token in piece)
 
-    def _opening(self) -> str:
+    def _opening(self, enable_thinking: bool | None) -> str:
         """How the template begins an answer, as far as it can be had from a short conversation."""
+        said: dict[str, object] = {"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": True}
+        if enable_thinking is not None:
+            said["enable_thinking"] = enable_thinking
         try:
-            rendered = self._render({"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": True})
+            rendered = self._render(said)
         except InvalidRequest:
             return ""
         return rendered[-MAX_OPENING_CHARS:]

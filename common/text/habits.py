@@ -1,6 +1,6 @@
 """How a model writes beside plain text, as its chat template betrays: calls of tools, thoughts."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 MAX_OPENING_CHARS = 200
@@ -26,6 +26,10 @@ class Habits:
     tool_format: str = ""
     thinks: bool = False
     begins_in_thought: bool = False
+    """Where the conversation does not say whether to think."""
+    begins_if_thinking: bool = False
+    begins_if_not_thinking: bool = False
+    """Where it says so: with `enable_thinking` some templates open or close a thought, others do as always."""
     thought_open: str = ""
     thought_close: str = ""
     hides_calls: bool = False
@@ -33,15 +37,23 @@ class Habits:
     hides_thoughts: bool = False
 
 
-def habits(template: str, opening: str, hidden: Collection[str] = ()) -> Habits:
-    """From the template's source, the end of what it renders before an answer, and the spellings of special tokens."""
+def habits(template: str, opening: Callable[[bool | None], str], hidden: Collection[str] = ()) -> Habits:
+    """From the template's source, the end of what it renders before an answer, by `enable_thinking`, and the spellings
+    of special tokens.
+    """
     signs, form = next((each for each in _TOOL_SIGNS if all(sign in template for sign in each[0])), ((), ""))
     marks = next((each for each in _THOUGHT_MARKS if any(mark in template for mark in each)), None)
     begin, end = marks or ("", "")
+
+    def begins(enable_thinking: bool | None) -> bool:
+        return marks is not None and opening(enable_thinking).rstrip().endswith(begin)
+
     return Habits(
         tool_format=form,
         thinks=marks is not None,
-        begins_in_thought=marks is not None and opening.rstrip().endswith(begin),
+        begins_in_thought=begins(None),
+        begins_if_thinking=begins(True),
+        begins_if_not_thinking=begins(False),
         thought_open=begin,
         thought_close=end,
         hides_calls=any(sign in hidden for sign in signs),

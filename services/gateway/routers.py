@@ -62,6 +62,7 @@ class Routers:
     async def model(self) -> "Model":
         request = generation_pb2.GetModelRequest()
         said = await self._ask(lambda left_s: call(self._stub.GetModel, request, peer=PEER, timeout_s=left_s))
+        is_newer = said.HasField("begins_if_thinking")
         return Model(
             name=said.name,
             context_length=said.context_length,
@@ -72,6 +73,8 @@ class Routers:
             thought_close=said.thought_close or CLOSE,
             hides_calls=said.hides_calls,
             hides_thoughts=said.hides_thoughts,
+            begins_if_thinking=said.begins_if_thinking if is_newer else said.begins_in_thought,
+            begins_if_not_thinking=said.begins_if_not_thinking,
         )
 
     async def tokenize(self, request: generation_pb2.TokenizeRequest) -> list[int]:
@@ -115,6 +118,9 @@ class Model:
     tools: ToolFormat = ToolFormat.NONE
     thinks: bool = False
     begins_in_thought: bool = False
+    begins_if_thinking: bool = False
+    begins_if_not_thinking: bool = False
+    """Three ways of a template: where nothing is said of `enable_thinking`, where it is true, and where it is false."""
     thought_open: str = OPEN
     thought_close: str = CLOSE
     hides_calls: bool = False

@@ -30,7 +30,11 @@ def begins_in_thought(body: ChatBody, model: Model) -> bool:
     if body.continue_final_message:
         said = body.messages[-1].content or ""
         return model.thinks and said.rfind(model.thought_open) > said.rfind(model.thought_close)
-    return model.begins_in_thought and body.may_think is not False and body.add_generation_prompt is not False
+    if body.add_generation_prompt is False:
+        return False
+    if body.may_think is None:
+        return model.begins_in_thought
+    return model.begins_if_thinking if body.may_think else model.begins_if_not_thinking
 
 
 @dataclass(slots=True, kw_only=True)

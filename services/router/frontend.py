@@ -136,6 +136,8 @@ class Frontend(generation_pb2_grpc.GenerationServiceServicer):
             thought_close=habits.thought_close,
             hides_calls=habits.hides_calls,
             hides_thoughts=habits.hides_thoughts,
+            begins_if_thinking=habits.begins_if_thinking,
+            begins_if_not_thinking=habits.begins_if_not_thinking,
         )
 
 

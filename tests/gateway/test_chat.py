@@ -256,6 +256,31 @@ async def test_thoughts_are_told_apart():
     assert quiet.json["choices"][0]["message"]["content"] == "hm</think>Yes"
 
 
+@pytest.mark.parametrize(
+    ("opens", "says", "thought"),
+    [
+        ({"begins_if_thinking": True, "begins_if_not_thinking": False}, True, "hm"),
+        ({"begins_if_thinking": True, "begins_if_not_thinking": False}, None, None),
+        ({"begins_in_thought": True, "begins_if_thinking": True, "begins_if_not_thinking": True}, False, "hm"),
+        ({"begins_in_thought": True, "begins_if_thinking": True, "begins_if_not_thinking": False}, False, None),
+        ({"begins_in_thought": True}, True, "hm"),
+        ({"begins_in_thought": True}, False, None),
+    ],
+    ids=["EXAONE on", "EXAONE", "R1 off", "Qwen off", "older router on", "older router off"],
+)
+async def test_a_thought_begins_where_the_template_opened_it(opens, says, thought):
+    switches = {} if says is None else {"chat_template_kwargs": {"enable_thinking": says}}
+    script = (say("hm</think>Yes", prompt=3, finish=STOP), usage())
+    async with gateway(script, habits={"thinks": True, **opens}) as house:
+        answer = await house.post(PATH, {**HI, **switches})
+        await house.post(PATH, {**HI, **switches, "guided_regex": "a"})
+        after = house.router.asked[-1].constraint.after
+    message = answer.json["choices"][0]["message"]
+    assert message.get("reasoning_content") == thought
+    assert message["content"] == ("hm</think>Yes" if thought is None else "Yes")
+    assert after == ("" if thought is None else "</think>")
+
+
 async def test_no_effort_is_not_to_think_and_other_efforts_are_named_as_ignored():
     async with gateway(
         (say("x", prompt=3, finish=STOP), usage()), habits={"thinks": True, "begins_in_thought": True}

@@ -23,7 +23,7 @@ from tests.text.vocabularies import load_json, metaspace_library
     ],
 )
 def test_a_template_shows_how_calls_are_written(template: str, form: str) -> None:
-    assert habits(template, "").tool_format == form
+    assert habits(template, lambda _said: "").tool_format == form
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,35 @@ def test_a_template_shows_how_calls_are_written(template: str, form: str) -> Non
 def test_a_template_shows_how_thoughts_are_written(
     template: str, opening: str, marks: tuple[str, str], begins: bool
 ) -> None:
-    found = habits(template, opening)
+    found = habits(template, lambda _said: opening)
     assert (found.thought_open, found.thought_close) == marks
     assert found.thinks == bool(marks[0])
     assert found.begins_in_thought == begins
+
+
+CLOSED = "<think>\\n\\n</think>\\n\\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "begins"),
+    [
+        ("{{ '<think>\\n' }}", (True, True, True)),
+        (f"{{{{ '{CLOSED}' if enable_thinking is defined and not enable_thinking }}}}", (False, False, False)),
+        (
+            f"{{{{ '{CLOSED}' if enable_thinking is defined and not enable_thinking else '<think>' }}}}",
+            (True, True, False),
+        ),
+        (
+            f"{{{{ '<think>\\n' if enable_thinking is defined and enable_thinking else '{CLOSED}' }}}}",
+            (False, True, False),
+        ),
+    ],
+    ids=["DeepSeek-R1", "Qwen 3", "Qwen 3.6", "EXAONE 4"],
+)
+def test_a_template_opens_a_thought_where_it_is_told_to(template: str, begins: tuple[bool, bool, bool]) -> None:
+    """What comes before the closing mark would be the answer, or the answer a thought."""
+    found = ChatTemplate(load_json(metaspace_library().to_str(), {"chat_template": template})).habits
+    assert (found.begins_in_thought, found.begins_if_thinking, found.begins_if_not_thinking) == begins
 
 
 def test_marks_that_are_special_tokens_are_told() -> None:

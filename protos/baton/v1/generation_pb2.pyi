@@ -644,6 +644,8 @@ class GetModelResponse(_message.Message):
     THOUGHT_CLOSE_FIELD_NUMBER: _builtins.int
     HIDES_CALLS_FIELD_NUMBER: _builtins.int
     HIDES_THOUGHTS_FIELD_NUMBER: _builtins.int
+    BEGINS_IF_THINKING_FIELD_NUMBER: _builtins.int
+    BEGINS_IF_NOT_THINKING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     context_length: _builtins.int
     vocab_size: _builtins.int
@@ -661,6 +663,11 @@ class GetModelResponse(_message.Message):
     hides_calls: _builtins.bool
     """Whether the marks of calls, and those of thoughts, are special tokens: skip_special_tokens leaves them out of text."""
     hides_thoughts: _builtins.bool
+    begins_if_thinking: _builtins.bool
+    """As begins_in_thought, of conversations that say enable_thinking: true, or false. Some templates open or close a
+    thought only then, others do as always. Absent: an older router, which did not look.
+    """
+    begins_if_not_thinking: _builtins.bool
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -678,11 +685,20 @@ class GetModelResponse(_message.Message):
         thought_close: _builtins.str = ...,
         hides_calls: _builtins.bool = ...,
         hides_thoughts: _builtins.bool = ...,
+        begins_if_thinking: _builtins.bool | None = ...,
+        begins_if_not_thinking: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_begins_if_not_thinking", b"_begins_if_not_thinking", "_begins_if_thinking", b"_begins_if_thinking", "begins_if_not_thinking", b"begins_if_not_thinking", "begins_if_thinking", b"begins_if_thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_in_thought", b"begins_in_thought", "context_length", b"context_length", "eos_token_ids", b"eos_token_ids", "hides_calls", b"hides_calls", "hides_thoughts", b"hides_thoughts", "model_digest", b"model_digest", "name", b"name", "thinks", b"thinks", "thought_close", b"thought_close", "thought_open", b"thought_open", "tool_format", b"tool_format", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_begins_if_not_thinking", b"_begins_if_not_thinking", "_begins_if_thinking", b"_begins_if_thinking", "begins_if_not_thinking", b"begins_if_not_thinking", "begins_if_thinking", b"begins_if_thinking", "begins_in_thought", b"begins_in_thought", "context_length", b"context_length", "eos_token_ids", b"eos_token_ids", "hides_calls", b"hides_calls", "hides_thoughts", b"hides_thoughts", "model_digest", b"model_digest", "name", b"name", "thinks", b"thinks", "thought_close", b"thought_close", "thought_open", b"thought_open", "tool_format", b"tool_format", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__begins_if_not_thinking: _TypeAlias = _typing.Literal["begins_if_not_thinking"]  # noqa: Y015
+    _WhichOneofArgType__begins_if_not_thinking: _TypeAlias = _typing.Literal["_begins_if_not_thinking", b"_begins_if_not_thinking"]  # noqa: Y015
+    _WhichOneofReturnType__begins_if_thinking: _TypeAlias = _typing.Literal["begins_if_thinking"]  # noqa: Y015
+    _WhichOneofArgType__begins_if_thinking: _TypeAlias = _typing.Literal["_begins_if_thinking", b"_begins_if_thinking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__begins_if_not_thinking) -> _WhichOneofReturnType__begins_if_not_thinking | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__begins_if_thinking) -> _WhichOneofReturnType__begins_if_thinking | None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
