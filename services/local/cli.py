@@ -32,7 +32,15 @@ from services.local.client import router_client
 from services.local.cluster import FIRST_ROUTER_PORT
 from services.local.exits import Exit, exit_help
 from services.local.failure import errors, fail, run
-from services.local.flags import DEFAULT_ROUTER, ConfigFile, RequestName, Router, SamplingFields, Settings
+from services.local.flags import (
+    DEFAULT_ROUTER,
+    MAX_TIMEOUT_S,
+    ConfigFile,
+    RequestName,
+    Router,
+    SamplingFields,
+    Settings,
+)
 from services.local.help import EXAMPLES, TITLE
 from services.local.plan import plan_command
 from services.local.prompt import read_prompt
@@ -105,7 +113,9 @@ def generate(
     fields: SamplingFields = None,
     priority: Annotated[Priority, typer.Option(help="Who waits for whom.")] = Priority.INTERACTIVE,
     request_id: Annotated[str, typer.Option(metavar="ID", help="Your own id; without it, a new one.")] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of the answer.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, max=MAX_TIMEOUT_S, help="Deadline of the answer.")
+    ] = 600.0,
 ) -> None:
     """Send one prompt and stream its answer."""
     sampling = generate_command.Sampling(
@@ -142,7 +152,9 @@ def chat(
     router: Router = DEFAULT_ROUTER,
     system: Annotated[str, typer.Option(metavar="TEXT", help="An instruction before the conversation.")] = "",
     max_tokens: Annotated[int | None, typer.Option(metavar="N", help="At most so many tokens an answer.")] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of an answer.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, max=MAX_TIMEOUT_S, help="Deadline of an answer.")
+    ] = 600.0,
 ) -> None:
     """Talk with the model; Ctrl-D leaves."""
 

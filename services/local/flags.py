@@ -9,6 +9,9 @@ from services.local.cluster import FIRST_ROUTER_PORT
 
 DEFAULT_ROUTER = f"127.0.0.1:{FIRST_ROUTER_PORT}"
 
+MAX_TIMEOUT_S = 31_536_000.0
+"""Chosen: a year. gRPC takes some 300 of them for none at all, and says that the deadline has passed."""
+
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="TOML file with values of `baton config`.", show_default=False),

@@ -13,8 +13,9 @@ from common.core.logprobs import MAX_LOGPROBS
 from services.router.asked import AskedSampling
 
 MAX_TEMPERATURE = 2.0
-MAX_REPETITION_PENALTY = 10.0
-"""Chosen: above 2 hardly anything is ever repeated; ten leaves room for extremes and keeps logits finite."""
+MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 10.0
+"""Chosen: above 2 hardly anything is ever repeated; both leave room for extremes and keep logits finite: of infinite
+ones no rule says which is drawn."""
 MAX_PENALTY = 2.0
 """Of frequency and presence, either way: the range that clients of other servers know."""
 MAX_BIAS = 100.0
@@ -74,8 +75,10 @@ def _numbers(sampling: AskedSampling) -> Found:
         yield _violation("sampling.top_k", f"{sampling.top_k} is not 0 (off) or a positive 31-bit number")
     if (min_p := sampling.min_p) is not None and not 0 <= min_p <= 1:
         yield _violation("sampling.min_p", f"{min_p:g} is not between 0 and 1")
-    if (repetition := sampling.repetition_penalty) is not None and not 0 < repetition <= MAX_REPETITION_PENALTY:
-        bounds = f"above 0 and at most {MAX_REPETITION_PENALTY:g}"
+    if (repetition := sampling.repetition_penalty) is not None and not (
+        MIN_REPETITION_PENALTY <= round(repetition, 6) <= MAX_REPETITION_PENALTY
+    ):
+        bounds = f"between {MIN_REPETITION_PENALTY:g} and {MAX_REPETITION_PENALTY:g}"
         yield _violation("sampling.repetition_penalty", f"{repetition:g} is not {bounds}")
     for name in ("frequency_penalty", "presence_penalty"):
         penalty = getattr(sampling, name)

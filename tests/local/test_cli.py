@@ -149,3 +149,10 @@ def test_a_port_that_another_cluster_has_chosen_is_taken_before_anything_listens
         assert second != port
     with choose_ports(port, 1) as (third,):
         assert third == port
+
+
+@pytest.mark.parametrize("timeout", ["inf", "1e30", "nan", "0"])
+def test_a_deadline_that_cannot_be_kept_is_wrong_usage(timeout: str) -> None:
+    """gRPC makes none at all of a very late one: the command said that it had passed."""
+    code, text = invoke("generate", "x", "--timeout", timeout)
+    assert (code, "--timeout" in text) == (Exit.USAGE, True), text

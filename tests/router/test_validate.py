@@ -46,7 +46,7 @@ BAD_SAMPLING = [
     *[("min_tokens", value) for value in (-1,)],
     *[("stream_interval", value) for value in (0, 257)],
     *[("min_p", value) for value in (1.1, NAN, -1.0)],
-    *[("repetition_penalty", value) for value in (10.1, 0.0, -1.0, NAN, INF)],
+    *[("repetition_penalty", value) for value in (10.1, 0.0, 1e-30, 0.009, -1.0, NAN, INF)],
     *[("frequency_penalty", value) for value in (2.1, -3.0, NAN)],
     *[("presence_penalty", value) for value in (-2.1, INF)],
     *[("logprobs", value) for value in (21, -2)],
@@ -87,7 +87,8 @@ def test_the_message_says_what_is_wrong_with_the_first_few() -> None:
         ("seed", (1 << 63) - 1),
         ("min_p", 0.0),
         ("min_p", 1.0),
-        ("repetition_penalty", 0.1),
+        ("repetition_penalty", 0.01),
+        ("repetition_penalty", 0.009999999776482582),  # what 0.01 is on the wire
         ("repetition_penalty", 10.0),
         ("frequency_penalty", -2.0),
         ("presence_penalty", 2.0),
