@@ -1,8 +1,6 @@
 """What a scheduler decides for one step. Schedulers are pure: views and limits in, a plan out."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId, TenantId
@@ -41,18 +39,6 @@ RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
 def seniority(view: SequenceView) -> tuple[int, float, SequenceId]:
     """Sort key of every schedule: class first, then age. Who is served first is preempted last."""
     return RANK[view.priority], view.arrived, view.id
-
-
-def in_turns(views: Iterable[SequenceView]) -> list[SequenceView]:
-    """Order in which prompts are read: class first, then the oldest of each tenant, then the next of each. So many
-    prompts of one tenant do not stand before the one of another."""
-    rounds: Counter[tuple[Priority, TenantId]] = Counter()
-    turns: list[tuple[int, int, SequenceView]] = []
-    for view in sorted(views, key=seniority):
-        whose = view.priority, view.tenant
-        turns.append((RANK[view.priority], rounds[whose], view))
-        rounds[whose] += 1
-    return [view for _, _, view in sorted(turns, key=lambda turn: turn[:2])]
 
 
 RESERVE = {Priority.INTERACTIVE: 0.0, Priority.STANDARD: 0.0625, Priority.BATCH: 0.125}

@@ -19,6 +19,7 @@ from common.engine.plan import BatchPlan
 from common.engine.rule import TokenRule
 from common.engine.stepper import Stepper
 from common.engine.telling import Stepped, Teller, prefill_done, prompt_scored, tokens_emitted
+from common.engine.turns import WINDOW_STEPS, Shares
 from common.kv.cache import PageCache
 from common.observe.lifetime import Station
 from services.decode.budget import ExtendBudget
@@ -52,6 +53,7 @@ class Runner:
         self._teller = teller
         self._counters = counters
         self._is_awaited = is_awaited
+        self._shares = Shares(WINDOW_STEPS * limits.idle_extend_tokens)
         self._active: dict[SequenceId, None] = {}
         self._waiting: dict[SequenceId, None] = {}
         self.last_step = BatchOutcome()
@@ -144,7 +146,9 @@ class Runner:
         active = tuple([batch.view(each) for each in going_on])
         num_decoding = sum(view.is_decoding for view in active)
         limits = replace(self._limits, extend_tokens=self._budget.tokens(num_decoding))
-        return plan_step(active, available_pages=self._cache.available(), limits=limits)
+        plan = plan_step(active, available_pages=self._cache.available(), limits=limits, given=self._shares.given)
+        self._shares.note(active, plan)
+        return plan
 
     def _absorb(self, outcome: BatchOutcome) -> None:
         """What a step led to: told, counted, and the batch gone on."""
@@ -164,7 +168,11 @@ class Runner:
         begins = [sequence for sequence in self._waiting if not self._is_awaited(sequence.request)]
         waiting = tuple(self._batch.view(sequence) for sequence in begins)
         admitted = plan_admission(
-            waiting, num_active=len(self._active), available_pages=self._cache.available(), limits=self._limits
+            waiting,
+            num_active=len(self._active),
+            available_pages=self._cache.available(),
+            limits=self._limits,
+            given=self._shares.given,
         )
         readers = [self._batch[each] for each in self._active if not self._batch[each].is_read] if admitted else []
         for sequence in admitted:

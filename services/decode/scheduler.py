@@ -7,7 +7,8 @@ keeps its age, so it is the next to come back.
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId
-from common.engine.plan import BatchPlan, Extend, SequenceView, in_turns, seniority
+from common.engine.plan import BatchPlan, Extend, SequenceView, seniority
+from common.engine.turns import NOTHING, Given, in_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +26,17 @@ class DecodeLimits:
 
 
 def plan_admission(
-    waiting: tuple[SequenceView, ...], *, num_active: int, available_pages: int, limits: DecodeLimits
+    waiting: tuple[SequenceView, ...],
+    *,
+    num_active: int,
+    available_pages: int,
+    limits: DecodeLimits,
+    given: Given = NOTHING,
 ) -> tuple[SequenceId, ...]:
     """Waiting sequences that may begin now. Stops at the first that does not fit: nobody overtakes for ever."""
     admitted: list[SequenceId] = []
     room = available_pages - (limits.watermark_pages if num_active else 0)
-    for view in in_turns(waiting):
+    for view in in_turns(waiting, given):
         pages = -(-(view.num_tokens + 1) // limits.page_size)
         if pages > room or num_active + len(admitted) >= limits.max_sequences:
             break
@@ -39,10 +45,12 @@ def plan_admission(
     return tuple(admitted)
 
 
-def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits: DecodeLimits) -> BatchPlan:
+def plan_step(
+    active: tuple[SequenceView, ...], *, available_pages: int, limits: DecodeLimits, given: Given = NOTHING
+) -> BatchPlan:
     """Every decoding sequence gets one token; local prompts share the budget; the youngest make room."""
     queue = sorted(active, key=seniority)
-    grants = _grants(active, limits)
+    grants = _grants(active, limits, given)
     room = available_pages
     preempt: list[SequenceId] = []
     extend: list[Extend] = []
@@ -67,14 +75,15 @@ def plan_step(active: tuple[SequenceView, ...], *, available_pages: int, limits:
     return BatchPlan(preempt=tuple(preempt), extend=tuple(extend), decode=tuple(decode))
 
 
-def _grants(active: tuple[SequenceView, ...], limits: DecodeLimits) -> dict[SequenceId, int]:
-    """Tokens that local prompts may compute in this step: the tenants of a class in turn. Who gets none is absent."""
+def _grants(active: tuple[SequenceView, ...], limits: DecodeLimits, given: Given) -> dict[SequenceId, int]:
+    """Tokens that local prompts may compute in this step: of a class, the tenant that was given least comes first. Who
+    gets none is absent."""
     prompts = [view for view in active if not view.is_decoding]
     grants: dict[SequenceId, int] = {}
     if not prompts:
         return grants
     budget = limits.extend_tokens if len(prompts) < len(active) else limits.idle_extend_tokens
-    for view in in_turns(prompts):
+    for view in in_turns(prompts, given, most=budget):
         if budget == 0:
             break
         grants[view.id] = min(view.num_pending, budget)

@@ -23,6 +23,7 @@ from common.engine.rule import TokenRule
 from common.engine.stepper import Stepper
 from common.engine.telling import Owned, Stepped, Teller, prompt_scored
 from common.engine.tombstones import Tombstones
+from common.engine.turns import WINDOW_STEPS, Shares
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
@@ -65,8 +66,15 @@ class PrefillCore:
         self._max_waiting = max_waiting
         self._clock = clock
         self._prompts: dict[SequenceId, Prompt] = {}
+        self._shares = Shares(WINDOW_STEPS * limits.step_tokens)
         self._exports = Exports(
-            self._prompts, batch=batch, gatherer=gatherer, retention=retention, teller=teller, counters=counters
+            self._prompts,
+            batch=batch,
+            gatherer=gatherer,
+            retention=retention,
+            given=self._shares.given,
+            teller=teller,
+            counters=counters,
         )
         self.gatherer = gatherer
         """Whoever knows the receivers tells it of their lanes."""
@@ -196,7 +204,9 @@ class PrefillCore:
         active = tuple(
             self._batch.view(prompt.sequence) for prompt in begun if not self._batch[prompt.sequence].num_drawing
         )
-        return plan_step(active, limits=self._limits)
+        plan = plan_step(active, limits=self._limits, given=self._shares.given)
+        self._shares.note(active, plan)
+        return plan
 
     def _absorb(self, outcome: BatchOutcome) -> None:
         self._steps += 1
@@ -234,7 +244,11 @@ class PrefillCore:
         )
         active = sum(prompt.has_begun for prompt in self._prompts.values())
         admitted = plan_admission(
-            waiting, num_active=active, available_pages=self._cache.available() - self._owed(), limits=self._limits
+            waiting,
+            num_active=active,
+            available_pages=self._cache.available() - self._owed(),
+            limits=self._limits,
+            given=self._shares.given,
         )
         readers = [self._batch[each.sequence] for each in self._prompts.values() if each.has_begun] if admitted else []
         for sequence in admitted:

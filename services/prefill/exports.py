@@ -13,6 +13,7 @@ from common.engine.outcome import Drawn
 from common.engine.plan import RANK
 from common.engine.sequence import Sequence as Running
 from common.engine.telling import Teller, prefill_done, tokens_emitted
+from common.engine.turns import Given
 from common.transfer.messages import Finale, FirstToken
 from common.worker.retention import PagesKept, Retention
 from services.prefill.gatherer import Gatherer
@@ -30,6 +31,7 @@ class Exports:
         batch: Batch,
         gatherer: Gatherer,
         retention: Retention,
+        given: Given,
         teller: Teller[Exporting],
         counters: PrefillCounters,
     ) -> None:
@@ -37,6 +39,7 @@ class Exports:
         self._batch = batch
         self._gatherer = gatherer
         self._retention = retention
+        self._given = given
         self._teller = teller
         self._counters = counters
 
@@ -64,13 +67,17 @@ class Exports:
             self._finish(prompt)
 
     def gather_ready(self) -> bool:
-        """Copy ready runs into staging while there is some. Never waits: what finds none stays queued."""
+        """Copy ready runs into staging while there is some, in the order in which prompts are read. Never waits: what
+        finds none stays queued."""
         gathered = False
-        for prompt in sorted(self._prompts.values(), key=lambda prompt: RANK[prompt.work.priority]):
+        for prompt in sorted(self._prompts.values(), key=self._turn):
             gathered |= self._gatherer.gather(prompt, self._batch[prompt.sequence].pages)
             if prompt.is_drained:
                 self._finish(prompt)
         return gathered
+
+    def _turn(self, prompt: Prompt) -> tuple[int, int]:
+        return RANK[prompt.work.priority], self._given.get(prompt.work.tenant, 0)
 
     def drop(self, prompt: Prompt, why: str) -> None:
         """It is over before its finale."""

@@ -123,3 +123,15 @@ def test_tenants_take_turns_in_the_budget_for_local_prompts() -> None:
     short = replace(flood[0], num_pending=3, num_tokens=3)
     plan = plan_step((short, *flood[1:], quiet, view(10)), available_pages=100, limits=LIMITS)
     assert [extend.sequence for extend in plan.extend] == [short.id, quiet.id]
+
+
+def test_a_local_prompt_that_came_first_and_goes_on_for_long_does_not_hold_up_another_tenants() -> None:
+    long = view(1, tokens=400, pending=400, held=0, tenant=TenantId("flood"))
+    quiet = view(9, tokens=3, pending=3, held=0, tenant=TenantId("quiet"))
+    plan = plan_step((long, quiet, view(10)), available_pages=200, limits=LIMITS, given={long.tenant: 1})
+    assert {extend.sequence: extend.num_tokens for extend in plan.extend} == {quiet.id: 3, long.id: 3}
+    waiting = (long, quiet)
+    assert plan_admission(waiting, num_active=0, available_pages=200, limits=LIMITS, given={long.tenant: 1}) == (
+        quiet.id,
+        long.id,
+    )

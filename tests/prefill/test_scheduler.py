@@ -34,10 +34,10 @@ def test_several_prompts_share_one_step_and_the_last_is_cut_into_a_chunk() -> No
     assert [extend.num_tokens for extend in plan.extend] == [6, 6, 4]
 
 
-def test_an_interactive_prompt_goes_before_older_batch_work() -> None:
+def test_an_interactive_prompt_goes_before_older_batch_work_in_a_step_no_longer_than_a_chunk() -> None:
     batch, urgent = prompt(1, 40, priority=Priority.BATCH), prompt(2, 5, priority=Priority.INTERACTIVE)
     plan = plan_step((batch, urgent), limits=LIMITS)
-    assert plan.extend == (Extend(sequence=urgent.id, num_tokens=5), Extend(sequence=batch.id, num_tokens=11))
+    assert plan.extend == (Extend(sequence=urgent.id, num_tokens=5), Extend(sequence=batch.id, num_tokens=7))
 
 
 def test_a_long_prompt_leaves_room_for_the_next_one() -> None:
@@ -55,7 +55,11 @@ def test_the_budget_is_filled_and_never_exceeded(prompts: list[tuple[int, Priori
     views = tuple(prompt(number, pending, priority=priority) for number, (pending, priority) in enumerate(prompts))
     plan = plan_step(views, limits=LIMITS)
     spent = sum(extend.num_tokens for extend in plan.extend)
-    assert spent == min(LIMITS.step_tokens, sum(min(view.num_pending, LIMITS.chunk_tokens) for view in views))
+    first = min((seniority(view)[0] for view in views), default=0)
+    urgent = sum(min(view.num_pending, LIMITS.chunk_tokens) for view in views if seniority(view)[0] == first)
+    wanted = sum(min(view.num_pending, LIMITS.chunk_tokens) for view in views)
+    most = LIMITS.step_tokens if wanted == urgent else max(LIMITS.chunk_tokens, min(urgent, LIMITS.step_tokens))
+    assert spent == min(wanted, most)
     by_id = {view.id: view for view in views}
     served = [seniority(by_id[extend.sequence]) for extend in plan.extend]
     assert served == sorted(served)
@@ -68,6 +72,30 @@ def test_the_one_prompt_of_a_tenant_is_read_beside_the_first_of_another() -> Non
     assert [extend.sequence for extend in plan.extend] == [flood[0].id, quiet.id]
     waiting = plan_admission((*flood, quiet), num_active=0, available_pages=100, limits=LIMITS)
     assert waiting.index(quiet.id) == 1
+
+
+def test_a_tenant_that_was_given_less_reads_before_prompts_that_came_first_and_go_on_for_long() -> None:
+    long = (prompt(1, 400, tenant="one"), prompt(2, 400, tenant="two"))
+    quiet = prompt(9, 30, tenant="quiet")
+    given = {long[0].tenant: 30, long[1].tenant: 30}
+    plan = plan_step((*long, quiet), limits=LIMITS, given=given)
+    assert plan.extend == (Extend(sequence=quiet.id, num_tokens=12),), "and its step is no longer than its chunk"
+    assert plan_admission((*long, quiet), num_active=0, available_pages=200, limits=LIMITS, given=given) == (
+        quiet.id,
+        long[0].id,
+    )
+
+
+def test_what_an_owed_prompt_leaves_of_a_chunk_is_read_of_the_others() -> None:
+    flood, quiet = prompt(1, 400, tenant="flood"), prompt(9, 5, tenant="quiet")
+    plan = plan_step((flood, quiet), limits=LIMITS, given={flood.tenant: 40})
+    assert plan.extend == (Extend(sequence=quiet.id, num_tokens=5), Extend(sequence=flood.id, num_tokens=7))
+
+
+def test_tenants_that_were_given_about_as_much_fill_a_step_together() -> None:
+    one, two = prompt(1, 400, tenant="one"), prompt(2, 400, tenant="two")
+    plan = plan_step((one, two), limits=LIMITS, given={one.tenant: 40, two.tenant: 30})
+    assert plan.extend == (Extend(sequence=two.id, num_tokens=12), Extend(sequence=one.id, num_tokens=4))
 
 
 def test_batch_work_leaves_a_place_and_some_pages_to_what_is_more_urgent() -> None:

@@ -8,6 +8,7 @@ import grpc
 
 from common.core.errors import BatonError, Cancelled, DeadlineExceeded, Reason, Unavailable
 from common.rpc.client import stream
+from common.rpc.convert.fields import PRIORITIES
 from common.rpc.errors import ORIGIN_FACT, TRANSPORT
 from protos.baton.v1 import generation_pb2, generation_pb2_grpc, types_pb2
 from services.local.answer import Answer
@@ -202,4 +203,6 @@ def message(ask: Ask, name: str) -> generation_pb2.GenerateRequest:
         token_ids=generation_pb2.TokenIds(ids=ask.prompt),
         sampling=sampling,
         return_token_ids=True,
+        tenant=ask.tenant,
+        priority=PRIORITIES[ask.priority],
     )

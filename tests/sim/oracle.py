@@ -6,6 +6,7 @@ A second implementation on purpose: it shares no code with what it judges.
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from common.core.request import Priority
 from services.router.request import mint_choices
 
 SLOT_BYTES = 16
@@ -27,6 +28,8 @@ class Ask:
     stop_tokens: tuple[int, ...] = ()
     stop_strings: tuple[str, ...] = ()
     ignore_eos: bool = True
+    tenant: str = ""
+    priority: Priority = Priority.STANDARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
