@@ -1,5 +1,6 @@
 """Which pages to ship next, and how many bytes they are. Pure."""
 
+from collections import deque
 from dataclasses import replace
 
 from common.core.errors import InvalidRequest
@@ -33,6 +34,18 @@ def split(run: PageRun, max_run_pages: int) -> tuple[PageRun, ...]:
         replace(run, first_page=first, num_pages=min(max_run_pages, run.end - first))
         for first in range(run.first_page, run.end, max_run_pages)
     )
+
+
+def join(runs: deque[PageRun], max_run_pages: int) -> PageRun:
+    """Takes the first of `runs`, with those of whole pages that go on where it ends, up to `max_run_pages`."""
+    run = runs.popleft()
+    while runs and run.layers is None and runs[0].layers is None and runs[0].first_page == run.end:
+        num_pages = run.num_pages + runs[0].num_pages
+        if num_pages > max_run_pages:
+            break
+        runs.popleft()
+        run = replace(run, num_pages=num_pages)
+    return run
 
 
 def pages_of(num_tokens: int, page_size: int) -> int:

@@ -15,7 +15,7 @@ from common.kv.storage import PageStorage
 from common.transfer.channel import Lent
 from common.transfer.lane import Lane, Lanes
 from common.transfer.messages import PageRun
-from common.transfer.plan import digest_index, max_run_pages, plan_runs, split_layers
+from common.transfer.plan import digest_index, join, max_run_pages, plan_runs, split_layers
 from services.prefill.messages import Destination, Exporting, RunReady
 from services.prefill.prompt import PrefillCounters, Prompt
 
@@ -94,7 +94,7 @@ class Gatherer:
 
     def gather(self, prompt: Prompt, pages: Sequence[PageRef]) -> bool:
         """Fill slots of the receiver, or staging, with ready runs while there is some. Never waits: what finds none
-        stays queued.
+        stays queued, and leaves with what became ready behind it, as much as a buffer holds.
 
         A decode worker that is slow to take its pages holds its share of the staging, not all of it.
         """
@@ -104,12 +104,13 @@ class Gatherer:
         lane = None if self.lanes is None else self.lanes.to(prompt.destination.worker)
         gathered = False
         while prompt.ready:
-            num_bytes = self._bytes_of(prompt.ready[0])
+            run = join(prompt.ready, self._max_run_pages)
+            num_bytes = self._bytes_of(run)
             room = self._room(prompt.destination, lane, num_bytes)
             if room is None:
                 self._counters.staging_waits += 1
+                prompt.ready.appendleft(run)
                 return gathered
-            run = prompt.ready.popleft()
             own = [ref.page for ref in pages[run.first_page : run.end]]
             sealing = self._copy(own, run, room.view[:num_bytes], lane)
             self._counters.gathered_bytes += num_bytes

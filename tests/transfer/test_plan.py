@@ -1,5 +1,6 @@
 """Which pages become ready when: over a request's life every page from the held ones on, once, whole."""
 
+from collections import deque
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 
 from common.core.errors import InvalidRequest
+from common.kv.layout import LayerSpan
 from common.transfer.messages import PageRun
-from common.transfer.plan import max_run_pages, plan_runs, run_bytes, split
+from common.transfer.plan import join, max_run_pages, plan_runs, run_bytes, split
 
 
 @given(
@@ -67,3 +69,16 @@ def test_a_run_is_cut_into_pieces_that_fit_a_buffer() -> None:
 def test_a_page_larger_than_a_buffer_is_refused_with_both_numbers() -> None:
     with pytest.raises(InvalidRequest, match="400 bytes does not fit a staging buffer of 399"):
         max_run_pages(399, 400)
+
+
+def test_runs_that_wait_one_behind_the_other_leave_together_as_far_as_a_buffer_holds_them() -> None:
+    waiting = deque(PageRun(first_page=first, num_pages=2) for first in (4, 6, 8, 20))
+    joined = [join(waiting, 5) for _ in range(3)]
+    assert joined == [PageRun(first_page=first, num_pages=num) for first, num in ((4, 4), (8, 2), (20, 2))]
+    assert not waiting
+
+
+def test_runs_of_some_layers_leave_as_they_are() -> None:
+    layers = LayerSpan(first=0, num=1)
+    waiting = deque(PageRun(first_page=first, num_pages=1, layers=layers) for first in (0, 1))
+    assert join(waiting, 5).num_pages == 1
