@@ -229,6 +229,22 @@ def test_the_queue_says_how_long_it_takes_to_drain_only_when_it_knows() -> None:
     assert moving.landing_s(3.0) == 3.0
 
 
+def test_tenants_that_have_their_shares_but_for_a_part_of_a_place_leave_the_last_one() -> None:
+    """Five places for four tenants: none has a right to a second one before it is clear that nobody else comes."""
+    fair, room = line(), Room(num_places=5)
+    fair.offer(ticket("early", "quiet"), 0.0, chance=0.5)
+    assert fair.take(0.0, room) is not None
+    fair.leave(RequestId("early"), Usage(), 0.0)
+    for number in range(12):
+        fair.offer(ticket(str(number), f"flood-{number % 3}"), 1.0, chance=0.5)
+    taken = [fair.take(1.0, room) for _ in range(12)]
+    assert sum(each is not None for each in taken) == 4
+    fair.offer(ticket("late", "quiet"), 2.0, chance=0.5)
+    next_in = fair.take(2.0, room)
+    assert next_in is not None
+    assert next_in.request == "late"
+
+
 def test_places_that_workers_told_of_are_kept_for_a_quiet_tenant_before_anybody_was_refused() -> None:
     """A flood that fills every place before the first refusal would make the quiet one wait until somebody leaves."""
     fair, room = line(), Room(num_places=7)

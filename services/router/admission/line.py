@@ -284,7 +284,10 @@ class Line:
         known = [limit for limit in (self.places.limit(priority), capacity.places_for(priority)) if limit is not None]
         limit = min(known, default=None)
         num_tenants = self.tenants.num_recent(now)
-        if limit is None or num_tenants < 2 or entry.ticket.has_run or entry.tenant.num_active * num_tenants < limit:
+        if limit is None or num_tenants < 2 or entry.ticket.has_run:
+            return False
+        num_mine = entry.tenant.num_active
+        if not num_mine or (num_mine + 1) * num_tenants <= limit:
             return False
         return self.num_active >= limit - max(limit // SPARE_PLACES, 1) > 0
 
