@@ -20,7 +20,7 @@ from common.core.errors import NotFound
 from common.rpc.convert.worker import load_from_wire
 from protos.baton.v1 import types_pb2, worker_pb2
 from services.local.client import RouterClient
-from services.local.exercise import Ask, Heard, exercise, mixture, one_by_one
+from services.local.exercise import Ask, Heard, exercise, mixture, one_by_one, served
 from services.local.output import check_output, writing
 from services.local.workers import ask_workers
 from services.simulator.calibration import Calibration, mean_cost, write_calibration
@@ -55,15 +55,18 @@ class Checked:
 async def calibrate(
     client: RouterClient, effort: Effort, out: Path, *, config: Config, console: Console, clock: Clock, entropy: Entropy
 ) -> Checked:
-    """Writes the file. Raises NotFound where no worker has fitted its timings, InvalidRequest for a file that cannot
-    be written, before it begins.
+    """Writes the file. Raises NotFound where no worker has fitted its timings, Refused where nothing was served,
+    InvalidRequest for a file that cannot be written, before it begins.
     """
     check_output(out, "--out")
     model = await client.model()
 
     async def press(asks: Sequence[Ask]) -> list[Lived]:
         heard = await exercise(client, asks, vocab_size=model.vocab_size, clock=clock, entropy=entropy)
-        return [_lived(one) for one in heard]
+        answered = served(heard)
+        if num_refused := len(heard) - len(answered):
+            console.print(f"{num_refused} of {len(heard)} requests were refused, and are left out", highlight=False)
+        return [_lived(one) for one in answered]
 
     def load() -> list[Ask]:
         return mixture(entropy, seconds=effort.seconds, per_s=effort.per_s, max_context=model.context_length)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from common.core.clock import Clock
 from common.core.entropy import Entropy
+from common.core.errors import Refused
 from protos.baton.v1 import generation_pb2, types_pb2
 from services.local.client import RouterClient
 
@@ -26,12 +27,14 @@ class Ask:
 
 @dataclass(slots=True, kw_only=True)
 class Heard:
-    """What became of it. Seconds from the beginning of the exercise; `stations` in order, from its own sending."""
+    """What became of it. Seconds from the beginning of the exercise; `stations` in order, from its own sending.
+    `refused`: there was no room for it, and it was not asked again."""
 
     ask: Ask
     sent_s: float = 0.0
     token_s: list[float] = field(default_factory=list)
     stations: tuple[types_pb2.Station, ...] = ()
+    refused: Refused | None = None
 
     def at(self, name: str, *, last: bool = False) -> float | None:
         """When a station was reached, from the router's receipt; None: it was not."""
@@ -68,7 +71,8 @@ def one_by_one(count: int, *, max_context: int) -> list[Ask]:
 async def exercise(
     client: RouterClient, asks: Sequence[Ask], *, vocab_size: int, clock: Clock, entropy: Entropy
 ) -> list[Heard]:
-    """Sends every request at its time, whatever became of those before. Raises what a request ends with."""
+    """Sends every request at its time, whatever became of those before. Refusals are heard; raises what
+    else a request ends with, in a group."""
     began = clock.monotonic()
     heard = [Heard(ask=ask) for ask in asks]
 
@@ -79,16 +83,27 @@ async def exercise(
         spread = vocab_size - FIRST_TOKEN - 4
         request.token_ids.ids.extend(FIRST_TOKEN + entropy.bits(32) % spread for _ in range(one.ask.prompt_tokens))
         one.sent_s = clock.monotonic() - began
-        async for response in client.generate(request, timeout_s=ANSWER_S):
-            num_tokens = sum(len(delta.token_ids) for delta in response.deltas)
-            one.token_s.extend([clock.monotonic() - began] * num_tokens)
-            if response.stations:
-                one.stations = tuple(response.stations)
+        try:
+            async for response in client.generate(request, timeout_s=ANSWER_S):
+                num_tokens = sum(len(delta.token_ids) for delta in response.deltas)
+                one.token_s.extend([clock.monotonic() - began] * num_tokens)
+                if response.stations:
+                    one.stations = tuple(response.stations)
+        except Refused as refused:
+            one.refused = refused
 
     async with asyncio.TaskGroup() as group:
         for one in heard:
             group.create_task(send(one))
     return heard
+
+
+def served(heard: Sequence[Heard]) -> list[Heard]:
+    """Who was not refused. Raises Refused where everybody was."""
+    refused = [one.refused for one in heard if one.refused is not None]
+    if refused and len(refused) == len(heard):
+        raise Refused(message=f"nothing was served: {refused[0].message}; press less (--rate)")
+    return [one for one in heard if one.refused is None]
 
 
 def _exponential(entropy: Entropy) -> float:
