@@ -16,7 +16,7 @@ from common.worker.prefix_desk import PrefixPromise
 from common.worker.prefix_fetches import PrefixFetches
 from common.worker.presence import Presence
 from common.worker.rules import Rules
-from protos.baton.v1 import decode_pb2, decode_pb2_grpc
+from protos.baton.v1 import decode_pb2, decode_pb2_grpc, types_pb2
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
 from services.decode.fetching import Fetching
@@ -53,10 +53,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._clock = clock
 
     async def Reserve(self, request: decode_pb2.ReserveRequest, context: "Context") -> decode_pb2.ReserveResponse:
-        self._presence.require_ready()
-        work = work_from_wire(request.work, now=self._clock.monotonic())
-        rule = await self._rules.prepare(work)
-        self._presence.require_ready()  # a drain that began meanwhile does not wait for it
+        work, rule = await self._prepare(request.work)
         promise = await self._turns.call(lambda: self._core.reserve(work, rule))
         if request.HasField("ticket"):
             await self._fetching.begin(work, promise, ticket_from_wire(request.ticket))
@@ -85,15 +82,20 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
     async def StartLocal(
         self, request: decode_pb2.StartLocalRequest, context: "Context"
     ) -> decode_pb2.StartLocalResponse:
-        self._presence.require_ready()
-        work = work_from_wire(request.work, now=self._clock.monotonic())
-        rule = await self._rules.prepare(work)
-        self._presence.require_ready()  # a drain that began meanwhile does not wait for it
+        work, rule = await self._prepare(request.work)
         if request.HasField("prefix"):
             await self._start_and_fetch(work, rule, prefix_from_wire(request.prefix))
         else:
             await self._turns.call(lambda: self._core.start_local(work, rule))
         return decode_pb2.StartLocalResponse()
+
+    async def _prepare(self, wire: types_pb2.Work) -> tuple[Work, TokenRule | None]:
+        """New work, and the state of its constraint. Raises Unavailable while this worker drains."""
+        self._presence.require_ready()
+        work = work_from_wire(wire, now=self._clock.monotonic())
+        rule = await self._rules.prepare(work)
+        self._presence.require_ready()  # a drain that began meanwhile does not wait for it
+        return work, rule
 
     async def _start_and_fetch(self, work: Work, rule: TokenRule | None, prefix: PrefixTicket) -> None:
         """In one turn, so that it does not begin without its pages."""
