@@ -7,19 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from common.config.config import Config
 from common.core.cost.model import CostModel
 from services.decode import app as decode_app
-from services.router.admission.limits import AdmissionLimits
-from services.router.classify import Facts
-from services.router.policy import Route
-from services.router.view import FleetView
 from services.simulator import writer
 from services.simulator.cluster import ClusterShape
 from services.simulator.outcome import Outcome
-from services.simulator.playing import Play
-from services.simulator.policies import Policy
-from services.simulator.trace import Trace
+from tests.simulator.plays import hand_over, play, stay
 from tests.simulator.served import Seen, decode_alone, prefill_alone
 from tests.simulator.workload import PAGE, conversations
 
@@ -45,19 +38,6 @@ SHAPE = ClusterShape(
     answer_limit=0,
     hop_s=0.0,
 )
-
-
-def stay(_facts: Facts, view: FleetView) -> Route:
-    return Route(decode=view.workers[0].worker)
-
-
-def hand_over(_facts: Facts, view: FleetView) -> Route:
-    decode, prefill = view.workers
-    return Route(decode=decode.worker, prefill=prefill.worker)
-
-
-def play(trace: Trace, shape: ClusterShape, policy: Policy) -> Outcome:
-    return Play("test", policy, trace, shape, limits=AdmissionLimits.of(Config())).run()
 
 
 def compare(outcome: Outcome, seen: list[Seen], *, with_end: bool) -> None:

@@ -4,15 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from common.config.config import Config
-from services.router.admission.limits import AdmissionLimits
 from services.router.classify import Facts
 from services.router.policy import Route
 from services.router.view import FleetView
 from services.simulator.cluster import ClusterShape
-from services.simulator.playing import Play
 from services.simulator.routing import RoutingReplay
 from services.simulator.trace import Trace, TraceRequest
+from tests.simulator.plays import play
 from tests.simulator.workload import PAGE
 
 SHAPE = ClusterShape(dual=2, cache_tokens=10_000 * PAGE)
@@ -52,7 +50,7 @@ def test_a_reader_that_fetches_is_not_thought_to_read_what_comes(is_routing_only
     if is_routing_only:
         RoutingReplay("test", watcher, trace, shape).run()
     else:
-        Play("test", watcher, trace, shape, limits=AdmissionLimits.of(Config())).run()
+        play(trace, shape, watcher)
     reader = watcher.asked[-1][1].workers[1]
     assert reader.pending_prompts == 1
     assert reader.pending_tokens == 10
@@ -66,7 +64,7 @@ def test_what_a_machine_is_only_thought_to_hold_is_awaited(is_routing_only: bool
     if is_routing_only:
         RoutingReplay("test", watcher, trace, SHAPE).run()
     else:
-        Play("test", watcher, trace, SHAPE, limits=AdmissionLimits.of(Config())).run()
+        play(trace, SHAPE, watcher)
     awaited = [facts.awaited for facts, _view in watcher.asked]
     holder = watcher.asked[0][1].workers[0].worker.worker
     assert awaited == [frozenset(), frozenset({holder}), frozenset()]
@@ -86,7 +84,7 @@ def test_who_is_to_receive_a_prompt_is_not_thought_to_hold_it(is_routing_only: b
     if is_routing_only:
         RoutingReplay("test", hand_over, trace, SHAPE).run()
     else:
-        Play("test", hand_over, trace, SHAPE, limits=AdmissionLimits.of(Config())).run()
+        play(trace, SHAPE, hand_over)
     assert [len(facts.hits) for facts in asked] == [0, 1, 2]
 
 
@@ -104,14 +102,14 @@ def test_a_prompt_counts_with_its_reader_before_its_writer_has_promised(is_routi
     if is_routing_only:
         RoutingReplay("test", hand_over, trace, shape).run()
     else:
-        Play("test", hand_over, trace, shape, limits=AdmissionLimits.of(Config())).run()
+        play(trace, shape, hand_over)
     reader = asked[-1].workers[0]
     assert (reader.pending_prompts, reader.pending_tokens) == (1, NUM_PAGES * PAGE + 10)
     assert reader.in_flight == 1
 
 
 def test_siblings_that_come_at_once_are_read_once() -> None:
-    outcome = Play("test", Watcher(), siblings(0.0, 0.0, 0.0), SHAPE, limits=AdmissionLimits.of(Config())).run()
+    outcome = play(siblings(0.0, 0.0, 0.0), SHAPE, Watcher())
     assert outcome.machines[0].uncached_tokens == NUM_PAGES * PAGE + 30
 
 
@@ -128,6 +126,6 @@ def test_what_a_machine_refused_is_not_thought_to_be_read_there_lately() -> None
     )
     trace = Trace(name="strangers", page_size=PAGE, requests=requests)
     shape = replace(SHAPE, max_sequences=1)
-    outcome = Play("test", always_first, trace, shape, limits=AdmissionLimits.of(Config())).run()
+    outcome = play(trace, shape, always_first)
     assert outcome.num_bounced
     assert asked[2].workers[0].recent_tokens <= requests[0].prompt_tokens
