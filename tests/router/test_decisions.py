@@ -63,7 +63,7 @@ def test_lines_give_back_exactly_what_was_written(seed: int) -> None:
     assert read_line(write_line(header)) == header
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_every_recorded_decision_is_reproduced_exactly(count: int, tmp_path: Path) -> None:
     rng = random.Random(count)
     file = tmp_path / "router-0.jsonl"
