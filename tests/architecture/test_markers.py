@@ -27,6 +27,12 @@ def test_what_is_together_or_first_is_there(beginning: str) -> None:
     assert (ROOT / beginning).exists()
 
 
+@pytest.mark.parametrize("beginning", [each for each in LONGEST if each.endswith(".py")])
+def test_what_begins_first_is_calm(beginning: str) -> None:
+    """Others run alone, in no order."""
+    assert "pytest.mark.calm" in (ROOT / beginning).read_text(encoding="utf-8")
+
+
 def test_tests_that_share_a_set_up_are_one_scope_and_others_are_alone() -> None:
     planes = {scope_of(f"tests/kube/test_{name}.py::test_x", by_file=True) for name in ("install", "scaling")}
     first, second = (f"tests/cluster/test_kill.py::test_{name}[a/b]" for name in "xy")
@@ -34,4 +40,4 @@ def test_tests_that_share_a_set_up_are_one_scope_and_others_are_alone() -> None:
     assert scope_of(first, by_file=True) == scope_of(second, by_file=True) == "tests/cluster/test_kill.py"
     assert scope_of(first, by_file=False) == first
     assert scope_of("tests/oracle/test_oracle.py::test_x", by_file=False) == "tests/oracle/test_oracle.py"
-    assert place_of("tests/kube/test_install.py::test_x") < place_of(first) < place_of("tests/cluster/test_tls.py::x")
+    assert place_of("tests/kube/test_install.py::test_x") < place_of(first) < place_of("tests/cluster/test_vllm.py::x")
