@@ -1,6 +1,7 @@
 """What holds for every test: one thread per process, property tests without a stopwatch, GPU tests only with a GPU."""
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
+from common.observe.garbage import calm_collector
 from tests.scopes import LONGEST, Scopes, place_of
 from tests.steady.patient_loop import PatientPolicy
 from tests.steady.virtual_time import pytest_pyfunc_call  # noqa: F401  # a hook is found by its name
@@ -46,6 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place_of(item.nodeid) if item.get_closest_marker("calm") else len(LONGEST))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nobody looks for garbage amid what is imported and collected, neither meanwhile nor later: it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        calm_collector()
+        gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_running() -> Iterator[None]:
     """After every test: no child process and no thread that would keep this process alive. Clusters check more."""
@@ -57,6 +70,10 @@ def _nothing_left_running() -> Iterator[None]:
 
 def _children() -> set[str]:
     """Process ids of this process's children; those that wait to be reaped count, they were forgotten too."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # there are none: to look at every thread would take a millisecond
+        return set()
     found: set[str] = set()
     for file in Path("/proc/self/task").glob("*/children"):
         with suppress(FileNotFoundError):  # that thread has ended since it was listed

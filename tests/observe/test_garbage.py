@@ -18,7 +18,6 @@ def _as_before() -> Iterator[None]:
     calm_collector()
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 class Knot:
