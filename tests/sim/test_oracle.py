@@ -9,6 +9,7 @@ from tests.sim.oracle import Ask, answer
 from tests.sim.storm import storm
 
 SEEDS = range(25)
+"""Measured: nine have met everything."""
 
 
 def test_the_oracle_agrees_with_the_batch_alone() -> None:
@@ -29,9 +30,6 @@ def test_the_oracle_agrees_with_the_batch_alone() -> None:
 
 def test_storms_meet_what_they_are_made_for() -> None:
     """A storm that never preempts, evicts, refuses or breaks anything would prove nothing."""
-    met: Counter[str] = Counter()
-    for seed in SEEDS:
-        met.update(storm(seed).census)
     wanted = {
         "decode preemptions",
         "decode evictions",
@@ -47,4 +45,10 @@ def test_storms_meet_what_they_are_made_for() -> None:
         "received digest_mismatch",
         "superseded",
     }
-    assert not {name for name in wanted if not met[name]}, sorted(met.items())
+    met: Counter[str] = Counter()
+    for seed in SEEDS:
+        met.update(storm(seed).census)
+        wanted -= {name for name in wanted if met[name]}
+        if not wanted:
+            return
+    raise AssertionError(f"{sorted(wanted)} are not among {sorted(met.items())}")
