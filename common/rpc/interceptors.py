@@ -19,7 +19,6 @@ from common.core.errors import (
     Cancelled,
     DeadlineExceeded,
     InternalError,
-    InvalidRequest,
     Reason,
     Unavailable,
     Unsupported,
@@ -33,6 +32,7 @@ from common.rpc.deadline import DEADLINE_KEY, DeadlinePolicy, enter_call
 from common.rpc.guard import decode
 from common.rpc.identity import NAMES_KEY, check_caller
 from common.rpc.status import shorten, status_code, trailing_metadata
+from common.rpc.uploads import Uploads
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -45,7 +45,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     """Wraps what a servicer registered. Writer: the event loop's thread.
 
     With a `cluster`, a handler runs only for callers whose certificate may call it. With `upload_s`, a request must
-    arrive so soon after its call: until then it lies in memory, up to a MiB for each of a connection's thousand calls.
+    arrive so soon after its call, and only so many may be on their way (uploads.py): until then each lies in memory.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         upload_s: float | None = None,
     ) -> None:
         self._cluster = cluster
-        self._upload_s = upload_s
+        self._uploads = None if upload_s is None else Uploads(within_s=upload_s)
         self._metrics = metrics
         self._deadlines = deadlines
         self._entropy = entropy
@@ -90,9 +90,9 @@ class Boundary(grpc.aio.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(
                 self._both_stream(handler, method), None, handler.response_serializer
             )
-        if self._upload_s is not None:
+        if self._uploads is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._uploaded(handler, method, self._upload_s), None, handler.response_serializer
+                self._uploaded(handler, method, self._uploads), None, handler.response_serializer
             )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
@@ -116,14 +116,14 @@ class Boundary(grpc.aio.ServerInterceptor):
         return answer
 
     def _uploaded(
-        self, handler: Any, method: str, upload_s: float
+        self, handler: Any, method: str, uploads: Uploads
     ) -> "Callable[[AsyncIterator[bytes], Context], Awaitable[None]]":
         """`_unary` or `_stream`, for a caller who sends the one request as a stream does: grpc waits for ever for a
         message, and tells nobody. On the wire the kinds are the same."""
 
         async def answer(raws: AsyncIterator[bytes], context: "Context") -> None:
             async with Traceless(), self._call(method, context):
-                request = decode(await _upload(raws, method, upload_s), handler.request_deserializer, method)
+                request = decode(await uploads.first(raws, method), handler.request_deserializer, method)
                 if handler.response_streaming:
                     await _pump(handler.unary_stream(request, context), context)
                 else:
@@ -222,18 +222,6 @@ def _trace_of(context: "Context") -> TraceContext | None:
         if key == TRACEPARENT and isinstance(value, str):
             return parse_traceparent(value)
     return None
-
-
-async def _upload(raws: AsyncIterator[bytes], method: str, upload_s: float) -> bytes:
-    """The one request of a call. Raises DeadlineExceeded, and InvalidRequest where the caller ends without one."""
-    try:
-        async with asyncio.timeout(upload_s):
-            async for raw in raws:
-                return raw
-    except TimeoutError:
-        message = f"{method}: the request did not arrive within {upload_s:g} s"
-        raise DeadlineExceeded(message=message) from None
-    raise InvalidRequest(message=f"{method}: the call ended without a request")
 
 
 async def _pump(responses: Any, context: "Context") -> None:
