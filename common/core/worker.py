@@ -45,6 +45,8 @@ class LoadReport:
     pages: PageCounts
     waiting_requests: int = 0
     waiting_tokens: int = 0
+    """Prompt tokens that are still to be computed: without those that the cache has, and with what is left of prompts
+    that have begun."""
     running_sequences: int = 0
     outstanding_exports: int = 0
     step_seconds: float = 0.0

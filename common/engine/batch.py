@@ -83,7 +83,15 @@ class Batch:
 
         `rule`: the state of its constraint, which has accepted what an earlier attempt emitted.
         """
-        return self._add(work, arrived=arrived, rule=rule).id
+        unread = [each for each in self._sequences.values() if not each.is_read]
+        sequence = self._add(work, arrived=arrived, rule=rule)
+        self._holdings.foresee(sequence, unread)
+        return sequence.id
+
+    def note_coming(self, sequence: SequenceId, num_pages: int) -> None:
+        """So many of its leading pages are on their way here."""
+        held = self._sequences[sequence]
+        held.num_found = max(held.num_found, num_pages * self._layout.page_size)
 
     def begin(self, sequence: SequenceId) -> None:
         """Find what the cache holds of a sequence, new or preempted, before its first extend.

@@ -1,9 +1,11 @@
 """The pages of a batch's sequences: how they grow, when they are lent to others, and when they go back."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from common.core.ids import PageId, PageRef
 from common.core.step import PageCopy
+from common.engine.kindred import shared_pages
 from common.engine.sequence import Sequence
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
@@ -50,6 +52,14 @@ class Holdings:
         sequence.num_registered = len(sequence.pages)
         sequence.num_computed = len(sequence.pages) * self._page_size
         sequence.num_cached = sequence.num_computed
+        sequence.num_found = 0
+
+    def foresee(self, sequence: Sequence, others: Iterable[Sequence]) -> None:
+        """What it would find now, and what `others` that are being read will leave for it."""
+        if not sequence.wants_scores:
+            usable = sequence.page_names[: (sequence.num_tokens - 1) // self._page_size]
+            num_pages = max(self._cache.look_for(usable), shared_pages(usable, [each.page_names for each in others]))
+            sequence.num_found = num_pages * self._page_size
 
     def grow(self, sequence: Sequence, end: int, copies: list[PageCopy]) -> bool:
         """Make slots up to `end` writable. False, and nothing changed, when no page is left."""

@@ -30,6 +30,23 @@ class Kin(Protocol):
     def priority(self) -> Priority: ...
 
 
+def shared_pages(names: Sequence[Hashable], others: Iterable[Sequence[Hashable]]) -> int:
+    """Leading pages that one of the others has as well."""
+    return max((_num_alike(names, other) for other in others), default=0)
+
+
+def _num_alike(names: Sequence[Hashable], others: Sequence[Hashable]) -> int:
+    """By halves: where a page is the same, all before it are."""
+    low, high = 0, min(len(names), len(others))
+    while low < high:
+        middle = (low + high) // 2
+        if names[middle] == others[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 def is_kin_read(kin: Kin, readers: Iterable[Kin], page_size: int) -> bool:
     """Whether one of `readers` is computing the page that `kin`, which has not begun, would compute first.
 

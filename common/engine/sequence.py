@@ -45,6 +45,8 @@ class Sequence:
     place: int | None = None
     """Of its row in the step that was launched last, while that is in flight."""
     num_cached: int = 0
+    num_found: int = 0
+    """Tokens that it will find when it begins, as far as was known when it came."""
     pages: tuple[PageRef, ...] = ()
     num_registered: int = 0
     num_preemptions: int = 0
@@ -87,6 +89,12 @@ class Sequence:
     def num_pending(self) -> int:
         """Tokens without KV that no step computes: the unread prompt, or the token drawn last."""
         return len(self.tokens) + self.num_drawing - self.num_launched
+
+    @property
+    def num_unread(self) -> int:
+        """Pending tokens that it will have to compute: the last one in any case."""
+        num_pending = self.num_pending
+        return max(num_pending - self.num_found, min(num_pending, 1))
 
     @property
     def num_output(self) -> int:

@@ -4,7 +4,7 @@ A page whose content is known by hash stays after its last reader left, until so
 one order: forget it, note the withdrawal, only then free it. So the directory may lag behind, never ahead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from common.core.ids import PageId, PageRef, PrefixHash, TokenId
@@ -112,6 +112,11 @@ class PageCache:
         self._hits += len(found)
         self._misses += num_asked - len(found)
         return tuple(found)
+
+    def look_for(self, hashes: Sequence[Hashable]) -> int:
+        """How many leading pages somebody who asked now would find. For estimates: nothing is lent, and no tokens are
+        compared."""
+        return next((at for at, prefix in enumerate(hashes) if prefix not in self._index), len(hashes))
 
     def register(
         self, ref: PageRef, prefix: PrefixHash, tokens: Sequence[TokenId], *, parent: PrefixHash | None = None

@@ -29,7 +29,7 @@ class PrefixIndex:
     def __len__(self) -> int:
         return len(self._by_prefix)
 
-    def __contains__(self, prefix: PrefixHash) -> bool:
+    def __contains__(self, prefix: object) -> bool:
         return prefix in self._by_prefix
 
     @property

@@ -90,8 +90,12 @@ class DecodeCore:
 
     def fetch_prefix(self, work: Work, num_pages: int) -> PrefixPromise | None:
         """Room for cached pages that the local prompt waits for from now on. None: it is read as it is."""
-        is_waiting = self._runner.is_waiting(SequenceId(work.request, work.choices[0].index), work.attempt)
-        return self.prefixes.promise(work, num_pages) if is_waiting else None
+        sequence = SequenceId(work.request, work.choices[0].index)
+        if not self._runner.is_waiting(sequence, work.attempt):
+            return None
+        if (promise := self.prefixes.promise(work, num_pages)) is not None:
+            self._runner.note_coming(sequence, num_pages)
+        return promise
 
     def renew(self, reservation: ReservationId, attempt: int) -> Promise:
         """Point a standing promise at a newer attempt. Raises NotFound, Fenced."""
@@ -217,7 +221,7 @@ class DecodeCore:
         load = LoadReport(
             pages=self._cache.counts(),
             waiting_requests=runner.num_waiting + len(self._desk),
-            waiting_tokens=runner.waiting_tokens,
+            waiting_tokens=runner.unread_tokens,
             running_sequences=runner.num_active,
             step_seconds=runner.last_step.seconds,
             step_batch=len(runner.last_step.extended),

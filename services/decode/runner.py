@@ -56,6 +56,8 @@ class Runner:
         self._shares = Shares(WINDOW_STEPS * limits.idle_extend_tokens)
         self._active: dict[SequenceId, None] = {}
         self._waiting: dict[SequenceId, None] = {}
+        self._reading: tuple[SequenceId, ...] = ()
+        """Of the active, as of the last plan."""
         self.last_step = BatchOutcome()
         self.steps = 0
         self.num_drawn = 0
@@ -75,8 +77,12 @@ class Runner:
         return sum(self._batch[sequence].num_preemptions > 0 for sequence in self._waiting)
 
     @property
-    def waiting_tokens(self) -> int:
-        return sum(self._batch[sequence].num_pending for sequence in self._waiting)
+    def unread_tokens(self) -> int:
+        """Of prompts, begun or not, that are still to be computed."""
+        batch, active = self._batch, self._active
+        reading = [batch[each] for each in self._reading if each in active]
+        left = sum(sequence.num_pending for sequence in reading if not sequence.is_decoding)
+        return left + sum(batch[sequence].num_unread for sequence in self._waiting)
 
     @property
     def context_tokens(self) -> int:
@@ -94,6 +100,10 @@ class Runner:
     def is_waiting(self, sequence: SequenceId, attempt: int) -> bool:
         """Whether this attempt is here and has not begun, or begins again."""
         return sequence in self._waiting and self._batch[sequence].work.attempt == attempt
+
+    def note_coming(self, sequence: SequenceId, num_pages: int) -> None:
+        """It waits for so many of its leading pages, which another worker sends."""
+        self._batch.note_coming(sequence, num_pages)
 
     def add(self, work: Work, *, arrived: float, rule: TokenRule | None = None) -> None:
         """A local prompt: it begins when its pages fit."""
@@ -144,7 +154,8 @@ class Runner:
         if batch.num_in_flight:
             going_on = tuple(each for each in going_on if not batch.is_ending(each))
         active = tuple([batch.view(each) for each in going_on])
-        num_decoding = sum(view.is_decoding for view in active)
+        self._reading = tuple([view.id for view in active if not view.is_decoding])
+        num_decoding = len(active) - len(self._reading)
         limits = replace(self._limits, extend_tokens=self._budget.tokens(num_decoding))
         plan = plan_step(active, available_pages=self._cache.available(), limits=limits, given=self._shares.given)
         self._shares.note(active, plan)

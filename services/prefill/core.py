@@ -132,7 +132,9 @@ class PrefillCore:
         prompt = self._prompts.get(SequenceId(work.request, work.choices[0].index))
         if prompt is None or prompt.has_begun or prompt.work.attempt != work.attempt:
             return None
-        return self.prefixes.promise(work, num_pages)
+        if (promise := self.prefixes.promise(work, num_pages)) is not None:
+            self._batch.note_coming(prompt.sequence, num_pages)
+        return promise
 
     def cut(self) -> None:
         """The drain is over: what is left is told to be, so that routers need not find out by silence."""
@@ -279,10 +281,11 @@ class PrefillCore:
 
     def _load(self) -> LoadReport:
         waiting = [prompt for prompt in self._prompts.values() if not prompt.has_begun]
+        unread = (prompt for prompt in self._prompts.values() if prompt.finale is None)
         return LoadReport(
             pages=self._cache.counts(),
             waiting_requests=len(waiting),
-            waiting_tokens=sum(self._batch[sequence].num_pending for sequence in self._prompts),
+            waiting_tokens=sum(self._batch[prompt.sequence].num_unread for prompt in unread),
             running_sequences=len(self._prompts) - len(waiting),
             outstanding_exports=self._exports.num_lent,
             step_seconds=self._last_step.seconds,

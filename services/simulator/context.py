@@ -1,10 +1,11 @@
 """One request's context on one machine: the numbers that schedulers look at, and the pages that it holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
+from common.engine.kindred import shared_pages
 from common.engine.plan import SequenceView
 from services.simulator.pages import CountedPages
 
@@ -17,6 +18,7 @@ class Context:
 
     Writer: its machine. `named` are the registered pages that it reads, in order; the others are nobody else's.
     `private_pages` come back to the pool when it is preempted. `is_awaited`: it waits for pages of another machine.
+    `num_found`: tokens that it will find when it begins, as far as was known when it came.
     `owner`: the index of its request, which pages of the answer are named after.
     """
 
@@ -35,6 +37,7 @@ class Context:
         "named",
         "needs_copy",
         "num_cached",
+        "num_found",
         "num_pending",
         "num_preemptions",
         "num_registered",
@@ -70,6 +73,7 @@ class Context:
         self.num_tokens = prompt_tokens
         self.num_pending = prompt_tokens
         self.num_cached = 0
+        self.num_found = 0
         self.num_preemptions = 0
         self.pages_held = 0
         self.private_pages = 0
@@ -91,14 +95,26 @@ class Context:
         return self.num_tokens - self.num_pending
 
     @property
+    def num_unread(self) -> int:
+        """As `Sequence.num_unread`."""
+        return max(self.num_pending - self.num_found, min(self.num_pending, 1))
+
+    @property
     def is_read(self) -> bool:
         return self.num_computed >= self.prompt_tokens
+
+    def foresee(self, pages: CountedPages, others: Iterable["Context"], page_size: int) -> None:
+        """As `Holdings.foresee`: what it would find now, and what others that are being read will leave for it."""
+        usable = self.page_names[: (self.num_tokens - 1) // page_size]
+        unread = [each.page_names for each in others if not each.is_read]
+        self.num_found = max(pages.find(usable), shared_pages(usable, unread)) * page_size
 
     def begin(self, pages: CountedPages, page_size: int) -> None:
         """Find what the cache holds, as `Batch.begin` does: at least one token is left to compute."""
         usable = self.page_names[: (self.num_tokens - 1) // page_size]
         self.hold(pages, usable[: pages.find(usable)], page_size)
         self.num_pending = self.num_tokens - self.num_cached
+        self.num_found = 0
         self.note_pending()
 
     def note_pending(self) -> None:

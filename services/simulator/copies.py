@@ -80,6 +80,7 @@ class Copies:
             then()
             return
         context.is_awaited = True
+        context.num_found = max(context.num_found, len(kept) * self._page_size)
         self.num_pages += len(missing)
 
         def landed() -> None:

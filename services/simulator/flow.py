@@ -52,7 +52,6 @@ class FlowMachine:
         self._later = later
         self._queue: deque[_Reading] = deque()
         self._is_reading = False
-        self._waiting_tokens = 0
         self._num_running = 0
         self._context_tokens = 0
         self.version = 0
@@ -63,7 +62,7 @@ class FlowMachine:
         return LoadReport(
             pages=self.pages.counts(),
             waiting_requests=len(self._queue),
-            waiting_tokens=self._waiting_tokens,
+            waiting_tokens=sum(reading.context.num_unread for reading in self._queue),
             running_sequences=self._num_running,
             cost=self._cost,
             context_tokens=self._context_tokens,
@@ -76,8 +75,8 @@ class FlowMachine:
 
     def read(self, now: float, context: Context, on_read: Callable[[int], None]) -> None:
         """Queue a prompt whose pages are promised; `on_read` hears how many of its tokens the cache had."""
+        context.foresee(self.pages, (reading.context for reading in self._queue), self._page_size)
         self._queue.append(_Reading(context, on_read))
-        self._waiting_tokens += context.prompt_tokens
         self.version += 1
         if not self._is_reading:
             self._start(now)
@@ -94,7 +93,6 @@ class FlowMachine:
         context.pages_held = promised
         context.private_pages = promised - len(context.named)
         uncached = context.num_pending
-        self._waiting_tokens -= context.num_cached
         self.tally.requests += 1
         self.tally.prompt_tokens += context.prompt_tokens
         self.tally.uncached_tokens += uncached
@@ -111,7 +109,6 @@ class FlowMachine:
     def _finish(self, now: float) -> None:
         reading = self._queue.popleft()
         self._is_reading = False
-        self._waiting_tokens -= reading.context.prompt_tokens - reading.context.num_cached
         self.version += 1
         reading.context.num_pending = 0
         reading.context.name_full(self.pages, self._page_size)

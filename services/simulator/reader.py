@@ -74,6 +74,7 @@ class SteppedReader:
             answer(False)
             return
         context.arrived = context.job.served.queued = self._timeline.now
+        context.foresee(self.pages, (*self._active.values(), *self._waiting.values()), self._page_size)
         self._waiting[context.id] = context
         answer(True)
 
@@ -142,11 +143,11 @@ class SteppedReader:
 
     def report(self) -> LoadReport:
         """As the worker itself would publish it."""
-        held = (*self._active.values(), *self._waiting.values())
+        unread = (*self._active.values(), *self._waiting.values())
         return LoadReport(
             pages=self.pages.counts(),
             waiting_requests=len(self._waiting),
-            waiting_tokens=sum(context.num_pending for context in held),
+            waiting_tokens=sum(context.num_unread for context in unread),
             running_sequences=len(self._active),
             cost=self._cost,
         )

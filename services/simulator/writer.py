@@ -110,6 +110,7 @@ class SteppedWriter:
                 return
             self._worst_pages += job.worst_pages
         context.arrived = context.job.served.queued = self._timeline.now
+        context.foresee(self.pages, (*self._active.values(), *self._waiting.values()), self._page_size)
         self._waiting[context.id] = context
         answer(True)
 
@@ -270,11 +271,11 @@ class SteppedWriter:
 
     def report(self) -> LoadReport:
         """As the worker itself would publish it."""
-        waiting = self._waiting.values()
+        left = sum(context.num_pending for context in self._active.values() if not context.is_decoding)
         return LoadReport(
             pages=self.pages.counts(),
             waiting_requests=len(self._waiting) + len(self._promised),
-            waiting_tokens=sum(context.num_pending for context in waiting),
+            waiting_tokens=left + sum(context.num_unread for context in self._waiting.values()),
             running_sequences=len(self._active),
             cost=self._cost,
             max_sequences=self._max_sequences,

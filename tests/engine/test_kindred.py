@@ -11,7 +11,7 @@ from common.core.clock import ManualClock
 from common.core.events import TokensEmitted
 from common.core.ids import ReservationId, SequenceId
 from common.core.request import Priority, Work
-from common.engine.kindred import is_kin_read
+from common.engine.kindred import is_kin_read, shared_pages
 from common.engine.plan import BatchPlan, Extend
 from common.engine.telling import Outgoing
 from services.prefill.messages import Destination, RunReady
@@ -52,6 +52,15 @@ def test_nobody_waits_for_another_prompt_or_a_page_that_it_computes_anyway() -> 
     equal = rig.batch[added(rig, work("equal", SHARED))]
     longer = rig.batch[added(rig, work("longer", [*SHARED, 300]))]
     assert [is_kin_read(each, [first], PAGE_SIZE) for each in (other, equal, longer)] == [False, False, True]
+
+
+@pytest.mark.parametrize("num_alike", range(6))
+def test_pages_are_alike_up_to_the_first_that_differs(num_alike: int) -> None:
+    """A page has the name of everything up to it."""
+    names = ["abcde"[: end + 1] for end in range(5)]
+    other = [*names[:num_alike], *(f"x{end}" for end in range(num_alike, 7))]
+    assert shared_pages(names, [["y"], other, []]) == num_alike
+    assert shared_pages(names, [names[:num_alike]]) == num_alike
 
 
 def test_nobody_waits_for_a_lower_class() -> None:

@@ -129,3 +129,12 @@ def test_what_a_machine_refused_is_not_thought_to_be_read_there_lately() -> None
     outcome = play(trace, shape, always_first)
     assert outcome.num_bounced
     assert asked[2].workers[0].recent_tokens <= requests[0].prompt_tokens
+
+
+def test_a_reader_tells_of_what_it_will_have_to_read() -> None:
+    """Nothing of what it fetches, and of the first prompt less and less."""
+    watcher, trace = Watcher(), siblings(0.0, 0.2, TOLD_S, TOLD_S + 0.045)
+    play(trace, replace(SHAPE, hop_s=0.01), watcher)
+    (holder, _), (_, reader) = (tuple(worker.load for worker in watcher.asked[at][1].workers) for at in (1, 3))
+    assert 0 < holder.waiting_tokens < NUM_PAGES * PAGE
+    assert reader.waiting_tokens == 10
