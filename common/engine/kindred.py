@@ -35,6 +35,13 @@ def shared_pages(names: Sequence[Hashable], others: Iterable[Sequence[Hashable]]
     return max((_num_alike(names, other) for other in others), default=0)
 
 
+def is_mostly_coming(names: Sequence[Hashable], num_found: int, coming: Iterable[Sequence[Hashable]]) -> bool:
+    """Whether most pages that are missing behind the `num_found` first ones are on their way here for another prompt.
+    For less nobody waits: whoever sends them may be slow, or gone."""
+    num_coming = shared_pages(names, coming) - num_found
+    return num_coming > 0 and 2 * num_coming >= len(names) - num_found
+
+
 def _num_alike(names: Sequence[Hashable], others: Sequence[Hashable]) -> int:
     """By halves: where a page is the same, all before it are."""
     low, high = 0, min(len(names), len(others))

@@ -15,6 +15,7 @@ from typing import Protocol
 from common.core.clock import Clock
 from common.core.ids import PageRef, PrefixHash, RequestId, ReservationId
 from common.core.request import Work
+from common.engine.kindred import Kin, is_mostly_coming
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.span import Span
@@ -122,6 +123,14 @@ class PrefixDesk:
     def awaits(self, request: RequestId) -> bool:
         """Whether pages of its prompt are still on their way: it begins when they are here, or given up."""
         return any(coming.work.request == request for coming in self._coming.values())
+
+    def brings(self, kin: Kin) -> bool:
+        """Whether most of what this prompt would compute is on its way here for another one: then it finds that."""
+        if not self._coming or kin.wants_scores:
+            return False
+        names = kin.page_names[: (kin.num_tokens - 1) // self._storage.layout.page_size]
+        coming = [each.hashes for each in self._coming.values()]
+        return is_mostly_coming(names, self._cache.look_for(names), coming)
 
     def promise(self, work: Work, num_pages: int) -> PrefixPromise | None:
         """Room for what is missing of the first pages of the work's context. None where they are all here, where they

@@ -88,6 +88,7 @@ def compose(
         teller=teller,
         counters=counters,
         is_awaited=prefixes.awaits,
+        is_brought=prefixes.brings,
     )
     # What is handed over was running here: it needs no more room than it had.
     most = RetentionLimits(max_requests=limits.max_sequences, max_pages=engine.storage.num_pages)

@@ -13,7 +13,7 @@ from common.core.errors import InternalError, Reason
 from common.core.ids import RequestId, SequenceId
 from common.core.request import Work
 from common.engine.batch import Batch
-from common.engine.kindred import is_kin_read
+from common.engine.kindred import Kin, is_kin_read
 from common.engine.outcome import BatchOutcome, Drawn
 from common.engine.plan import BatchPlan
 from common.engine.rule import TokenRule
@@ -43,8 +43,10 @@ class Runner:
         teller: Teller[RoleEvent],
         counters: DecodeCounters,
         is_awaited: Callable[[RequestId], bool],
+        is_brought: Callable[[Kin], bool],
     ) -> None:
-        """`is_awaited`: whether pages of a request's prompt are on their way, for which it waits."""
+        """`is_awaited`: whether pages of a request's prompt are on their way, for which it waits. `is_brought`: whether
+        pages that it lacks are on their way for another's."""
         self._batch = batch
         self._stepper = stepper
         self._cache = cache
@@ -54,6 +56,7 @@ class Runner:
         self._counters = counters
         self._is_awaited = is_awaited
         self._shares = Shares(WINDOW_STEPS * limits.idle_extend_tokens)
+        self._is_brought = is_brought
         self._active: dict[SequenceId, None] = {}
         self._waiting: dict[SequenceId, None] = {}
         self._reading: tuple[SequenceId, ...] = ()
@@ -188,7 +191,7 @@ class Runner:
         readers = [self._batch[each] for each in self._active if not self._batch[each].is_read] if admitted else []
         for sequence in admitted:
             begun = self._batch[sequence]
-            if is_kin_read(begun, readers, self._limits.page_size):
+            if is_kin_read(begun, readers, self._limits.page_size) or self._is_brought(begun):
                 continue
             del self._waiting[sequence]
             self._batch.begin(sequence)

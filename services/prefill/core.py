@@ -255,7 +255,7 @@ class PrefillCore:
         readers = [self._batch[each.sequence] for each in self._prompts.values() if each.has_begun] if admitted else []
         for sequence in admitted:
             prompt, begun = self._prompts[sequence], self._batch[sequence]
-            if is_kin_read(begun, readers, self._layout.page_size):
+            if is_kin_read(begun, readers, self._layout.page_size) or self.prefixes.brings(begun):
                 continue
             prompt.has_begun = True
             self._batch.begin(sequence)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from common.core.cost.work import StepWork, extend_pairs
 from common.core.ids import SequenceId, TenantId
 from common.core.request import Priority
-from common.engine.kindred import shared_pages
+from common.engine.kindred import is_mostly_coming, shared_pages
 from common.engine.plan import SequenceView
 from services.simulator.pages import CountedPages
 
@@ -17,7 +17,8 @@ class Context:
     """Reads like a `SequenceView`, and is the very object that the schedulers see: nothing is copied per step.
 
     Writer: its machine. `named` are the registered pages that it reads, in order; the others are nobody else's.
-    `private_pages` come back to the pool when it is preempted. `is_awaited`: it waits for pages of another machine.
+    `private_pages` come back to the pool when it is preempted. `is_awaited`: it waits for pages of another machine,
+    `num_coming` with those that it has already.
     `num_found`: tokens that it will find when it begins, as far as was known when it came.
     `owner`: the index of its request, which pages of the answer are named after.
     """
@@ -37,6 +38,7 @@ class Context:
         "named",
         "needs_copy",
         "num_cached",
+        "num_coming",
         "num_found",
         "num_pending",
         "num_preemptions",
@@ -73,6 +75,7 @@ class Context:
         self.num_tokens = prompt_tokens
         self.num_pending = prompt_tokens
         self.num_cached = 0
+        self.num_coming = 0
         self.num_found = 0
         self.num_preemptions = 0
         self.pages_held = 0
@@ -108,6 +111,12 @@ class Context:
         usable = self.page_names[: (self.num_tokens - 1) // page_size]
         unread = [each.page_names for each in others if not each.is_read]
         self.num_found = max(pages.find(usable), shared_pages(usable, unread)) * page_size
+
+    def is_brought(self, pages: CountedPages, others: Iterable["Context"], page_size: int) -> bool:
+        """As `PrefixDesk.brings`: whether what it lacks is on its way for one of the others."""
+        coming = [each.page_names[: each.num_coming] for each in others if each.is_awaited]
+        usable = self.page_names[: (self.num_tokens - 1) // page_size]
+        return bool(coming) and is_mostly_coming(usable, pages.find(usable), coming)
 
     def begin(self, pages: CountedPages, page_size: int) -> None:
         """Find what the cache holds, as `Batch.begin` does: at least one token is left to compute."""

@@ -79,7 +79,7 @@ class Copies:
             holder.pages.release(kept, 0)
             then()
             return
-        context.is_awaited = True
+        context.is_awaited, context.num_coming = True, len(kept)
         context.num_found = max(context.num_found, len(kept) * self._page_size)
         self.num_pages += len(missing)
 

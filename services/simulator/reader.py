@@ -99,9 +99,12 @@ class SteppedReader:
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=available, limits=self._limits
         ):
-            if is_kin_read(self._waiting[identity], self._active.values(), self._page_size):
+            context = self._waiting[identity]
+            if is_kin_read(context, self._active.values(), self._page_size):
                 continue
-            context = self._waiting.pop(identity)
+            if context.is_brought(self.pages, self._waiting.values(), self._page_size):
+                continue
+            del self._waiting[identity]
             context.begin(self.pages, size)
             self._active[identity] = context
             job = context.job

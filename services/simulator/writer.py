@@ -149,9 +149,12 @@ class SteppedWriter:
         for identity in plan_admission(
             waiting, num_active=len(self._active), available_pages=self.pages.available(), limits=self._limits
         ):
-            if is_kin_read(self._waiting[identity], self._active.values(), self._page_size):
+            context = self._waiting[identity]
+            if is_kin_read(context, self._active.values(), self._page_size):
                 continue
-            context = self._waiting.pop(identity)
+            if context.is_brought(self.pages, self._waiting.values(), self._page_size):
+                continue
+            del self._waiting[identity]
             context.begin(self.pages, self._page_size)
             self._active[identity] = context
             self._note_begin(context)

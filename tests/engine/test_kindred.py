@@ -11,7 +11,7 @@ from common.core.clock import ManualClock
 from common.core.events import TokensEmitted
 from common.core.ids import ReservationId, SequenceId
 from common.core.request import Priority, Work
-from common.engine.kindred import is_kin_read, shared_pages
+from common.engine.kindred import is_kin_read, is_mostly_coming, shared_pages
 from common.engine.plan import BatchPlan, Extend
 from common.engine.telling import Outgoing
 from services.prefill.messages import Destination, RunReady
@@ -52,6 +52,16 @@ def test_nobody_waits_for_another_prompt_or_a_page_that_it_computes_anyway() -> 
     equal = rig.batch[added(rig, work("equal", SHARED))]
     longer = rig.batch[added(rig, work("longer", [*SHARED, 300]))]
     assert [is_kin_read(each, [first], PAGE_SIZE) for each in (other, equal, longer)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("num_found", "num_coming", "waits"),
+    [(0, 10, True), (0, 5, True), (0, 4, False), (6, 8, True), (6, 7, False), (6, 6, False), (10, 10, False)],
+)
+def test_pages_on_their_way_are_waited_for_where_most_is_missing(num_found: int, num_coming: int, waits: bool) -> None:
+    """Of ten pages: what is here already, and less than half of the rest, keeps nobody."""
+    names = list(range(10))
+    assert is_mostly_coming(names, num_found, [names[:num_coming], [7, 8]]) is waits
 
 
 @pytest.mark.parametrize("num_alike", range(6))

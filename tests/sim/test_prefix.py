@@ -90,6 +90,32 @@ def test_prefill_reads_only_what_decode_did_not_have_and_hands_the_rest_over() -
     act(deed)
 
 
+@pytest.mark.parametrize("reader", [DECODE, PREFILL])
+def test_who_comes_while_its_beginning_is_on_its_way_waits_for_it_as_well(reader: str) -> None:
+    """A second prompt that begins alike, sent where the pages will be: it reads its own rest."""
+    holder = PREFILL if reader == DECODE else DECODE
+    also = Ask(name="also", prompt=(*range(30), 77, 76), max_tokens=9)
+
+    async def deed(placer: Placer) -> None:
+        await cached_on(placer, holder)
+        first, second = placer.work(NEXT), placer.work(also)
+        ticket = await borrowed(placer, holder, first)
+        if reader == DECODE:
+            await placer.start_local(first, ticket)
+            await placer.start_local(second, None)
+        else:
+            await placer.hand_off(first, ticket)
+            await placer.hand_off(second, None)
+        await is_exact(placer, first)
+        await is_exact(placer, second, also)
+        counters = placer.counters(reader)
+        assert counters["fetched_pages"] == CACHED_PAGES
+        num_read = counters["local_prompt_tokens" if reader == DECODE else "computed_tokens"]
+        assert num_read == len(NEXT.prompt) + len(also.prompt) - 2 * CACHED_PAGES * 4
+
+    act(deed)
+
+
 def test_only_missing_pages_travel() -> None:
     """Decode has read a shorter beginning itself: four pages of it."""
 

@@ -131,6 +131,26 @@ def test_what_a_machine_refused_is_not_thought_to_be_read_there_lately() -> None
     assert asked[2].workers[0].recent_tokens <= requests[0].prompt_tokens
 
 
+def test_a_sibling_of_one_that_fetches_waits_for_the_same_pages() -> None:
+    """The third prompt is sent to the reader while the second one's pages are under way, and reads its own rest."""
+
+    def follow(facts: Facts, view: FleetView) -> Route:
+        holder, reader = (worker.worker for worker in view.workers)
+        if not facts.hits:
+            return Route(decode=holder)
+        return Route(decode=reader, source=None if reader.worker in facts.awaited else holder)
+
+    trace = siblings(0.0, TOLD_S, TOLD_S + 0.045)
+    shape = replace(SHAPE, hop_s=0.01)
+    outcome = play(trace, shape, follow)
+    assert [served.cached_tokens for served in outcome.served] == [0, NUM_PAGES * PAGE, NUM_PAGES * PAGE]
+    fetched, sibling = outcome.served[1:]
+    assert fetched.read_from is not None
+    assert sibling.read_from is not None
+    assert sibling.queued is not None
+    assert sibling.queued < fetched.read_from <= sibling.read_from
+
+
 def test_a_reader_tells_of_what_it_will_have_to_read() -> None:
     """Nothing of what it fetches, and of the first prompt less and less."""
     watcher, trace = Watcher(), siblings(0.0, 0.2, TOLD_S, TOLD_S + 0.045)
