@@ -240,14 +240,22 @@ def test_a_decoded_token_has_the_same_bits_as_an_extended_one_in_every_batch(
 @pytest.mark.parametrize("library", [BEST], indirect=True)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    ("page_size", "dtype"), [(16, torch.bfloat16), (48, torch.bfloat16), (48, torch.float32), (16, torch.float16)]
+    ("page_size", "dtype", "kv_dtype"),
+    [
+        (16, torch.bfloat16, None),
+        (48, torch.bfloat16, None),
+        (48, torch.float32, None),
+        (16, torch.float16, None),
+        (16, torch.float32, torch.int8),
+        (48, torch.bfloat16, torch.float8_e4m3fn),
+    ],
 )
 @pytest.mark.parametrize("heads", [*FEW_QUERIES, Heads(query=7, key=1, dim=64)], ids=str)
 def test_few_queries_over_pages_have_the_bits_of_many_over_copies(
-    heads: Heads, page_size: int, dtype: torch.dtype, form: str, library: Native | None
+    heads: Heads, page_size: int, dtype: torch.dtype, kv_dtype: torch.dtype | None, form: str, library: Native | None
 ) -> None:
     """Contexts of every length up to three tiles and around a span, alone and by twos; unused slots are NaN."""
-    context = Context(heads, 1100, page_size, dtype=dtype, form=FORMS[form])
+    context = Context(heads, 1100, page_size, dtype=dtype, kv_dtype=kv_dtype, form=FORMS[form])
     lengths = [*range(1, 195), 1023, 1024, 1025, 1088, 1100]
     expected_THD = context.extend(0, 1100)
     assert_close(context.attend([(1099, 1100)]), context.expected(1099, 1100))

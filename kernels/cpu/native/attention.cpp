@@ -88,7 +88,7 @@ public:
         state.clear(num_rows_, dim);
         const Keys own = keys_in(span);
 #if defined(__AVX512F__)
-        if (can_stay(call_.pages, num_rows_))
+        if (can_stay<Math>(call_.pages, num_rows_))
             return attend_in_place(num_rows_, queries, own, after, call_.form, state);
 #endif
         TileRows tiles[2];

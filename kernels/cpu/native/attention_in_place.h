@@ -18,14 +18,17 @@ constexpr int kFewRows = 6;  // 24 sums, 4 values, 1 broadcast: what the registe
 // A tile by groups of 16 keys, each in one page.
 struct PlacedTile {
     const char *keys[kGroups], *values[kGroups];
+    const char* scales[kGroups];  // of eight-bit keys; those of values lie as far behind as values do
     int count;
 
     int left(int group) const { return count - group * kLanes; }
 };
 
+template <class Math>
 inline bool can_stay(const Pages& pages, int64_t num_rows) {
     const bool are_vectors_whole = pages.slots % kLanes == 0 && pages.dim % kValueChannels == 0;
-    return !is_scaled(pages.kind) && are_vectors_whole && num_rows <= kFewRows;
+    // Eight bits would have to become pairs before hardware multiplies them.
+    return (Math::kStep == 1 || is_as_stored<Math>(pages.kind)) && are_vectors_whole && num_rows <= kFewRows;
 }
 
 inline PlacedTile place(const Keys& keys, int64_t first) {
@@ -37,6 +40,7 @@ inline PlacedTile place(const Keys& keys, int64_t first) {
         const char* chunk = pages.keys_of(keys.table[key / pages.slots], keys.head);
         tile.keys[group] = chunk + key % pages.slots * pages.row_bytes();
         tile.values[group] = tile.keys[group] + pages.values_after_keys();
+        tile.scales[group] = chunk + pages.slots * pages.row_bytes() + key % pages.slots * 4;
     }
     return tile;
 }
@@ -62,13 +66,7 @@ inline void score_in_place(const typename Stored::Math::Element* queries, int64_
         for (int g = 0; g < kGroups; ++g) {
             if (next.left(g) > 0) fetch_part(next.keys[g] + channel * kBytes * kLanes, kLanes * 64);
             if (tile.left(g) <= 0) continue;
-            __m512i words[kLanes];
-#pragma GCC unroll 16
-            for (int k = 0; k < kLanes; ++k) words[k] = _mm512_loadu_si512(tile.keys[g] + (k * dim + channel) * kBytes);
-            turn(words);
-#pragma GCC unroll 16
-            for (int word = 0; word < kLanes; ++word)
-                Stored::template add_word<rows>(sums[g], queries + channel + kPerWord * word, dim, words[word]);
+            Stored::template add_keys<rows>(sums[g], queries + channel, dim, tile.keys[g] + channel * kBytes);
         }
     }
 #pragma GCC unroll 4
@@ -110,18 +108,32 @@ inline void add_in_place(const typename Stored::Math::Element* weights, const fl
         for (int c = 0; c < kValueVectors; ++c) _mm512_storeu_ps(to + r * dim + c * kLanes, sums[r][c]);
 }
 
+// Scales of a tile's 64 keys, or of their values; none for a key that is not there.
+inline void gather_scales(const PlacedTile& tile, int64_t behind, float* to) {
+    for (int g = 0; g < kGroups; ++g, to += kLanes) {
+        const int left = std::clamp(tile.left(g), 0, kLanes);
+        std::memset(to, 0, kLanes * 4);
+        if (left > 0) std::memcpy(to, tile.scales[g] + behind, left * 4);
+    }
+}
+
 template <class Stored, int rows>
 void attend_keys(const Queries<typename Stored::Math>& queries, const Keys& keys, const Keys& after, const Form& form,
                  const State& state) {
     using Math = typename Stored::Math;
-    alignas(64) float scores[rows * kTile], fade[kLanes];
+    alignas(64) float scores[rows * kTile], fade[kLanes], scales[2][kTile];
     alignas(64) typename Math::Element weights[rows * kTile];
     const int64_t dim = queries.dim;
     PlacedTile tile = place(keys, keys.first), next;
     for (int64_t first = keys.first; first < keys.end; first += kTile, tile = next) {
         next = first + kTile < keys.end ? place(keys, first + kTile) : place(after, after.first);
         score_in_place<Stored, rows>(queries.rows, dim, tile, next, scores);
-        const Tile<Math> place_of_tile{nullptr, nullptr, nullptr, nullptr, first};
+        Tile<Math> place_of_tile{nullptr, nullptr, nullptr, nullptr, first};
+        if constexpr (Stored::kBytes == 1) {
+            gather_scales(tile, 0, scales[0]);
+            gather_scales(tile, keys.pages->values_after_keys(), scales[1]);
+            place_of_tile.key_scales = scales[0], place_of_tile.value_scales = scales[1];
+        }
         weigh_rows<Math, rows>(queries, 0, place_of_tile, form, state, scores, weights, fade);
         for (int64_t channel = 0; channel < dim; channel += kValueChannels)
             add_in_place<Stored, rows>(weights, fade, tile, next, dim, channel, state.sums + channel);
@@ -143,7 +155,8 @@ inline void attend_in_place(int64_t rows, const Queries<Fp32>& queries, const Ke
         case Kind::kFp32: return attend_stored<Widened<4, WideFp32>>(rows, queries, keys, after, form, state);
         case Kind::kBf16: return attend_stored<Widened<2, WideBf16>>(rows, queries, keys, after, form, state);
         case Kind::kFp16: return attend_stored<Widened<2, WideFp16>>(rows, queries, keys, after, form, state);
-        default: std::abort();
+        case Kind::kInt8: return attend_stored<Widened<1, WideInt8>>(rows, queries, keys, after, form, state);
+        case Kind::kFp8: return attend_stored<Widened<1, WideE4m3>>(rows, queries, keys, after, form, state);
     }
 }
 #if defined(__AVX512BF16__)

@@ -62,32 +62,29 @@ inline void fetch_rows(const char* const* rows, int first, int count, int64_t ro
         for (int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[row] + line, 0, 1);
 }
 
-// One row as elements of a product.
+// 16 elements of a row of pages.
+inline Vec load_stored(Kind kind, const char* from) {
+    switch (kind) {
+        case Kind::kFp32: return load(reinterpret_cast<const float*>(from));
+        case Kind::kBf16: return load_bf16(reinterpret_cast<const uint16_t*>(from));
+        case Kind::kFp16: return load_fp16(reinterpret_cast<const uint16_t*>(from));
+        case Kind::kInt8: return load_int8(reinterpret_cast<const int8_t*>(from));
+        default: return load_e4m3(reinterpret_cast<const uint8_t*>(from));
+    }
+}
+
+// One row as elements of a product. Eight bits are exact in bf16, integers and floats alike.
 template <class Math>
 inline void widen(const char* from, Kind kind, int64_t dim, typename Math::Element* to) {
-    if constexpr (Math::kStep == 2) {
-        if (kind == Kind::kBf16) std::memcpy(to, from, dim * 2);
-        // Eight bits are exact in bf16, integers and floats alike.
-        else if (kind == Kind::kFp8)
-            for (int64_t c = 0; c < dim; ++c) to[c] = to_bf16(from_e4m3(reinterpret_cast<const uint8_t*>(from)[c]));
-        else for (int64_t c = 0; c < dim; ++c) to[c] = to_bf16(reinterpret_cast<const int8_t*>(from)[c]);
-    } else {
-        switch (kind) {
-            case Kind::kFp32: std::memcpy(to, from, dim * 4); break;
-            case Kind::kBf16:
-                for (int64_t c = 0; c < dim; ++c) to[c] = from_bf16(reinterpret_cast<const uint16_t*>(from)[c]);
-                break;
-            case Kind::kFp16:
-                for (int64_t c = 0; c < dim; ++c) to[c] = from_fp16(reinterpret_cast<const uint16_t*>(from)[c]);
-                break;
-            case Kind::kInt8:
-                for (int64_t c = 0; c < dim; ++c) to[c] = reinterpret_cast<const int8_t*>(from)[c];
-                break;
-            case Kind::kFp8:
-                for (int64_t c = 0; c < dim; ++c) to[c] = from_e4m3(reinterpret_cast<const uint8_t*>(from)[c]);
-                break;
-        }
-    }
+    const int64_t bytes = bytes_of(kind);
+    int64_t c = 0;
+    for (; c + kLanes <= dim; c += kLanes) Math::put(to + c, load_stored(kind, from + c * bytes));
+    if (c == dim) return;
+    alignas(64) char edge[kLanes * 4] = {};
+    alignas(64) typename Math::Element wide[kLanes];
+    std::memcpy(edge, from + c * bytes, (dim - c) * bytes);
+    Math::put(wide, load_stored(kind, edge));
+    std::memcpy(to + c, wide, (dim - c) * sizeof(wide[0]));
 }
 
 template <class Math>

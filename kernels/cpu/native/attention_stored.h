@@ -19,15 +19,28 @@ struct Widened {
     using Math = Fp32;
     static constexpr int kBytes = bytes;
 
+    // Sums of 16 keys gain the channels of their next 64 bytes. Not inlined, and a loop: unrolled for every type and number of rows it took a compiler most of a minute.
     template <int rows>
-    static inline void add_word(__m512 (&sums)[rows], const float* queries, int64_t dim, __m512i word) {
-#pragma GCC unroll 2
-        for (int part = 0; part < 4 / bytes; ++part) {
-            const __m512 lanes = Wide::of_word(word, part);
-#pragma GCC unroll 6
-            for (int r = 0; r < rows; ++r)
-                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(queries[r * dim + part]), lanes, sums[r]);
+    __attribute__((noinline)) static void add_keys(__m512 (&sums)[rows], const float* queries, int64_t dim,
+                                                   const char* keys) {
+        alignas(64) __m512i words[kLanes];
+        {
+            __m512i turned[kLanes];
+#pragma GCC unroll 16
+            for (int k = 0; k < kLanes; ++k) turned[k] = _mm512_loadu_si512(keys + k * dim * bytes);
+            turn(turned);
+#pragma GCC unroll 16
+            for (int word = 0; word < kLanes; ++word) words[word] = turned[word];
         }
+#pragma GCC unroll 1
+        for (int word = 0; word < kLanes; ++word, queries += 4 / bytes)
+#pragma GCC unroll 4
+            for (int part = 0; part < 4 / bytes; ++part) {
+                const __m512 lanes = Wide::of_word(words[word], part);
+#pragma GCC unroll 6
+                for (int r = 0; r < rows; ++r)
+                    sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(queries[r * dim + part]), lanes, sums[r]);
+            }
     }
     // Two keys, the second of which may be missing. `weights` are theirs, kTile apart from row to row.
     template <int rows>
@@ -69,6 +82,17 @@ struct WideFp16 {
     static __m512 of_row(const char* from) { return load_fp16(reinterpret_cast<const uint16_t*>(from)).v; }
 };
 
+struct WideInt8 {
+    static __m512 of_word(__m512i word, int part) {
+        return from_int8(_mm512_srai_epi32(_mm512_slli_epi32(word, 24 - 8 * part), 24)).v;
+    }
+    static __m512 of_row(const char* from) { return load_int8(reinterpret_cast<const int8_t*>(from)).v; }
+};
+struct WideE4m3 {
+    static __m512 of_word(__m512i word, int part) { return from_e4m3(_mm512_srli_epi32(word, 8 * part)).v; }
+    static __m512 of_row(const char* from) { return load_e4m3(reinterpret_cast<const uint8_t*>(from)).v; }
+};
+
 #if defined(__AVX512BF16__)
 // Pairs of bf16, multiplied in hardware. Values of two keys are interleaved 4 channels at a time.
 struct HardwarePairs {
@@ -76,10 +100,16 @@ struct HardwarePairs {
     static constexpr int kBytes = 2;
 
     template <int rows>
-    static inline void add_word(__m512 (&sums)[rows], const uint16_t* queries, int64_t dim, __m512i word) {
+    static inline void add_keys(__m512 (&sums)[rows], const uint16_t* queries, int64_t dim, const char* keys) {
+        __m512i pairs[kLanes];
+#pragma GCC unroll 16
+        for (int k = 0; k < kLanes; ++k) pairs[k] = _mm512_loadu_si512(keys + k * dim * 2);
+        turn(pairs);
+#pragma GCC unroll 16
+        for (int p = 0; p < kLanes; ++p)
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; ++r)
-            sums[r] = _mm512_dpbf16_ps(sums[r], Bf16Pairs::same(queries + r * dim), (__m512bh)word);
+            for (int r = 0; r < rows; ++r)
+                sums[r] = _mm512_dpbf16_ps(sums[r], Bf16Pairs::same(queries + r * dim + 2 * p), (__m512bh)pairs[p]);
     }
     template <int rows>
     static inline void add_values(__m512 (&sums)[rows][kValueVectors], const uint16_t* weights, const char* even,

@@ -242,7 +242,7 @@ void add_all(const typename Math::Element* weights, const float* fade, const typ
 
 // Scores of rows [first, first + rows) become weights; `fade`, of 16, is what their sums so far count from now on.
 template <class Math, int rows>
-inline void weigh_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
+__attribute__((noinline)) void weigh_rows(const Queries<Math>& queries, int64_t first, const Tile<Math>& tile, const Form& form,
                        const State& state, float* scores, typename Math::Element* weights, float* fade) {
     static_assert(rows <= kLanes);
     const auto bounded = [](int64_t key) { return static_cast<int>(key < 0 ? 0 : key > kTile ? kTile : key); };
