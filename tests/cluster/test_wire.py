@@ -92,7 +92,7 @@ async def test_control_messages_that_come_twice_late_or_out_of_order_change_noth
     ]
     before = [relay.weather for relay in network.relays.values()]
     for number, relay in enumerate(network.relays.values()):
-        relay.weather = Weather(random.Random(SEED + number), duplicate=0.2, delay=0.3, late=0.04)
+        relay.weather = Weather(random.Random(SEED + number), duplicate=0.2, delay=0.3, late=0.1)
     told = await cluster.ask_all(asks, at_once=8)
     for relay, calm in zip(network.relays.values(), before, strict=True):
         await relay.settle()
