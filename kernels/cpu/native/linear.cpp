@@ -20,7 +20,7 @@ constexpr int64_t kRowBlock = 384;
 // Chosen: a panel's block is 128 KiB, which stay in the second cache while the rows pass over it; a widened one too, where
 // a tile is tall enough for that cache's pace, else 16 KiB, for the first one.
 template <Type type>
-constexpr int64_t kChannelBlock = !kWidens<type> ? 2048 : kVectorTile >= 8 ? 1024 : 128;
+constexpr int64_t kChannelBlock = kXBytes<type> == 2 ? 2048 : kVectorTile >= 8 ? 1024 : 128;
 // Chosen: bytes of weight per task while it is read once. Larger ones balance badly, smaller ones break the stream.
 constexpr int64_t kTaskBytes = 192 * 1024;
 
@@ -94,23 +94,25 @@ void finish_panel(const Call& call, int64_t panel, int64_t first, int64_t end, c
 // Tiles first .. end - 1 of one panel.
 template <Type type>
 void run_panel(const Call& call, int64_t panel, int64_t first, int64_t end, float* sums) {
+    constexpr bool kIsWide = kXBytes<type> == 4;  // products of fp32, whatever the weight is
     const Linear& linear = call.linear;
     const int64_t channels = deep(linear), row_bytes = channels * kXBytes<type>;
-    const char* weights = static_cast<const char*>(linear.packed) + panel * panel_bytes(linear);
+    char* weights = static_cast<char*>(const_cast<void*>(linear.packed)) + panel * panel_bytes(linear);
     const int64_t first_row = call.cut.first(first);
-    float* const kept = kWidens<type> && end - first > 1
-        ? reinterpret_cast<float*>(scratch<2>(kChannelBlock<type> * kPanel * 4)) : nullptr;
+    char* const spare = kWidens<type> ? scratch<2>(kChannelBlock<type> * kPanel * 4) : nullptr;
     for (int64_t from = 0; from < channels; from += kChannelBlock<type>) {
         const int64_t depth = std::min(kChannelBlock<type>, channels - from), bytes = depth * kPanel * size_of(type);
-        const char* block = weights + from * kPanel * size_of(type);
+        char* const block = weights + from * kPanel * size_of(type);
         for (int64_t tile = first; tile < end; ++tile) {
             const int64_t row = call.cut.first(tile), size = call.cut.size(tile);
             const char* x = call.x + row * row_bytes + from * size * kXBytes<type>;
             float* const own = sums + (row - first_row) * kPanel;
             // A single pass reads ahead in its own stream, several fetch the next block in two halves.
             const char* ahead = block + (end - first == 1 ? read_ahead(size) : tile == first ? bytes : bytes + bytes / 2);
-            if (kept) run_wide_tile<type>(size, tile == first, block, x, depth, own, from == 0, ahead, kept);
-            else run_tile<type>(size, block, x, depth, own, from == 0, ahead);
+            if (!kIsWide || end - first == 1) run_tile<type>(size, block, x, depth, own, from == 0, ahead);
+            else if constexpr (kIsWide)
+                run_wide_tile<type>(size, tile == first, block, x, depth, own, from == 0, ahead,
+                                    reinterpret_cast<float*>(kWidens<type> ? spare : block));
             if (from + depth == channels) finish_panel<type>(call, panel, row, row + size, own);
         }
     }

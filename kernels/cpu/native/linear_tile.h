@@ -176,12 +176,12 @@ inline void run_tile(int64_t rows, const char* weights, const char* x, int64_t d
     if constexpr (size > 1) run_tile<type, size - 1>(rows, weights, x, depth, sums, is_first, ahead);
 }
 
-// One of several: the first one widens into `kept`, the others read it.
+// One of several: the first one widens into `kept`, the others read it. Of fp32 `kept` are the weights themselves.
 template <Type type, int size = kVectorTile>
 inline void run_wide_tile(int64_t rows, bool widens, const char* weights, const char* x, int64_t depth, float* sums,
                           bool is_first, const char* ahead, float* kept) {
     if (rows == size) {
-        if (widens) return tile<type, size, true>(weights, x, depth, sums, is_first, ahead, kept);
+        if (widens) return tile<type, size, kWidens<type>>(weights, x, depth, sums, is_first, ahead, kept);
         return wide_tile<size>(kept, reinterpret_cast<const float*>(x), depth, sums, is_first, ahead);
     }
     if constexpr (size > 1) run_wide_tile<type, size - 1>(rows, widens, weights, x, depth, sums, is_first, ahead, kept);
