@@ -16,7 +16,8 @@ from common.core.ids import PageId, SequenceId, TokenId
 from common.core.logprobs import TokenLogprobs
 from common.core.step import Sample, Step, StepResult, StepRow
 from common.engine.layer_news import LayerNews
-from common.kv.sim_storage import SLOT_BYTES, SimStorage
+from common.kv.sim_layout import SLOT_BYTES
+from common.kv.sim_storage import SimStorage
 from common.model.stops import Stops
 
 

@@ -6,23 +6,9 @@ from common.core.ids import PageId
 from common.kv.digest import DigestKey
 from common.kv.layout import LayerSpan, PageLayout
 from common.kv.seal import LateSealing, Seal, Sealing, fits_plainly
+from common.kv.sim_layout import SLOT_BYTES
 from common.kv.span import Span
 from common.kv.storage import check_buffer, part_numbers
-
-SLOT_BYTES = 16
-"""Bytes of one slot: what the simulated executor writes per token."""
-
-
-def sim_layout(*, page_size: int = 16, model_digest: bytes = b"sim") -> PageLayout:
-    """A layout whose token takes SLOT_BYTES: two layers, one head, a quarter of a slot each for key and value."""
-    return PageLayout(
-        num_layers=2,
-        num_kv_heads=1,
-        head_dim=SLOT_BYTES // 4,
-        page_size=page_size,
-        dtype="sim",
-        model_digest=model_digest,
-    )
 
 
 class SimStorage:

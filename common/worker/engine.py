@@ -21,7 +21,8 @@ from common.kv.layout import PageLayout
 from common.kv.page_device import PageDevice
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.sim_layout import sim_layout
+from common.kv.sim_storage import SimStorage
 from common.kv.staging import MakeBuffer, host_memory
 from common.kv.storage import PageStorage
 from common.worker.capacity import Report

@@ -11,7 +11,7 @@ from common.core.entropy import SystemEntropy
 from common.core.worker import Role
 from common.directory.access import RedisUser
 from common.directory.connect import connect
-from common.kv.sim_storage import sim_layout
+from common.kv.sim_layout import sim_layout
 from common.model.description import ModelDescription, describe
 from common.model.folder import GENERATION_FILE
 from common.model.forbidden import Forbidden

@@ -14,7 +14,8 @@ from common.engine.sim import SimExecutor
 from common.kv.cache import PageCache
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.sim_layout import sim_layout
+from common.kv.sim_storage import SimStorage
 from services.router.request import mint_choices
 from tests.cluster.house import Ask
 

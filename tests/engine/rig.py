@@ -16,7 +16,8 @@ from common.engine.sim import SimExecutor
 from common.kv.cache import PageCache
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.sim_layout import sim_layout
+from common.kv.sim_storage import SimStorage
 from common.worker.engine import Engine
 from tests.engine.late import LateLauncher
 

@@ -7,7 +7,8 @@ from common.engine.fresh_pages import TIMES_USED, FreshPages
 from common.kv.cache import PageCache
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.sim_layout import sim_layout
+from common.kv.sim_storage import SimStorage
 
 NUM_PAGES = 64
 

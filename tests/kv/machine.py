@@ -18,7 +18,7 @@ from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import sim_layout
+from common.kv.sim_layout import sim_layout
 
 PAGE_SIZE = 2
 NUM_PAGES = 7

@@ -7,7 +7,7 @@ from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain, scope_key
 from common.kv.pool import PagePool, PageState
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import sim_layout
+from common.kv.sim_layout import sim_layout
 
 PAGE_SIZE = 4
 LAYOUT = sim_layout(page_size=PAGE_SIZE)

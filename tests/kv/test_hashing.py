@@ -19,7 +19,7 @@ from common.core.errors import StartupError
 from common.core.ids import PrefixHash, TokenId
 from common.kv.hashing import PrefixChain, prefix_hashes, scheme_fingerprint, scope_key
 from common.kv.layout import PageLayout
-from common.kv.sim_storage import sim_layout
+from common.kv.sim_layout import sim_layout
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "prefix_hash.json").read_text())
 SECRET = b"a cluster secret of 32 bytes...."

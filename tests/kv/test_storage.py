@@ -14,7 +14,8 @@ from common.kv import torch_storage
 from common.kv.digest import DigestKey, digest_pages
 from common.kv.layout import WORD_BYTES, LayerSpan, PageLayout
 from common.kv.seal import Seal
-from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.sim_layout import sim_layout
+from common.kv.sim_storage import SimStorage
 from common.kv.storage import PageStorage
 from common.kv.torch_storage import TorchStorage
 from kernels.cpu.library import Native, load

@@ -21,7 +21,8 @@ from common.kv.layout import LayerSpan
 from common.kv.page_streams import Mark
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SLOT_BYTES, SimStorage
+from common.kv.sim_layout import SLOT_BYTES
+from common.kv.sim_storage import SimStorage
 from common.kv.span import DeviceSpan, Span
 from common.kv.staging import StagingPool
 from common.worker.engine import Engine

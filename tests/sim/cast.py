@@ -17,7 +17,8 @@ from common.engine.sim import SimExecutor, SimSpeed
 from common.kv.cache import PageCache
 from common.kv.pool import PagePool
 from common.kv.prefix import PrefixIndex
-from common.kv.sim_storage import SimStorage, sim_layout
+from common.kv.sim_layout import sim_layout
+from common.kv.sim_storage import SimStorage
 from common.observe.farewell import Farewell
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
