@@ -24,6 +24,7 @@ from common.engine.loop import StepCore
 from common.observe import catalogue
 from common.observe.announce import Announcement, Phase, announce
 from common.observe.farewell import Farewell
+from common.observe.garbage import calm_collector
 from common.observe.health import Condition, LoopProgress, Readiness
 from common.observe.http import HealthServer, standard_pages
 from common.observe.listener import listen
@@ -71,6 +72,7 @@ async def run_worker(config: Config, name: str, assembly: Assembly[Event]) -> No
         stack.push_async_callback(offload.end)
         engine = await asyncio.to_thread(build_engine, config, report, assembly.role)
         stack.push_async_callback(engine.rules.end)
+        calm_collector()  # torch and the weights have come since the process began: 140,000 objects
         await serve_worker(config, name, assembly, engine=engine, outside=outside, farewell=Farewell().listen())
 
 

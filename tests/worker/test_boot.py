@@ -1,5 +1,6 @@
 """Goal: a worker is told of under an address that its peers can dial, or does not start; it ends what it began."""
 
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +41,27 @@ def test_peers_are_told_where_to_dial(host, advertise, address):
 def test_a_worker_that_listens_everywhere_must_say_where_it_is(host):
     with pytest.raises(StartupError, match=r"listen\.advertise"):
         reachable_address(ListenSection(host=host), 7460)
+
+
+async def test_what_an_engine_is_made_of_is_never_looked_through_for_garbage(monkeypatch, tmp_path):
+    """Torch and the weights come after the process has begun: a look through them takes 70 ms, amid the streams."""
+    looked_through = []
+
+    def build(*_):
+        rules = GrammarRules(tmp_path, vocab_size=4, eos_ids=(), offload=InlineOffload())
+        return SimpleNamespace(rules=rules, torch=[[number] for number in range(50_000)])
+
+    async def serve(*_, **named):
+        looked_through.append(len(gc.get_objects()))
+        assert len(named["engine"].torch) == 50_000
+
+    monkeypatch.setattr(boot, "_outside", lambda *_: None)
+    monkeypatch.setattr(boot, "configure_logging", lambda **_: None)
+    monkeypatch.setattr(boot, "build_engine", build)
+    monkeypatch.setattr(boot, "serve_worker", serve)
+    monkeypatch.setattr(boot.Farewell, "listen", lambda self: self)
+    await boot.run_worker(Config(), "decode-0", SimpleNamespace(role=Role.DECODE))
+    assert looked_through[0] < 50_000
 
 
 async def test_a_worker_that_leaves_ends_what_it_began(monkeypatch, tmp_path):
