@@ -1,7 +1,6 @@
 """What holds for every test: one thread per process, property tests without a stopwatch, GPU tests only with a GPU."""
 
 import asyncio
-import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
-from common.observe.garbage import calm_collector
+from common.observe.garbage import calm_collector, hold_collector
 from tests.scopes import LONGEST, Scopes, place_of
 from tests.steady.patient_loop import PatientPolicy
 from tests.steady.virtual_time import pytest_pyfunc_call  # noqa: F401  # a hook is found by its name
@@ -51,12 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Nobody looks for garbage amid what is imported and collected, neither meanwhile nor later: it stays."""
-    gc.disable()
+    hold_collector()
     try:
         return (yield)
     finally:
         calm_collector()
-        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,13 @@ LOOKS_UNTIL_ALL = 12
 over a thousand requests."""
 
 
+def hold_collector() -> None:
+    """Until `calm_collector`: what is imported stays, and to look for garbage amid it takes a tenth of all imports."""
+    gc.disable()
+
+
 def calm_collector() -> None:
-    """Once, when everything is imported and nothing is served yet: what exists now is never looked through again."""
+    """When everything is imported and nothing is served yet: what exists now is never looked through again."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(OBJECTS_OF_BURST, LOOKS_UNTIL_OLDER, LOOKS_UNTIL_ALL)

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.observe.garbage import LOOKS_UNTIL_ALL, LOOKS_UNTIL_OLDER, OBJECTS_OF_BURST, calm_collector
+from common.observe.garbage import (
+    LOOKS_UNTIL_ALL,
+    LOOKS_UNTIL_OLDER,
+    OBJECTS_OF_BURST,
+    calm_collector,
+    hold_collector,
+)
 
 MOST_OBJECTS = OBJECTS_OF_BURST * (LOOKS_UNTIL_OLDER + 2) * (LOOKS_UNTIL_ALL + 2)
 
@@ -60,6 +66,16 @@ def test_what_is_there_at_the_start_is_left_alone() -> None:
     """Modules, classes, functions: tens of thousands of objects that live as long as the process."""
     assert gc.get_freeze_count() > 10_000
     assert len(gc.get_objects()) < 5_000
+
+
+def test_nobody_looks_while_modules_are_imported_and_somebody_does_afterwards() -> None:
+    hold_collector()
+    before = _num_looks()
+    kept: list[list[int]] = [[number] for number in range(3 * OBJECTS_OF_BURST)]
+    assert _num_looks() == before
+    calm_collector()
+    kept.extend([number] for number in range(3 * OBJECTS_OF_BURST))
+    assert _num_looks() > before
 
 
 def test_cycles_do_not_gather_without_bound() -> None:
