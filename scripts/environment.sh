@@ -84,7 +84,7 @@ install_self() {
 
 build_native() {
     # Without a compiler the workers take torch's operators: slower, so worth a word, not an error.
-    "$venv/bin/python" -m kernels.cpu.build ||
+    "$venv/bin/python" -m kernels.cpu.build "$@" ||
         echo "environment: no native CPU operators (Debian, Ubuntu: apt install g++); workers compute with torch's." >&2
 }
 
@@ -105,11 +105,14 @@ fi
 exec 9>"$venv/.lock"
 flock 9
 echo "environment: installing the $wanted packages"
+# The compiler wants nothing of them, and has a core of its own meanwhile.
+if [ "$wanted" = runtime ]; then build_native 9>&- & else build_native --tests 9>&- & fi
+trap wait EXIT
 install_torch
 locked_install -r requirements/runtime.lock
 [ "$wanted" = runtime ] || locked_install -r requirements/dev.lock
 [ "$wanted" = runtime ] || locked_install -r requirements/planner.lock
 install_self
-build_native
+wait
 echo "$state" >"$stamp"
 [ "$wanted" = runtime ] || echo "$state" >"$venv/.made-runtime"

@@ -2,6 +2,7 @@
 
     python -m kernels.cpu.build          what this processor runs best
     python -m kernels.cpu.build --all    every variant this kind of machine can have: for images
+    python -m kernels.cpu.build --tests  every variant that tests load on this processor
 
 A library's name holds a digest of sources and flags, and one of the compiler: a stale one is never loaded, and where
 there is no compiler a library made elsewhere from the same sources is taken. Libraries lie in build/native of a
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from kernels.cpu.variants import Variant, usable_variants, variants_of_machine
+from kernels.cpu.variants import EMULATED_TILES, Variant, usable_variants, variants_of_machine
 
 SOURCES = Path(__file__).parent / "native"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -157,22 +158,30 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _wanted(*, is_all: bool, is_tests: bool) -> tuple[Variant, ...]:
+    if is_all:
+        return variants_of_machine()
+    return (*usable_variants(), EMULATED_TILES) if is_tests else usable_variants()
+
+
 def main() -> int:
     """The command line: 0 when at least one library is there."""
     parser = argparse.ArgumentParser(
         prog="python -m kernels.cpu.build", description="Compile the native CPU operators."
     )
-    parser.add_argument("--all", action="store_true", help="every variant this kind of machine can have")
-    wants_all = parser.parse_args().all
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="every variant this kind of machine can have")
+    which.add_argument("--tests", action="store_true", help="every variant that tests load on this processor")
+    given = parser.parse_args()
     num_made = 0
-    for variant in variants_of_machine() if wants_all else usable_variants():
+    for variant in _wanted(is_all=given.all, is_tests=given.tests):
         try:
             sys.stdout.write(f"{variant.name}: {build(variant)}\n")
         except CompileFailed as error:
             sys.stdout.write(f"{variant.name}: not compiled, the torch path is taken instead: {error}\n")
             continue
         num_made += 1
-        if not wants_all:
+        if not (given.all or given.tests):
             break
     return 0 if num_made else 1
 

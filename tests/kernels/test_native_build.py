@@ -111,3 +111,15 @@ def test_a_folder_that_cannot_be_locked_is_a_reason_not_a_crash(empty_cache: Pat
     (empty_cache / ".lock").mkdir()
     with pytest.raises(build.CompileFailed, match="lock"):
         build.build(PORTABLE)
+
+
+@pytest.mark.parametrize("option", ["--all", "--tests", None])
+@pytest.mark.usefixtures("empty_cache")
+def test_the_command_line_makes_what_it_was_asked_for(option: str | None, monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+    monkeypatch.setattr(build, "build", lambda variant: made.append(variant.name))
+    monkeypatch.setattr("sys.argv", ["-", *([option] if option else [])])
+    assert build.main() == 0
+    here = [variant.name for variant in usable_variants()]
+    machine = [variant.name for variant in variants_of_machine()]
+    assert made == {"--all": machine, "--tests": [*here, "emulated_tiles"], None: here[:1]}[option]
