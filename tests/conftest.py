@@ -13,6 +13,7 @@ from xdist.remote import Producer
 
 from common.observe.garbage import calm_collector, hold_collector
 from tests.scopes import LONGEST, Scopes, place_of
+from tests.steady.interpreter import patch_once
 from tests.steady.patient_loop import PatientPolicy
 from tests.steady.virtual_time import pytest_pyfunc_call  # noqa: F401  # a hook is found by its name
 
@@ -49,12 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Nobody looks for garbage amid what is imported and collected, neither meanwhile nor later: it stays."""
+    """Nobody looks for garbage amid what is imported and collected, neither meanwhile nor later: it stays. Kernels to
+    interpret are among it, if any."""
     hold_collector()
     try:
         return (yield)
     finally:
         calm_collector()
+        patch_once()
 
 
 @pytest.fixture(autouse=True)
