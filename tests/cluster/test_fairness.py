@@ -42,16 +42,25 @@ async def test_a_flood_at_ten_times_its_share_leaves_a_quiet_tenant_its_time_to_
     beside = await offer(cluster, [*((at, fresh(ask, chance)) for at, ask in calm), *crowd], timeout_s=30.0)
     mine = [each for each in beside if each.ask.tenant == "quiet"]
     assert all(each.told.error is None for each in mine)
-    starts_s = [first_token_s(each.told) for each in mine]
-    solo_s, beside_s = percentile([first_token_s(each.told) for each in alone], 0.99), percentile(starts_s, 0.99)
+    starts_s = [_start_s(each.told) for each in mine]
+    solo_s, beside_s = percentile([_start_s(each.told) for each in alone], 0.99), percentile(starts_s, 0.99)
+    seen_s = percentile([first_token_s(each.told) for each in mine], 0.99)
     refused = sum(each.told.error is not None for each in beside)
     in_line_s = percentile([_in_line_s(each.told) for each in mine], 0.9)
     print(
         f"p99 of TTFT over {len(mine)} requests: alone {solo_s * 1e3:.0f} ms, beside {len(crowd)} others, "
-        f"of whom {refused} were refused, {beside_s * 1e3:.0f} ms; in line, but for one, at most {in_line_s * 1e3:.0f}"
+        f"of whom {refused} were refused, {beside_s * 1e3:.0f} ms ({seen_s * 1e3:.0f} as its client saw it); in line, "
+        f"but for one, at most {in_line_s * 1e3:.0f}"
     )
     assert percentile(starts_s, SLACK) <= 1.5 * solo_s + NOISE_S
     assert in_line_s <= 0.5 * solo_s + NOISE_S, "the line alone takes what the bar allows"
+
+
+def _start_s(told: Told) -> float:
+    """To its first token, as the cluster saw it: in line, at a worker, back at the router. What the router, or this
+    process, waits for a processor before and after is not the flood's doing; the clients' own times are printed."""
+    at = {station.name: station.at_s for station in told.answer.stations}
+    return at["first_token"] - at["received"]
 
 
 def _in_line_s(told: Told) -> float:
@@ -70,10 +79,11 @@ async def test_an_urgent_short_request_overtakes_a_hundred_long_ones(cluster: Ho
     later = [(0.5 + number / 4, fresh(urgent, chance)) for number in range(10)]
     mine = (await offer(cluster, [*crowd, *later], timeout_s=120.0))[100:]
     check_all([each.ask for each in mine], [each.told for each in mine])
-    idle_s = percentile([first_token_s(each) for each in idle], 0.5)
-    starts_s = [first_token_s(each.told) for each in mine]
+    idle_s = percentile([_start_s(each) for each in idle], 0.5)
+    starts_s = [_start_s(each.told) for each in mine]
+    seen_s = percentile([first_token_s(each.told) for each in mine], 0.99)
     print(
         f"TTFT idle {idle_s * 1e3:.0f} ms, behind 100 long ones {percentile(starts_s, 0.5) * 1e3:.0f} ms, "
-        f"at worst {max(starts_s) * 1e3:.0f} ms"
+        f"at worst {max(starts_s) * 1e3:.0f} ms ({seen_s * 1e3:.0f} as its client saw it)"
     )
     assert percentile(starts_s, SLACK) <= 2 * idle_s + STEP_S + NOISE_S
