@@ -175,5 +175,5 @@ class EmbeddedValkey:
             file = folder / "users.acl"
             file.write_text("\n".join(self._acl) + "\n")
             file.chmod(0o600)
-            lines.append(f"aclfile {file}")
+            lines.append(f"aclfile {file.name}")  # beside it: where folders lie, names may have spaces or be no UTF-8
         return "\n".join(lines) + "\n"

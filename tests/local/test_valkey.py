@@ -59,6 +59,15 @@ async def test_a_server_that_the_system_cannot_run_is_reported_and_may_be_starte
         assert valkey.pid
 
 
+@pytest.mark.parametrize("name", ["two words", 'a "quoted" one', "Stra\udcdfe"])
+async def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """The last one is Latin-1, as on older file systems."""
+    folder = tmp_path / name
+    folder.mkdir()
+    async with EmbeddedValkey(acl=("user default on nopass ~* &* +@all",), folder=folder) as valkey:
+        assert valkey.pid
+
+
 async def test_an_end_from_outside_is_noticed() -> None:
     async with EmbeddedValkey() as valkey:
         ended = asyncio.create_task(valkey.wait_end())
