@@ -1,6 +1,7 @@
 """Keeps the processes of a local cluster alive, and ends them in order.
 
 STARTING --announces ready--> READY --exits--> (restart, at most max_restarts a minute) STARTING
+    |                           '--exits more often, and no other one of its kind is ready--> FAILED
     |--exit 78: cannot start------> FAILED: the cluster is stopped and the reason is shown
     '--the system cannot run it--'
         but one that was READY before is tried again and again: the others serve
@@ -167,14 +168,21 @@ class Supervisor:
                 return REPAIR_S
             self._give_up(f"{name} cannot start: {detail}")
         elif len(process.started) > self._max_restarts:
-            self._give_up(
-                f"{name} ended {len(process.started)} times within a minute, last {describe_status(status)}: "
-                f"{process.child.last_words()}"
-            )
+            often = f"ended {len(process.started)} times within a minute, last {describe_status(status)}"
+            obstacle = f"{often}: {process.child.last_words()}"
+            if process.has_served and self._has_twin(process):
+                self._tell_obstacle(process, obstacle)
+                return REPAIR_S
+            self._give_up(f"{name} {obstacle}")
         else:
             detail = f"ended {describe_status(status)}, restarting"
             self._tell(Announcement(name=name, phase=Phase.FAILED, detail=detail))
         return RESTART_PAUSE_S
+
+    def _has_twin(self, process: Supervised) -> bool:
+        """Whether another process does now what this one did."""
+        same = [other for other in self.processes.values() if other.spec.kind is process.spec.kind]
+        return any(other.ready.is_set() for other in same if other is not process)
 
     def _give_up(self, why: str) -> None:
         if self._failure is None:

@@ -98,6 +98,31 @@ async def test_a_child_that_dies_again_and_again_is_given_up_with_its_last_words
     assert error.message == "decode-0 ended 3 times within a minute, last with status 1: OSError: disk on fire"
 
 
+DYING = f"echo '{READY}'; sleep 0.1; exit 1"
+
+
+async def test_a_child_that_dies_again_and_again_ends_nobody_while_another_one_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "REPAIR_S", 0.05)
+    async with keeping(tmp_path, spec("decode-0", DYING), spec("decode-1", OBEDIENT), max_restarts=1) as keeper:
+        await keeper.wait_told(Phase.READY, 6)
+        assert keeper.supervisor.processes["decode-1"].restarts == 0
+    told = [said.detail for said in keeper.told if said.phase is Phase.FAILED]
+    assert told[0] == "ended with status 1, restarting"
+    assert told[1] == "ended 2 times within a minute, last with status 1: it logged nothing; trying again"
+
+
+async def test_a_child_that_dies_again_and_again_ends_a_cluster_without_another_one_of_its_kind(
+    tmp_path: Path,
+) -> None:
+    router = spec("router-0", OBEDIENT, Kind.ROUTER)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with keeping(tmp_path, spec("decode-0", DYING), router, max_restarts=1):
+            await asyncio.sleep(30)
+    assert "decode-0 ended 2 times within a minute" in str(first_error(caught.value))
+
+
 async def test_a_child_that_cannot_start_is_not_started_again(tmp_path: Path) -> None:
     said = json.dumps({"name": "decode-0", "phase": "failed", "detail": "no such model"})
     error = await failure_of(tmp_path, f"echo $$ >> {tmp_path}/starts; echo '{said}'; exit 78")
