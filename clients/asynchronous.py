@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import grpc
 
-from clients.channel import aio_channel
+from clients.channel import aio_channel, bounded
 from clients.errors import as_call_error
 from clients.identity import Identity
 from clients.progress import Progress
@@ -39,6 +39,7 @@ class AsyncBaton:
         """The answer, message by message, each token once. Where the request is `resumable` a broken connection is
         taken up again on the same router. Leaving the loop cancels the request. Raises BatonCallError.
         """
+        timeout_s = bounded(timeout_s)
         deadline = asyncio.get_running_loop().time() + timeout_s
         progress = Progress(request.request_id if request.resumable else "")
         call: Any = self.stub.Generate(request, timeout=timeout_s)
@@ -70,6 +71,6 @@ class AsyncBaton:
     async def model(self, *, timeout_s: float = 10.0) -> generation_pb2.GetModelResponse:
         """Which model is served. Raises BatonCallError."""
         try:
-            return await self.stub.GetModel(generation_pb2.GetModelRequest(), timeout=timeout_s)
+            return await self.stub.GetModel(generation_pb2.GetModelRequest(), timeout=bounded(timeout_s))
         except grpc.aio.AioRpcError as error:
             raise as_call_error(error) from error

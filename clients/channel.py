@@ -42,6 +42,15 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 
+MAX_TIMEOUT_S = 31_536_000.0
+"""Chosen: a year. Beyond 2^63 ns, and for infinity, grpc's deadline is over before the call begins."""
+
+
+def bounded(timeout_s: float) -> float:
+    """What grpc is told of how long a call may take."""
+    return min(timeout_s, MAX_TIMEOUT_S)
+
+
 def aio_channel(target: str, who: Identity | grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """For asyncio. `who` None: plain text. Bare credentials expect certificates that name the target's host."""
     if who is None:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import grpc
 
-from clients.channel import plain_channel
+from clients.channel import bounded, plain_channel
 from clients.errors import as_call_error
 from clients.identity import Identity
 from clients.progress import Progress
@@ -36,7 +36,7 @@ class Baton:
     ) -> Iterator[generation_pb2.GenerateResponse]:
         """As AsyncBaton.generate."""
         progress = Progress(request.request_id if request.resumable else "")
-        first: Any = self.stub.Generate(request, timeout=timeout_s)
+        first: Any = self.stub.Generate(request, timeout=bounded(timeout_s))
         call = first
         try:
             while True:
@@ -62,6 +62,6 @@ class Baton:
     def model(self, *, timeout_s: float = 10.0) -> generation_pb2.GetModelResponse:
         """Which model is served. Raises BatonCallError."""
         try:
-            return self.stub.GetModel(generation_pb2.GetModelRequest(), timeout=timeout_s)
+            return self.stub.GetModel(generation_pb2.GetModelRequest(), timeout=bounded(timeout_s))
         except grpc.RpcError as error:
             raise as_call_error(error) from error

@@ -124,6 +124,22 @@ def test_only_calls_without_side_effects_are_retried():
     assert methods == {"GetModel", "Tokenize", "Detokenize"}
 
 
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e10, 1e300])
+async def test_who_waits_for_ever_is_answered(timeout_s):
+    async with listening(BreakingRouter()) as target:
+        request = generation_pb2.GenerateRequest(request_id="mine")
+
+        def read() -> str:
+            with Baton(target) as baton:
+                return baton.model(timeout_s=timeout_s).name + baton.text(request, timeout_s=timeout_s)
+
+        plain = await asyncio.to_thread(read)
+        async with AsyncBaton(target) as baton:
+            model = await baton.model(timeout_s=timeout_s)
+            assert model.name + await baton.text(request, timeout_s=timeout_s) == plain
+        assert plain.startswith("tiny")
+
+
 async def test_one_deadline_holds_over_all_resumes():
     """A server that breaks every call after a token, slowly: the stream ends when its time is over, not when resumes
     have had it anew."""
