@@ -8,6 +8,7 @@ MAX_OPENING_CHARS = 200
 _TOOL_SIGNS = (
     (("<seed:tool_call>",), "seed"),
     (("<tool_call>", "<function="), "xml"),
+    (("<tool_call>", "<arg_key>"), ""),  # GLM's, which no gateway reads
     (("<tool_call>",), "hermes"),
     (("[TOOL_CALLS]",), "mistral"),
     (("<|tool_call|>",), "granite"),

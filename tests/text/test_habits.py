@@ -14,6 +14,7 @@ from tests.text.vocabularies import load_json, metaspace_library
     [
         ('<tool_call>\n{"name": <function-name>}\n</tool_call>', "hermes"),
         ("<tool_call>\n<function=example_function_name>\n<parameter=x>", "xml"),
+        ("<tool_call>{function-name}\n<arg_key>{arg-key-1}</arg_key>\n<arg_value>", ""),
         ("<seed:tool_call>\n<function=example_function_name>", "seed"),
         ("[TOOL_CALLS][{{ call }}]", "mistral"),
         ("respond with <|tool_call|> followed by a JSON list of tools used", "granite"),
