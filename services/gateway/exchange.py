@@ -17,6 +17,7 @@ from services.gateway.leaving import CUT, Cut, cut_short
 from services.gateway.timed_protocol import LINGER_BYTES, LINGER_S
 
 JSON_TYPE = "application/json"
+MAX_HEADER_S = 1e9
 
 
 class ClientLeft(Exception):
@@ -197,7 +198,7 @@ class Exchange:
 
 
 def number_header(headers: Headers, name: str) -> float | None:
-    """A positive number from a header, or None where it is absent. Raises MalformedMessage for anything else."""
+    """A number of seconds from a header, or None where it is absent. Raises MalformedMessage for anything else."""
     text = headers.get(name)
     if text is None:
         return None
@@ -205,8 +206,9 @@ def number_header(headers: Headers, name: str) -> float | None:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1e9:
-        raise MalformedMessage(message=f"the header {name} must be a positive number of seconds")
+    if not 0 < value <= MAX_HEADER_S:
+        bound = f"a positive number of seconds, at most {MAX_HEADER_S:.0f}"
+        raise MalformedMessage(message=f"the header {name} must be {bound}")
     return value
 
 

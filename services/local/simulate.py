@@ -150,9 +150,9 @@ def simulate_command(
         int | None, typer.Option(min=1024, help="Tokens that each worker holds; else 3.07 million, or as calibrated.")
     ] = None,
     policy: Annotated[list[PolicyName] | None, typer.Option(metavar="NAME", help=POLICY_HELP)] = None,
-    speed: Annotated[float, typer.Option(min=0.001, help="How many times as fast as recorded.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.001, max=1e6, help="How many times as fast as recorded.")] = 1.0,
     load: Annotated[
-        float | None, typer.Option(min=0.01, help="Instead: share of what these workers can do at most.")
+        float | None, typer.Option(min=0.01, max=1e3, help="Instead: share of what these workers can do at most.")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; every policy sees the same arrivals.")] = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,

@@ -82,8 +82,10 @@ def read_calibration(path: Path) -> Calibration:
     """Raises InvalidRequest that names the field."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _wrong(path, "file", f"{type(error).__name__}: {error}") from error
+    except OSError as error:
+        raise _wrong(path, "file", f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise _wrong(path, "file", f"is no JSON: {error}") from error
     if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
         raise _wrong(path, "format", f"not {FORMAT}: written by another version of `baton calibrate`?")
     known = {field.name: field.type for field in fields(Calibration)}

@@ -76,6 +76,12 @@ def test_a_number_that_says_nothing_is_wrong_usage(trace: str, flag: str, value:
     assert (code, flag in text) == (Exit.USAGE, True), text
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--speed", "1e300"), ("--speed", "nan"), ("--load", "1e300")])
+def test_nobody_arrives_faster_than_any_clock_tells(trace: str, flag: str, value: str) -> None:
+    code, text = invoke("simulate", "--trace", trace, flag, value)
+    assert (code, flag in text) == (Exit.USAGE, True), text
+
+
 def test_a_day_without_requests_is_refused(trace: str) -> None:
     code, text = invoke("plan", "--trace", trace, "--day", "60", "--max-prompt-tokens", "1")
     assert (code, "no prompt of it has at most 1 tokens" in text) == (Exit.USAGE, True), text

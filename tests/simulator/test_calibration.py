@@ -64,6 +64,20 @@ def test_a_wrong_file_is_refused_with_the_fields_name(tmp_path: Path, change: di
     assert caught.value.violations[0].field == field
 
 
+def test_a_file_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_calibration(tmp_path / "none.json")
+    assert caught.value.message == f"{tmp_path}/none.json: file: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_file_that_is_no_json_is_told_in_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequest, match="file: is no JSON: "):
+        read_calibration(path)
+
+
 def test_several_looks_at_a_worker_count_by_the_steps_they_know() -> None:
     quick, slow = replace(DEFAULT, step_s=0.01, num_steps=100), replace(DEFAULT, step_s=0.04, num_steps=300)
     unknown = replace(DEFAULT, num_steps=0)
