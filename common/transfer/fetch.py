@@ -32,7 +32,7 @@ class Retained:
 
 
 class PageSource(Protocol):
-    """Who keeps the pages. Both methods are called on the event loop; `gather` crosses to the step loop inside."""
+    """Who keeps the pages. Its methods are called on the event loop."""
 
     def retained(self, request: RequestId) -> Retained | None:
         """What is kept, lent to the caller until its `release`; None when nothing is."""

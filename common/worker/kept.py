@@ -1,10 +1,14 @@
-"""Kept pages as the event loop sees them: their tickets, and the page source of the transfer room."""
+"""Kept pages as the event loop sees them: their tickets, and the page source of the transfer room.
+
+What is fetched is copied out beside the steps: it would wait for the end of one otherwise, and again for every few
+buffers that it takes.
+"""
 
 import asyncio
 from functools import partial
 from typing import Any, Protocol
 
-from common.core.errors import BatonError, Refused
+from common.core.errors import BatonError, Fenced, Reason, Refused
 from common.core.ids import RequestId
 from common.core.request import Work
 from common.core.ticket import Ticket
@@ -16,7 +20,7 @@ from common.kv.span import Span
 from common.transfer.endpoint import KvEndpoint
 from common.transfer.fetch import Retained
 from common.transfer.messages import PageRun
-from common.transfer.scope import outlast
+from common.transfer.offload import Offload
 from common.worker.lending import keep_prefix, name_of
 from common.worker.retention import PagesDropped, PagesKept, Retention
 
@@ -31,10 +35,13 @@ class KeepingCore(Protocol):
 class KeptPages:
     """Writer: the event loop. A PageSource: everything kept has one ticket, whose lease ends its keeping."""
 
-    def __init__(self, endpoint: KvEndpoint, *, core: KeepingCore, turns: Turns[Any], lease_s: float) -> None:
+    def __init__(
+        self, endpoint: KvEndpoint, *, core: KeepingCore, turns: Turns[Any], offload: Offload, lease_s: float
+    ) -> None:
         self._endpoint = endpoint
         self._retention = core.retention
         self._turns = turns
+        self._offload = offload
         self._lease_s = lease_s
         self._kept: dict[RequestId, PagesKept] = {}
         self._lent: set[RequestId] = set()
@@ -81,10 +88,17 @@ class KeptPages:
         return Retained(num_pages=kept.finale.total_pages, finale=kept.finale, context_digest=digest)
 
     async def gather(self, request: RequestId, run: PageRun, out: Span, key: DigestKey | None) -> Sealing | None:
-        kept = self._kept.get(request)
-        attempt = 0 if kept is None else kept.work.attempt
-        # Even a cancelled push waits: until the step loop has written, the buffer is not free.
-        return await outlast(self._turns.call(lambda: self._retention.gather(request, attempt, run, out, key)))
+        kept, retention = self._kept.get(request), self._retention
+        if kept is None or run.end > len(kept.loan) or not kept.loan.enter():
+            raise Fenced(message=f"pages {run} of {request} are not kept here any more", reason=Reason.TICKET_INVALID)
+        try:
+            # Even a cancelled push waits for a copy that has begun: until it is made, the buffer is not free.
+            sealing = await self._offload.run(lambda: retention.copy_out(kept.loan, run, out, key))
+        finally:
+            if not kept.loan.leave():
+                self._turns.post(partial(retention.left, kept.loan))
+        self._turns.post(partial(retention.copied, out.nbytes))
+        return sealing
 
     def release(self, request: RequestId) -> None:
         self._lent.discard(request)

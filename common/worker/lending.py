@@ -5,6 +5,7 @@ from common.core.ids import RequestId
 from common.core.request import Work
 from common.kv.hashing import PrefixChain
 from common.transfer.messages import Finale
+from common.worker.loan import Loan
 from common.worker.retention import PagesKept, Retention
 
 
@@ -31,10 +32,10 @@ def keep_prefix(work: Work, retention: Retention) -> PagesKept | None:
     num_tokens = len(found) * layout.page_size
     # Nothing was drawn after these tokens: whoever fetches them goes on reading.
     finale = Finale(first_tokens=(), total_pages=len(found), cached_tokens=num_tokens)
-    kept = PagesKept(name=name, work=work, context=context[:num_tokens], finale=finale)
+    kept = PagesKept(name=name, work=work, context=context[:num_tokens], finale=finale, loan=Loan(found))
     try:
         retention.check_room(len(found), coming_requests=0, coming_pages=0)
-        retention.keep(kept, found)
+        retention.keep(kept)
     finally:
         cache.release(found)
     return kept

@@ -3,16 +3,17 @@
     keep --gather...--> release            fetched, or the lease ended: the event loop says which
       '--cancelled, late, its router gone--> dropped: the event loop is told
 
-A kept page is referenced, like a page that is being read: it counts, and nobody can take it. Prefill keeps prompts that
-were read without a destination, decode what it hands over to another decode worker.
+A kept page is referenced, like a page that is being read: it counts, and nobody can take it. Nobody writes it either,
+so it is copied out beside the steps, under its loan (loan.py). Prefill keeps prompts that were read without a
+destination, decode what it hands over to another decode worker, both what is cached of another one's prompt.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.core.errors import Fenced, Reason, Refused
-from common.core.ids import PageRef, RequestId, TokenId
+from common.core.errors import Reason, Refused
+from common.core.ids import RequestId, TokenId
 from common.core.request import Work
 from common.kv.cache import PageCache
 from common.kv.digest import DigestKey
@@ -22,6 +23,7 @@ from common.kv.span import Span
 from common.kv.storage import PageStorage
 from common.transfer.messages import Finale, PageRun
 from common.transfer.plan import digest_index
+from common.worker.loan import Loan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class PagesKept:
     work: Work
     context: tuple[TokenId, ...]
     finale: Finale
+    loan: Loan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +61,6 @@ class KeepingCounters(Protocol):
     gathered_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    work: Work
-    pages: tuple[PageRef, ...]
-
-
 class Retention:
     """Writer: the core that owns it. One set of pages per name. `tell`: for the event loop."""
 
@@ -81,7 +78,7 @@ class Retention:
         self._limits = limits
         self._tell = tell
         self._counters = counters
-        self._kept: dict[RequestId, _Kept] = {}
+        self._kept: dict[RequestId, PagesKept] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -101,7 +98,7 @@ class Retention:
     def check_room(self, pages: int, *, coming_requests: int, coming_pages: int) -> None:
         """May one more prompt with so many pages be read to be kept, beside those that are read now? Raises Refused."""
         num_requests = len(self._kept) + coming_requests
-        num_pages = sum(len(kept.pages) for kept in self._kept.values()) + coming_pages
+        num_pages = sum(len(kept.loan) for kept in self._kept.values()) + coming_pages
         if num_requests >= self._limits.max_requests or num_pages + pages > self._limits.max_pages:
             self._counters.refused_keeps += 1
             raise Refused(
@@ -112,28 +109,28 @@ class Retention:
                 quota_subject="kept pages",
             )
 
-    def keep(self, kept: PagesKept, pages: tuple[PageRef, ...]) -> None:
+    def keep(self, kept: PagesKept) -> None:
         """One more reader of every page. The event loop must hear of `kept` next, to make its ticket."""
         assert kept.name not in self._kept, f"{kept.name} is kept twice"
-        self.cache.retain(pages)
-        self._kept[kept.name] = _Kept(work=kept.work, pages=pages)
+        self.cache.retain(kept.loan.pages)
+        self._kept[kept.name] = kept
         self._counters.kept += 1
 
-    def gather(
-        self, name: RequestId, attempt: int, run: PageRun, view: Span, key: DigestKey | None = None
-    ) -> Sealing | None:
-        """Copies a run to the front of `view`, with a key with its digests. Raises Fenced when its pages are not kept
-        any more."""
-        kept = self._kept.get(name)
-        if kept is None or kept.work.attempt != attempt or run.end > len(kept.pages):
-            raise Fenced(message=f"pages {run} of {name} are not kept here any more", reason=Reason.TICKET_INVALID)
-        num_bytes = run.num_pages * self._storage.layout.page_bytes
-        pages, out = [ref.page for ref in kept.pages[run.first_page : run.end]], view[:num_bytes]
-        self._counters.gathered_bytes += num_bytes
+    def copy_out(self, loan: Loan, run: PageRun, out: Span, key: DigestKey | None = None) -> Sealing | None:
+        """A run to `out`, with a key with its digests. On any thread, by who has entered the loan."""
+        pages = loan.pages_of(run)
         if key is not None:
             return self._storage.gather_sealed(pages, out, key, first_index=digest_index(run))
         self._storage.gather(pages, out)
         return None
+
+    def copied(self, num_bytes: int) -> None:
+        """So much was copied out."""
+        self._counters.gathered_bytes += num_bytes
+
+    def left(self, loan: Loan) -> None:
+        """Nobody copies under this loan any more, which was revoked meanwhile."""
+        self.cache.release(loan.pages)
 
     def release(self, name: RequestId, attempt: int) -> None:
         """Nobody will fetch them any more: full pages become cache. Idempotent."""
@@ -150,4 +147,6 @@ class Retention:
         return len(meant)
 
     def _release(self, name: RequestId) -> None:
-        self.cache.release(self._kept.pop(name).pages)
+        loan = self._kept.pop(name).loan
+        if loan.revoke():
+            self.cache.release(loan.pages)

@@ -14,6 +14,7 @@ from common.engine.sequence import Sequence
 from common.engine.telling import Teller
 from common.kv.layout import PageLayout
 from common.transfer.messages import Finale, FirstToken
+from common.worker.loan import Loan
 from common.worker.retention import PagesKept, Retention
 from services.decode.counters import DecodeCounters
 from services.decode.messages import Departed, DepartedChoice, RoleEvent
@@ -70,9 +71,13 @@ class Departures:
             cached_tokens=sequence.num_computed,
         )
         kept = PagesKept(
-            name=name_of(work.request, choice), work=work, context=tuple(sequence.tokens[:-1]), finale=finale
+            name=name_of(work.request, choice),
+            work=work,
+            context=tuple(sequence.tokens[:-1]),
+            finale=finale,
+            loan=Loan(pages),
         )
-        self._retention.keep(kept, pages)
+        self._retention.keep(kept)
         return (DepartedChoice(choice=choice, num_tokens=sequence.num_output, kept=kept),)
 
 

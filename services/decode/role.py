@@ -76,7 +76,7 @@ class DecodeRole:
         )
         self._fetching = Fetching(node.endpoint, core=core, turns=node.turns, arrivals=self._arrivals)
         self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=storage.layout)
-        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, lease_s=lease_s)
+        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, offload=node.offload, lease_s=lease_s)
         self._servicer = DecodeServicer(
             presence=node.presence,
             core=core,

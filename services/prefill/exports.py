@@ -15,6 +15,7 @@ from common.engine.sequence import Sequence as Running
 from common.engine.telling import Teller, prefill_done, tokens_emitted
 from common.engine.turns import Given
 from common.transfer.messages import Finale, FirstToken
+from common.worker.loan import Loan
 from common.worker.retention import PagesKept, Retention
 from services.prefill.gatherer import Gatherer
 from services.prefill.messages import ExportDropped, Exporting
@@ -92,8 +93,9 @@ class Exports:
             self.drop(prompt, "finished at its first token")
         elif prompt.destination is None:
             # Whether the answer is over with its first token is for whoever fetches it to say.
-            kept = PagesKept(name=work.request, work=work, context=work.context, finale=_finale(sequence, draws))
-            self._retention.keep(kept, sequence.pages)
+            finale, loan = _finale(sequence, draws), Loan(sequence.pages)
+            kept = PagesKept(name=work.request, work=work, context=work.context, finale=finale, loan=loan)
+            self._retention.keep(kept)
             self._teller.say(kept)
             self._finish(prompt)
         else:

@@ -66,7 +66,7 @@ class PrefillRole:
             outcome_s=outcome_s,
             clock=clock,
         )
-        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, lease_s=lease_s)
+        self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, offload=node.offload, lease_s=lease_s)
 
     def services(self) -> Sequence[Service]:
         add = partial(prefill_pb2_grpc.add_PrefillServiceServicer_to_server, self._servicer)

@@ -1,8 +1,9 @@
 """Cached pages fetched from one machine to another before a prompt is read: calls, turns and links take their time.
 
-    H keeps what it has -> the prompt is queued on R, and waits -> H copies out -> its link -> R registers -> it begins
+    H keeps what it has -> the prompt is queued on R, and waits -> H's link -> R registers -> it begins
 
-As `common/worker/prefix_desk.py` does it, with one difference: here nobody is impatient.
+As `common/worker/prefix_desk.py` does it, with two differences: here nobody is impatient, and R lands at once what a
+real one lands a little of in each turn.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -96,7 +97,7 @@ class Copies:
             end = self._links[name] = max(self._links.get(name, 0.0), self._timeline.now) + seconds
             self._timeline.at(end + self._cost.transfer_s, lambda: reader.post(landed))
 
-        self._hop(lambda: holder.post(send))
+        self._hop(send)
 
     def queue(
         self, context: Context, holder: Machine, reader: Machine, queue: Callable[[Answer], None], answer: Answer

@@ -109,7 +109,9 @@ class Move:
         assert promise.total_pages == total
         run = PageRun(first_page=promise.held_pages, num_pages=total - promise.held_pages)
         data = memoryview(bytearray(run.num_pages * LAYOUT.page_bytes))
-        self.leaving.core.retention.gather(part.kept.name, self.given.attempt, run, data)
+        assert part.kept.loan.enter()
+        self.leaving.core.retention.copy_out(part.kept.loan, run, data)
+        assert part.kept.loan.leave()
         if run.num_pages:
             assert self.other.land(promise.permit, run, data)
         first = {each.choice: Draw(token=each.token, logprobs=each.logprobs) for each in part.kept.finale.first_tokens}

@@ -144,9 +144,9 @@ class Placer:
         stub = worker_pb2_grpc.WorkerServiceStub(self._channel(name))
         await call(stub.CancelWork, request, peer=name, timeout_s=CALL_S)
 
-    async def wait_end(self, work: Work) -> Heard:
+    async def wait_end(self, work: Work, within_s: float = 30.0) -> Heard:
         heard = self.heard[work.request]
-        await self.until(lambda: heard.has_ended(len(work.choices)))
+        await self.until(lambda: heard.has_ended(len(work.choices)), within_s)
         return heard
 
     async def until(self, condition: Callable[[], bool], within_s: float = 30.0) -> None:

@@ -164,7 +164,7 @@ def test_a_prefill_worker_that_dies_amid_the_fetch_is_told_as_a_failure(after_s:
         placer.world.kill(PREFILL)
         (ended,) = await asyncio.gather(writing, return_exceptions=True)
         if ended is None:  # the promise stood before the holder died
-            heard = await placer.wait_end(work)
+            heard = await placer.wait_end(work, within_s=40.0)  # a frame that was announced has thirty seconds
             assert heard.failure is not None or heard.tokens() == answer(ASK)[0].tokens
             await placer.cancel(DECODE, work)
         else:

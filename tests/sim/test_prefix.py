@@ -16,7 +16,7 @@ from common.core.ticket import PrefixTicket
 from tests.sim.oracle import Ask, answer
 from tests.sim.placer import DECODE, PREFILL, Heard, Placer
 from tests.sim.play import play
-from tests.sim.world import CONFIG, World
+from tests.sim.world import CONFIG, OFFLOAD_S, World
 
 FIRST = Ask(name="first", prompt=tuple(range(30)), max_tokens=9)
 NEXT = Ask(name="next", prompt=(*range(30), 99, 98, 97), max_tokens=9)
@@ -26,14 +26,14 @@ LEASED = replace(CONFIG, transfer=replace(CONFIG.transfer, ticket_s=2.0))
 Deed = Callable[[Placer], Awaitable[None]]
 
 
-def act(deed: Deed) -> None:
+def act(deed: Deed, offload_s: float = OFFLOAD_S) -> None:
     """A cluster of one prefill and one decode worker, and a deed by hand."""
 
     async def story(world: World) -> None:
         async with Placer(world) as placer:
             await deed(placer)
 
-    play(story, prefill=1, decode=1, config=LEASED)
+    play(story, prefill=1, decode=1, config=LEASED, offload_s=offload_s)
 
 
 async def cached_on(placer: Placer, name: str, ask: Ask = FIRST) -> None:
@@ -227,6 +227,32 @@ def test_a_cancel_amid_the_fetch_leaves_nothing_behind(after_s: float) -> None:
         await placer.until(lambda: placer.num_held(PREFILL) == placer.num_held(DECODE) == 0, within_s=3.0)
 
     act(deed)
+
+
+AMID_COPIES_S = (0.01, 0.03, 0.05, 0.07)
+
+
+def stop_amid_copies() -> None:
+    """The holder hears that the request is over while it copies the pages out, in one moment of it and another."""
+    for after_s in AMID_COPIES_S:
+        stop_amid_a_copy(after_s)
+
+
+def stop_amid_a_copy(after_s: float) -> None:
+    async def deed(placer: Placer) -> None:
+        await cached_on(placer, PREFILL)
+        work = placer.work(NEXT)
+        starting = asyncio.create_task(placer.start_local(work, await borrowed(placer, PREFILL, work)))
+        await asyncio.sleep(after_s)
+        await placer.cancel(PREFILL, work)
+        await starting
+        await is_exact(placer, work)
+
+    act(deed, offload_s=0.08)
+
+
+def test_a_holder_that_is_stopped_amid_a_copy_keeps_no_page_and_sends_no_wrong_one() -> None:
+    stop_amid_copies()
 
 
 def test_a_prompt_whose_pages_do_not_fit_is_read_as_it_is() -> None:

@@ -8,8 +8,10 @@ import pytest
 from common.core.ids import RequestId
 from common.kv.cache import PageCache
 from common.worker.kept import KeptPages
+from common.worker.loan import Loan
 from common.worker.prefix_desk import PrefixDesk, _Coming
 from tests.sim.storm import storm, weather
+from tests.sim.test_prefix import stop_amid_copies
 
 Break = Callable[[pytest.MonkeyPatch], None]
 MAX_STORMS = 25
@@ -60,3 +62,18 @@ def test_a_storm_of_fetches_finds_it(mutant: Break, monkeypatch: pytest.MonkeyPa
             print(f"{mutant.__name__}: storm {seed}: {type(error).__name__}")
             return
     pytest.fail(f"{mutant.__name__} survived {MAX_STORMS} storms")
+
+
+def test_a_holder_that_is_stopped_amid_a_copy_finds_that_copied_pages_keep_their_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No storm does: hardly ever is somebody stopped amid so short a copy."""
+    original = Loan.leave
+
+    def leave(self: Loan) -> bool:
+        original(self)
+        return True
+
+    monkeypatch.setattr(Loan, "leave", leave)
+    with pytest.raises(TimeoutError):
+        stop_amid_copies()

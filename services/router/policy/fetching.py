@@ -37,7 +37,7 @@ def fetch_to(worker: WorkerView, scene: Scene) -> Fetching | None:
 
 
 HOLDER_STEPS = 2
-"""Between two of which it finds the pages, and between two of which it copies them out."""
+"""It finds the pages between two of them, and the reader lands them between two of its own, which are about as long."""
 
 
 def _step_s(holder: WorkerView, scene: Scene) -> float:
