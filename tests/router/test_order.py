@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.core.errors import InternalError
 from common.core.ids import TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import FinishReason
 from services.router.order import MAX_AHEAD, Ending, TokenOrder
 
@@ -16,6 +17,10 @@ END = Ending(reason=FinishReason.STOP, stop_token=TokenId(7))
 
 def tokens(first: int, last: int) -> tuple[TokenId, ...]:
     return tuple(TokenId(1000 + index) for index in range(first, last))
+
+
+def told(token: int) -> TokenLogprobs:
+    return TokenLogprobs(logprob=-float(token), rank=1)
 
 
 @st.composite
@@ -76,6 +81,38 @@ def test_the_first_value_wins_and_the_difference_is_counted() -> None:
     assert order.accept(0, (TokenId(6),)) is None
     assert order.tokens == [5]
     assert order.conflicts == 1
+
+
+def test_what_came_early_counts_and_not_what_another_worker_says_of_it_later() -> None:
+    """Tokens, their log probabilities, and the end: of an index that still waits for those before it."""
+    order = TokenOrder()
+    order.accept(1, (TokenId(5),), logprobs=(told(5),))
+    assert order.accept(1, (TokenId(6),), END, (told(6),)) is None
+    ready = order.accept(0, (TokenId(4),), logprobs=(told(4),))
+    assert ready is not None
+    assert (ready.tokens, ready.logprobs) == ((4, 5), (told(4), told(5)))
+    assert ready.ending is None, "the end of another text"
+    assert order.conflicts == 1
+
+
+def test_nothing_is_delivered_from_beyond_the_end() -> None:
+    order = TokenOrder()
+    order.accept(3, tokens(3, 5))
+    order.accept(1, tokens(1, 3), END)
+    ready = order.accept(0, tokens(0, 1))
+    assert ready is not None
+    assert (ready.tokens, ready.ending) == (tokens(0, 3), END)
+
+
+def test_one_token_is_not_taken_alone_where_more_waits_behind_it() -> None:
+    for early in (tokens(1, 2), ()):
+        order = TokenOrder()
+        order.accept(1, early, END)
+        assert not order.take_next(0, TokenId(1000))
+        ready = order.accept(0, tokens(0, 1))
+        assert ready is not None
+        assert (ready.tokens, ready.ending) == (tokens(0, 1 + len(early)), END)
+        assert not order.take_next(order.next_index, TokenId(9)), "nothing comes after the end"
 
 
 def test_a_token_far_ahead_of_a_missing_one_is_a_bug_and_not_buffered() -> None:

@@ -71,6 +71,15 @@ def test_the_oldest_is_forgotten_and_said_to_be() -> None:
     assert replay.since([50]) == ()
 
 
+def test_an_end_that_is_forgotten_is_not_passed_over() -> None:
+    """Else a client that has all tokens, and not how the answer ended, would never hear it."""
+    replay = Replay(2, max_bytes=part(0, "").cost_bytes)
+    replay.keep([part(0, "", end=True), part(0, "", choice=1)])
+    assert [delta.choice for delta in replay.since([2])] == [1]
+    with pytest.raises(NotFound):
+        replay.since([1])
+
+
 def test_a_delta_cut_amid_its_tokens_begins_with_the_text_of_the_next() -> None:
     whole = Delta(
         choice=0,

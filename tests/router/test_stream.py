@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from common.core.errors import Cancelled
-from common.core.events import TokensEmitted
+from common.core.errors import Cancelled, InternalError
+from common.core.events import PromptScored, TokensEmitted
 from common.core.ids import RequestId, TokenId
+from common.core.logprobs import TokenLogprobs
 from common.core.request import FinishReason
-from services.router.delta import Delta
+from services.router.delta import TOKEN_COST_BYTES, Delta
 from services.router.replay import Replay
 from services.router.request import TextRules, mint_choices
-from services.router.stream import RequestStream
+from services.router.stream import MAX_BUFFERED_BYTES, RequestStream
 from tests.router.build import request, spelled_text
 
 
@@ -26,6 +27,10 @@ def emitted(first: int, *tokens: int, choice: int = 0, finish: FinishReason | No
         finish=finish,
         stop_token=None if stop is None else TokenId(stop),
     )
+
+
+def scored(first: int, *scores: TokenLogprobs) -> PromptScored:
+    return PromptScored(request=RequestId("req"), attempt=1, first_position=first, logprobs=scores)
 
 
 def stream(n: int = 1, *, stops: tuple[str, ...] = (), max_tokens: int = 8, **rules: object) -> RequestStream:
@@ -108,11 +113,26 @@ def test_the_reader_gets_what_is_buffered_before_the_error() -> None:
         read(source)
 
 
+def test_a_stream_that_ended_well_does_not_fail_later() -> None:
+    source = stream()
+    source.close()
+    source.close(Cancelled(message="gone"))
+    assert read(source) is None
+
+
 def test_a_full_buffer_says_so_and_has_room_again_at_half() -> None:
     source = stream(2, max_tokens=4)
     source.accept(emitted(0, 1, 2, 3))
     assert not source.is_full
     source.accept(emitted(0, 4, choice=1))
+    assert source.is_full
+    read(source)
+    assert not source.is_full
+
+
+def test_a_buffer_is_full_of_bytes_too() -> None:
+    source = stream(max_tokens=1 << 20)
+    source.accept(emitted(0, *range(MAX_BUFFERED_BYTES // TOKEN_COST_BYTES)))
     assert source.is_full
     read(source)
     assert not source.is_full
@@ -134,6 +154,18 @@ def test_a_repeat_is_counted_and_a_difference_too() -> None:
     source.accept(emitted(0, 5, 6))
     source.accept(emitted(0, 5, 9))
     assert (source.num_duplicates, source.num_conflicts) == (2, 1)
+    source.accept(emitted(0, 5))
+    assert source.num_duplicates == 3, "tokens that came, not all that are known"
+
+
+def test_scores_of_the_prompt_that_come_again_are_told_once_and_a_gap_is_a_bug() -> None:
+    source = stream()
+    first, second, third = (TokenLogprobs(logprob=-float(rank), rank=rank) for rank in (1, 2, 3))
+    source.accept_scores(scored(1, first, second))
+    source.accept_scores(scored(1, first, second, third))
+    assert source.scores_from(1, 9) == (first, second, third)
+    with pytest.raises(InternalError):
+        source.accept_scores(scored(5, third))
 
 
 class Taker:
@@ -177,6 +209,18 @@ async def test_what_a_busy_reader_leaves_is_fetched_with_all_that_follows() -> N
     source.accept(emitted(2, 7))  # may not overtake the one before
     assert await asyncio.wait_for(reader.waiting, 1.0)
     assert [delta.tokens for delta in (*reader.taken, *source.fetch())] == [(5,), (6, 7)]
+
+
+async def test_a_token_without_text_is_not_overtaken_by_the_next_one() -> None:
+    """It waits for text, unread, while the reader waits too: what comes then goes with it."""
+    source = stream(stops=("5 9",), return_token_ids=False)
+    reader = Taker(source)
+    await asyncio.sleep(0)
+    source.accept(emitted(0, 5))
+    source.accept(emitted(1, 6))
+    assert await asyncio.wait_for(reader.waiting, 1.0)
+    assert reader.taken == []
+    assert [(delta.tokens, delta.text) for delta in source.fetch()] == [((5, 6), "5 6 ")]
 
 
 async def test_tokens_that_gather_wait_for_the_reader_as_a_whole() -> None:

@@ -1,5 +1,7 @@
 """The stop that completes first ends the text, wherever the pieces are cut."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +42,14 @@ def test_only_what_may_become_a_stop_string_is_held_back(text: str, stops: list[
     held = text[len(scanned.text) :]
     assert len(held) < max(map(len, stops))
     assert not held or any(stop.startswith(held) for stop in stops)
+
+
+def test_a_stop_string_that_repeats_itself_is_found_where_it_began_amid_another_try() -> None:
+    """All of up to seven of two letters, in a text that holds them all: a try that fails late goes on from within."""
+    words = ["".join(word) for size in range(1, 8) for word in itertools.product("ab", repeat=size)]
+    text = "".join(reversed(words))
+    for stop in words:
+        assert StopScanner([stop]).push(text) == Scanned(text=text[: text.index(stop)], stop=stop)
 
 
 def test_a_tie_goes_to_the_first_of_the_list() -> None:
