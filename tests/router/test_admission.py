@@ -15,7 +15,7 @@ from common.core.request import Priority
 from services.router.admission.admission import Admission
 from services.router.admission.limits import AdmissionLimits, ClassLimits
 from services.router.admission.ticket import Ticket
-from services.router.admission.turns import AGED_EVERY, AGEING_S
+from services.router.admission.turns import AGED_EVERY, AGEING_S, STARVED_S
 from tests.sim.timeloop import LoopClock, TimeLoop, simulate
 
 
@@ -123,6 +123,26 @@ def test_a_large_request_at_the_head_is_not_overtaken_for_ever() -> None:
         assert line.admitted == []
         await line.open(50)
         assert line.admitted == ["large", "small"]
+
+    in_line(story)
+
+
+def test_who_starves_is_waited_for_and_who_is_merely_old_is_not() -> None:
+    """A large request of a low class: higher ones pass it while it does not fit, but not for ever."""
+
+    async def story(line: Line) -> None:
+        line.enter("large", Priority.BATCH, num_pages=50, deadline=line.loop.time() + 2 * STARVED_S)
+        await asyncio.sleep(AGEING_S)
+        for number in range(AGED_EVERY + 1):
+            line.enter(f"passes{number}", Priority.INTERACTIVE)
+        await line.open(10)
+        assert len(line.admitted) == AGED_EVERY + 1
+        await asyncio.sleep(STARVED_S)
+        line.enter("waits", Priority.INTERACTIVE)
+        await line.open(10)
+        assert "waits" not in line.admitted
+        await line.open(50)
+        assert line.admitted[-2:] == ["large", "waits"]
 
     in_line(story)
 
