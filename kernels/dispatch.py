@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
+from kernels.cpu import library
 from kernels.cpu.library import Native, load
 
 
@@ -61,6 +62,11 @@ def choose(kernels: Kernels, *, is_exact: bool = False) -> str:
         raise NoNativeOperators(loaded.reason)
     _chosen = kernels
     return "torch operators, as configured" if loaded is None else loaded.reason
+
+
+def outlook(kernels: Kernels) -> str | None:
+    """What `choose` will wait for, in words; None: for nothing that takes long."""
+    return None if kernels is Kernels.TORCH else library.outlook()
 
 
 def is_exact() -> bool:

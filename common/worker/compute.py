@@ -20,12 +20,15 @@ _LOG = get_log("worker")
 def choose_kernels(engine: EngineSection, report: Report) -> None:
     """Once per process, before the model is read: weights are laid out for the operators that will read them.
 
-    May compile them, once per machine and some seconds. Raises StartupError.
+    May compile them, once per machine, and says so before. Raises StartupError.
     """
     if engine.cpus:
         stay_on(parse_cpus(engine.cpus))
+    wanted = dispatch.Kernels(engine.kernels)
+    if (outlook := dispatch.outlook(wanted)) is not None:
+        report(outlook)
     try:
-        found = dispatch.choose(dispatch.Kernels(engine.kernels), is_exact=engine.exact == "always")
+        found = dispatch.choose(wanted, is_exact=engine.exact == "always")
     except dispatch.NoNativeOperators as error:
         raise StartupError(message=f"engine.kernels is native: {error}") from error
     report(found)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kernels.cpu.build import CompileFailed, build
+from kernels.cpu.build import MAX_COMPILE_S, CompileFailed, build, find_compiler, find_library
 from kernels.cpu.variants import Variant, usable_variants
 
 ABI = 1
@@ -45,7 +45,7 @@ class Loaded:
 
 @cache
 def load() -> Loaded:
-    """The best library that can be had: found, or compiled now (once per machine, some seconds)."""
+    """The best library that can be had: found, or compiled now (once per machine: `outlook`)."""
     refusals: list[str] = []
     for variant in usable_variants():
         loaded = load_variant(variant)
@@ -54,6 +54,21 @@ def load() -> Loaded:
             return Loaded(native=loaded.native, reason=loaded.reason + skipped)
         refusals.append(loaded.reason)
     return Loaded(native=None, reason=f"no native operators: {'; '.join(refusals)[:1000]}")
+
+
+def outlook() -> str | None:
+    """What whoever calls `load` now will wait for, in words; None: for nothing that takes long."""
+    if load.cache_info().currsize:
+        return None
+    best = usable_variants()[0]
+    compiler = find_compiler()
+    if compiler is None or find_library(best) is not None:
+        return None
+    name = Path(compiler.path).name
+    return (
+        f"compiling native operators for {best.name} with {name}, once on this machine: half a minute of a free core, "
+        f"{MAX_COMPILE_S / 60:.0f} minutes at most"
+    )
 
 
 def loaded_native() -> Native | None:

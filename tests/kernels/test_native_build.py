@@ -1,5 +1,6 @@
 """The door to the compiler: libraries appear whole, are found again, and their absence is a sentence, not an error."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,23 @@ def test_a_library_is_compiled_once_and_found_afterwards(empty_cache: Path, monk
     monkeypatch.setattr(build, "_compile", lambda *parts: pytest.fail(f"compiled again: {parts}"))
     assert build.build(PORTABLE) == made
     assert [path.name for path in empty_cache.iterdir() if path.is_dir()] == []
+
+
+@needs_compiler
+@pytest.mark.usefixtures("empty_cache", "one_small_source")
+def test_that_somebody_will_wait_for_a_compiler_is_said_before_and_only_then(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(library, "usable_variants", lambda: (PORTABLE,))
+    monkeypatch.setattr(library, "load", cache(lambda: pytest.fail("nobody loads yet")))
+    told = dispatch.outlook(dispatch.Kernels.AUTO)
+    assert told is not None
+    assert PORTABLE.name in told
+    assert dispatch.outlook(dispatch.Kernels.TORCH) is None
+    with monkeypatch.context() as without:
+        without.setattr(build, "find_compiler", lambda: None)
+        without.setattr(library, "find_compiler", lambda: None)
+        assert library.outlook() is None
+    build.build(PORTABLE)
+    assert library.outlook() is None
 
 
 @needs_compiler

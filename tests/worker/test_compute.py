@@ -8,6 +8,7 @@ from common.config.sections.engine import EngineSection
 from common.core.errors import StartupError
 from common.worker.compute import check_exact, choose_kernels, parse_cpus, stay_on
 from kernels import dispatch
+from kernels.cpu import library
 from kernels.cpu.library import Loaded
 
 
@@ -23,6 +24,19 @@ def test_the_knobs_reach_the_operators():
     choose_kernels(EngineSection(kernels="torch"), told.append)
     assert dispatch.native() is None
     assert told == ["torch operators, as configured"]
+
+
+def test_that_operators_are_compiled_is_told_before_they_are(monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+
+    def load() -> Loaded:
+        assert told[:1] == ["compiling for minutes"]
+        return Loaded(native=None, reason="found in the end")
+
+    monkeypatch.setattr(library, "outlook", lambda: "compiling for minutes")
+    monkeypatch.setattr(dispatch, "load", load)
+    choose_kernels(EngineSection(), told.append)
+    assert told == ["compiling for minutes", "found in the end"]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
