@@ -6,8 +6,6 @@ the post-processor alone. Every added token that is not mere white space counts 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from tokenizers import Tokenizer as Library
 
 from common.core.errors import Reason, StartupError
 from common.core.ids import TokenId
+from common.text.control import ControlTokens, control_tokens, take_from_words, take_named
 from common.text.spelling import Spelling, spelling_of
 from common.text.template_source import read_template, read_tool_template
 
@@ -22,22 +21,6 @@ SLOW_FILE = "tokenizer.model"
 """SentencePiece's own format."""
 MAX_FILE_BYTES = 64 << 20
 """Chosen: four times the largest tokenizer.json in wide use; a larger one is no tokenizer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlTokens:
-    """Ids by spelling, and the two that frame a text."""
-
-    ids: Mapping[str, TokenId]
-    hidden: frozenset[TokenId]
-    """Left out of text when special tokens are skipped: those that the file marks special."""
-    bos: str = ""
-    eos: str = ""
-    named: Mapping[str, str] = field(default_factory=dict)
-    """What tokenizer_config.json calls its tokens (`pad_token`, `unk_token`): templates may ask for any."""
-    eats_before: frozenset[str] = frozenset()
-    """Spellings whose tokens swallow the white space before them in a template's text."""
-    eats_after: frozenset[str] = frozenset()
 
 
 class Tokenizer:
@@ -61,6 +44,7 @@ class Tokenizer:
         self._bytes: dict[TokenId, bytes] = {}
         self._texts: dict[TokenId, str | None] = {}
         self._spelling = spelling
+        self._control = {token: word for word, token in control.ids.items()}
         self.control = control
         self.chat_template = chat_template
         self.tool_template = tool_template
@@ -76,10 +60,15 @@ class Tokenizer:
         described = _read_json(folder / "tokenizer.json")
         config_path = folder / "tokenizer_config.json"
         config = _read_json(config_path) if config_path.exists() else {}
-        control = _control_tokens(folder, described, config)
+        try:
+            take_named(described, config)
+            control = control_tokens(described, config)
+        except ValueError as error:
+            raise _refuse(folder / "tokenizer.json", str(error)) from error
         for added in described.get("added_tokens") or ():
             # The library spells out special tokens only; see the module's docstring.
             added["special"] = added["content"] in control.ids
+        described = take_from_words(described, control)
         # Truncation and padding are training's business: a prompt is encoded whole or refused.
         described["truncation"] = described["padding"] = None
         library = _library(folder, described)
@@ -110,8 +99,9 @@ class Tokenizer:
         """What a token adds to the text, in UTF-8; perhaps a part of a character. Empty for an id without spelling."""
         known = self._bytes.get(token)
         if known is None:
-            spelled = self._library.id_to_token(token) if 0 <= token < self.vocab_size else None
-            known = b"" if spelled is None else self._spelling.to_bytes(spelled, is_added=spelled in self.control.ids)
+            control = self._control.get(token)
+            spelled = control or (self._library.id_to_token(token) if 0 <= token < self.vocab_size else None)
+            known = b"" if spelled is None else self._spelling.to_bytes(spelled, is_added=control is not None)
             if token < self.vocab_size:
                 self._bytes[token] = known
         return known
@@ -158,42 +148,6 @@ def _begin_without_space(described: dict[str, Any]) -> bool:
     for part in firsts:
         part["prepend_scheme"] = "never"
     return bool(firsts)
-
-
-def _control_tokens(folder: Path, described: dict[str, Any], config: dict[str, Any]) -> ControlTokens:
-    added = described.get("added_tokens") or []
-    if not isinstance(added, list) or not all(map(_is_added, added)):
-        raise _refuse(folder / "tokenizer.json", "added_tokens is not a list of tokens with content, id and special")
-    ids = {item["content"]: TokenId(item["id"]) for item in added if item["special"] or item["content"].strip()}
-    hidden = frozenset(TokenId(item["id"]) for item in added if item["special"])
-    return ControlTokens(
-        ids=ids,
-        hidden=hidden,
-        bos=_token_name(config.get("bos_token")),
-        eos=_token_name(config.get("eos_token")),
-        named={key: _token_name(config[key]) for key in config if key.endswith("_token") and _token_name(config[key])},
-        eats_before=frozenset(item["content"] for item in added if item.get("lstrip")),
-        eats_after=frozenset(item["content"] for item in added if item.get("rstrip")),
-    )
-
-
-def _is_added(item: object) -> bool:
-    """Whether it is a token that was added: not empty, so that it can begin with something."""
-    return (
-        isinstance(item, dict)
-        and isinstance(item.get("content"), str)
-        and bool(item["content"])
-        and type(item.get("id")) is int
-        and item["id"] >= 0
-        and isinstance(item.get("special"), bool)
-    )
-
-
-def _token_name(entry: object) -> str:
-    """A token in tokenizer_config.json is a string or an object with its content."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from common.core.ids import Epoch, RequestId, RouterId, RouterRef, TenantId, Tok
 from common.core.request import Priority, TokenSampling
 from common.core.worker import LoadReport, Member, PageCounts, Role, WorkerState
 from common.text.choice import ChoiceText
-from common.text.tokenizer import ControlTokens, Tokenizer
+from common.text.control import ControlTokens
+from common.text.tokenizer import Tokenizer
 from services.router.request import Request, TextRules, mint_choices
 from services.router.view import WorkerView
 

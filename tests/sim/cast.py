@@ -23,7 +23,8 @@ from common.observe.farewell import Farewell
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind
-from common.text.tokenizer import ControlTokens, Tokenizer
+from common.text.control import ControlTokens
+from common.text.tokenizer import Tokenizer
 from common.transfer.loopback import LoopbackNetwork
 from common.transfer.menu import ChannelMenu
 from common.worker.boot import Assembly

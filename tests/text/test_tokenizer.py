@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,12 +46,53 @@ def test_spelled_control_tokens_stay_text(text: str) -> None:
     assert demo().decode(tokens, skip_special_tokens=True) == text
 
 
+@pytest.mark.parametrize("text", ["</s>", "a</s>b", "<think>", " <s> a", "ab <think></s>"])
+def test_a_vocabulary_of_weighed_words_finds_no_control_token_in_a_text(text: str) -> None:
+    described = json.loads(metaspace_library().to_str())
+    words = described["model"]["vocab"] | {"<think>": len(described["model"]["vocab"])}
+    described["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [[word, -float(len(word))] for word in words]}
+    described["model"]["vocab"][words["</s>"]][1] = described["model"]["vocab"][words["<think>"]][1] = 0.0
+    tokenizer = load_json(json.dumps(described), {})
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    assert not {*tokenizer.control.ids.values()} & {*tokens}
+    assert tokenizer.decode(tokens, skip_special_tokens=True) == text
+    assert tokenizer.token_bytes(tokenizer.control.ids["<think>"]) == b"<think>"
+    assert tokenizer.vocab_size == len(words)
+
+
 def test_a_mark_that_is_added_but_not_special_is_control_too_and_is_shown() -> None:
     tokenizer = metaspace()
     think = tokenizer.control.ids["<think>"]
     assert think not in tokenizer.encode("a<think>b", add_special_tokens=False)
     assert think in metaspace_library().encode("a<think>b").ids
     assert tokenizer.decode((think,), skip_special_tokens=True) == "<think>"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"pad_token": "<think>"},
+        {"audio_token": {"content": "<think>"}},
+        {"added_tokens_decoder": {"0": {"content": "<think>", "special": True}, "1": 3}},
+    ],
+)
+def test_a_token_with_a_name_is_hidden_as_a_special_one_is(config: dict[str, Any]) -> None:
+    tokenizer = load_json(metaspace_library().to_str(), config)
+    assert tokenizer.decode((tokenizer.control.ids["<think>"],), skip_special_tokens=True) == ""
+    assert tokenizer.decode((tokenizer.control.ids["<think>"],), skip_special_tokens=False) == "<think>"
+
+
+@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
+def test_a_mark_with_a_name_controls_though_it_is_listed_among_the_words_alone(kind: str) -> None:
+    described = json.loads(metaspace_library().to_str())
+    words = described["model"]["vocab"]
+    described["added_tokens"] = None
+    if kind == "Unigram":
+        described["model"] = {"type": kind, "unk_id": 0, "vocab": [[word, -1.0] for word in words]}
+    tokenizer = load_json(json.dumps(described), {"eos_token": "</s>", "pad_token": "a", "unk_token": "[no]"})
+    assert tokenizer.control.ids == {"</s>": words["</s>"]}
+    assert words["</s>"] not in tokenizer.encode("a</s>b", add_special_tokens=False)
+    assert tokenizer.decode((words["</s>"], words["a"]), skip_special_tokens=True) == "a"
 
 
 def test_the_first_token_is_the_post_processors_to_give() -> None:
