@@ -65,6 +65,18 @@ def test_a_missing_signal_changes_nothing_and_starts_the_wait_for_fewer_anew() -
     lowered, held = wanted(walk(seen, settings)), wanted(walk([BUSY] * 30 + blind, settings))
     assert lowered[-1][0] < lowered[29][0]
     assert held[-1][0] == held[29][0] == lowered[29][0]
+    first_down = next(index for index in range(30, len(lowered)) if lowered[index][0] < lowered[29][0])
+    anew = [*seen[: first_down - 1], None, *[idle] * round(SETTINGS.hold_s / 2)]
+    assert wanted(walk(anew, settings))[-1][0] == lowered[29][0], "one look too few before the proof was whole"
+
+
+def test_what_leaves_is_what_was_not_needed_at_any_look_of_the_proof() -> None:
+    """Nearly all of it needed three, the end of it one: three stay."""
+    settings = replace(SETTINGS, window_s=5.0)
+    found = wanted(walk([BUSY] * 200 + [load(read_s=2.0)] * round(SETTINGS.hold_s - 8) + [QUIET] * 20, settings))
+    before, *later = [each[0] for each in found[199:]]
+    first_down = next(each for each in later if each < before)
+    assert 1 < first_down < before
 
 
 def test_blindness_from_the_start_decides_nothing() -> None:

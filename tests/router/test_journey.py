@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from common.config.tenants import TenantTerms
 from common.core.errors import (
     DeadlineExceeded,
 )
@@ -70,6 +71,28 @@ def test_decode_dies_and_the_stream_goes_on_from_its_next_index(after_s: float, 
         if after_s >= 0.05:
             assert sorted(work.choices[0].index for work in works) == list(range(n)), "diverged choices go on apart"
             assert all(work.emitted and len(work.choices) == 1 for work in works), "what came is not computed again"
+
+    play(story)
+
+
+def test_an_answer_that_was_moved_is_paid_for_once() -> None:
+    """Each leg counts what it delivered itself: the tenant's tokens are the prompt's and the answer's, no more."""
+
+    async def story(house: House) -> None:
+        await enter(house)
+        wanted = request(prompt=LONG)
+        tenant = house.admission.line.tenants.find(wanted.tenant, house.clock.monotonic())
+        tenant.terms = TenantTerms(tokens_per_s=1e-9)  # nothing comes back by itself
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(house.ask(wanted))
+            await asyncio.sleep(0.05)
+            house.stage.kill("d0")
+        answer = asked.result()
+        assert answer.is_exact(wanted), answer
+        (work,) = house.stage.workers["d1"].works
+        assert work.emitted, "both legs delivered something"
+        full = 1.0  # a bucket that hardly fills
+        assert tenant.tokens.level == pytest.approx(full - len(wanted.prompt) - len(answer.tokens[0]), abs=1e-3)
 
     play(story)
 
