@@ -20,11 +20,13 @@ def test_what_was_placed_before_is_counted_once() -> None:
         ticket(name, "small", num_tokens=100, max_new_tokens=50),
         ticket(name, "small", num_tokens=110, max_new_tokens=40, has_run=True),
     )
+    tenant, reserved = limited.tenants.find(TenantId("small"), 0.0), list[float]()
     for leg, generated in zip(legs, (10, 20), strict=True):
         limited.offer(leg, 0.0, chance=0.0)
         assert limited.take(0.0, room) is not None
+        reserved.append(tenant.tokens.level)
         limited.leave(name, Usage(generated_tokens=generated), 0.0)
-    tenant = limited.tenants.find(TenantId("small"), 0.0)
+    assert reserved == [100 * BURST_S - 150, 100 * BURST_S - 110 - 40], "what it may still use, and no prompt"
     assert tenant.tokens.level == 100 * BURST_S - (100 + 10 + 20)
     assert tenant.requests.level == 4 * BURST_S - 1
 

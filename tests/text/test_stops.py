@@ -45,11 +45,12 @@ def test_only_what_may_become_a_stop_string_is_held_back(text: str, stops: list[
 
 
 def test_a_stop_string_that_repeats_itself_is_found_where_it_began_amid_another_try() -> None:
-    """All of up to seven of two letters, in a text that holds them all: a try that fails late goes on from within."""
-    words = ["".join(word) for size in range(1, 8) for word in itertools.product("ab", repeat=size)]
-    text = "".join(reversed(words))
-    for stop in words:
-        assert StopScanner([stop]).push(text) == Scanned(text=text[: text.index(stop)], stop=stop)
+    """A try that fails late goes on from within: behind "aaba", "aabaaaa" begins amid what looked like it already."""
+    for stop in ("".join(letters) for letters in itertools.product("ab", repeat=7)):
+        for size in range(6):
+            for before in itertools.product("ab", repeat=size):
+                text = "".join(before) + stop
+                assert StopScanner([stop]).push(text) == Scanned(text=text[: text.index(stop)], stop=stop)
 
 
 def test_a_tie_goes_to_the_first_of_the_list() -> None:
