@@ -9,14 +9,15 @@ from services.router.fleet import Fleet
 from services.router.mirror import Mirror
 
 MAX_REMEMBERED_PAGES = 65_536
-"""Chosen: a million tokens of prompts that wait or are being placed, in at most 6 MB."""
+"""Chosen: a million tokens of requests that are here. 6 MB of hashes; tokens that nobody else keeps alive any more
+would be seven times as much, so whoever asked for them says when that is over."""
 
 
 class PrefixHints:
     """Looks up page hashes of a context in the mirror. Writer of what it remembers: the event loop's thread.
 
     A prompt is hashed once, although it is asked about when it comes, when it is placed and when it was: 100,000 tokens
-    take 5 ms. Remembered by the very tuple, which is kept alive meanwhile.
+    take 5 ms. Remembered by the very tuple, which is kept alive until it is forgotten.
     """
 
     def __init__(self, *, mirror: Mirror, fleet: Fleet, page_size: int) -> None:
@@ -25,6 +26,10 @@ class PrefixHints:
         self.page_size = page_size
         self._remembered: OrderedDict[int, _Hashed] = OrderedDict()
         self._num_pages = 0
+
+    def __len__(self) -> int:
+        """Contexts that are remembered."""
+        return len(self._remembered)
 
     def hits(self, context: Sequence[TokenId], scope: bytes) -> Mapping[WorkerId, int]:
         """Leading tokens that each worker holds, or will soon. Empty while hints are stale: load alone counts then."""
@@ -46,6 +51,10 @@ class PrefixHints:
         it has nothing until the pages have landed, and tells so then: a sibling there would be read a second time."""
         if hashes := self._hashes(context, scope):
             self._mirror.predict(reader, hashes)
+
+    def forget(self, context: Sequence[TokenId]) -> None:
+        """Nobody will ask about this very tuple again. Idempotent."""
+        self._forget(id(context))
 
     def _hashes(self, context: Sequence[TokenId], scope: bytes) -> Sequence[PrefixHash]:
         fingerprint = self._fleet.fingerprint()

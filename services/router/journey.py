@@ -109,6 +109,7 @@ class Journey:
         except BatonError as reason:
             error = kept(reason)
         finally:
+            self._track.hints.forget(self.request.prompt)
             self._limit = None  # over: a cancel that comes while the client still reads has nothing to end
             self.error = error
             self.record.finish(error, num_output=self.stream.num_delivered, num_duplicates=self.stream.num_duplicates)

@@ -86,6 +86,7 @@ class Leg:
             self._way_out.close()
             is_over = all(choice.index in self._ended_on_decode for choice in self._placement.work.choices)
             self._holdings.let_go(self._placement.work, is_over=is_over)
+            self._placement.close()
 
     async def _follow(self) -> None:
         while self._stream.unfinished(self._placement.work.choices):

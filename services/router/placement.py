@@ -38,6 +38,7 @@ class Placement:
         self.prefill: WorkerRef | None = None
         self.promise: Promise | None = None
         self._first_attempt = work.attempt
+        self._context = work.context  # of every attempt: made once, so that it is hashed once
         self._track = track
         self._place = place
         self._holdings = holdings
@@ -57,7 +58,7 @@ class Placement:
         if decision is None:
             raise no_room(self.work.request)
         self._record.note_decision(self.work.attempt, decision)
-        self._track.hints.note_routed(self.work.context, self.work.cache_scope, decision.route.reader.worker)
+        self._track.hints.note_routed(self._context, self.work.cache_scope, decision.route.reader.worker)
         await self._start_on(decision.chosen, facts)
 
     async def _start_on(self, chosen: Candidate, facts: Facts) -> None:
@@ -193,13 +194,18 @@ class Placement:
         self.work = work
         return True
 
+    def close(self) -> None:
+        """The leg is over. The prompt may be asked about by the next one; what was written so far is longer then."""
+        if self.work.emitted:
+            self._track.hints.forget(self._context)
+
     def facts(self) -> Facts:
-        hits = dict(self._track.hints.hits(self.work.context, self.work.cache_scope))
+        hits = dict(self._track.hints.hits(self._context, self.work.cache_scope))
         if (warm := self._trouble.read_by) is not None:
             # It read this very prompt for an attempt that broke later; the directory may not know yet.
             hits[warm.worker] = max(hits.get(warm.worker, 0), len(self.work.prompt))
         avoid = frozenset(self._trouble.avoid)
-        awaited = self._track.hints.awaited(self.work.context, self.work.cache_scope)
+        awaited = self._track.hints.awaited(self._context, self.work.cache_scope)
         return classify(self.work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid, awaited=awaited)
 
     def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:

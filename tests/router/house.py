@@ -159,6 +159,7 @@ class House:
         """Nothing of any request is left anywhere."""
         assert self.dispatcher.num_active == 0
         assert self.admission.num_active == 0
+        assert len(self.track.hints) == 0, "prompts are kept alive that nobody will ask about"
         left = {name: list(worker.held) for name, worker in self.stage.workers.items() if worker.held}
         assert not left, f"works left on workers: {left}"
         assert all(view.in_flight == 0 for view in self.fleet.view().workers)

@@ -70,6 +70,18 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hints._num_pages == 0, "a prompt larger than the bound is not kept"
 
 
+def test_what_is_over_is_forgotten_and_no_other_of_the_same_tokens() -> None:
+    hints, over, running = hints_over(Counting()), prompt(20), prompt(20)
+    for asked in (over, running):
+        hints.hits(asked, SCOPE)
+    for _ in range(2):
+        hints.forget(over)
+        assert [known[0] for known in hints._remembered.values()] == [running]
+        assert hints._num_pages == 5
+    hints.forget(running)
+    assert len(hints) == hints._num_pages == 0
+
+
 def test_prompts_below_a_page_are_not_kept() -> None:
     """They weigh nothing: a router that is asked short questions only would keep them all."""
     hints = hints_over(Mirror())
