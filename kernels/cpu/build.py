@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kernels.cpu.seal import is_whole, seal
 from kernels.cpu.variants import EMULATED_TILES, Variant, usable_variants, variants_of_machine
 
 SOURCES = Path(__file__).parent / "native"
@@ -89,11 +90,11 @@ def library_folders() -> tuple[Path, ...]:
 
 
 def find_library(variant: Variant) -> Path | None:
-    """A library of these very sources. With a compiler here, one that it made; without, whoever made it."""
+    """A whole library of these very sources. With a compiler here, one that it made; without, whoever made it."""
     compiler = find_compiler()
     pattern = f"{variant.name}-{source_digest(variant)}-{compiler.digest if compiler else '*'}.so"
     found = (path for folder in library_folders() for path in sorted(folder.glob(pattern)))
-    return next(found, None)
+    return next(filter(is_whole, found), None)
 
 
 def build(variant: Variant) -> Path:
@@ -121,6 +122,8 @@ def _compile(compiler: Compiler, variant: Variant, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / target.name
         run_compiler([compiler.path, *FLAGS, *variant.flags, "-shared", "-o", str(made), *_source_paths()])
+        written = seal(made)
+        written.replace(target.with_name(written.name))  # first: a library beside another one's seal is none
         made.replace(target)
     return target
 

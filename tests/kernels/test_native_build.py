@@ -1,5 +1,6 @@
 """The door to the compiler: libraries appear whole, are found again, and their absence is a sentence, not an error."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +63,38 @@ def test_that_somebody_will_wait_for_a_compiler_is_said_before_and_only_then(mon
         assert library.outlook() is None
     build.build(PORTABLE)
     assert library.outlook() is None
+
+
+@needs_compiler
+@pytest.mark.usefixtures("empty_cache", "one_small_source")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda library: library[: len(library) // 2], id="cut off"),
+        pytest.param(lambda library: library[:4096] + bytes(4096) + library[8192:], id="a page of zeros"),
+        pytest.param(lambda library: library[:-1] + bytes([library[-1] ^ 1]), id="a bit flipped"),
+        pytest.param(lambda library: b"", id="nothing in it"),
+    ],
+)
+def test_a_damaged_library_is_compiled_again(damage: Callable[[bytes], bytes]):
+    made = build.build(PORTABLE)
+    whole = made.read_bytes()
+    made.write_bytes(damage(whole))
+    assert build.find_library(PORTABLE) is None
+    assert build.build(PORTABLE) == made
+    assert len(made.read_bytes()) == len(whole)
+    assert build.find_library(PORTABLE) == made
+
+
+@needs_compiler
+@pytest.mark.usefixtures("one_small_source")
+def test_a_library_whose_seal_is_empty_is_none_and_one_without_a_seal_is_as_it_was(empty_cache: Path):
+    made = build.build(PORTABLE)
+    (written,) = empty_cache.glob("*.seal")
+    written.write_text("")
+    assert build.find_library(PORTABLE) is None
+    written.unlink()
+    assert build.find_library(PORTABLE) == made
 
 
 @needs_compiler
