@@ -16,7 +16,7 @@ from common.directory.access import RedisUser, acl_lines, role_password
 from common.observe.announce import Announcement, Phase
 from services.local.acquaintance import wait_acquainted
 from services.local.janitor import Janitor
-from services.local.ports import choose_ports
+from services.local.ports import check_loopback, choose_ports
 from services.local.run_dir import RunDir
 from services.local.start_check import check_start
 from services.local.supervisor import Supervised, Supervisor
@@ -72,6 +72,7 @@ async def local_cluster(
     `hurry` cuts the end short. Raises StartupError when a process cannot start, with its reason.
     """
     check_start(config)
+    check_loopback()
     host = dialled(config.listen.host)
     with RunDir.taken(config, entropy) as run_dir:
         async with Janitor(run_dir.fleeting) as janitor:

@@ -5,6 +5,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from common.core.errors import StartupError
+
+LOOPBACK_S = 2.0
+"""Chosen: a thousand times what a machine needs to reach itself."""
+
 
 @contextmanager
 def choose_ports(first: int, count: int, host: str = "127.0.0.1") -> Iterator[Sequence[int]]:
@@ -44,6 +49,20 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def check_loopback(host: str = "127.0.0.1") -> None:
+    """Raises StartupError where this machine does not reach itself: processes would wait for one another in vain."""
+    with socket.socket(_family(host)) as listening, socket.socket(_family(host)) as calling:
+        calling.settimeout(LOOPBACK_S)
+        try:
+            listening.bind((host, 0))
+            listening.listen(1)
+            calling.connect(listening.getsockname())
+        except OSError as error:
+            why = error.strerror or str(error)
+            message = f"this machine does not reach itself at {host} ({why}): is its loopback up (`ip link set lo up`)?"
+            raise StartupError(message=message) from error
 
 
 def _family(host: str) -> socket.AddressFamily:

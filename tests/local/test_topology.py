@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.config.loader import load
-from services.local.ports import choose_ports, is_free
+from common.core.errors import StartupError
+from services.local.ports import check_loopback, choose_ports, is_free
 from services.local.topology import Kind, Overrides, dialled, service_specs
 
 
@@ -48,3 +49,10 @@ def test_ports_are_looked_for_on_the_address_that_will_be_listened_on() -> None:
         assert is_free(port, "127.0.0.2")
     with choose_ports(47000, 1, "::1") as (port,):
         assert is_free(port, "::1")
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_so() -> None:
+    """No machine has 192.0.2.1, as one whose loopback is down has no 127.0.0.1."""
+    check_loopback()
+    with pytest.raises(StartupError, match=r"does not reach itself at 192\.0\.2\.1 .*ip link set lo up"):
+        check_loopback("192.0.2.1")
