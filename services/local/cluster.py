@@ -16,15 +16,13 @@ from common.directory.access import RedisUser, acl_lines, role_password
 from common.observe.announce import Announcement, Phase
 from services.local.acquaintance import wait_acquainted
 from services.local.janitor import Janitor
-from services.local.ports import check_loopback, choose_ports
+from services.local.ports import FIRST_GATEWAY_PORT, FIRST_ROUTER_PORT, check_loopback, choose_ports
 from services.local.run_dir import RunDir
 from services.local.start_check import check_start
 from services.local.supervisor import Supervised, Supervisor
 from services.local.topology import Kind, Overrides, dialled, service_specs
 from services.local.valkey import EmbeddedValkey
 
-FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
-FIRST_GATEWAY_PORT = 8000  # Chosen: where OpenAI clients of a local server look by habit.
 READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
 ACQUAINTED_S = 60.0
 """Chosen: heartbeats are at most a second apart, and Redis may have to come back in between; a busy machine needs many

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.local.cluster import FIRST_ROUTER_PORT
+from services.local.ports import FIRST_ROUTER_PORT
 
 DEFAULT_ROUTER = f"127.0.0.1:{FIRST_ROUTER_PORT}"
 

@@ -10,6 +10,9 @@ from common.core.errors import StartupError
 LOOPBACK_S = 2.0
 """Chosen: a thousand times what a machine needs to reach itself."""
 
+FIRST_ROUTER_PORT = 7450  # Chosen: unassigned, easy to remember; `baton generate` looks here first.
+FIRST_GATEWAY_PORT = 8000  # Chosen: where OpenAI clients of a local server look by habit.
+
 
 @contextmanager
 def choose_ports(first: int, count: int, host: str = "127.0.0.1") -> Iterator[Sequence[int]]:

@@ -7,9 +7,10 @@ from rich.console import Console
 from common.config.config import Config
 from common.core.clock import Clock
 from common.core.entropy import Entropy
-from services.local.cluster import FIRST_GATEWAY_PORT, FIRST_ROUTER_PORT, LocalCluster, local_cluster
+from services.local.cluster import LocalCluster, local_cluster
 from services.local.exits import Exit
 from services.local.interrupt import Interrupt
+from services.local.ports import FIRST_GATEWAY_PORT, FIRST_ROUTER_PORT
 from services.local.progress import Progress
 from services.local.topology import Kind, Overrides
 

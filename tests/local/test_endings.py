@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.cluster import FIRST_GATEWAY_PORT
-from services.local.ports import free_port
+from services.local.ports import FIRST_GATEWAY_PORT, free_port
 from tests.local.shell import up
 
 pytestmark = [pytest.mark.cluster, pytest.mark.calm]
