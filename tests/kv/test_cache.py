@@ -54,6 +54,17 @@ def test_a_finished_context_is_found_again_up_to_its_last_full_page() -> None:
     rig.cache.audit()
 
 
+def test_who_doubts_a_page_of_former_times_takes_nothing_from_whoever_has_it_now() -> None:
+    rig = Rig(2)
+    former = rig.compute(tokens_of(0, 8))
+    rig.cache.release(former)
+    now = rig.compute(tokens_of(50, 8))
+    assert {ref.page for ref in now} == {ref.page for ref in former}
+    rig.cache.forget(former)
+    assert rig.match(tokens_of(50, 8)) == now
+    rig.cache.audit()
+
+
 def test_a_running_context_lends_its_full_pages() -> None:
     rig = Rig(8)
     refs = rig.compute(tokens_of(0, 10))
