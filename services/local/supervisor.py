@@ -175,8 +175,10 @@ class Supervisor:
                 return REPAIR_S
             self._give_up(f"{name} {obstacle}")
         else:
-            detail = f"ended {describe_status(status)}, restarting"
-            self._tell(Announcement(name=name, phase=Phase.FAILED, detail=detail))
+            has_left = status == 0  # `baton drain`, or a signal: its work is done or elsewhere
+            phase = Phase.DRAINING if has_left else Phase.FAILED
+            detail = "left as it was asked to" if has_left else f"ended {describe_status(status)}"
+            self._tell(Announcement(name=name, phase=phase, detail=f"{detail}, restarting"))
         return RESTART_PAUSE_S
 
     def _has_twin(self, process: Supervised) -> bool:

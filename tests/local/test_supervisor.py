@@ -93,6 +93,17 @@ async def test_a_killed_child_is_started_again_under_another_pid(tmp_path: Path)
     assert [said.detail for said in keeper.told if said.phase is Phase.FAILED] == ["ended by SIGKILL, restarting"]
 
 
+async def test_a_child_that_leaves_because_it_was_asked_to_has_not_failed(tmp_path: Path) -> None:
+    """`baton drain` takes a worker out, and its successor comes."""
+    leaver = f"trap 'exit 0' TERM; echo '{READY}'; while :; do sleep 0.05; done"
+    async with keeping(tmp_path, spec("decode-0", leaver)) as keeper:
+        keeper.supervisor.processes["decode-0"].child.signal(signal.SIGTERM)
+        await keeper.wait_told(Phase.READY, 2)
+    told = [(said.phase, said.detail) for said in keeper.told if said.phase is not Phase.READY]
+    assert (Phase.DRAINING, "left as it was asked to, restarting") in told
+    assert Phase.FAILED not in [phase for phase, _ in told]
+
+
 async def test_a_child_that_dies_again_and_again_is_given_up_with_its_last_words(tmp_path: Path) -> None:
     error = await failure_of(tmp_path, "echo '  | OSError: disk on fire' >&2; echo '  +-----' >&2; exit 1", 2)
     assert error.message == "decode-0 ended 3 times within a minute, last with status 1: OSError: disk on fire"
