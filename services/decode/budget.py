@@ -20,12 +20,17 @@ class ExtendBudget:
         """Of the steps that `_decode_step_s` is the time of."""
         self._extend_token_s: float | None = None
 
-    def tokens(self, num_decoding: int) -> int:
-        """Extend tokens that fit beside so many running answers."""
+    def tokens(self, num_decoding: int, *, has_newcomer: bool = False) -> int:
+        """Extend tokens that fit beside so many running answers.
+
+        `has_newcomer`: the pages of one have landed since the last step. Its client waits since the first token, which
+        was drawn elsewhere, for the step that was under way, and now for this one: it is half as long.
+        """
         if self._decode_step_s is None or not self._extend_token_s:
             return self._ceiling
         alone_s = self._decode_step_s + self._unseen(num_decoding) * self._extend_token_s
-        return max(self._floor, min(self._ceiling, int(spare_s(self._itl_budget_s, alone_s) / self._extend_token_s)))
+        budget_s = self._itl_budget_s / 2 if has_newcomer else self._itl_budget_s
+        return max(self._floor, min(self._ceiling, int(spare_s(budget_s, alone_s) / self._extend_token_s)))
 
     def observe(self, *, num_decoding: int, num_extended: int, seconds: float) -> None:
         """One step's facts. Steps of both kinds are split by what decoding alone was seen to cost; answers beyond those

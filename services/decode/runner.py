@@ -61,6 +61,7 @@ class Runner:
         self._waiting: dict[SequenceId, None] = {}
         self._reading: tuple[SequenceId, ...] = ()
         """Of the active, as of the last plan."""
+        self._has_newcomer = False
         self.last_step = BatchOutcome()
         self.steps = 0
         self.num_drawn = 0
@@ -135,6 +136,7 @@ class Runner:
             self._cache.release(kept.pages)
             self._teller.fail(kept.work, Reason.INTERNAL, error.message)
             return
+        self._has_newcomer = True
         self._emit(drawn)
         self._teller.station(kept.work, Station.RUNNING)
 
@@ -159,7 +161,9 @@ class Runner:
         active = tuple([batch.view(each) for each in going_on])
         self._reading = tuple([view.id for view in active if not view.is_decoding])
         num_decoding = len(active) - len(self._reading)
-        limits = replace(self._limits, extend_tokens=self._budget.tokens(num_decoding))
+        extend_tokens = self._budget.tokens(num_decoding, has_newcomer=self._has_newcomer)
+        self._has_newcomer = False
+        limits = replace(self._limits, extend_tokens=extend_tokens)
         plan = plan_step(active, available_pages=self._cache.available(), limits=limits, given=self._shares.given)
         self._shares.note(active, plan)
         return plan

@@ -72,6 +72,7 @@ class SteppedWriter:
         self._promised: dict[SequenceId, Job] = {}
         self._worst_pages = 0
         self._is_busy = False
+        self._has_newcomer = False
         self._stepped_at = 0.0
         self._context_tokens = 0
 
@@ -121,6 +122,7 @@ class SteppedWriter:
         self.pages.fulfil(context.private_pages)
         context.num_pending = 0
         context.name_full(self.pages, self._page_size)
+        self._has_newcomer = True
         self._begin_answer(context, context.last_token_at)
 
     # One turn
@@ -136,7 +138,9 @@ class SteppedWriter:
         if not self._active:
             self._is_busy = False
             return
-        tokens = self._budget.tokens(sum(context.is_decoding for context in self._active.values()))
+        num_decoding = sum(context.is_decoding for context in self._active.values())
+        tokens = self._budget.tokens(num_decoding, has_newcomer=self._has_newcomer)
+        self._has_newcomer = False
         if tokens != self._limits.extend_tokens:
             self._limits = replace(self._limits, extend_tokens=tokens)
         active = cast("tuple[SequenceView, ...]", tuple(self._active.values()))

@@ -62,3 +62,11 @@ def test_many_prompts_at_once_on_a_slow_worker_are_read_soon(num_seen: int) -> N
         learning.observe(num_decoding=num_decoding, num_extended=num_extended, seconds=seconds)
         left, spent = left - num_extended, spent + seconds
     assert spent < 2 * 2048 * 0.0025, spent
+
+
+def test_a_newcomers_first_step_is_half_as_long() -> None:
+    """Beside answers of 10 ms, 40 tokens of a millisecond fit 50 ms, and 15 half of it."""
+    learning = budget()
+    learning.observe(num_decoding=8, num_extended=0, seconds=0.010)
+    learning.observe(num_decoding=8, num_extended=10, seconds=0.020)
+    assert (learning.tokens(8), learning.tokens(8, has_newcomer=True)) == (40, 15)
