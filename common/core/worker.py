@@ -45,8 +45,11 @@ class LoadReport:
     pages: PageCounts
     waiting_requests: int = 0
     waiting_tokens: int = 0
-    """Prompt tokens that are still to be computed: without those that the cache has, and with what is left of prompts
-    that have begun."""
+    """Prompt tokens that are still to be computed: without those that the cache has, and with those that are left of
+    prompts which have begun."""
+    unread_prompts: int | None = None
+    """Prompts that these tokens belong to; promised ones are read elsewhere. None: told by an older worker, of which
+    nobody knows whether its tokens hold what is left of prompts that have begun."""
     running_sequences: int = 0
     outstanding_exports: int = 0
     step_seconds: float = 0.0

@@ -218,10 +218,12 @@ class DecodeCore:
     def look(self) -> Look:
         """A snapshot between two turns."""
         runner = self._runner
+        unread = runner.unread()
         load = LoadReport(
             pages=self._cache.counts(),
             waiting_requests=runner.num_waiting + len(self._desk),
-            waiting_tokens=runner.unread_tokens,
+            waiting_tokens=sum(unread),
+            unread_prompts=len(unread),
             running_sequences=runner.num_active,
             step_seconds=runner.last_step.seconds,
             step_batch=len(runner.last_step.extended),

@@ -80,13 +80,12 @@ class Runner:
         """Sequences that lost their pages and wait for others."""
         return sum(self._batch[sequence].num_preemptions > 0 for sequence in self._waiting)
 
-    @property
-    def unread_tokens(self) -> int:
-        """Of prompts, begun or not, that are still to be computed."""
-        batch, active = self._batch, self._active
-        reading = [batch[each] for each in self._reading if each in active]
-        left = sum(sequence.num_pending for sequence in reading if not sequence.is_decoding)
-        return left + sum(batch[sequence].num_unread for sequence in self._waiting)
+    def unread(self) -> tuple[int, ...]:
+        """Of each prompt that is not read, the tokens that are still to be computed."""
+        active, batch = self._active, self._batch
+        reading = (batch[each] for each in self._reading if each in active)
+        left = [sequence.num_pending for sequence in reading if not sequence.is_decoding]
+        return (*left, *(batch[sequence].num_unread for sequence in self._waiting))
 
     @property
     def context_tokens(self) -> int:

@@ -281,11 +281,12 @@ class PrefillCore:
 
     def _load(self) -> LoadReport:
         waiting = [prompt for prompt in self._prompts.values() if not prompt.has_begun]
-        unread = (prompt for prompt in self._prompts.values() if prompt.finale is None)
+        unread = [self._batch[each.sequence].num_unread for each in self._prompts.values() if each.finale is None]
         return LoadReport(
             pages=self._cache.counts(),
             waiting_requests=len(waiting),
-            waiting_tokens=sum(self._batch[prompt.sequence].num_unread for prompt in unread),
+            waiting_tokens=sum(unread),
+            unread_prompts=len(unread),
             running_sequences=len(self._prompts) - len(waiting),
             outstanding_exports=self._exports.num_lent,
             step_seconds=self._last_step.seconds,

@@ -7,6 +7,7 @@ from common.core.ids import WorkerRef
 from common.core.worker import LoadReport, Member, Role, WorkerState
 from services.router.inbox import Draining
 from services.router.recent import faded
+from services.router.unheard import Unheard
 from services.router.view import WorkerView
 from services.router.window import Window
 
@@ -45,6 +46,7 @@ class Standing:
     sent_sequences: int = 0
     recent_tokens: float = 0.0
     recent_at: float = 0.0
+    unheard: Unheard = field(default_factory=Unheard)
     assignments: set[Assignment] = field(default_factory=set)
     in_flight: int = 0
     pending_tokens: int = 0
@@ -81,6 +83,7 @@ class Standing:
         self.load = load
         self.heard_at = now
         self.sent_tokens = self.sent_pages = self.sent_sequences = 0
+        self.unheard.note_report()
         self.window.reported(load)
 
     def assign(self, tokens: int, pages: int, sequences: int, now: float) -> Assignment:
@@ -88,6 +91,7 @@ class Standing:
         assignment = Assignment(worker=self.worker, tokens=tokens, pages=pages, sequences=sequences)
         self.assignments.add(assignment)
         self._count(assignment, 1)
+        self.unheard.note_sent(assignment)
         self.sent_tokens += tokens
         self.sent_pages += pages
         self.sent_sequences += sequences
@@ -104,6 +108,7 @@ class Standing:
         """The worker has read the prompt, of work that is not over."""
         if assignment in self.assignments:
             self._count(assignment, -1)
+            self.unheard.note_over(assignment)
             assignment.tokens = 0
             self._count(assignment, 1)
 
@@ -112,6 +117,7 @@ class Standing:
         if assignment not in self.assignments:
             return
         self.assignments.discard(assignment)
+        self.unheard.note_over(assignment)
         self._count(assignment, -1)
         if assignment.is_landed:
             self.window.freed()
@@ -152,6 +158,8 @@ class Standing:
             sent_sequences=self.sent_sequences,
             pending_tokens=self.pending_tokens,
             pending_prompts=self.pending_prompts,
+            unheard_tokens=self.unheard.num_tokens,
+            unheard_prompts=self.unheard.num_prompts,
             recent_tokens=self.recent_tokens,
             recent_at=self.recent_at,
             pool=self.member.pool,

@@ -14,7 +14,8 @@ class WorkerView:
 
     `sent_tokens`, `sent_pages` and `sent_sequences` were placed here by this router since the last report;
     `pending_tokens` are prompt tokens of this router's requests that the worker has not read yet, however old, and
-    `pending_prompts` the requests that they belong to.
+    `pending_prompts` the requests that they belong to. `unheard_tokens` and `unheard_prompts` are those of them that
+    its last report cannot hold yet.
     """
 
     worker: WorkerRef
@@ -31,6 +32,8 @@ class WorkerView:
     sent_sequences: int = 0
     pending_tokens: int = 0
     pending_prompts: int = 0
+    unheard_tokens: int = 0
+    unheard_prompts: int = 0
     recent_tokens: float = 0.0
     """Uncached prompt tokens that this router placed here lately, fading with RECENT_S, as of `recent_at`."""
     recent_at: float = 0.0
@@ -43,12 +46,18 @@ class WorkerView:
 
     @property
     def backlog_tokens(self) -> int:
-        """Prompt tokens ahead of a new request."""
+        """Prompt tokens ahead of a new request. Where the worker does not tell what is left of prompts that it has
+        begun, all of them count until they are read."""
+        if self.load.unread_prompts is not None:
+            return self.load.waiting_tokens + self.unheard_tokens
         return max(self.load.waiting_tokens + self.sent_tokens, self.pending_tokens)
 
     @property
     def backlog_prompts(self) -> int:
-        """Prompts that those tokens belong to: as many as are known, and of others' as many as ours are long."""
+        """Prompts that those tokens belong to. Of a worker that does not tell: as many as are known, and of others' as
+        many as ours are long."""
+        if self.load.unread_prompts is not None:
+            return self.load.unread_prompts + self.unheard_prompts
         if not self.pending_tokens:
             return self.load.waiting_requests
         ours = math.ceil(self.pending_prompts * self.backlog_tokens / self.pending_tokens)

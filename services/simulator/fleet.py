@@ -43,6 +43,8 @@ class _Standing:
     sent_sequences: int = 0
     pending_tokens: int = 0
     pending_prompts: int = 0
+    unheard_tokens: int = 0
+    unheard_prompts: int = 0
     recent_tokens: float = 0.0
     recent_at: float = 0.0
     refused_at: float = float("-inf")
@@ -105,6 +107,15 @@ class SeenFleet:
         standing.note_recent(tokens, now)
         standing.pending_tokens += tokens
         standing.pending_prompts += tokens > 0
+        standing.unheard_tokens += tokens
+        standing.unheard_prompts += tokens > 0
+        standing.view = None
+
+    def land(self, worker: WorkerRef, tokens: int) -> None:
+        """The machine took the prompt behind these tokens: from now on its reports hold it."""
+        standing = self._standings[worker.worker]
+        standing.unheard_tokens -= tokens
+        standing.unheard_prompts -= tokens > 0
         standing.view = None
 
     def note_read(self, worker: WorkerRef, tokens: int) -> None:
@@ -123,6 +134,7 @@ class SeenFleet:
     def take_back(self, worker: WorkerRef, tokens: int, now: float) -> None:
         """Work was placed, and never taken: nobody reads these tokens there."""
         self._standings[worker.worker].note_recent(-tokens, now)
+        self.land(worker, tokens)
         self.note_read(worker, tokens)
         self.release(worker)
 
@@ -151,6 +163,8 @@ class SeenFleet:
                 sent_sequences=standing.sent_sequences,
                 pending_tokens=standing.pending_tokens,
                 pending_prompts=standing.pending_prompts,
+                unheard_tokens=standing.unheard_tokens,
+                unheard_prompts=standing.unheard_prompts,
                 recent_tokens=standing.recent_tokens,
                 recent_at=standing.recent_at,
                 is_dual=standing.is_dual,

@@ -232,7 +232,7 @@ class Play:
             self._again(job)
             return
         if route.prefill is None:
-            self._line.land(job.id, self._timeline.now)
+            self._landed(job)
             return
         context = job.on_prefill = self._context(job, is_export=True)
         self._submit(job, context)
@@ -244,13 +244,19 @@ class Play:
 
         def answered(is_taken: bool) -> None:
             assert is_taken, f"{worker} has no place for a prompt: the line let in too many"
-            self._line.land(job.id, self._timeline.now)
+            self._landed(job)
 
         if (reader := self._readers.get(worker)) is not None:
             self._queue(job, context, lambda answer: reader.submit(context, answer), answered)
         else:
             dual = self._writers[worker]
             self._queue(job, context, lambda answer: dual.start_local(context, job, answer), answered)
+
+    def _landed(self, job: Job) -> None:
+        """With whoever reads it."""
+        assert job.route is not None
+        self._fleet.land(job.route.reader, job.sent_tokens)
+        self._line.land(job.id, self._timeline.now)
 
     # What machines tell
 

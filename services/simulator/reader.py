@@ -146,11 +146,12 @@ class SteppedReader:
 
     def report(self) -> LoadReport:
         """As the worker itself would publish it."""
-        unread = (*self._active.values(), *self._waiting.values())
+        unread = [context.num_unread for context in (*self._active.values(), *self._waiting.values())]
         return LoadReport(
             pages=self.pages.counts(),
             waiting_requests=len(self._waiting),
-            waiting_tokens=sum(context.num_unread for context in unread),
+            waiting_tokens=sum(unread),
+            unread_prompts=len(unread),
             running_sequences=len(self._active),
             cost=self._cost,
         )

@@ -278,11 +278,13 @@ class SteppedWriter:
 
     def report(self) -> LoadReport:
         """As the worker itself would publish it."""
-        left = sum(context.num_pending for context in self._active.values() if not context.is_decoding)
+        reading = [context.num_pending for context in self._active.values() if not context.is_decoding]
+        unread = (*reading, *(context.num_unread for context in self._waiting.values()))
         return LoadReport(
             pages=self.pages.counts(),
             waiting_requests=len(self._waiting) + len(self._promised),
-            waiting_tokens=left + sum(context.num_unread for context in self._waiting.values()),
+            waiting_tokens=sum(unread),
+            unread_prompts=len(unread),
             running_sequences=len(self._active),
             cost=self._cost,
             max_sequences=self._max_sequences,

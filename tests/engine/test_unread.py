@@ -28,7 +28,9 @@ def put(core: DecodeCore | PrefillCore, given: Work) -> None:
 
 
 def unread(core: DecodeCore | PrefillCore) -> int:
-    return core.look().load.waiting_tokens
+    load = core.look().load
+    assert bool(load.unread_prompts) == bool(load.waiting_tokens)
+    return load.waiting_tokens
 
 
 @pytest.mark.parametrize("role", ["decode", "prefill"])
@@ -63,6 +65,7 @@ def test_what_is_being_read_for_another_prompt_counts_once(role: str) -> None:
     put(core, work("first", [*SHARED, 400]))
     put(core, work("second", [*SHARED, 401, 402]))
     assert unread(core) == len(SHARED) + 1 + 2
+    assert core.look().load.unread_prompts == 2
     core.advance()
     put(core, work("third", [*SHARED, 403]))
     assert unread(core) < len(SHARED)

@@ -703,6 +703,7 @@ class LoadReport(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     DRAIN_LEFT_S_FIELD_NUMBER: _builtins.int
     READ_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    UNREAD_PROMPTS_FIELD_NUMBER: _builtins.int
     waiting_requests: _builtins.int
     running_sequences: _builtins.int
     waiting_tokens: _builtins.int
@@ -725,6 +726,10 @@ class LoadReport(_message.Message):
     """Present while the worker drains: seconds until it cuts what is left."""
     read_tokens_per_second: _builtins.float
     """Decode: prompt tokens read beside answers, per second; prefill tells its own in tokens_per_second."""
+    unread_prompts: _builtins.int
+    """Prompts of which tokens are still to be computed, begun ones included: waiting_tokens are theirs. Absent: an older
+    worker, whose waiting_tokens count cached tokens too, and on decode nothing of a prompt that has begun.
+    """
     @_builtins.property
     def cost(self) -> Global___CostModel:
         """Absent: this worker has fitted none."""
@@ -750,14 +755,20 @@ class LoadReport(_message.Message):
         context_tokens: _builtins.int = ...,
         drain_left_s: _builtins.float | None = ...,
         read_tokens_per_second: _builtins.float = ...,
+        unread_prompts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cost", b"cost", "drain_left_s", b"drain_left_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "_unread_prompts", b"_unread_prompts", "cost", b"cost", "drain_left_s", b"drain_left_s", "unread_prompts", b"unread_prompts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "drain_left_s", b"drain_left_s", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "read_tokens_per_second", b"read_tokens_per_second", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s", "_unread_prompts", b"_unread_prompts", "cached_pages", b"cached_pages", "context_tokens", b"context_tokens", "cost", b"cost", "drain_left_s", b"drain_left_s", "free_pages", b"free_pages", "max_sequences", b"max_sequences", "outstanding_exports", b"outstanding_exports", "promised_pages", b"promised_pages", "read_tokens_per_second", b"read_tokens_per_second", "referenced_pages", b"referenced_pages", "running_sequences", b"running_sequences", "step_batch", b"step_batch", "step_seconds", b"step_seconds", "steps", b"steps", "tokens_per_second", b"tokens_per_second", "total_pages", b"total_pages", "unread_prompts", b"unread_prompts", "waiting_requests", b"waiting_requests", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__drain_left_s: _TypeAlias = _typing.Literal["drain_left_s"]  # noqa: Y015
     _WhichOneofArgType__drain_left_s: _TypeAlias = _typing.Literal["_drain_left_s", b"_drain_left_s"]  # noqa: Y015
+    _WhichOneofReturnType__unread_prompts: _TypeAlias = _typing.Literal["unread_prompts"]  # noqa: Y015
+    _WhichOneofArgType__unread_prompts: _TypeAlias = _typing.Literal["_unread_prompts", b"_unread_prompts"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drain_left_s) -> _WhichOneofReturnType__drain_left_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unread_prompts) -> _WhichOneofReturnType__unread_prompts | None: ...
 
 Global___LoadReport: _TypeAlias = LoadReport  # noqa: Y015
 
