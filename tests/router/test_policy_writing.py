@@ -34,8 +34,8 @@ def dual(
     return view(name, Role.DECODE, is_dual=True, running=running, recent_tokens=recent_tokens, cost=cost, **fields)
 
 
-def lost_s(worker: WorkerView) -> float:
-    scene = make_scene(facts(2000), FleetView(workers=(worker,)), SETTINGS)
+def lost_s(worker: WorkerView, settings: PolicySettings = SETTINGS) -> float:
+    scene = make_scene(facts(2000), FleetView(workers=(worker,)), settings)
     return lost_reading_s(worker, COST.decode_step_seconds(worker.num_answers + 1, 2000), scene)
 
 
@@ -48,6 +48,11 @@ def test_the_first_answer_costs_a_reader_most_and_each_further_one_less() -> Non
 def test_who_reads_nothing_loses_nothing_and_who_reads_more_loses_more() -> None:
     assert lost_s(dual("d0", 0, recent_tokens=0.0)) == 0.0
     assert lost_s(dual("d0", 0)) > 2 * lost_s(dual("d0", 0, recent_tokens=BUSY_TOKENS / 2)) > 0.0
+
+
+def test_nothing_is_lost_where_all_prompts_are_read_by_who_writes_their_answers() -> None:
+    assert lost_s(dual("d0", 0)) > 0.0
+    assert lost_s(dual("d0", 0), replace(SETTINGS, routes=Routes.LOCAL)) == 0.0
 
 
 def test_the_loss_is_that_of_smaller_chunks() -> None:

@@ -43,7 +43,7 @@ def _reading(worker: WorkerView, scene: Scene, fetching: Fetching | None) -> Rea
     facts, settings, cost = scene.facts, scene.settings, scene.cost(worker)
     cached = facts.cached_tokens(worker.worker.worker) if fetching is None else fetching.held
     queue_s, own = _queue_s(worker, scene), _extend(worker, facts.context_tokens - cached, cached, scene)
-    recent = worker.recent(scene.view.now) - scene.least_recent[worker.role]
+    recent = worker.recent(scene.view.now) - scene.least_recent[worker.worker]
     terms = {
         "queue": settings.queue_weight * queue_s,
         "read": own.seconds,
@@ -52,7 +52,9 @@ def _reading(worker: WorkerView, scene: Scene, fetching: Fetching | None) -> Rea
         "others": settings.others_weight
         * scene.congestion
         * cost.extend_seconds(facts.context_tokens - cached, cached),
-        "neighbours": settings.damage_weight * own.added_s * _answers_then(worker, queue_s, scene),
+        "neighbours": (settings.dual_damage_weight if worker.is_dual else settings.damage_weight)
+        * own.added_s
+        * _answers_then(worker, queue_s, scene),
         "balance": settings.balance_weight * cost.extend_token_s * recent,
         **scene.shared_s(worker),
     }

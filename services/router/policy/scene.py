@@ -8,6 +8,7 @@ from common.core.cost.model import CostModel
 from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.classify import Facts
+from services.router.policy.balance import Pace, least_recent, token_s
 from services.router.policy.pricing import Price, prices
 from services.router.policy.settings import PolicySettings
 from services.router.recent import RECENT_S
@@ -28,7 +29,8 @@ class Scene:
     readers: Sequence[WorkerView]
     writers: Sequence[WorkerView]
     prices: Mapping[WorkerRef, Price]
-    least_recent: Mapping[Role, float]
+    least_recent: Mapping[WorkerRef, float]
+    """Tokens that its least loaded peer was given lately, at the worker's own pace."""
     oldest_s: Mapping[Role, float]
     holder: WorkerView | None
     """Who has most of the prompt cached, where workers fetch from each other."""
@@ -69,12 +71,9 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
     priced = prices(workers, settings)
     readers = [worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual]
     writers = [worker for worker in workers if worker.role is Role.DECODE and _can_write(worker, facts, settings)]
-    least: dict[Role, float] = {}
     oldest: dict[Role, float] = {}
     for worker in workers:
-        recent, role = worker.recent(view.now), worker.role
-        least[role] = min(least.get(role, recent), recent)
-        oldest[role] = max(oldest.get(role, 0.0), worker.age_s)
+        oldest[worker.role] = max(oldest.get(worker.role, 0.0), worker.age_s)
     return Scene(
         facts=facts,
         view=view,
@@ -82,13 +81,28 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         readers=readers,
         writers=writers,
         prices=priced,
-        least_recent=least,
+        least_recent=_least_recent(workers, priced, facts, view, settings),
         oldest_s=oldest,
         congestion=_congestion(readers or workers, priced, view),
         usual_answers=fmean([worker.num_answers for worker in workers if worker.role is Role.DECODE] or [0]),
         usual_waiting=fmean([worker.backlog_prompts for worker in readers or workers] or [0]),
         holder=_holder(facts, view) if view.can_fetch else None,
     )
+
+
+def _least_recent(
+    workers: Sequence[WorkerView],
+    priced: Mapping[WorkerRef, Price],
+    facts: Facts,
+    view: FleetView,
+    settings: PolicySettings,
+) -> dict[WorkerRef, float]:
+    """Among workers of one role."""
+    paces: dict[Role, list[Pace]] = {}
+    for worker in workers:
+        each_s = token_s(worker, priced[worker.worker][0], settings, facts.page_size)
+        paces.setdefault(worker.role, []).append(Pace(each_s, worker.recent(view.now), worker.worker))
+    return {worker: least for peers in paces.values() for worker, least in least_recent(peers).items()}
 
 
 def can_take(worker: WorkerView, facts: Facts) -> bool:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from services.router.policy.balance import alone_token_s, beside_token_s
 from services.router.policy.reading import Reading
 from services.router.policy.scene import Scene
+from services.router.policy.settings import Routes
 from services.router.recent import RECENT_S
 from services.router.view import WorkerView
 
@@ -34,7 +36,7 @@ def write_on(worker: WorkerView, scene: Scene) -> Writing:
     terms = {
         "write": weight * step_s,
         "crowd": weight * running * added_s,
-        "slows": scene.usual_waiting * scene.congestion * lost_reading_s(worker, step_s, scene),
+        "slows": settings.slows_weight * scene.usual_waiting * scene.congestion * lost_reading_s(worker, step_s, scene),
         "full": used * used * settings.full_s,
         **scene.shared_s(worker),
     }
@@ -46,9 +48,12 @@ def lost_reading_s(worker: WorkerView, step_s: float, scene: Scene) -> float:
     """Reading that the worker does not get done because it writes one answer more.
 
     Everybody who waits for readers waits so much longer: where many do, answers gather on few workers, and the others
-    read at full speed; where nobody does, they are written where it suits them.
+    read at full speed; where nobody does, they are written where it suits them. Where all read what they answer, nobody
+    reads instead.
     """
     settings, cost = scene.settings, scene.cost(worker)
+    if settings.routes is Routes.LOCAL:
+        return 0.0
     share = min(cost.extend_token_s * worker.recent(scene.view.now) / RECENT_S, 1.0)
     lasts_s = scene.expected_tokens * (step_s + share * max(settings.extend_itl_s - step_s, 0.0))
     return share * lasts_s * lost_share(worker, scene)
@@ -63,11 +68,8 @@ def lost_share(worker: WorkerView, scene: Scene) -> float:
     """
     settings, cost = scene.settings, scene.cost(worker)
     row_s = cost.decode_row_s + cost.decode_context_s * scene.facts.context_tokens
-    chunk = cost.chunk_tokens(
-        itl_s=settings.extend_itl_s, decode_step_s=cost.step_s + row_s, most=settings.extend_tokens
-    )
-    alone_s = cost.extend_token_s + cost.step_s / max(settings.idle_extend_tokens, 1)
-    beside_s = cost.extend_token_s + (cost.step_s + row_s) / max(chunk, 1)
+    alone_s = alone_token_s(cost, settings.idle_extend_tokens)
+    beside_s = beside_token_s(cost, settings, decode_step_s=cost.step_s + row_s)
     if beside_s <= alone_s:
         return 0.0
     return (1.0 - alone_s / beside_s) / (worker.num_answers + 1)
