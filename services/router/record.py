@@ -8,7 +8,7 @@ from common.core.errors import BatonError, Cancelled, Reason, Refused
 from common.core.events import PrefillDone, StationReached
 from common.core.ids import RequestId, WorkerRef
 from common.observe import catalogue
-from common.observe.latency import observe_latencies
+from common.observe.latency import observe_reached, observe_whole
 from common.observe.lifetime import Lifetime, Mark, Station
 from common.observe.registry import Metrics
 from services.router.delta import Delta
@@ -53,7 +53,11 @@ class Record:
         metrics.observe(catalogue.PROMPT_LENGTH, len(request.prompt))
 
     def mark(self, station: Station, **facts: float) -> None:
+        """A station reached at this router. A retry passes some again: durations end at the first."""
+        is_first = self.lifetime.first(station) is None
         self.lifetime.mark(station, **facts)
+        if is_first:
+            observe_reached(self._metrics, self.lifetime, station, self.request.priority)
 
     def note_class(self, found: RequestClass) -> None:
         """What kind of request it is, once per request."""
@@ -126,7 +130,7 @@ class Record:
         match error:
             case None:
                 self._metrics.add(catalogue.REQUESTS_FINISHED)
-                observe_latencies(self._metrics, self.lifetime, self.request.priority)
+                observe_whole(self._metrics, self.lifetime, self.request.priority)
                 self._count_goodput()
             case Cancelled():
                 self._metrics.add(catalogue.REQUESTS_CANCELLED)

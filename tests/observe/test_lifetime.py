@@ -4,7 +4,7 @@ from common.core.clock import ManualClock
 from common.core.ids import RequestId
 from common.core.request import Priority
 from common.observe import catalogue
-from common.observe.latency import observe_latencies
+from common.observe.latency import observe_reached, observe_whole
 from common.observe.lifetime import Lifetime, Mark, Station
 from common.observe.metric import ProcessRole
 from common.observe.registry import Metrics
@@ -53,7 +53,9 @@ def test_latencies_are_differences_of_stations() -> None:
     ):
         clock.advance(wait)
         life.mark(station)
-    observe_latencies(metrics, life, Priority.STANDARD)
+        observe_reached(metrics, life, station, Priority.STANDARD)
+    assert metrics.total(catalogue.E2E_SECONDS) == 0, "nobody said that it ended well"
+    observe_whole(metrics, life, Priority.STANDARD)
     assert metrics.quantile(catalogue.TTFT_SECONDS, 1.0) == 1
     assert metrics.quantile(catalogue.QUEUE_SECONDS, 1.0) == 0.5
     assert metrics.quantile(catalogue.E2E_SECONDS, 1.0) == 5

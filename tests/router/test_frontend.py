@@ -113,9 +113,14 @@ def test_a_client_that_goes_away_ends_its_work() -> None:
         request = generation_pb2.GenerateRequest(token_ids=IDS, sampling=types_pb2.SamplingParams(max_tokens=500))
         async with stream(door.clients.Generate, request, peer="router", timeout_s=60) as responses:
             await anext(responses)
+            told = [door.house.metrics.total(each) for each in (catalogue.TTFT_SECONDS, catalogue.QUEUE_SECONDS)]
+            assert told == [1, 1], "while the answer is written, not after it"
         await asyncio.sleep(0.5)
         door.house.check_clean()
-        assert door.house.metrics.total(catalogue.REQUESTS_CANCELLED) == 1
+        metrics = door.house.metrics
+        assert metrics.total(catalogue.REQUESTS_CANCELLED) == 1
+        assert metrics.total(catalogue.TTFT_SECONDS) == 1, "who leaves because it is slow has waited as well"
+        assert metrics.total(catalogue.E2E_SECONDS) == 0
 
     at_the_door(act)
 

@@ -88,7 +88,7 @@ SLOW_READERS = counter("slow_readers_total", "Streams cancelled because their bu
 
 TTFT_SECONDS = histogram(
     "time_to_first_token_seconds",
-    "From received to the first token given to the client.",
+    "From received to the first token given to the client, told then, however the request ends.",
     ROUTER,
     TTFT_BUCKETS,
     PRIORITY,
