@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.core.ids import TokenId
+from common.text.vocabulary import listed_words
 
 MARKS = frozenset({"<>", "[]"})
 """How marks begin and end."""
@@ -37,7 +38,7 @@ def take_named(described: dict[str, Any], config: Mapping[str, Any]) -> None:
     added = described.get("added_tokens") or []
     if not isinstance(added, list) or not all(map(_is_added, added)):
         raise ValueError("added_tokens is not a list of tokens with content, id and special")
-    known, words = {item["content"] for item in added}, dict(_words(described))
+    known, words = {item["content"] for item in added}, dict(listed_words(described))
     marks = {name for name in _names(config).values() if name[0] + name[-1] in MARKS}
     for name in sorted(marks & words.keys() - known):
         added.append({"content": name, "id": words[name], "special": True, "normalized": False} | _PLAIN)
@@ -60,21 +61,6 @@ def control_tokens(described: Mapping[str, Any], config: Mapping[str, Any]) -> C
     )
 
 
-def take_from_words(described: Mapping[str, Any], control: ControlTokens) -> dict[str, Any]:
-    """The description without its control tokens where its vocabulary would find them in a text.
-
-    Unigram weighs every word that it lists, control tokens as well. Their places stay, with a word that no text has.
-    """
-    model = described.get("model")
-    words = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(model, dict) or not isinstance(words, list):
-        return dict(described)
-    found = {token for word, token in _words(described) if control.ids.get(word) == token}
-    without = [["", entry[1]] if place in found else entry for place, entry in enumerate(words)]
-    others = [item for item in described["added_tokens"] if item["id"] not in found]
-    return {**described, "model": {**model, "vocab": without}, "added_tokens": others}
-
-
 def _names(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: name for key, said in config.items() if key.endswith("_token") and (name := _content(said))}
 
@@ -85,17 +71,6 @@ def _marked_special(config: Mapping[str, Any]) -> Iterator[str]:
     for entry in told.values() if isinstance(told, dict) else ():
         if isinstance(entry, dict) and entry.get("special") is True:
             yield _content(entry)
-
-
-def _words(described: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Of the model's own vocabulary: a table of ids, or a list in their order."""
-    model = described.get("model")
-    words = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(words, dict):
-        yield from ((word, token) for word, token in words.items() if type(token) is int and token >= 0)
-    elif isinstance(words, list):
-        named = ((entry[0], place) for place, entry in enumerate(words) if isinstance(entry, list) and len(entry) > 1)
-        yield from ((word, place) for word, place in named if isinstance(word, str))
 
 
 def _is_added(item: object) -> bool:

@@ -13,9 +13,10 @@ from tokenizers import Tokenizer as Library
 
 from common.core.errors import Reason, StartupError
 from common.core.ids import TokenId
-from common.text.control import ControlTokens, control_tokens, take_from_words, take_named
+from common.text.control import ControlTokens, control_tokens, take_named
 from common.text.spelling import Spelling, spelling_of
 from common.text.template_source import read_template, read_tool_template
+from common.text.vocabulary import take_dropout, without_control
 
 SLOW_FILE = "tokenizer.model"
 """SentencePiece's own format."""
@@ -35,9 +36,11 @@ class Tokenizer:
         *,
         tool_template: str | None = None,
         continuing: Library | None = None,
+        had_dropout: bool = False,
     ) -> None:
         """`tool_template`: for conversations with tools, where it is another. `continuing`: for text that something
-        stands before, where a text's beginning is encoded in its own way.
+        stands before, where a text's beginning is encoded in its own way. `had_dropout`: its file asks
+        for ids by chance.
         """
         self._library = library
         self._continuing = continuing or library
@@ -48,6 +51,7 @@ class Tokenizer:
         self.control = control
         self.chat_template = chat_template
         self.tool_template = tool_template
+        self.had_dropout = had_dropout
         entries = library.get_vocab(with_added_tokens=True)
         self.vocab_size = max(entries.values(), default=-1) + 1
         """Ids below this have a spelling; the model's own vocabulary may be padded beyond it."""
@@ -68,9 +72,10 @@ class Tokenizer:
         for added in described.get("added_tokens") or ():
             # The library spells out special tokens only; see the module's docstring.
             added["special"] = added["content"] in control.ids
-        described = take_from_words(described, control)
+        described = without_control(described, control.ids)
         # Truncation and padding are training's business: a prompt is encoded whole or refused.
         described["truncation"] = described["padding"] = None
+        had_dropout = take_dropout(described)
         library = _library(folder, described)
         continuing = _library(folder, described) if _begin_without_space(described) else None
         return cls(
@@ -80,6 +85,7 @@ class Tokenizer:
             read_template(folder, config),
             tool_template=read_tool_template(folder, config),
             continuing=continuing,
+            had_dropout=had_dropout,
         )
 
     def encode(self, text: str, *, add_special_tokens: bool) -> tuple[TokenId, ...]:

@@ -48,6 +48,7 @@ async def run_router(config: Config, name: str) -> None:
     description = await asyncio.to_thread(describe, folder, verify_manifest=False)
     tell_overlooked(name, description.forbidden)
     tokenizer = await asyncio.to_thread(Tokenizer.load, folder)
+    tell_dropout(name, tokenizer)
     offload = ThreadOffload()
     try:
         await _serve(config, name, model_facts(config, description), tokenizer, offload)
@@ -60,6 +61,13 @@ def tell_overlooked(name: str, forbidden: Forbidden) -> None:
     if fields := ", ".join(forbidden.overlooked):
         _LOG.warning("generation_config_overlooked", fields=fields)
         announce(Announcement(name=name, phase=Phase.LOADING, detail=f"{GENERATION_FILE}: {fields} not followed"))
+
+
+def tell_dropout(name: str, tokenizer: Tokenizer) -> None:
+    """That a tokenizer's file asks for ids by chance, and gives the same ones each time here."""
+    if tokenizer.had_dropout:
+        _LOG.warning("tokenizer_dropout_off")
+        announce(Announcement(name=name, phase=Phase.LOADING, detail="tokenizer.json: model.dropout not followed"))
 
 
 def model_facts(config: Config, description: ModelDescription) -> ModelFacts:

@@ -11,7 +11,7 @@ from common.model.forbidden import Forbidden
 from common.observe.announce import read_announcement
 from common.observe.health import Condition, Readiness
 from common.text.grammar.inspector import InlineInspector
-from services.router.app import _Process, tell_overlooked
+from services.router.app import _Process, tell_dropout, tell_overlooked
 
 
 class NoFleet:
@@ -53,3 +53,11 @@ def test_what_the_models_authors_ask_in_vain_is_told_at_the_start(capsys: pytest
     said = read_announcement(capsys.readouterr().out)
     assert said is not None
     assert "no_repeat_ngram_size, num_beams" in said.detail
+
+
+@pytest.mark.parametrize("had", [False, True])
+def test_a_tokenizer_that_asks_for_chance_is_told_at_the_start(had: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with capture_logs() as lines:
+        tell_dropout("router-0", cast(Any, SimpleNamespace(had_dropout=had)))
+    assert [line["event"] for line in lines] == ["tokenizer_dropout_off"] * had
+    assert ("tokenizer.json: model.dropout not followed" in capsys.readouterr().out) is had

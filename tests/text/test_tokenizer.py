@@ -60,6 +60,41 @@ def test_a_vocabulary_of_weighed_words_finds_no_control_token_in_a_text(text: st
     assert tokenizer.vocab_size == len(words)
 
 
+@pytest.mark.parametrize("ignores", [False, True])
+@pytest.mark.parametrize("text", ["</s>", "a</s>b", "<unk>", "<think>", "a<think>", "ab \u00fc <s>a"])
+def test_merges_and_whole_words_make_no_control_token_of_a_text(text: str, ignores: bool) -> None:
+    """SentencePiece vocabularies that were converted have merges for every piece, also for those that control."""
+    described = json.loads(metaspace_library().to_str())
+    model, size = described["model"], len(described["model"]["vocab"])
+    described["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    described["added_tokens"].append(described["added_tokens"][0] | {"id": 0, "content": "<unk>"})
+    described["added_tokens"].append(
+        described["added_tokens"][0] | {"id": size + 5, "content": "\n\n", "special": False}
+    )
+    model["vocab"] |= dict(zip(["<think>", "</", "s>", "th", "x<s>"], range(size, size + 5), strict=True))
+    model["merges"] += [["<", "/"], ["s", ">"], ["</", "s>"], ["<", "s>"], ["x", "<s>"], ["a", "b"]]
+    if ignores:
+        model["ignore_merges"], model["merges"] = True, list(map(" ".join, model["merges"]))  # their older form
+    tokenizer = load_json(json.dumps(described), {"eos_token": "</s>"})
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    assert not {*tokenizer.control.ids.values()} & {*tokens}
+    assert b"".join(map(tokenizer.token_bytes, tokens)).decode() == text
+    assert tokenizer.encode("ab\n\n", add_special_tokens=False) == (model["vocab"]["ab"], size + 5)
+    assert tokenizer.token_bytes(tokenizer.control.ids["</s>"]) == b"</s>"
+    assert tokenizer.vocab_size == size + 6
+
+
+def test_merges_that_chance_would_leave_out_are_made() -> None:
+    described = json.loads(metaspace_library().to_str())
+    described["model"]["dropout"] = 0.9
+    tokenizer = load_json(json.dumps(described), {})
+    assert tokenizer.had_dropout
+    assert not metaspace().had_dropout
+    assert {tokenizer.encode("abababab", add_special_tokens=False) for _ in range(20)} == {
+        metaspace().encode("abababab", add_special_tokens=False)
+    }
+
+
 def test_a_mark_that_is_added_but_not_special_is_control_too_and_is_shown() -> None:
     tokenizer = metaspace()
     think = tokenizer.control.ids["<think>"]
