@@ -79,8 +79,10 @@ class Teller(Generic[RoleEvent]):
         at = self._clock.monotonic()
         self.tell(work, StationReached(request=work.request, attempt=work.attempt, name=name, at=at, facts=facts))
 
-    def take(self) -> tuple[Outgoing | Stepped | Owned | RoleEvent, ...]:
-        """Everything since the last call."""
+    def take(self, changes: OwnershipChanges) -> tuple[Outgoing | Stepped | Owned | RoleEvent, ...]:
+        """Everything since the last call, and behind it the prefixes that came and went meanwhile, if any did."""
+        if not changes.is_empty:
+            self.say(Owned(changes=changes))
         events, self._events = tuple(self._events), []
         return events
 

@@ -14,7 +14,7 @@ from common.engine.look import Look, totals
 from common.engine.plan import reserve_of
 from common.engine.rate import Rate
 from common.engine.rule import TokenRule
-from common.engine.telling import Owned, Teller
+from common.engine.telling import Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
@@ -210,10 +210,7 @@ class DecodeCore:
         return landed or bool(kept) or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
-        changes = self._cache.drain_changes()
-        if not changes.is_empty:
-            self._teller.say(Owned(changes=changes))
-        return self._teller.take()
+        return self._teller.take(self._cache.drain_changes())
 
     def look(self) -> Look:
         """A snapshot between two turns."""

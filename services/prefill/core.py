@@ -21,7 +21,7 @@ from common.engine.plan import BatchPlan
 from common.engine.rate import Rate
 from common.engine.rule import TokenRule
 from common.engine.stepper import Stepper
-from common.engine.telling import Owned, Stepped, Teller, prompt_scored
+from common.engine.telling import Stepped, Teller, prompt_scored
 from common.engine.tombstones import Tombstones
 from common.engine.turns import WINDOW_STEPS, Shares
 from common.kv.cache import PageCache
@@ -177,10 +177,7 @@ class PrefillCore:
         return self._exports.gather_ready() or gathered or stepped
 
     def take_events(self) -> tuple[PrefillEvent, ...]:
-        changes = self._cache.drain_changes()
-        if not changes.is_empty:
-            self._teller.say(Owned(changes=changes))
-        return self._teller.take()
+        return self._teller.take(self._cache.drain_changes())
 
     def _expire(self, now: float) -> None:
         for prompt in tuple(self._prompts.values()):
