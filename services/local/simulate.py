@@ -13,6 +13,7 @@ from rich.table import Table
 from common.core.errors import BatonError
 from services.local.failure import fail
 from services.local.output import check_output, check_picture, writing
+from services.local.screen import console
 from services.simulator.calibration import read_calibration
 from services.simulator.cluster import ClusterShape
 from services.simulator.outcome import Outcome
@@ -181,6 +182,6 @@ def simulate_command(
         is_routing_only=routing_only,
     )
     try:
-        simulate(wish, Console(), as_json=json_, plot=plot)
+        simulate(wish, console, as_json=json_, plot=plot)
     except BatonError as error:
         raise fail(error) from error

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
@@ -27,13 +26,13 @@ from services.local.bench.workload import Workload
 from services.local.exits import Exit
 from services.local.failure import fail, run
 from services.local.interrupt import Interrupt
+from services.local.screen import console
 
 app = typer.Typer(
     help="Measure engine, cluster and other servers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-console = Console()
 
 On = Annotated[list[Place] | None, typer.Option(help="Where; repeatable. [engine and relay]", show_default=False)]
 Lengths = Annotated[list[int] | None, typer.Option(min=2, metavar="N", help="Prompt tokens; repeatable.")]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
@@ -13,8 +12,7 @@ from services.local.client import router_client
 from services.local.failure import run
 from services.local.flags import DEFAULT_ROUTER, ConfigFile, Router, Settings
 from services.local.given import load_config, overrides_of
-
-console = Console()
+from services.local.screen import console
 
 
 def calibrate(

@@ -3,15 +3,13 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.core.clock import SystemClock
 from services.local import chat as chat_command
 from services.local.client import router_client
 from services.local.failure import run
 from services.local.flags import DEFAULT_ROUTER, MAX_TIMEOUT_S, Router
-
-console = Console()
+from services.local.screen import console
 
 
 def chat(

@@ -3,13 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from services.local.flags import ConfigFile, Settings
 from services.local.given import load_config, overrides_of
+from services.local.screen import console
 from services.local.settings import print_settings
-
-console = Console()
 
 
 def show_config(

@@ -1,7 +1,6 @@
 """`baton demo`: the whole relay once."""
 
 import typer
-from rich.console import Console
 
 from common.core.clock import SystemClock
 from common.core.entropy import SystemEntropy
@@ -10,8 +9,7 @@ from services.local.failure import run
 from services.local.flags import ConfigFile, Settings
 from services.local.given import anchored_overrides, load_config, overrides_of
 from services.local.ports import FIRST_ROUTER_PORT
-
-console = Console()
+from services.local.screen import console
 
 
 def demo(config: ConfigFile = None, set_: Settings = None) -> None:

@@ -1,15 +1,13 @@
 """`baton doctor`: every part and every link."""
 
 import typer
-from rich.console import Console
 
 from services.local import doctor as doctor_command
 from services.local.exits import Exit
 from services.local.failure import run
 from services.local.flags import DEFAULT_ROUTER, ConfigFile, Router, Settings
 from services.local.given import anchored_overrides, load_config, overrides_of
-
-console = Console()
+from services.local.screen import console
 
 
 def doctor(router: Router = DEFAULT_ROUTER, config: ConfigFile = None, set_: Settings = None) -> None:

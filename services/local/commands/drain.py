@@ -3,14 +3,12 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from services.local import drain as drain_command
 from services.local.client import router_client
 from services.local.failure import run
 from services.local.flags import DEFAULT_ROUTER, Router
-
-console = Console()
+from services.local.screen import console
 
 
 def drain(

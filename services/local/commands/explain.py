@@ -1,13 +1,10 @@
 """`baton explain`: why a request went where it went."""
 
-from rich.console import Console
-
 from services.local import explain as explain_command
 from services.local.client import router_client
 from services.local.failure import run
 from services.local.flags import DEFAULT_ROUTER, RequestName, Router
-
-console = Console()
+from services.local.screen import console
 
 
 def explain(request_id: RequestName, router: Router = DEFAULT_ROUTER) -> None:

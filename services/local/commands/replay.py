@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.core.errors import BatonError
 from services.local import replay as replay_command
 from services.local.exits import Exit
 from services.local.failure import fail
-
-console = Console()
+from services.local.screen import console
 
 
 def replay(
