@@ -1,12 +1,15 @@
-"""The circuit to Redis: after a few failures nobody tries, except one probe now and then.
+"""The circuit to Redis: after MAX_FAILURES nobody tries, except one probe now and then.
 
-CLOSED -(3 failures in a row)-> OPEN -(probe due)-> HALF_OPEN -(success)-> CLOSED
+CLOSED -(MAX_FAILURES in a row)-> OPEN -(probe due)-> HALF_OPEN -(success)-> CLOSED
                                   ^---------(failure)-----'
 """
 
 from enum import IntEnum
 
 from common.core.clock import Clock
+
+MAX_FAILURES = 3
+"""Chosen: one is a lost packet, two a restart of the connection; each costs its caller a timeout."""
 
 
 class BreakerState(IntEnum):
@@ -20,10 +23,9 @@ class BreakerState(IntEnum):
 class Breaker:
     """Counts failures in a row. Writer: the guard that asks `allows` before each attempt and reports how it went."""
 
-    def __init__(self, clock: Clock, *, probe_s: float, max_failures: int = 3) -> None:
+    def __init__(self, clock: Clock, *, probe_s: float) -> None:
         self._clock = clock
         self._probe_s = probe_s
-        self._max_failures = max_failures
         self._failures = 0
         self._opened_at = 0.0
         self.state = BreakerState.CLOSED
@@ -44,7 +46,7 @@ class Breaker:
 
     def failed(self) -> None:
         self._failures += 1
-        if self.state is BreakerState.HALF_OPEN or self._failures >= self._max_failures:
+        if self.state is BreakerState.HALF_OPEN or self._failures >= MAX_FAILURES:
             self.state = BreakerState.OPEN
             self._opened_at = self._clock.monotonic()
 

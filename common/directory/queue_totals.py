@@ -4,11 +4,10 @@ Routers tell of requests that no worker has yet, workers of those they have: not
 is a lease, so a router that died is not counted for long. None is unknown and never zero.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.core.queue import Cause, QueueDepth
-from common.core.request import Priority
 from common.core.worker import Member, Role, WorkerState
 from common.directory.codec import QueueView
 
@@ -38,27 +37,20 @@ class QueueTotals:
     decode_admission_s: float | None
 
 
-def queue_totals(
-    views: Sequence[QueueView] | None, members: Sequence[Member], *, classes: Iterable[Priority] = Priority
-) -> QueueTotals | None:
+def queue_totals(views: Sequence[QueueView] | None, members: Sequence[Member]) -> QueueTotals | None:
     """None when the board could not be read, or no router is on it: then nothing is known about who waits."""
     if not views:
         return None
-    wanted = frozenset(classes)
     known = [view.report.decode_admission_s for view in views if view.report.decode_admission_s is not None]
     return QueueTotals(
         num_routers=len(views),
-        roles=tuple(_of_role(role, views, members, wanted) for role in Role),
+        roles=tuple(_of_role(role, views, members) for role in Role),
         decode_admission_s=sum(known) / len(known) if known else None,
     )
 
 
-def _of_role(
-    role: Role, views: Sequence[QueueView], members: Sequence[Member], classes: frozenset[Priority]
-) -> RoleTotals:
-    depths = [
-        depth for view in views for depth in view.report.depths if depth.role is role and depth.priority in classes
-    ]
+def _of_role(role: Role, views: Sequence[QueueView], members: Sequence[Member]) -> RoleTotals:
+    depths = [depth for view in views for depth in view.report.depths if depth.role is role]
     loads = [member.load for member in members if member.role is role and member.state is WorkerState.READY]
     return RoleTotals(
         role=role,

@@ -3,9 +3,8 @@
 from collections import deque
 from collections.abc import Generator, Sequence
 
-from common.core.ids import PrefixHash
 from common.directory.codec import OwnershipEvent, Snapshot
-from common.directory.owners import KEY_BYTES, OwnerTable, Slot, joined_keys, keys_of
+from common.directory.owners import KEY_BYTES, OwnerTable, Slot, joined_keys
 from common.rpc.convert.directory import SHORT_HASH_BYTES
 
 MAX_RECENT = 512
@@ -47,10 +46,6 @@ class OwnedPrefixes:
     def keys(self) -> frozenset[int]:
         """Every page: for tests, as it walks the whole table."""
         return self._table.keys(self.slot)
-
-    def held_run(self, hashes: Sequence[PrefixHash]) -> int:
-        """How many leading pages of a prompt are held."""
-        return self._table.runs(keys_of(hashes)).get(self.slot, 0)
 
     def apply(self, event: OwnershipEvent) -> bool:
         """Take one event; False for a repeated one. After a gap the rest is still taken, as a better hint than none."""

@@ -72,10 +72,6 @@ class TorchStorage:
         self._settle()
         self._native = loaded_native()
 
-    def layer_view(self, layer: int) -> torch.Tensor:
-        """kv_P2HSD of one layer, strided: what the attention of that layer reads and writes in place."""
-        return self.kv_PL2HSD[:, layer]
-
     def gather(self, pages: Sequence[PageId], out: Span, layers: LayerSpan | None = None) -> None:
         check_buffer(self.layout, pages, out, layers)
         self._check(pages)

@@ -17,6 +17,9 @@ from common.observe.registry import Metrics
 END_LINE = "-----END CERTIFICATE-----"
 EXPLICIT_VERSION, UTC_TIME, GENERALIZED_TIME = 0xA0, 0x17, 0x18
 
+MAX_ELEMENTS = 8
+"""Chosen: more than are looked at of any; validity is the fifth of what is signed."""
+
 
 class CertificateGauges:
     """Looks at the files when asked. Writer: whoever renders the metrics. Without TLS there is nothing to show."""
@@ -71,10 +74,10 @@ def _inside(der: bytes) -> bytes:
     raise ValueError("the certificate is empty")
 
 
-def _elements(der: bytes, *, most: int = 8) -> Iterator[tuple[int, bytes]]:
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
     """Tags and contents, one after the other. Raises ValueError where lengths and bytes do not agree."""
     at = 0
-    for _ in range(most):
+    for _ in range(MAX_ELEMENTS):
         if at == len(der):
             return
         if at + 2 > len(der):

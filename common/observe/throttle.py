@@ -21,10 +21,9 @@ class ThrottledLog:
     Writer: one thread. Remembers at most MAX_EVENTS event names, which are constants in the code.
     """
 
-    def __init__(self, log: Log, clock: Clock, *, period_s: float = PERIOD_S) -> None:
+    def __init__(self, log: Log, clock: Clock) -> None:
         self._log = log
         self._clock = clock
-        self._period_s = period_s
         self._windows: dict[str, _Window] = {}
         self.held_back = 0
 
@@ -32,7 +31,7 @@ class ThrottledLog:
         """True when the line was written."""
         now = self._clock.monotonic()
         window = self._windows.get(event)
-        if window is not None and now - window.opened_at < self._period_s:
+        if window is not None and now - window.opened_at < PERIOD_S:
             window.held_back += 1
             self.held_back += 1
             return False

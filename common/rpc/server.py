@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from common.core.entropy import Entropy, SystemEntropy
 from common.core.errors import StartupError
-from common.observe.logging import Log, get_log
+from common.observe.logging import get_log
 from common.observe.registry import Metrics
 from common.rpc.bind import Bind, server_credentials
 from common.rpc.deadline import DeadlinePolicy
@@ -95,7 +95,6 @@ async def serve(
     deadlines: DeadlinePolicy | None = None,
     with_reflection: bool = True,
     entropy: Entropy | None = None,
-    log: Log | None = None,
     metrics: Metrics | None = None,
     is_serving: bool = True,
     make_server: MakeServer = make_grpc_server,
@@ -107,7 +106,7 @@ async def serve(
     boundary = Boundary(
         deadlines=deadlines or DeadlinePolicy(),
         entropy=entropy or SystemEntropy(),
-        log=log or get_log("rpc"),
+        log=get_log("rpc"),
         metrics=metrics,
         cluster=bind.tls.cluster if bind.tls else "",
         upload_s=UPLOAD_S if surface is Surface.CLIENT else None,

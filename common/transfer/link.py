@@ -108,14 +108,13 @@ class Link:
         data: Span,
         *,
         digests: bytes,
-        finale: Finale | None = None,
     ) -> float:
-        """Offers one run and sends its bytes; seconds on the data plane.
+        """Offers one run, which is not the last, and sends its bytes; seconds on the data plane.
 
         Returns or raises only when `data` is no longer read. Raises what the receiver answered (the link lives on), or
         TransferFailed when the link is dead.
         """
-        return await outlast(await self.announce(transfer, run, data, digests=digests, finale=finale))
+        return await outlast(await self.announce(transfer, run, data, digests=digests))
 
     async def announce(
         self,

@@ -72,7 +72,6 @@ class WorkerNode(Generic[Event]):
         outside: Outside,
         metrics: Metrics,
         readiness: Readiness | None = None,
-        metrics_address: str = "",
         hurry: asyncio.Event | None = None,
     ) -> None:
         """`hurry` cuts a drain short."""
@@ -118,9 +117,7 @@ class WorkerNode(Generic[Event]):
             ),
             dock=self._dock,
         )
-        self.presence = Presence(
-            me, role=role, layout=layout, load=self._beat_load, metrics_address=metrics_address, pool=config.engine.pool
-        )
+        self.presence = Presence(me, role=role, layout=layout, load=self._beat_load, pool=config.engine.pool)
         liveness = config.liveness
         self.subscriptions = Subscriptions(
             me,

@@ -22,14 +22,14 @@ class Presence:
         role: Role,
         layout: PageLayout,
         load: Callable[[], LoadReport],
-        metrics_address: str = "",
         pool: str = "",
     ) -> None:
         self.worker = worker
         self.role = role
         self.layout = layout
         self.load = load
-        self.metrics_address = metrics_address
+        self.metrics_address = ""
+        """Empty until its listener is there, and for ever where it has none."""
         self.pool = pool
         self._state = WorkerState.STARTING
 

@@ -36,10 +36,9 @@ class Heard:
     stations: tuple[types_pb2.Station, ...] = ()
     refused: Refused | None = None
 
-    def at(self, name: str, *, last: bool = False) -> float | None:
-        """When a station was reached, from the router's receipt; None: it was not."""
-        found = [station.at_s for station in self.stations if station.name == name]
-        return None if not found else found[-1] if last else found[0]
+    def at(self, name: str) -> float | None:
+        """When a station was first reached, from the router's receipt; None: it was not."""
+        return next((station.at_s for station in self.stations if station.name == name), None)
 
 
 def mixture(entropy: Entropy, *, seconds: float, per_s: float, max_context: int) -> list[Ask]:

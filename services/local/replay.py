@@ -19,30 +19,31 @@ POLICIES = {
 """Names for what is often asked; `--set` goes further."""
 
 MAX_LINES = 20
+"""Chosen: of the decisions that differ so many are printed, less than a screen; all of them are counted."""
 
 
-def replay_log(file: Path, policy: str, settings: Sequence[str], console: Console, *, limit: int = MAX_LINES) -> bool:
+def replay_log(file: Path, policy: str, settings: Sequence[str], console: Console) -> bool:
     """Prints what came out otherwise. True when every decision was reproduced, or another policy was asked for.
 
     Raises InvalidRequest for a log or a setting that is none.
     """
     wanted = {**_named(policy), **dict(map(_pair, settings))}
     if is_planner_log(file):
-        return _review(file, wanted, console, limit)
+        return _review(file, wanted, console)
     found = replay(read_log(file), changed(wanted) if wanted else None)
     if not found.num_decisions:
         raise InvalidRequest(message=f"{file} holds no decision")
     if wanted:
-        _print_change(found, wanted, console, limit)
+        _print_change(found, wanted, console)
         return True
     console.print(f"{found.num_same} of {found.num_decisions} decisions came out exactly as recorded", highlight=False)
     if found.num_other_version:
         console.print(f"{found.num_other_version} were made by another version of the policy", style="yellow")
-    _print_differences(found.differences[:limit], console)
+    _print_differences(found.differences[:MAX_LINES], console)
     return found.num_same == found.num_decisions
 
 
-def _review(file: Path, wanted: dict[str, str], console: Console, limit: int) -> bool:
+def _review(file: Path, wanted: dict[str, str], console: Console) -> bool:
     """A planner's log has no policy to change: `baton plan` compares those."""
     if wanted:
         raise InvalidRequest(message="a planner's log is replayed as it was; to try other settings, see baton plan")
@@ -52,7 +53,7 @@ def _review(file: Path, wanted: dict[str, str], console: Console, limit: int) ->
     console.print(f"{found.num_same} of {found.num_looks} looks came out exactly as recorded", highlight=False)
     if found.num_other_version:
         console.print(f"{found.num_other_version} were decided by another version", style="yellow")
-    for each in found.differences[:limit]:
+    for each in found.differences[:MAX_LINES]:
         was, now = (f"{prefill} prefill, {decode} decode" for prefill, decode in (each.was, each.now))
         console.print(f"at {each.look.wall:.0f}: {was}; now {now}", highlight=False)
     return found.num_same == found.num_looks
@@ -71,7 +72,7 @@ def _pair(setting: str) -> tuple[str, str]:
     return name, value
 
 
-def _print_change(found: Replayed, wanted: dict[str, str], console: Console, limit: int) -> None:
+def _print_change(found: Replayed, wanted: dict[str, str], console: Console) -> None:
     told = ", ".join(f"{name}={value}" for name, value in wanted.items())
     moved = found.num_decisions - found.num_same
     console.print(f"under {told}: {moved} of {found.num_decisions} decisions would differ", highlight=False)
@@ -82,7 +83,7 @@ def _print_change(found: Replayed, wanted: dict[str, str], console: Console, lim
         table.add_row(was, now, str(count))
     console.print(table)
     routed = [each for each in found.differences if each.entry.answer != each.now]
-    _print_differences(routed[:limit], console)
+    _print_differences(routed[:MAX_LINES], console)
 
 
 def _print_differences(differences: Sequence[Difference], console: Console) -> None:

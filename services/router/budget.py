@@ -4,19 +4,27 @@ import asyncio
 
 from common.core.clock import Clock
 
+CAPACITY = 20.0
+"""Chosen: retries at once after a quiet time: what the death of one worker among a few brings."""
+
+RATIO = 0.1
+"""Chosen: a tenth of what succeeds may be tried again, so that retries add at most that to a load that is served."""
+
+PER_SECOND = 2.0
+"""Chosen: where nothing succeeds, a router still tries twice a second."""
+
 
 class RetryBudget:
     """A token bucket shared by every request of this router. Writer: the event loop's thread.
 
-    A retry takes one token; a finished request gives `ratio` back, and time gives `per_second`, so that a quiet router
+    A retry takes one token; a finished request gives RATIO back, and time gives `per_second`, so that a quiet router
     recovers. A retry that finds none waits for one instead of failing: the caller's deadline bounds the wait.
     Moving a stream off a dead worker takes no token: one death is one move per stream, and cannot feed itself.
     """
 
-    def __init__(self, *, clock: Clock, capacity: float = 20.0, ratio: float = 0.1, per_second: float = 2.0) -> None:
+    def __init__(self, *, clock: Clock, capacity: float = CAPACITY, per_second: float = PER_SECOND) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._ratio = ratio
         self._per_second = per_second
         self._tokens = capacity
         self._counted_at = clock.monotonic()
@@ -27,7 +35,7 @@ class RetryBudget:
         return self._tokens
 
     def note_success(self) -> None:
-        self._refill(self._ratio)
+        self._refill(RATIO)
 
     async def take(self) -> None:
         """Takes one token, waiting until it would have been there. Whoever is cancelled meanwhile gives it back."""

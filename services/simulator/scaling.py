@@ -1,7 +1,7 @@
 """The question of how many workers: a trace, machines, and autoscalers side by side. And its answer."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -116,11 +116,9 @@ class ScalingSummary:
     moments: tuple[Moment, ...]
 
 
-def run_scaling(study: ScalingStudy, *, note: Callable[[str], None] | None = None) -> Iterator[ScalingSummary]:
+def run_scaling(study: ScalingStudy) -> Iterator[ScalingSummary]:
     """One summary per contender, as they come."""
     for name, scaler in study.contenders().items():
-        if note is not None:
-            note(name)
         yield run_one(study, name, scaler)
 
 

@@ -69,9 +69,8 @@ class ScaledPlay(Play):
         scaler: Scaler,
         first: Replicas,
         start_s: float,
-        seed: int = 0,
     ) -> None:
-        super().__init__(name, policy, trace, shape, limits=limits, seed=seed)
+        super().__init__(name, policy, trace, shape, limits=limits)
         self._scaler = scaler
         self._start_s = start_s
         self._seen_fleet = ScaledFleet(

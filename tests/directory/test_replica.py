@@ -38,15 +38,6 @@ def whole(owned: OwnedPrefixes) -> bool:
     return owned.is_whole
 
 
-def test_a_held_run_ends_at_the_first_page_that_is_missing() -> None:
-    owned = fresh()
-    owned.apply(event(1, published=(1, 2)))
-    assert owned.held_run([prefix(number) for number in (1, 2, 3, 4)]) == 2
-    assert owned.held_run([prefix(2)]) == 1
-    assert owned.held_run([prefix(3), prefix(1)]) == 0
-    assert owned.held_run([]) == 0
-
-
 def test_a_repeated_event_changes_nothing() -> None:
     owned = fresh()
     assert owned.apply(event(1, published=(1,)))

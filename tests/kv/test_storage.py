@@ -169,10 +169,10 @@ def test_a_page_in_flight_is_the_tensor_the_layout_describes(dtype: str) -> None
     assert torch.equal(page.view(3, 2, 2, 4, 5).view(torch.uint8), expected)
 
 
-def test_a_layer_is_written_in_place_through_its_view() -> None:
+def test_a_layer_is_written_in_place() -> None:
     storage = TorchStorage(torch_layout("float32"), NUM_PAGES)
-    storage.layer_view(1)[4, 0, 1, 2] = 7.0
-    assert storage.layer_view(1).shape == (NUM_PAGES, 2, 2, 4, 5)
+    assert storage.kv_PL2HSD.shape == (NUM_PAGES, 3, 2, 2, 4, 5)
+    storage.kv_PL2HSD[4, 1, 0, 1, 2] = 7.0
     page = torch.frombuffer(bytearray(read(storage, pages_of(4))), dtype=torch.float32).view(3, 2, 2, 4, 5)
     assert page[1, 0, 1, 2].tolist() == [7.0] * 5
     assert page.count_nonzero() == 5

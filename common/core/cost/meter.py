@@ -23,11 +23,10 @@ class CostStage(StrEnum):
 class CostMeter:
     """Writer: one thread. Durations come in, a CostModel comes out."""
 
-    def __init__(self, prior: CostModel = DEFAULT) -> None:
-        self._prior = prior
+    def __init__(self) -> None:
         hopes = {STEP_COEFFICIENTS.index(name): value for name, value in HOPES.items()}
-        self._steps = LinearFit([getattr(prior, name) for name in STEP_COEFFICIENTS], hopes, num_kinds=2)
-        self._moves = LinearFit([getattr(prior, name) for name in TRANSFER_COEFFICIENTS])
+        self._steps = LinearFit([getattr(DEFAULT, name) for name in STEP_COEFFICIENTS], hopes, num_kinds=2)
+        self._moves = LinearFit([getattr(DEFAULT, name) for name in TRANSFER_COEFFICIENTS])
         self._learnt_at: float | None = None
 
     def stepped(self, work: StepWork, seconds: float, now: float) -> None:
@@ -42,9 +41,9 @@ class CostMeter:
             self._moves.observe((num_moves, num_bytes), seconds)
 
     def model(self, now: float) -> CostModel:
-        """The present estimate. Before anything was learnt: the prior, marked as fitted to nothing."""
+        """The present estimate. Before anything was learnt: the default, marked as fitted to nothing."""
         if not self._steps.num_learnt or self._learnt_at is None:
-            return replace(self._prior, num_steps=0, age_s=0.0, error=0.0)
+            return replace(DEFAULT, num_steps=0, age_s=0.0, error=0.0)
         step = dict(zip(STEP_COEFFICIENTS, self._steps.coefficients(), strict=True))
         move = dict(zip(TRANSFER_COEFFICIENTS, self._moves.coefficients(), strict=True))
         return CostModel(
