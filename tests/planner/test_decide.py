@@ -57,6 +57,19 @@ def test_a_load_that_swings_within_the_band_changes_nothing() -> None:
     assert len(set(decode)) == 1
 
 
+@pytest.mark.parametrize(("every", "stays"), [(5, 2), (10, 1)])
+def test_fewer_must_miss_clearly_less_than_is_allowed(every: int, stays: int) -> None:
+    """A burst every so many looks: one reader would miss between four fifths and all of what is allowed, or less."""
+    settings = replace(SETTINGS, miss_share=0.2)
+    bursts = [load(read_s=2.0 if n % every == 0 else 0.2, prefill=Crew(ready=2)) for n in range(500)]
+    verdicts = [each.prefill for each in walk(bursts, settings)][-40:]
+    for verdict in verdicts:
+        assert verdict is not None
+        assert (verdict.need, verdict.desired) == (1, stays), "one is enough to be asked for, and not to be proven"
+        missed = {trial.workers: trial.missed for trial in verdict.trials}
+        assert stays == 1 or 0.8 * settings.miss_share < missed[1] <= settings.miss_share
+
+
 def test_a_missing_signal_changes_nothing_and_starts_the_wait_for_fewer_anew() -> None:
     idle = load(read_s=0.1)
     settings = replace(SETTINGS, window_s=20.0)

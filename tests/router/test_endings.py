@@ -3,6 +3,7 @@ played workers, in virtual time; every story ends with a check that no work is l
 """
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -12,10 +13,12 @@ from common.core.errors import (
     NotFound,
     Reason,
     Refused,
+    Unavailable,
 )
 from common.core.ids import RequestId
 from common.core.request import FinishReason
-from tests.router.build import request
+from services.router.journey import Journey
+from tests.router.build import request, spelled_text
 from tests.router.cast import Script
 from tests.router.crowd import LONG, TENANT, enter, seen
 from tests.router.house import House, play
@@ -63,6 +66,23 @@ def test_a_cancel_while_the_client_still_reads_a_finished_answer_changes_nothing
         house.dispatcher.cancel(RequestId("req"), TENANT)
         await house.dispatcher.drain(0.1, hurry=asyncio.Event())
         assert (await asked).is_exact(wanted)
+
+    play(story)
+
+
+@pytest.mark.parametrize("ends", [(Journey.cancel, Journey.cut), (Journey.cut, Journey.cancel)])
+def test_of_two_ends_in_one_moment_the_first_is_told(ends: tuple[Callable[[Journey], None], ...]) -> None:
+    """The client's cancel, and the end of the grace of a router that leaves."""
+
+    async def story(house: House) -> None:
+        await enter(house)
+        with house.dispatcher.enter(request("req", prompt=LONG), [spelled_text()]) as journey:
+            running = asyncio.create_task(journey.run())
+            await asyncio.sleep(0.01)
+            for end in ends:
+                end(journey)
+            await running
+        assert isinstance(journey.error, Cancelled if ends[0] is Journey.cancel else Unavailable)
 
     play(story)
 
