@@ -88,7 +88,7 @@ def _take_file(draft: _Draft, file: Path) -> None:
     if len(raw) > MAX_FILE_BYTES:
         raise StartupError(message=f"configuration file {file} is larger than {MAX_FILE_BYTES} bytes")
     try:
-        tables = tomllib.loads(raw.decode("utf-8"))
+        tables = tomllib.loads(raw.decode("utf-8-sig"))  # some editors begin a file with a mark
     except (ValueError, RecursionError) as error:
         raise StartupError(message=f"configuration file {file} is not valid TOML: {error}") from error
     for section, table in tables.items():

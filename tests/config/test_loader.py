@@ -32,6 +32,10 @@ def test_set_beats_environment_beats_file(tmp_path: Path) -> None:
     assert config.origin("engine.max_sequences") == "file baton.toml"
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "\ufeff[engine]\r\npage_size = 8\r\n")).engine.page_size == 8
+
+
 @pytest.mark.parametrize("path", list(KEYS))
 def test_every_knob_can_be_turned(path: str) -> None:
     key = KEYS[path]

@@ -18,10 +18,10 @@ ADDED = [
 ]
 
 
-def write_tokenizer(folder: Path, end: object, added: object = ADDED) -> None:
+def write_tokenizer(folder: Path, end: object, added: object = ADDED, words: object = {"a": 1}) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}))
-    described = {"version": '"added_tokens": [', "added_tokens": added, "model": {"vocab": {"a": 1}}}
+    described = {"version": '"added_tokens": [', "added_tokens": added, "model": {"vocab": words}}
     (folder / "tokenizer.json").write_text(json.dumps(described, indent=1))
 
 
@@ -29,6 +29,26 @@ def write_tokenizer(folder: Path, end: object, added: object = ADDED) -> None:
 def test_the_end_is_named_by_its_text_or_as_an_object(end: object, tmp_path: Path) -> None:
     write_tokenizer(tmp_path, end)
     assert tokenizer_end(tmp_path) == 7
+
+
+@pytest.mark.parametrize("added", [ADDED, [], None])
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ({"a": 1, "vocab": 0, "</s>": 2}, 2),
+        ([["<unk>", 0.0], ["</s>", -1.5]], 1),
+        ({"a": 1}, None),
+        ({"</s>": -1}, None),
+        ({"</s>": "2"}, None),
+        ([[], 5], None),
+        (7, None),
+    ],
+)
+def test_the_end_may_be_listed_among_the_words_alone(
+    words: object, found: int | None, added: object, tmp_path: Path
+) -> None:
+    write_tokenizer(tmp_path, "</s>", added, words)
+    assert tokenizer_end(tmp_path) == found
 
 
 @pytest.mark.parametrize("end", [None, 5, "", "unknown", "twice", "negative", ["<s>"]])
