@@ -13,6 +13,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 INNER_PREFIXES = ("language_model.", "model.language_model.")
 """Where a model that also sees images keeps its text model, in older and in newer checkpoints."""
+BARE_PREFIXES = ("embed_tokens.", "layers.", "norm.")
+"""What a text model's own names begin with where it was saved without the head above it."""
 OTHER_PARTS = ("vision_tower.", "model.vision_tower.", "multi_modal_projector.", "model.multi_modal_projector.")
 
 
@@ -32,7 +34,7 @@ def plain_name(stored: str) -> str:
         if stored.startswith(prefix):
             inner = stored.removeprefix(prefix)
             return inner if inner.startswith(("model.", "lm_head.")) else f"model.{inner}"
-    return stored
+    return f"model.{stored}" if stored.startswith(BARE_PREFIXES) else stored
 
 
 def is_ignorable(name: str, spec: ModelSpec) -> bool:

@@ -46,9 +46,10 @@ def inspect_weights(folder: Path) -> WeightFiles:
     files = (SINGLE_FILE,) if index is None else tuple(sorted(set(index.values())))
     tensors: dict[str, StoredTensor] = {}
     for file in files:
-        for name, tensor in _read_header(folder, file).items():
+        for name, tensor in _read_header(folder, file):
             if name in tensors:
-                raise load_failed(f"{folder.name}: {name} is in {tensors[name].file} and in {file}")
+                first = f"{tensors[name].stored_name} in {tensors[name].file}"
+                raise load_failed(f"{folder.name}: {first} and {tensor.stored_name} in {file} are both {name}")
             tensors[name] = tensor
     if index is not None:
         held = {tensor.stored_name: tensor.file for tensor in tensors.values()}
@@ -129,15 +130,16 @@ def _other_weights(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir() if file.suffix in OTHER_SUFFIXES)
 
 
-def _read_header(folder: Path, file: str) -> dict[str, StoredTensor]:
+def _read_header(folder: Path, file: str) -> list[tuple[str, StoredTensor]]:
     with _open_file(folder, file, "numpy") as handle:
         stored = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  # not a dict
-        return {
-            plain_name(name): StoredTensor(
-                file=file, stored_name=name, shape=tuple(part.get_shape()), dtype=part.get_dtype()
+        return [
+            (
+                plain_name(name),
+                StoredTensor(file=file, stored_name=name, shape=tuple(part.get_shape()), dtype=part.get_dtype()),
             )
             for name, part in stored.items()
-        }
+        ]
 
 
 def _open_file(folder: Path, file: str, framework: str) -> Any:

@@ -11,15 +11,13 @@ from typing import Any
 
 from tokenizers import Tokenizer as Library
 
-from common.core.errors import Reason, StartupError
 from common.core.ids import TokenId
 from common.text.control import ControlTokens, control_tokens, take_named
 from common.text.spelling import Spelling, spelling_of
 from common.text.template_source import read_template, read_tool_template
+from common.text.tokenizer_file import find_tokenizer, refused
 from common.text.vocabulary import take_dropout, without_control
 
-SLOW_FILE = "tokenizer.model"
-"""SentencePiece's own format."""
 MAX_FILE_BYTES = 64 << 20
 """Chosen: four times the largest tokenizer.json in wide use; a larger one is no tokenizer."""
 
@@ -59,16 +57,15 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """From its files, with the chat template. Raises StartupError naming the file and what is wrong."""
-        if (folder / SLOW_FILE).exists() and not (folder / "tokenizer.json").exists():
-            raise _refuse(folder / "tokenizer.json", f"is missing; {SLOW_FILE} alone is not read: convert it")
-        described = _read_json(folder / "tokenizer.json")
+        path = find_tokenizer(folder)
+        described = _read_json(path)
         config_path = folder / "tokenizer_config.json"
         config = _read_json(config_path) if config_path.exists() else {}
         try:
             take_named(described, config)
             control = control_tokens(described, config)
         except ValueError as error:
-            raise _refuse(folder / "tokenizer.json", str(error)) from error
+            raise refused(path, str(error)) from error
         for added in described.get("added_tokens") or ():
             # The library spells out special tokens only; see the module's docstring.
             added["special"] = added["content"] in control.ids
@@ -76,8 +73,8 @@ class Tokenizer:
         # Truncation and padding are training's business: a prompt is encoded whole or refused.
         described["truncation"] = described["padding"] = None
         had_dropout = take_dropout(described)
-        library = _library(folder, described)
-        continuing = _library(folder, described) if _begin_without_space(described) else None
+        library = _library(path, described)
+        continuing = _library(path, described) if _begin_without_space(described) else None
         return cls(
             library,
             control,
@@ -137,11 +134,11 @@ def _whole(spelled: bytes) -> str | None:
         return None
 
 
-def _library(folder: Path, described: dict[str, Any]) -> Library:
+def _library(path: Path, described: dict[str, Any]) -> Library:
     try:
         library = Library.from_str(json.dumps(described))
     except Exception as error:  # the library raises bare Exception
-        raise _refuse(folder / "tokenizer.json", f"not a tokenizer: {error}") from error
+        raise refused(path, f"not a tokenizer: {error}") from error
     library.encode_special_tokens = True
     return library
 
@@ -160,16 +157,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise _refuse(path, f"{size} bytes, at most {MAX_FILE_BYTES}")
+            raise refused(path, f"{size} bytes, at most {MAX_FILE_BYTES}")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _refuse(path, error.strerror or "cannot be read") from error
+        raise refused(path, error.strerror or "cannot be read") from error
     except (ValueError, RecursionError) as error:
-        raise _refuse(path, f"not JSON: {error}") from error
+        raise refused(path, f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise _refuse(path, "not a JSON object")
+        raise refused(path, "not a JSON object")
     return content
-
-
-def _refuse(path: Path, why: str) -> StartupError:
-    return StartupError(message=f"{path.name}: {why}", reason=Reason.MODEL_LOAD_FAILED)

@@ -8,7 +8,7 @@ from common.config.loader import load
 from common.core.errors import StartupError
 from services.local import start_check
 from services.local.start_check import check_start
-from tests.model.checkpoint import write_checkpoint, write_json, write_manifest
+from tests.model.checkpoint import CONFIG, tensors_for, write_checkpoint, write_json, write_manifest
 
 
 def test_the_demo_model_passes() -> None:
@@ -44,9 +44,48 @@ def test_a_model_of_no_known_kind_is_refused_by_its_config(tmp_path: Path, confi
         check_start(load(None, {}, (f"model.path={folder}",)))
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ("tokenizer.json", r"model.safetensors is missing"),
+        ("model.gguf", r"neither model.safetensors nor model.safetensors.index.json, but model.gguf"),
+        ("model.safetensors", r"truncated or not a safetensors file"),
+    ],
+)
+def test_weights_that_no_worker_can_read_are_refused_before_one_starts(tmp_path: Path, held: str, said: str) -> None:
+    (write_checkpoint(tmp_path) / "model.safetensors").unlink()
+    (tmp_path / held).write_text("{}")
+    with pytest.raises(StartupError, match=said):
+        check_start(load(None, {}, (f"model.path={tmp_path}",)))
+
+
+def test_weights_of_another_model_are_refused_before_a_worker_starts(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, tensors=tensors_for({**CONFIG, "hidden_size": 64}))
+    with pytest.raises(StartupError, match=r"\[300, 64\], not \[300, 48\] as config.json asks"):
+        check_start(load(None, {}, (f"model.path={tmp_path}",)))
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ((), r"tokenizer.json: is missing in .*: copy it from where the model came from"),
+        (("vocab.json", "merges.txt"), r"vocab.json is not read. transformers can write it"),
+        (("tokenizer.model", "tekken.json"), r"tokenizer.model, tekken.json is not read. transformers can write it"),
+    ],
+)
+def test_a_folder_without_a_tokenizer_is_refused_and_told_what_to_do(
+    tmp_path: Path, held: tuple[str, ...], said: str
+) -> None:
+    for name in held:
+        (write_checkpoint(tmp_path) / name).write_text("{}")
+    with pytest.raises(StartupError, match=said):
+        check_start(load(None, {}, (f"model.path={write_checkpoint(tmp_path)}",)))
+
+
 def test_a_folder_that_is_not_what_its_manifest_says_is_refused_before_any_worker_reads_it(tmp_path: Path) -> None:
     """Each worker would load, refuse and be started again: minutes on a busy machine."""
     folder = write_checkpoint(tmp_path)
+    write_json(folder / "tokenizer.json", {})
     write_json(folder / "tokenizer_config.json", {})
     write_manifest(folder)
     check_start(load(None, {}, (f"model.path={folder}",)))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from common.core.errors import StartupError
+from common.model.description import describe
 from common.model.families.registry import FAMILIES, NEUTRAL, model_spec
 from common.model.load import load_model
 from common.model.rope_form import LinearScaling, LongScaling, YarnScaling
@@ -128,6 +129,26 @@ def test_the_text_model_of_one_that_sees_is_found_in_its_folder(tmp_path: Path, 
     assert model.description.generation.eos_ids == (1, 106)
     assert model.decoder.spec == plain.decoder.spec
     assert model.description.num_parameters == plain.description.num_parameters
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_a_text_model_that_was_saved_without_the_head_above_it_is_the_same_one(tmp_path: Path, num_shards: int) -> None:
+    """As transformers saves a base model: its names lack the outermost part."""
+    tensors = tensors_for(CONFIG)
+    bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    plain = load_model(write_checkpoint(tmp_path / "plain", tensors=tensors))
+    model = load_model(write_checkpoint(tmp_path / "bare", tensors=bare, num_shards=num_shards))
+    assert model.decoder.spec == plain.decoder.spec
+    for name in ("embed_tokens.weight", "norm.weight", "layers.1.mlp.down_proj.weight"):
+        stored = model.description.weights.tensors[f"model.{name}"]
+        assert (stored.stored_name, list(stored.shape)) == (name, list(bare[name].shape))
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path, num_shards: int) -> None:
+    twice = {**tensors_for(CONFIG), "norm.weight": torch.ones(48)}
+    with pytest.raises(StartupError, match=r"norm.weight in .* and .*norm.weight in .* are both model.norm.weight"):
+        describe(write_checkpoint(tmp_path, tensors=twice, num_shards=num_shards))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ def test_rope_scaling_is_read_in_both_spellings(changes: dict[str, object], rope
         ({"rms_norm_eps": -1.0}, "rms_norm_eps"),
         ({"rope_theta": float("nan")}, "rope_theta"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config asks for quantised (awq) weights"),
+        ({"quantization_config": {}}, "quantization_config asks for quantised weights"),
+        ({"quantization_config": 4}, "quantization_config asks for quantised weights"),
         ({"architectures": [["LlamaForCausalLM"]]}, "architectures"),
         ({"rope_theta": 1.0, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_theta"),
         (

@@ -102,7 +102,16 @@ def model_spec(config: Mapping[str, object]) -> ModelSpec:
         )
     fields = Fields(config, CONFIG_FILE)
     if "quantization_config" in fields:
-        raise fields.wrong("quantization_config", "asks for quantised weights, which this release does not read")
+        raise fields.wrong(
+            "quantization_config", f"asks for {_method(config)} weights, which this release does not read"
+        )
     spec = FAMILIES[architectures[0]](fields)
     fields.refuse_unasked(NEUTRAL, f"which {architectures[0]} is not known to have")
     return spec
+
+
+def _method(config: Mapping[str, object]) -> str:
+    """How they are quantised, as far as it is told."""
+    told = config["quantization_config"]
+    method = told.get("quant_method") if isinstance(told, dict) else None
+    return f"quantised ({method:.40})" if isinstance(method, str) else "quantised"
