@@ -229,7 +229,9 @@ async def _translated() -> AsyncIterator[None]:
     except exceptions.OutOfMemoryError as error:
         raise trouble(StoreTrouble.FULL, "Redis is full and evicts nothing") from error
     except (exceptions.ConnectionError, OSError) as error:
-        raise trouble(StoreTrouble.CONNECTION, f"no connection to Redis: {type(error).__name__}") from error
+        raise trouble(StoreTrouble.CONNECTION, f"no connection to Redis: {_brief(error)}") from error
+    except exceptions.AskError as error:
+        raise trouble(StoreTrouble.OTHER, f"a Redis Cluster keeps our keys on another node: {_brief(error)}") from error
     except exceptions.RedisError as error:
         raise trouble(_kind_of(error), f"Redis refuses a command: {_brief(error)}") from error
     except _STRANGE as error:
@@ -253,5 +255,7 @@ def _kind_of(error: Exception) -> StoreTrouble:
 
 
 def _brief(error: Exception) -> str:
-    """The first words of a reply: they name the rule, never a value."""
-    return " ".join(str(error).split()[:8])
+    """The first words of a reply: they name the rule, never a value. Inside a transaction the library puts the command
+    before them, value and all."""
+    reply = str(error).rpartition(" of pipeline caused error: ")[2].strip("(',)\"")
+    return " ".join(reply.split()[:12]) or type(error).__name__

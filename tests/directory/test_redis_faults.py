@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
@@ -243,6 +244,36 @@ async def test_what_is_no_redis_is_trouble_of_a_store_and_nothing_else(reply: by
         router = Router(store, CLOCK, QUICK)
         for operation in operations:
             await router.guard.run(operation)
+        await store.drop()
+
+
+REFUSALS = {
+    b"-MISCONF Valkey cannot persist to disk": "Redis refuses a command: MISCONF Valkey cannot persist to disk",
+    b"-NOPERM User x has no permissions": "Redis refuses this user or password: User x has no permissions",
+    b"-MOVED 7 10.0.0.2:6379": "a Redis Cluster keeps our keys on another node: 7 10.0.0.2:6379",
+    b"-ERR max number of clients reached": "no connection to Redis: max number of clients reached",
+}
+
+
+@pytest.mark.parametrize(("reply", "reason"), REFUSALS.items(), ids=repr)
+async def test_what_a_transaction_was_refused_for_is_told_in_the_servers_words_and_without_what_was_written(
+    reply: bytes, reason: str
+) -> None:
+    """The library puts the command before the server's words: key, value and all."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while sent := await reader.read(4096):
+                for word in re.findall(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n", sent):
+                    said = {b"SET": reply, b"EXEC": b"-EXECABORT Transaction discarded"}
+                    writer.write(said.get(word, b"+OK") + b"\r\n")
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s=1)
+        with pytest.raises(Unavailable) as caught:
+            async with asyncio.timeout(5):
+                await store.write([Put(key="a", value=b"what was written", ttl_s=1)])
+        assert caught.value.message == reason
         await store.drop()
 
 
