@@ -18,7 +18,10 @@ class Daytime:
         if shape is None:
             raise ValueError(f"{name} is {str(value)[:40]!r}, a time like 2024-05-10 00:00:00.009930+00:00 is needed")
         day, clock, fraction, zone = shape.groups()
-        second = datetime.fromisoformat(f"{day} {clock}{zone or ''}")
+        try:
+            second = datetime.fromisoformat(f"{day} {clock}{zone or ''}")
+        except ValueError as error:  # a day or a time that no calendar has
+            raise ValueError(f"{name} is {str(value)[:40]!r}: {error}") from error
         if self._start is None:
             self._start = second
         if (second.tzinfo is None) != (self._start.tzinfo is None):

@@ -71,7 +71,10 @@ def _requests(rows: Iterator[list[str]]) -> Iterator[TraceRequest]:
 
 def _columns(header: Sequence[str]) -> Columns:
     for columns in KNOWN:
-        if {columns.arrived, columns.prompt, columns.output} <= set(header):
+        needed = (columns.arrived, columns.prompt, columns.output)
+        if twice := [name for name in needed if header.count(name) > 1]:
+            raise ValueError(f"the first line names {twice[0]} twice")
+        if set(needed) <= set(header):
             return columns
     wanted = " or ".join(f"{each.arrived}, {each.prompt}, {each.output}" for each in KNOWN)
     raise ValueError(f"the first line names no known columns: {wanted}")

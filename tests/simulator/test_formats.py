@@ -141,6 +141,9 @@ CUT_SHORT = gzip.compress((BURST + "5,x,4,1,5,y\n" * 9999).encode(), mtime=0)[:9
     [
         ("a.csv", "2023-11-16 18:17:03.97,48,10\n", "line 1", "no known columns"),
         ("a.csv", AZURE + "2023-11-16 18:17:03,48\n", "line 2", "2 columns, the header has 3"),
+        ("a.csv", AZURE + "2024-02-30 00:00:00,48,1\n", "line 2", "TIMESTAMP is '2024-02-30 00:00:00': day is out"),
+        ("a.csv", AZURE + "2024-02-29 23:59:60Z,48,1\n", "line 2", "TIMESTAMP is '2024-02-29 23:59:60Z': second must"),
+        ("a.csv", f"ContextTokens,{AZURE}1,2024-02-29 23:59:00,48,1\n", "line 1", "names ContextTokens twice"),
         ("a.csv", AZURE + "2023-11-16 18:17:03,48,1\n2023-11-16 18:17:03Z,48,1\n", "line 3", "time zone"),
         ("a.csv", AZURE + "2023-13-16 18:17:03,48,1\n", "line 2", "month"),
         ("a.csv", AZURE + "2023-11-16 18:17:03,,1\n", "line 2", "ContextTokens is ''"),
