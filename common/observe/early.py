@@ -13,14 +13,20 @@ from types import FrameType
 
 from common.config.environment import set_defaults
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""How orchestrators and people ask a process to leave."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""How orchestrators, people and terminals that close ask a process to leave."""
 
 
 def leave_while_early() -> None:
     """Until somebody else listens to the signals. For the main thread."""
-    for number in SIGNALS:
+    for number in heard():
         signal.signal(number, _leave)
+
+
+def heard() -> tuple[signal.Signals, ...]:
+    """What nohup started outlives its terminal. SIGINT counts also where a script put us into the background."""
+    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return tuple(number for number in SIGNALS if not (outlives and number is signal.SIGHUP))
 
 
 def hush_libraries() -> None:

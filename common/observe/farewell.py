@@ -1,10 +1,14 @@
-"""SIGTERM and SIGINT as an orchestrator means them: once to drain, twice to be done with it. Before: early.py."""
+"""SIGTERM and SIGINT as an orchestrator means them: once to drain, twice to be done with it. Before: early.py.
+
+SIGHUP drains as well, however often it comes: the kernel and the shell both tell of a terminal that closed.
+"""
 
 import asyncio
+import signal
 from collections.abc import Callable
 
 from common.core.waiting import wait_set
-from common.observe.early import SIGNALS
+from common.observe.early import heard
 
 
 class Farewell:
@@ -21,14 +25,20 @@ class Farewell:
     def listen(self) -> "Farewell":
         """From now on signals are heard here."""
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self.hear)
+        for number in heard():
+            loop.add_signal_handler(number, self.ask if number is signal.SIGHUP else self.hear)
         return self
 
     def hear(self) -> None:
         """One signal more."""
         if self.asked.is_set():
             self.insisted.set()
+        else:
+            self.ask()
+
+    def ask(self) -> None:
+        """To leave in order: once is enough."""
+        if self.asked.is_set():
             return
         self.asked.set()
         if self._on_asked is not None:

@@ -65,7 +65,7 @@ def started(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_thread_that_loads_is_not_waited_for(number: signal.Signals) -> None:
     with started("-c", LOADING) as process:
         assert process.stdout is not None
