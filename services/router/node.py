@@ -267,7 +267,11 @@ class RouterNode:
     async def _stop_when_superseded(self, farewell: Farewell) -> None:
         """Another incarnation holds our name: no worker hears us any more, whatever we still believe."""
         await self.fleet.wait_superseded()
-        self.failure = InternalError(message=f"{self.me.router} was superseded by another incarnation")
+        message = (
+            f"{self.me.router} was superseded by another incarnation: if that is no restart, two routers have one "
+            f"name, or two clusters one cluster.name ({self._config.cluster.name}) in one Redis"
+        )
+        self.failure = InternalError(message=message)
         farewell.asked.set()
 
     async def _welcome(self, server: RpcServer) -> None:
