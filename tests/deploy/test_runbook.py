@@ -13,7 +13,7 @@ from deploy.alerts import ALERTS
 from services.local.cli import app
 from tests.architecture.source import ROOT
 from tests.architecture.test_metrics import documents
-from tests.deploy.chart import CHART
+from tests.deploy.chart import CHART, helm
 
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 ENTRIES = dict(re.findall(r"(?ms)^### (\S+)\n\n(.+?)(?=^### |\Z)", RUNBOOK))
@@ -41,6 +41,19 @@ def test_other_alerts_and_entries_that_are_referred_to_exist():
     assert set(re.findall(r"\bBaton[A-Z]\w+", RUNBOOK)) <= set(ENTRIES)
     headings = re.findall(r"(?m)^## (.+)$", RUNBOOK)
     assert all(name in headings for name in re.findall(r'"([A-Z][^"]+)" above', RUNBOOK))
+
+
+@pytest.mark.parametrize("release", ["baton", "demo", "team-baton-eu"])
+def test_objects_that_are_typed_exist_whatever_the_release_is_called(release):
+    """NAME as the documents explain it."""
+    name = release if "baton" in release else f"{release}-baton"
+    done = helm("template", release, str(CHART), "--set", "toolbox.enabled=true")
+    made = {(each["kind"].lower(), each["metadata"]["name"]) for each in yaml.safe_load_all(done.stdout) if each}
+    readme = (CHART / "README.md").read_text()
+    named = re.findall(r"(deployment|secret)[/ ]NAME(-[a-z-]+)", RUNBOOK + readme)
+    assert len(named) > 5
+    assert {(kind, name + rest) for kind, rest in named} <= made
+    assert "RELEASE-" not in (RUNBOOK + readme).replace("RELEASE-baton, or RELEASE alone", "")
 
 
 def test_knobs_and_values_that_it_names_exist():
