@@ -15,6 +15,10 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
+RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
+"""The lower goes first, on workers and in the line before them."""
+
+
 class FinishReason(StrEnum):
     """Why a choice ended. Exactly one per choice."""
 

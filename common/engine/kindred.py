@@ -7,8 +7,7 @@ second   |== same ==|------ same -------|- same -|...                          w
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
-from common.core.request import Priority
-from common.engine.plan import RANK
+from common.core.request import RANK, Priority
 
 
 class Kin(Protocol):

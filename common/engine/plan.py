@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from common.core.ids import SequenceId, TenantId
-from common.core.request import Priority
+from common.core.request import RANK, Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,6 @@ class SequenceView:
         """Pages to allocate before `num_tokens` of the pending tokens can be computed."""
         end = self.num_tokens - self.num_pending + num_tokens
         return max(0, -(-end // page_size) - self.pages_held) + int(self.needs_copy)
-
-
-RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
 
 
 def seniority(view: SequenceView) -> tuple[int, float, SequenceId]:

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 
 from common.core.ids import TenantId
-from common.engine.plan import RANK, BatchPlan, SequenceView, seniority
+from common.core.request import RANK
+from common.engine.plan import BatchPlan, SequenceView, seniority
 
 WINDOW_STEPS = 32
 """Chosen: whoever was quiet may have half of so many full steps before it takes turns with one that floods; whoever

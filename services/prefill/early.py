@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 
 from common.core.ids import SequenceId
+from common.core.request import RANK
 from common.core.step import Step
 from common.engine.batch import Batch
-from common.engine.plan import RANK
 from services.prefill.gatherer import Gatherer
 from services.prefill.prompt import PrefillCounters, Prompt
 

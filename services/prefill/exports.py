@@ -8,9 +8,9 @@ begun -- chunks: runs become ready, and are gathered while there is staging --+
 from collections.abc import Sequence
 
 from common.core.ids import SequenceId
+from common.core.request import RANK
 from common.engine.batch import Batch
 from common.engine.outcome import Drawn
-from common.engine.plan import RANK
 from common.engine.sequence import Sequence as Running
 from common.engine.telling import Teller, prefill_done, tokens_emitted
 from common.engine.turns import Given

@@ -8,9 +8,6 @@ from common.config.tenants import TenantTerms, limit_or_none, parse_tenants
 from common.core.ids import TenantId
 from common.core.request import Priority
 
-RANK = {Priority.INTERACTIVE: 0, Priority.STANDARD: 1, Priority.BATCH: 2}
-"""Who waits for whom: the lower goes first."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassLimits:

@@ -16,9 +16,9 @@ from typing import Protocol
 from common.core.errors import Reason, Refused
 from common.core.ids import RequestId
 from common.core.queue import Cause
-from common.core.request import Priority
+from common.core.request import RANK, Priority
 from services.router.admission.forecast import Forecast
-from services.router.admission.limits import RANK, AdmissionLimits
+from services.router.admission.limits import AdmissionLimits
 from services.router.admission.places import AllPlaces, probe_s
 from services.router.admission.queue import ClassQueue, Entry
 from services.router.admission.roster import Roster

@@ -7,8 +7,7 @@ placed the next may follow at once; when it is refused there is a pause.
 
 from dataclasses import dataclass
 
-from common.core.request import Priority
-from services.router.admission.limits import RANK
+from common.core.request import RANK, Priority
 
 PROBE_S = {Priority.INTERACTIVE: 0.5, Priority.STANDARD: 1.0, Priority.BATCH: 2.0}
 """Chosen: places that came free unseen stay empty no longer. A worker that refused somebody is left alone for a moment,
