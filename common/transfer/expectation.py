@@ -48,6 +48,7 @@ class Arrival:
     """A run in a buffer or where the channel put it, lent to the sink until `landed`, `corrupt` or `dropped`."""
 
     transfer: TransferId
+    pair: Pair
     run: PageRun
     staging: Lent
     num_bytes: int

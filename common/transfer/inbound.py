@@ -30,6 +30,7 @@ from common.core.errors import BatonError, Fenced, NotFound, Reason, Refused
 from common.core.ids import ReservationId, TransferId, WorkerRef
 from common.core.waiting import wait_set
 from common.kv.seal import Seal
+from common.observe.logging import get_log
 from common.transfer.channel import Lent
 from common.transfer.counters import TransferCounters
 from common.transfer.expectation import Arrival, Expectation, InboundState, InboundTransfer, TransferSink
@@ -37,6 +38,8 @@ from common.transfer.limits import TransferLimits
 from common.transfer.messages import Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
 from common.transfer.plan import num_layers_of
 from common.transfer.scrutiny import check_offer
+
+_LOG = get_log("transfer")
 
 
 class InboundTransfers:
@@ -141,7 +144,10 @@ class InboundTransfers:
         if not transfer.is_running:
             self._counters.incidents["dropped_run"] += 1
             return False
-        arrival = Arrival(transfer=transfer.id, run=run, staging=staging, num_bytes=num_bytes, seal=seal)
+        assert transfer.pair is not None, f"{transfer.id}: bytes of no pair"
+        arrival = Arrival(
+            transfer=transfer.id, pair=transfer.pair, run=run, staging=staging, num_bytes=num_bytes, seal=seal
+        )
         self._lent.add(arrival)
         transfer.come_layers += num_layers_of(run, transfer.expectation.num_layers)
         transfer.moved_at = self._clock.monotonic()
@@ -173,11 +179,13 @@ class InboundTransfers:
         self._take_back(arrival)
         transfer = self._transfers.get(arrival.transfer.reservation)
         is_current = transfer is not None and transfer.id == arrival.transfer
-        self.mismatch(transfer if is_current else None, arrival.run)
+        self.mismatch(transfer if is_current else None, arrival.pair, arrival.run)
 
-    def mismatch(self, transfer: InboundTransfer | None, run: PageRun) -> None:
+    def mismatch(self, transfer: InboundTransfer | None, pair: Pair, run: PageRun) -> None:
         """A run does not fit its digests. None: it was a probe's, or its transfer gave way to another."""
         self._counters.incidents["digest_mismatch"] += 1
+        request = None if transfer is None else transfer.expectation.request
+        _LOG.warning("digest_mismatch", pair=str(pair), channel=pair.channel, request=request, pages=str(run))
         if transfer is not None:
             message = f"{transfer.id}: pages {run} do not match their digests"
             self.fail(transfer, Reason.DIGEST_MISMATCH, message)

@@ -150,7 +150,7 @@ class Reception:
             if transfer is not None and transfer.expectation.verifies:
                 is_lent = self._inbound.hand_over(transfer, offer.run, berth, offer.num_bytes, seal)
             elif not await self._verify(offer.run, berth.view[: offer.num_bytes], seal):
-                self._inbound.mismatch(transfer, offer.run)
+                self._inbound.mismatch(transfer, inlet.pair, offer.run)
             elif transfer is not None:
                 is_lent = self._inbound.hand_over(transfer, offer.run, berth, offer.num_bytes)
         except TransferFailed as error:

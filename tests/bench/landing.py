@@ -23,7 +23,7 @@ from typing import cast
 import torch
 
 from common.core.clock import SystemClock
-from common.core.ids import ReservationId, TransferId
+from common.core.ids import Epoch, ReservationId, TransferId, WorkerId, WorkerRef
 from common.engine.batch import Batch
 from common.engine.loop import Turns
 from common.engine.torch_executor import TorchExecutor
@@ -36,7 +36,7 @@ from common.model.load import load_model
 from common.transfer.channel import Lent
 from common.transfer.expectation import Arrival
 from common.transfer.inbound import InboundTransfers
-from common.transfer.messages import PageRun
+from common.transfer.messages import PageRun, Pair
 from common.transfer.offload import ThreadOffload
 from common.worker.engine import Engine
 from kernels.dispatch import Kernels, choose
@@ -53,6 +53,12 @@ STREAMS, PROMPT_TOKENS = 8, 1024
 RUN_PAGES = 32
 
 KEY = DigestKey(bytes(range(32)))
+PAIR = Pair(
+    sender=WorkerRef(worker=WorkerId("p"), epoch=Epoch(1), address="p:1"),
+    receiver=WorkerRef(worker=WorkerId("d"), epoch=Epoch(1), address="d:1"),
+    nonce=1,
+    channel="loopback",
+)
 
 
 def make_engine(folder: Path) -> Engine:
@@ -115,6 +121,7 @@ class Arriving:
             await self._offload.run(partial(digest_pages, data, self._page_bytes, KEY))
             arrival = Arrival(
                 transfer=TransferId(promise.reservation, 1),
+                pair=PAIR,
                 run=PageRun(first_page=place * RUN_PAGES, num_pages=RUN_PAGES),
                 staging=cast(Lent, Plain(data)),
                 num_bytes=len(data),

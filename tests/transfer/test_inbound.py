@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.core.clock import ManualClock
 from common.core.errors import Fenced, InvalidRequest, NotFound, Reason, Refused, TransferFailed
@@ -239,12 +240,15 @@ def test_a_run_that_does_not_fit_fails_its_transfer_and_no_finale_is_told(landed
     table.receive(offer(3, 1, end=finale(4)))
     if landed_first:
         table.inbound.landed(sink.arrivals[0])
-    table.inbound.corrupt(sink.arrivals[1])
+    with capture_logs() as lines:
+        table.inbound.corrupt(sink.arrivals[1])
     if not landed_first:
         table.inbound.landed(sink.arrivals[0])
     assert [failure.reason for failure in sink.failures] == [Reason.DIGEST_MISMATCH]
     assert sink.finales == []
     assert table.counters.incidents["digest_mismatch"] == 1
+    told = {"event": "digest_mismatch", "pair": str(PAIR), "channel": "loopback", "request": REQUEST, "pages": "[3, 4)"}
+    assert [told == {name: line.get(name) for name in told} for line in lines] == [True], lines
     assert table.inbound.num_lent == 0
     assert table.staging.num_free == 4
 
