@@ -284,4 +284,8 @@ class Journey:
             )
 
     def _out_of_time(self) -> BatonError:
-        return self._ended_by or DeadlineExceeded(message=f"{self.request.id} ran out of time")
+        if self._ended_by is not None:
+            return self._ended_by
+        after_s = self._track.clock.monotonic() - self.request.received
+        how_far = f"after {after_s:.3g} s, with {self.stream.num_delivered} tokens written"
+        return DeadlineExceeded(message=f"{self.request.id} ran out of time {how_far}: allow more, or lower max_tokens")

@@ -121,7 +121,10 @@ def test_a_stream_whose_workers_stay_away_ends_at_its_deadline() -> None:
             await asyncio.sleep(0.05)
             house.stage.kill("d0")
             house.stage.kill("d1")
-        assert isinstance(asked.result().error, DeadlineExceeded)
+        answer = asked.result()
+        assert isinstance(answer.error, DeadlineExceeded)
+        num_written = sum(map(len, answer.tokens.values()))
+        assert f"after 20 s, with {num_written} tokens written: allow more" in answer.error.message
 
     play(story)
 

@@ -146,9 +146,10 @@ class Admission:
 
     async def _wait_a_while(self, ticket: Ticket, turn: asyncio.Event) -> None:
         """Until its turn, or until it may have to give up. Raises DeadlineExceeded, Unavailable."""
-        wait_s = ticket.deadline - self._clock.monotonic()
+        now = self._clock.monotonic()
+        wait_s = ticket.deadline - now
         if wait_s <= 0:
-            raise DeadlineExceeded(message=f"request {ticket.request} waited for a worker until its deadline")
+            raise DeadlineExceeded(message=f"no worker had room before its deadline, in {now - ticket.arrived:.3g} s")
         if not ticket.has_run:
             wait_s = min(wait_s, self._grace_left_s(ticket))
         await wait_set(turn, wait_s)
