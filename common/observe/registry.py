@@ -19,9 +19,8 @@ from common.observe.metric import OTHER, Label, Metric, MetricKind, ProcessRole
 from common.observe.tally import Tally, counting, observing
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MAX_PREPARED_SERIES = (
-    64  # Chosen: closed labels up to here show zeros from the start, so that alerts see absence as absence.
-)
+MAX_PREPARED_SERIES = 64
+"""Chosen: closed labels up to here show zeros from the start, so that alerts see absence as absence."""
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped; the series is never read

@@ -6,6 +6,8 @@ from common.core.clock import Clock
 from common.observe.logging import Log
 
 PERIOD_S = 60.0
+"""Chosen: who follows the log sees within a minute that it goes on."""
+
 MAX_EVENTS = 256
 
 

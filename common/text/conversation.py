@@ -9,6 +9,8 @@ ROLES = ("system", "user", "assistant", "tool")
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 128
 MAX_TOOLS_CHARS = 64 << 10
+"""Chosen: more than any context holds, as many tools as OpenAI takes, and 512 characters for each of these."""
+
 MAX_DEPTH = 32
 """Chosen: deeper than schemas that people write; templates and grammars recurse over it."""
 

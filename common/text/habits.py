@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 MAX_OPENING_CHARS = 200
+"""Chosen: of the end of what a template writes before an answer: a role's head and an opened thought fit into fifty."""
 
 _TOOL_SIGNS = (
     (("<seed:tool_call>",), "seed"),

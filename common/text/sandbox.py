@@ -31,8 +31,12 @@ from common.text.growth import (
 )
 
 MAX_RANGE_STEPS = 100_000
+"""Chosen: of all loops of one rendering: ten for each of the messages that a conversation may have."""
+
 MAX_SEPARATOR_CHARS = 8
 MAX_FORM_CHARS = 200
+"""Chosen: what templates that people write use is shorter, and what these repeat is bounded with them."""
+
 _PLAIN_FORM = re.compile(r"(?:[^%]|%-?[A-Za-z%])*")
 
 _FILTERS = frozenset(

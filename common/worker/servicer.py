@@ -30,6 +30,7 @@ MAX_CANCEL_ITEMS = 4096
 """Chosen: more than a worker runs at once; a longer list is a mistake."""
 
 MAX_GRACE_S = 3600.0
+"""As `baton drain --grace` and `liveness.drain_s` allow at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,11 @@ from services.gateway.callers import ANYBODY, CEILINGS, SEPARATOR, Caller, unaut
 
 ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
 LEEWAY_S = 5
+"""Chosen: clocks of machines that are kept in time differ by less."""
+
 MAX_TOKEN_CHARS = 8192
+"""Chosen: half of what all headers may have; tokens with many groups take 4 KiB."""
+
 _NOBODY = hashlib.sha256(b"nobody").digest()
 
 

@@ -10,6 +10,7 @@ WAIT_S = 30.0
 """Chosen: how long a call waits for its place; a client has given up or goes on waiting in a router's line by then."""
 
 RETRY_S = 1.0
+"""Chosen: whoever waited for WAIT_S in vain meets the same crowd sooner."""
 
 
 class Places:

@@ -22,6 +22,7 @@ AGAIN_AFTER_S = (0.0, 0.1, 0.4, 1.0)
 ASK_AGAIN_AFTER_S = (0.0, 0.1)
 """Chosen: the other routers at once. Whoever asks for the gateway's health waits for the answer."""
 RETRY_S = 1.0
+"""Chosen: no router was found within as long; a supervisor has started another by then."""
 
 Told = TypeVar("Told")
 

@@ -10,9 +10,8 @@ from common.config.sections.gateway import GatewaySection
 from common.observe.asgi import served
 from common.observe.descriptors import num_descriptors
 from common.observe.listener import listen
-from services.gateway.timed_protocol import timed
+from services.gateway.timed_protocol import MAX_HEAD_BYTES, timed
 
-MAX_HEAD_BYTES = 16 << 10
 BACKLOG = 1024
 CONNECTIONS_SHARE = 0.75
 """Chosen: of the files that may be open. Where none is left nobody can be accepted, nor an idle connection give way."""

@@ -18,6 +18,7 @@ from services.gateway.credentials import Door
 from services.gateway.errors import CLIENT_CLOSED, head_too_large
 from services.gateway.exchange import ClientLeft, Exchange, as_text
 from services.gateway.origins import Origins
+from services.gateway.timed_protocol import MAX_HEAD_BYTES
 from services.gateway.tracing import Tracing
 
 Endpoint = Callable[[Exchange, Caller], Awaitable[None]]
@@ -29,8 +30,9 @@ PUBLIC = frozenset({"/", "/health", "/ping"})
 NO_PATH = "other"
 """What stands in metrics for paths that are not served: their names are the clients' to choose."""
 
-MAX_HEAD_BYTES = 16 << 10
 MAX_HEADERS = 100
+"""Chosen: a browser behind two proxies sends thirty."""
+
 ONE_MODEL = "/v1/models/"
 
 _LOG = get_log("gateway")

@@ -23,6 +23,7 @@ _PHRASES = {
 }
 
 MAX_HEAD_BYTES = 16 << 10
+"""Chosen: a token of 8 KiB, and as much again for cookies and what proxies add."""
 STALL_S = 30.0
 """Chosen: how long a client may read less than a buffer of 64 KiB, as long as a router bears it."""
 

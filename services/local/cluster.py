@@ -23,11 +23,15 @@ from services.local.supervisor import Supervised, Supervisor
 from services.local.topology import Kind, Overrides, dialled, service_specs
 from services.local.valkey import EmbeddedValkey
 
-READY_S = 600.0  # A large model may load for minutes; the announcements show that it does.
+READY_S = 600.0
+"""Chosen: a large model may load for minutes; the announcements show that it does."""
+
 ACQUAINTED_S = 60.0
 """Chosen: heartbeats are at most a second apart, and Redis may have to come back in between; a busy machine needs many
 of them, and ending a cluster whose processes are all ready helps nobody."""
+
 RETRY_S = 1.0
+"""Chosen: a port or a full disk is somebody's to free; each try costs milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +151,8 @@ async def _keep_valkey(valkey: EmbeddedValkey, run_dir: RunDir, tell: Callable[[
         try:
             run_dir.mend()
             await valkey.start()
-        except (
-            StartupError,
-            OSError,
-        ) as error:  # somebody has its port, the disk is full: the cluster serves without it
+        except (StartupError, OSError) as error:
+            # Somebody has its port, the disk is full: the cluster serves without it.
             if obstacle != str(error):  # told once, however often it is met
                 obstacle = str(error)
                 tell(Announcement(name="valkey", phase=Phase.FAILED, detail=f"{obstacle}; trying again"))

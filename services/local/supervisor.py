@@ -24,7 +24,7 @@ from services.local.topology import Kind, ProcessSpec
 EXIT_CONFIG = 78
 STOP_ORDER = (Kind.GATEWAY, Kind.ROUTER, Kind.PREFILL, Kind.DECODE, Kind.VALKEY)
 RESTART_PAUSE_S = 0.2  # Chosen: short enough for a test of restarts, long enough not to spin.
-RESTART_WINDOW_S = 60.0
+RESTART_WINDOW_S = 60.0  # Chosen: what fails at every start does so several times in it.
 RETRY_S = 1.0  # Chosen: what the system has not (memory, files, room on a disk) is not there again in a moment.
 REPAIR_S = 5.0  # Chosen: somebody has to mend a file, or give a port back; each try costs a second of a core.
 

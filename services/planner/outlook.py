@@ -20,6 +20,7 @@ STALE_LOOKS = 10
 """Chosen: looks that may be missed before what was seen is no answer any more: the loop hangs."""
 
 MIN_FRESH_S = 5.0
+"""Chosen: with looks of milliseconds, as tests have them, a busy machine misses ten in a row."""
 
 
 class Outlook:

@@ -21,6 +21,7 @@ from services.router.replay import Replay
 from services.router.request import Request
 
 MAX_BUFFERED_BYTES = 256 * 1024
+"""Chosen: with log probabilities a token takes hundreds of bytes, and counting tokens alone bounds nothing."""
 
 TakeAtOnce = Callable[[Delta], bool]
 """Takes a delta and answers True, or leaves everything as it is."""

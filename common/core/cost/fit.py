@@ -43,7 +43,10 @@ CALM_SPREAD = 0.25
 
 SPEED_RATE = 0.05
 ERROR_RATE = 0.03
+"""Chosen: running means over the last twenty steps, and over the last thirty."""
+
 SOLVE_EVERY = 16
+"""Chosen: steps between two solutions; a few coefficients move little in so many."""
 
 
 @dataclass(slots=True)

@@ -39,8 +39,13 @@ SERVICE_NAME = "vllm.grpc.engine.VllmEngine"
 PROGRESS_S = 1.0
 """Chosen: a gateway was seen to give up a prefill worker that is silent for three seconds."""
 BEAT_S = 1.0
+"""Chosen: between two load records; two heartbeats."""
+
 CHUNK_BYTES = 1 << 20
+"""Chosen: of a tokenizer's file; a quarter of what grpc lets a message have by default."""
+
 DEFAULT_S = 600.0
+"""As `router.default_deadline_s`: of a request whose gateway set none."""
 
 
 class VllmServicer(pb_grpc.VllmEngineServicer):  # type: ignore[misc]  # the package ships no types for its services

@@ -5,12 +5,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from common.text.conversation import MAX_MESSAGES, MAX_TOOLS
 from services.gateway.schema.body import Body
 from services.gateway.schema.sampling import SamplingBody
-
-MAX_MESSAGES = 10_000
-MAX_TOOLS = 128
-"""What a router takes."""
 
 NO_EFFORT = "none"
 """The one `reasoning_effort` that can be kept: not to think."""

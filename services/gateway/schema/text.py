@@ -4,8 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from common.text.conversation import MAX_MESSAGES, MAX_TOOLS
 from services.gateway.schema.body import Body, Id
-from services.gateway.schema.chat import MAX_MESSAGES, MAX_TOOLS, Message, TemplateSwitches, Tool, check_ending
+from services.gateway.schema.chat import Message, TemplateSwitches, Tool, check_ending
 
 
 class TokenizeBody(Body):
