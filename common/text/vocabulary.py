@@ -21,8 +21,8 @@ def listed_words(described: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 def without_control(described: Mapping[str, Any], control: Mapping[str, TokenId]) -> dict[str, Any]:
     """The description without its control tokens where its vocabulary would find them in a text.
 
-    Unigram weighs every word that it lists, BPE merges pieces into one, or takes a whole word that it lists. Their
-    places stay, so that all other ids do, with a spelling that no text has.
+    Unigram weighs every word that it lists, BPE merges pieces into one, or takes a whole word that it lists, as
+    WordLevel does. Their places stay, so that all other ids do, with a spelling that no text has.
     """
     model = _model(described)
     found = {word: token for word, token in listed_words(described) if control.get(word) == token}
@@ -32,7 +32,7 @@ def without_control(described: Mapping[str, Any], control: Mapping[str, TokenId]
     elif isinstance(words, dict):
         found = {word: token for word, token in found.items() if len(word.replace(SPACE_MARK, "")) > 1}
         model = _unmerged(model, found)
-        if model.get("ignore_merges") is not True:
+        if "merges" in model and model.get("ignore_merges") is not True:
             return {**described, "model": model}
         model = _renamed(model, {word: mint_name(SystemEntropy(), word) for word in found})
     others = [item for item in described["added_tokens"] if found.get(item["content"]) != item["id"]]

@@ -84,6 +84,18 @@ def test_merges_and_whole_words_make_no_control_token_of_a_text(text: str, ignor
     assert tokenizer.vocab_size == size + 6
 
 
+def test_a_vocabulary_of_whole_words_finds_no_control_token_in_a_text() -> None:
+    described = json.loads(metaspace_library().to_str())
+    described["normalizer"], described["pre_tokenizer"] = None, {"type": "WhitespaceSplit"}
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}
+    described["model"] = {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}
+    described["added_tokens"] = [item for item in described["added_tokens"] if item["content"] in words]
+    tokenizer = load_json(json.dumps(described), {"eos_token": "</s>"})
+    assert tokenizer.encode("a </s> a <s>", add_special_tokens=False) == (3, 0, 3, 0)
+    assert tokenizer.token_bytes(tokenizer.control.ids["</s>"]) == b"</s>"
+    assert tokenizer.vocab_size == 4
+
+
 def test_merges_that_chance_would_leave_out_are_made() -> None:
     described = json.loads(metaspace_library().to_str())
     described["model"]["dropout"] = 0.9
