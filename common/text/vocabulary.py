@@ -26,6 +26,8 @@ def without_control(described: Mapping[str, Any], control: Mapping[str, TokenId]
     """
     model = _model(described)
     found = {word: token for word, token in listed_words(described) if control.get(word) == token}
+    if not found:
+        return dict(described)
     if isinstance(words := model.get("vocab"), list):
         taken = set(found.values())
         model = {**model, "vocab": [["", entry[1]] if place in taken else entry for place, entry in enumerate(words)]}

@@ -96,10 +96,15 @@ def _request(body: SamplingBody) -> generation_pb2.GenerateRequest:
 def _violations(body: SamplingBody) -> Iterator[FieldViolation]:
     if isinstance(body.priority, str) and body.priority not in PRIORITIES:
         yield violation("priority", f"must be one of {', '.join(PRIORITIES)}, or a number as vLLM has it")
+    told = set[int]()
     for token in body.logit_bias or {}:
         if not (len(token) <= 10 and token.isascii() and token.isdigit() and int(token) < 2**32):
             yield violation("logit_bias", f"{token[:40]!r} is no token id")
             return
+        if int(token) in told:
+            yield violation("logit_bias", f"{token!r} is a token that has its bias already")
+            return
+        told.add(int(token))
 
 
 def priority_of(value: int | str | None) -> types_pb2.Priority.ValueType:

@@ -44,6 +44,7 @@ BODIES = {
     b'{"prompt": "x", "seed": 9223372036854775808}': "seed",
     b'{"prompt": "x", "logit_bias": {"-1": 1}}': "logit_bias",
     b'{"prompt": "x", "logit_bias": {"a": 1}}': "logit_bias",
+    b'{"prompt": "x", "logit_bias": {"5": 1, "05": 2}}': "logit_bias",
     b'{"prompt": "x", "priority": "urgent"}': "priority",
     b'{"prompt": "x", "stop": [1]}': "stop[0]",
     b'{"prompt": "x", "suffix": "y"}': "suffix",
