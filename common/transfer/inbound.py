@@ -19,7 +19,7 @@ How arrivals uses it:
 A run is a claim on pages of the request; nothing here knows which pages of the pool they are.
 
 When a run is verified is for its expectation to say: before its sink hears of it or, with `verifies`, by the sink as it
-lands (services/decode/landing). Then the finale, without which no promise is kept, waits for the last landing too.
+lands (common/worker/landing). Then the finale, without which no promise is kept, waits for the last landing too.
 """
 
 import math

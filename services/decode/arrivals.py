@@ -17,8 +17,8 @@ from common.kv.layout import PageLayout
 from common.transfer.expectation import Arrival, Expectation
 from common.transfer.inbound import InboundTransfers
 from common.transfer.messages import Finale, Outcome
+from common.worker.landing import Lander
 from services.decode.core import DecodeCore
-from services.decode.landing import Lander
 from services.decode.messages import DecodeEvent, ReservationClosed
 from services.decode.reservations import Opening, Promise
 
@@ -86,7 +86,7 @@ class Arrivals:
     def on_run(self, arrival: Arrival) -> None:
         permit = self._promises[arrival.transfer.reservation].permit
         assert permit.attempt == arrival.transfer.attempt, f"{arrival.transfer} arrives under attempt {permit.attempt}"
-        self._lander.add(arrival, permit)
+        self._lander.add(arrival, permit, self._core)
 
     def on_finale(self, transfer: TransferId, finale: Finale) -> None:
         opening = Opening(

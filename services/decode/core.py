@@ -1,6 +1,6 @@
 """The decode worker's heart: one object, driven by the step loop alone.
 
-Each turn: expire -> adopt what is complete -> one step of the batch. Pages land beside the steps (landing.py).
+Each turn: expire -> adopt what is complete -> one step of the batch. Pages land beside the steps (worker/landing).
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ from common.engine.telling import Teller
 from common.engine.tombstones import Tombstones
 from common.kv.cache import PageCache
 from common.kv.layout import PageLayout
+from common.worker.permit import PagesLanded, Permit
 from common.worker.prefix_desk import PrefixDesk, PrefixPromise
 from common.worker.retention import Retention
 from services.decode.counters import DecodeCounters
 from services.decode.departures import Departures, name_of
-from services.decode.desk import PagesLanded, PromiseDesk, no_pages
+from services.decode.desk import PromiseDesk, no_pages
 from services.decode.messages import DecodeEvent, RoleEvent
-from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise
 from services.decode.runner import Runner
 

@@ -1,7 +1,7 @@
 """The desk where pages are promised, landed and handed over: everything about a prompt that another worker computes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from common.core.clock import Clock
 from common.core.errors import Fenced, NotFound, Reason, Refused
@@ -15,20 +15,10 @@ from common.kv.layout import PageLayout
 from common.observe.lifetime import Station
 from common.transfer.claims import LayerClaims
 from common.transfer.messages import PageRun
+from common.worker.permit import PagesLanded, Permit
 from services.decode.counters import DecodeCounters
 from services.decode.messages import ReservationClosed, RoleEvent
-from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise, Reservation, Reservations
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PagesLanded:
-    """Verified bytes are in their pages. `whole_run`: the run that they complete, if they do."""
-
-    reservation: ReservationId
-    attempt: int
-    pages: PageRun
-    whole_run: PageRun | None
 
 
 class PromiseDesk:

@@ -4,7 +4,7 @@
         any of them -> RELEASED (cancelled, expired, router lost)
 
 A failed transfer leaves the promise standing: the router renews it with a higher attempt, and frames of the older
-attempt are refused from then on. Bytes land under the permit of an attempt, which ends with it: see permit.py.
+attempt are refused from then on. Bytes land under the permit of an attempt, which ends with it (worker/permit).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from common.core.request import Work
 from common.core.step import Draw
 from common.engine.rule import TokenRule
 from common.transfer.claims import LayerClaims
-from services.decode.permit import Permit
+from common.worker.permit import Permit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

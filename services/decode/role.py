@@ -15,6 +15,7 @@ from common.kv.storage import PageStorage
 from common.observe.logging import get_log
 from common.rpc.server import Service
 from common.worker.kept import KeptPages
+from common.worker.landing import Lander
 from common.worker.node import WorkerNode
 from common.worker.prefix_desk import PrefixClosed, PrefixRun
 from common.worker.prefix_fetches import PrefixFetches
@@ -25,7 +26,6 @@ from protos.baton.v1 import decode_pb2_grpc
 from services.decode.arrivals import Arrivals
 from services.decode.core import DecodeCore
 from services.decode.fetching import Fetching
-from services.decode.landing import Lander
 from services.decode.messages import (
     DecodeEvent,
     Departed,
@@ -58,7 +58,6 @@ class DecodeRole:
         self._rules = rules
         inbound = node.endpoint.inbound
         self._lander = Lander(
-            core=core,
             turns=node.turns,
             inbound=inbound,
             storage=storage,

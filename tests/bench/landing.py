@@ -39,11 +39,11 @@ from common.transfer.inbound import InboundTransfers
 from common.transfer.messages import PageRun, Pair
 from common.transfer.offload import ThreadOffload
 from common.worker.engine import Engine
+from common.worker.landing import Lander
 from kernels.dispatch import Kernels, choose
 from services.decode.app import compose
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
-from services.decode.landing import Lander
 from services.decode.messages import DecodeEvent
 from services.decode.scheduler import DecodeLimits
 from tests.engine.rig import work
@@ -95,7 +95,6 @@ class Arriving:
         self._turns = turns
         self._offload = ThreadOffload()
         self._lander = Lander(
-            core=core,
             turns=turns,
             inbound=cast(InboundTransfers, self),
             storage=storage,
@@ -126,7 +125,7 @@ class Arriving:
                 staging=cast(Lent, Plain(data)),
                 num_bytes=len(data),
             )
-            self._lander.add(arrival, promise.permit)
+            self._lander.add(arrival, promise.permit, self._core)
         await asyncio.wait_for(self._is_idle.wait(), 10.0)
         await self._turns.call(lambda: self._core.cancel(given.request, 1))
 

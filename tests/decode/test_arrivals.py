@@ -10,10 +10,10 @@ from common.transfer.counters import TransferCounters
 from common.transfer.inbound import InboundTransfers
 from common.transfer.limits import TransferLimits
 from common.transfer.offload import InlineOffload
+from common.worker.landing import Lander
+from common.worker.permit import Permit
 from services.decode.arrivals import Arrivals
-from services.decode.landing import Lander
 from services.decode.messages import DecodeEvent, ReservationClosed
-from services.decode.permit import Permit
 from services.decode.reservations import Promise
 from tests.engine.relay import make_decode
 from tests.engine.rig import LAYOUT, work
@@ -30,7 +30,6 @@ def test_a_promise_that_was_closed_before_its_door_opened_leaves_nothing_behind(
     core = side.core
     turns: Turns[DecodeEvent] = Turns(core, deliver=lambda _: None)
     lander = Lander(
-        core=core,
         turns=turns,
         inbound=inbound,
         storage=side.rig.storage,

@@ -8,7 +8,7 @@ from common.core.step import Draw
 from common.kv.layout import LayerSpan
 from common.transfer.claims import LayerClaims
 from common.transfer.messages import PageRun
-from services.decode.permit import Permit
+from common.worker.permit import Permit
 from services.decode.reservations import Opening, Reservation, Reservations
 from tests.engine.rig import work
 

@@ -13,14 +13,13 @@ from common.engine.rule import TokenRule
 from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from common.transfer.messages import PageRun
+from common.worker.permit import PagesLanded, Permit
 from common.worker.prefix_desk import PrefixClosed, PrefixRun
 from common.worker.retention import PagesDropped, PagesKept
 from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
 from services.decode.core import DecodeCore
-from services.decode.desk import PagesLanded
 from services.decode.messages import Departed, ReservationClosed
-from services.decode.permit import Permit
 from services.decode.reservations import Opening, Promise
 from services.decode.scheduler import DecodeLimits
 from services.prefill.app import compose as compose_prefill

@@ -12,7 +12,7 @@ from common.core.ids import RequestId, TokenId
 from common.core.request import Priority
 from common.core.step import Draw
 from common.transfer.messages import PageRun
-from services.decode.desk import PagesLanded
+from common.worker.permit import PagesLanded
 from services.decode.reservations import Opening
 from tests.engine.relay import Relay, make_decode
 from tests.engine.rig import LAYOUT, PAGE_SIZE, ROUTER, generate, work

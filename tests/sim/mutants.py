@@ -14,15 +14,14 @@ from common.engine.batch import Batch
 from common.engine.sequence import Sequence
 from common.rpc import client
 from common.transfer import link, outbound
-from common.transfer.expectation import Arrival
 from common.transfer.lane import LentSlot
 from common.transfer.messages import PageRun
 from common.transfer.outbound import OutboundTransfer
 from common.transfer.plan import split
 from common.transfer.scope import wait_over
+from common.worker.landing import Lander, Landing, _Waiting
+from common.worker.permit import Permit, PermitState
 from services.decode import runner
-from services.decode.landing import Lander, Landing
-from services.decode.permit import Permit, PermitState
 from services.prefill.messages import RunReady
 from services.prefill.shipping import Shipping
 from services.router.cancellations import Cancellations
@@ -129,11 +128,12 @@ def free_before_the_bytes_left(patch: pytest.MonkeyPatch) -> None:
 def acknowledge_before_landing(patch: pytest.MonkeyPatch) -> None:
     """Decode gives a staging buffer back, and its sender peace, before the bytes are in their pages."""
 
-    async def land(self: Lander, arrival: Arrival, permit: Permit) -> None:
-        lost = replace(arrival, staging=_Kept(arrival.staging.view))
+    async def land(self: Lander, waiting: _Waiting) -> None:
+        arrival = waiting.arrival
+        lost = replace(waiting, arrival=replace(arrival, staging=_Kept(arrival.staging.view)))
         self._inbound.landed(arrival)
         for piece in split(arrival.run, 1):
-            if await self._land_piece(lost, piece, permit) is not Landing.LANDED:
+            if await self._land_piece(lost, piece) is not Landing.LANDED:
                 return
 
     patch.setattr(Lander, "_land", land)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from common.transfer.outbound import OutboundTransfer
-from services.decode.landing import Lander
+from common.worker.landing import Lander
 from tests.sim.client import Manners
 from tests.sim.play import play
 from tests.sim.test_drain_prefill import NARROW, prompts

@@ -25,8 +25,8 @@ from common.transfer.inbound import InboundTransfers
 from common.transfer.limits import TransferLimits
 from common.transfer.messages import Finale, FirstToken, Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
 from common.transfer.offload import Offload, Result, ThreadOffload
+from common.worker.landing import Lander
 from services.decode.arrivals import Arrivals
-from services.decode.landing import Lander
 from services.decode.messages import DecodeEvent, ReservationClosed
 from services.decode.reservations import Promise
 from tests.engine.relay import make_decode
@@ -73,7 +73,6 @@ class Scene:
         )
         self.turns: Turns[DecodeEvent] = Turns(self.core, deliver=self.deliver)
         self.lander = Lander(
-            core=self.core,
             turns=self.turns,
             inbound=self.inbound,
             storage=self.storage,

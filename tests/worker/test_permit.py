@@ -7,7 +7,7 @@ import pytest
 
 from common.core.ids import Generation, PageId, PageRef, ReservationId
 from common.transfer.messages import PageRun
-from services.decode.permit import Permit, PermitState
+from common.worker.permit import Permit, PermitState
 
 
 def make_permit(num_pages: int = 4, first_page: int = 2) -> Permit:

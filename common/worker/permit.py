@@ -9,6 +9,7 @@ While a permit is not over, its pages have a writer in the pool: nobody else get
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from common.core.ids import PageId, PageRef, ReservationId
@@ -22,6 +23,16 @@ class PermitState(StrEnum):
     BUSY = "busy"
     ENDING = "ending"
     OVER = "over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagesLanded:
+    """Verified bytes are in their pages. `whole_run`: the run that they complete, if they do."""
+
+    reservation: ReservationId
+    attempt: int
+    pages: PageRun
+    whole_run: PageRun | None
 
 
 class Permit:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.decode.pace import MAX_REST_S, SHARE, plan_rest_s
+from common.worker.pace import MAX_REST_S, SHARE, plan_rest_s
 
 
 @pytest.mark.parametrize("copy_s", [1e-6, 2e-4, 2e-3])
