@@ -1,15 +1,20 @@
 """Cached pages on their way here from another worker, before the prompt that begins with them is read.
 
-    promised --runs land--> all here, told so --> CACHED: the prompt begins, and finds them
-        '---- late, broken, given up -----------> the leading pages that did land are cached, the others are free
+    COMING --pieces land (landing.py)--> COMING --the last is here, and told so--> CLOSED
+       '---- late, broken, given up: the leading pages that did land count -------> CLOSED
+    CLOSED under a copy --left--> the pages that it wrote are free as well
+
+Closed is: the leading pages that landed are cached, the others are free, and the prompt begins in the same turn and
+finds what there is. A page that did not land, while somebody still copies, waits for him: it is nobody's, and has its
+writer in the pool. Pages that landed have none any more, so nobody waits for a copy to begin with what came before it.
 
 A prompt waits for its pages no longer than its router said. Whatever becomes of the fetch, it is read then, from the
 first token that the cache does not have: a page is only registered when every byte of it was verified.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from common.core.clock import Clock
@@ -18,15 +23,8 @@ from common.core.request import Work
 from common.engine.kindred import Kin, is_mostly_coming
 from common.kv.cache import PageCache
 from common.kv.hashing import PrefixChain
-from common.kv.span import Span
-from common.kv.storage import PageStorage
-from common.transfer.messages import PageRun
-
-LAND_S = 1e-3
-"""Chosen: what copying may add to a step. Ten megabytes on any machine; running answers hardly notice."""
-
-PIECE_BYTES = 256 * 1024
-"""Chosen: between two looks at the clock."""
+from common.kv.layout import PageLayout
+from common.worker.permit import PagesLanded, Permit
 
 MAX_PATIENCE_S = 10.0
 """Chosen: whatever a router says, no prompt waits longer before it is read."""
@@ -43,20 +41,12 @@ class FetchCounters(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixPromise:
-    """Room for the first `total_pages` of a context, of which `held_pages` are here."""
+    """Room for the first `total_pages` of a context, of which `held_pages` are here; leave to write the others."""
 
     reservation: ReservationId
     total_pages: int
     held_pages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrefixRun:
-    """A run's buffer is not read any more: its bytes are in their pages, or were not wanted."""
-
-    reservation: ReservationId
-    first_page: int
-    is_landed: bool
+    permit: Permit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +54,6 @@ class PrefixClosed:
     """No page of this prefix is waited for any more."""
 
     reservation: ReservationId
-
-
-PrefixEvent = PrefixRun | PrefixClosed
-
-
-@dataclass(slots=True)
-class _Run:
-    run: PageRun
-    data: Span
-    done: int = 0
 
 
 @dataclass(slots=True)
@@ -85,37 +65,42 @@ class _Coming:
     until: float
     """When they are given up here, should nobody say so: a caller may hang up before anybody watches over its fetch."""
     landed: set[int] = field(default_factory=set)
-    runs: deque[_Run] = field(default_factory=deque)
-    is_told: bool = False
 
     @property
     def num_here(self) -> int:
         """Leading pages with content."""
-        count = self.promise.held_pages
-        while count in self.landed:
-            count += 1
-        return count
+        here = self.promise.held_pages
+        while here in self.landed:
+            here += 1
+        return here
+
+    def missing(self) -> list[PageRef]:
+        """Promised pages without content: who lands has leave to write them still."""
+        held = self.promise.held_pages
+        return [page for at, page in enumerate(self.pages[held:], start=held) if at not in self.landed]
 
 
 class PrefixDesk:
-    """Writer: the core that owns it, on the step loop. `tell`: for the event loop."""
+    """Writer: the core that owns it, on the step loop. A LandingDesk. `tell`: for the event loop."""
 
     def __init__(
         self,
         *,
         cache: PageCache,
-        storage: PageStorage,
-        tell: Callable[[PrefixEvent], None],
+        layout: PageLayout,
+        tell: Callable[[PrefixClosed], None],
         counters: FetchCounters,
         clock: Clock,
     ) -> None:
         self._cache = cache
-        self._storage = storage
+        self._layout = layout
         self._tell = tell
         self._counters = counters
         self._clock = clock
         self._coming: dict[ReservationId, _Coming] = {}
-        self._piece_pages = max(1, PIECE_BYTES // storage.layout.page_bytes)
+        self._ending: dict[ReservationId, list[PageRef]] = {}
+        """Pages of what was closed under a copy, which has leave to write them until it ends."""
+        self._numbers = count(1)
 
     def __len__(self) -> int:
         return len(self._coming)
@@ -128,16 +113,15 @@ class PrefixDesk:
         """Whether most of what this prompt would compute is on its way here for another one: then it finds that."""
         if not self._coming or kin.wants_scores:
             return False
-        names = kin.page_names[: (kin.num_tokens - 1) // self._storage.layout.page_size]
+        names = kin.page_names[: (kin.num_tokens - 1) // self._layout.page_size]
         coming = [each.hashes for each in self._coming.values()]
         return is_mostly_coming(names, self._cache.look_for(names), coming)
 
     def promise(self, work: Work, num_pages: int) -> PrefixPromise | None:
         """Room for what is missing of the first pages of the work's context. None where they are all here, where they
         would not fit, or where the context has no so many full pages: then the prompt is read as it is."""
-        layout, context = self._storage.layout, work.context
-        reservation = ReservationId(f"{work.request}^{work.attempt}")
-        if reservation in self._coming or num_pages * layout.page_size > len(context) - 1:
+        layout, context = self._layout, work.context
+        if self._is_coming(work) or num_pages * layout.page_size > len(context) - 1:
             return None
         chain = PrefixChain(scope=work.cache_scope, layout=layout)
         chain.extend(context[: num_pages * layout.page_size])
@@ -146,27 +130,33 @@ class PrefixDesk:
         if missing is None:
             self._cache.release(held)
             return None
-        promise = PrefixPromise(reservation=reservation, total_pages=num_pages, held_pages=len(held))
+        self._cache.begin_write(missing)
+        # Once per promise: a call that is repeated makes another one, and hears nothing of this one's copies.
+        reservation = ReservationId(f"{work.request}^{work.attempt}^{next(self._numbers)}")
+        permit = Permit(reservation=reservation, attempt=work.attempt, first_page=len(held), pages=missing)
+        promise = PrefixPromise(reservation=reservation, total_pages=num_pages, held_pages=len(held), permit=permit)
         until = min(self._clock.monotonic() + MAX_PATIENCE_S, work.deadline)
         coming = _Coming(work=work, promise=promise, hashes=chain.hashes, pages=(*held, *missing), until=until)
         self._coming[reservation] = coming
         return promise
 
-    def land(self, reservation: ReservationId, run: PageRun, data: Span) -> None:
-        """Verified bytes have arrived. They are copied a little per turn."""
-        coming = self._coming.get(reservation)
-        if coming is None:
-            self._tell(PrefixRun(reservation=reservation, first_page=run.first_page, is_landed=False))
-        else:
-            coming.runs.append(_Run(run, data))
+    def _is_coming(self, work: Work) -> bool:
+        asked = (work.request, work.attempt)
+        return any((each.work.request, each.work.attempt) == asked for each in self._coming.values())
 
-    def complete(self, reservation: ReservationId) -> None:
-        """Nothing more will be sent."""
-        if (coming := self._coming.get(reservation)) is not None:
-            coming.is_told = True
+    def landed(self, landed: PagesLanded) -> None:
+        """Verified bytes are in their pages, and nobody writes there any more."""
+        if (coming := self._coming.get(landed.reservation)) is not None:
+            places = range(landed.pages.first_page, landed.pages.end)
+            self._cache.end_write([coming.pages[at] for at in places])
+            coming.landed.update(places)
+
+    def left(self, permit: Permit) -> None:
+        """The copy has ended under which this was closed: what it wrote may go now."""
+        self._cache.end_write(self._ending.pop(permit.reservation))
 
     def close(self, reservation: ReservationId) -> None:
-        """They are not waited for any more. Idempotent."""
+        """All of them are here, or they are not waited for any more. Idempotent."""
         if (coming := self._coming.get(reservation)) is not None:
             self._close(coming)
 
@@ -176,47 +166,19 @@ class PrefixDesk:
             if is_meant(coming.work):
                 self._close(coming)
 
-    def advance(self) -> bool:
-        """Copy for a moment; close what is whole, or late. False when nothing waited."""
-        if not self._coming:
-            return False
-        moved, now = False, self._clock.monotonic()
-        until = now + LAND_S
+    def expire(self, now: float) -> None:
+        """Close what is late."""
         for coming in tuple(self._coming.values()):
             if now >= coming.until:
                 self._close(coming)
-                moved = True
-                continue
-            while coming.runs and not (moved and self._clock.monotonic() >= until):
-                self._land_piece(coming)
-                moved = True
-            if coming.is_told and coming.num_here == len(coming.pages):
-                self._close(coming)
-                moved = True
-        return moved
-
-    def _land_piece(self, coming: _Coming) -> None:
-        run, page_bytes = coming.runs[0], self._storage.layout.page_bytes
-        first = run.run.first_page + run.done
-        refs = coming.pages[first : min(first + self._piece_pages, run.run.end)]
-        for ref in refs:
-            self._cache.check(ref)
-        start = run.done * page_bytes
-        self._storage.scatter([ref.page for ref in refs], run.data[start : start + len(refs) * page_bytes])
-        run.done += len(refs)
-        if run.done == run.run.num_pages:
-            coming.runs.popleft()
-            coming.landed.update(range(run.run.first_page, run.run.end))
-            self._tell_run(coming, run, is_landed=True)
 
     def _close(self, coming: _Coming) -> None:
         """Every page goes back, those with content under their names."""
         del self._coming[coming.promise.reservation]
-        for run in coming.runs:
-            self._tell_run(coming, run, is_landed=False)
+        self._end_writing(coming)
         held, here = coming.promise.held_pages, coming.num_here
         self._cache.fulfil(coming.pages[held:here])
-        size, context = self._storage.layout.page_size, coming.work.context
+        size, context = self._layout.page_size, coming.work.context
         for index in range(held, here):
             parent = coming.hashes[index - 1] if index else None
             tokens = context[index * size : (index + 1) * size]
@@ -224,6 +186,14 @@ class PrefixDesk:
         self._cache.release(coming.pages)
         self._count(fetched=here - held, missing=len(coming.pages) - here)
         self._tell(PrefixClosed(reservation=coming.promise.reservation))
+
+    def _end_writing(self, coming: _Coming) -> None:
+        """Nothing lands any more. A copy that is under way ends first: `left`."""
+        missing = coming.missing()
+        if coming.promise.permit.revoke():
+            self._cache.end_write(missing)
+        else:
+            self._ending[coming.promise.reservation] = missing
 
     def _count(self, *, fetched: int, missing: int) -> None:
         self._counters.fetched_pages += fetched
@@ -233,7 +203,3 @@ class PrefixDesk:
             self._counters.fetches_part += 1
         else:
             self._counters.fetches_void += 1
-
-    def _tell_run(self, coming: _Coming, run: _Run, *, is_landed: bool) -> None:
-        reservation = coming.promise.reservation
-        self._tell(PrefixRun(reservation=reservation, first_page=run.run.first_page, is_landed=is_landed))

@@ -78,7 +78,7 @@ def compose(
         clock=clock,
         mint=mint,
     )
-    prefixes = PrefixDesk(cache=engine.cache, storage=engine.storage, tell=teller.say, counters=counters, clock=clock)
+    prefixes = PrefixDesk(cache=engine.cache, layout=engine.layout, tell=teller.say, counters=counters, clock=clock)
     runner = Runner(
         batch=engine.batch,
         stepper=Stepper(engine.batch, is_ahead=engine.is_ahead),

@@ -196,8 +196,8 @@ class DecodeCore:
         now = self._clock.monotonic()
         self._desk.expire(now)
         self._runner.expire(now)
+        self.prefixes.expire(now)
         self.retention.give_up(lambda _name, work: now >= work.deadline)
-        landed = self.prefixes.advance()
         kept = self._desk.take_kept()
         for reservation in kept:
             self._runner.adopt(reservation)
@@ -207,7 +207,7 @@ class DecodeCore:
         self._reading.add(self.counters.local_prompt_tokens - read, now)
         if stepped:
             self._rate.add(self._runner.num_drawn - drawn, now)
-        return landed or bool(kept) or stepped
+        return bool(kept) or stepped
 
     def take_events(self) -> tuple[DecodeEvent, ...]:
         return self._teller.take(self._cache.drain_changes())

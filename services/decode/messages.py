@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from common.core.ids import ReservationId
 from common.core.request import Work
 from common.engine.telling import Outgoing, Owned, Stepped
-from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_desk import PrefixClosed
 from common.worker.retention import PagesDropped, PagesKept
 
 
@@ -35,5 +35,5 @@ class Departed:
 
 
 Leaving = Departed | PagesDropped
-RoleEvent = ReservationClosed | Leaving | PrefixRun | PrefixClosed
+RoleEvent = ReservationClosed | Leaving | PrefixClosed
 DecodeEvent = Outgoing | Stepped | Owned | RoleEvent

@@ -17,7 +17,7 @@ from common.rpc.server import Service
 from common.worker.kept import KeptPages
 from common.worker.landing import Lander
 from common.worker.node import WorkerNode
-from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_desk import PrefixClosed
 from common.worker.prefix_fetches import PrefixFetches
 from common.worker.retention import PagesDropped
 from common.worker.rules import Rules
@@ -74,7 +74,9 @@ class DecodeRole:
             tell=node.tell,
         )
         self._fetching = Fetching(node.endpoint, core=core, turns=node.turns, arrivals=self._arrivals)
-        self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=storage.layout)
+        self._fetches = PrefixFetches(
+            node.endpoint, core=core, turns=node.turns, lander=self._lander, layout=storage.layout
+        )
         self._kept = KeptPages(node.endpoint, core=core, turns=node.turns, offload=node.offload, lease_s=lease_s)
         self._servicer = DecodeServicer(
             presence=node.presence,
@@ -99,8 +101,8 @@ class DecodeRole:
                 self._hand_over(event)
             case PagesDropped():
                 self._kept.dropped(event)
-            case PrefixRun() | PrefixClosed():
-                self._fetches.take(event)
+            case PrefixClosed():
+                self._fetches.closed(event)
             case _:
                 assert_never(event)
 

@@ -69,9 +69,7 @@ def compose(
         retention=Retention(
             cache=engine.cache, storage=engine.storage, limits=kept or all_pages, tell=teller.say, counters=counters
         ),
-        prefixes=PrefixDesk(
-            cache=engine.cache, storage=engine.storage, tell=teller.say, counters=counters, clock=clock
-        ),
+        prefixes=PrefixDesk(cache=engine.cache, layout=engine.layout, tell=teller.say, counters=counters, clock=clock),
         limits=limits,
         max_waiting=max_waiting,
         teller=teller,
@@ -90,7 +88,8 @@ def make_side(
     side = PrefillRole(
         node=node,
         core=cast(PrefillCore, core),
-        layout=engine.layout,
+        storage=engine.storage,
+        piece_bytes=config.transfer.land_bytes,
         rules=engine.rules,
         outcome_s=2 * config.transfer.deadline_s,
         lease_s=config.transfer.ticket_s,

@@ -172,7 +172,6 @@ class PrefillCore:
     def advance(self) -> bool:
         self._expire(self._clock.monotonic())
         gathered = self._exports.gather_ready()
-        gathered |= self.prefixes.advance()
         stepped = self._step()
         return self._exports.gather_ready() or gathered or stepped
 
@@ -187,6 +186,7 @@ class PrefillCore:
                     prompt.work, Reason.DEADLINE_EXCEEDED, "the prompt was not read in time", reservation_stands=True
                 )
                 self._exports.drop(prompt, "deadline")
+        self.prefixes.expire(now)
         self.counters.expired += self.retention.give_up(lambda _name, work: now >= work.deadline)
 
     def _step(self) -> bool:

@@ -7,7 +7,7 @@ from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.seal import Sealing
 from common.transfer.channel import Lent
 from common.transfer.messages import Finale, PageRun
-from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_desk import PrefixClosed
 from common.worker.retention import PagesDropped, PagesKept
 
 
@@ -50,5 +50,5 @@ class ExportDropped:
     reason: str
 
 
-Exporting = RunReady | ExportDropped | PagesKept | PagesDropped | PrefixRun | PrefixClosed
+Exporting = RunReady | ExportDropped | PagesKept | PagesDropped | PrefixClosed
 PrefillEvent = Outgoing | Stepped | Owned | Exporting

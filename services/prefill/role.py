@@ -12,11 +12,12 @@ from common.core.ids import RequestId, RouterRef
 from common.core.request import Work
 from common.core.ticket import Ticket
 from common.core.worker import Role
-from common.kv.layout import PageLayout
+from common.kv.storage import PageStorage
 from common.rpc.server import Service
 from common.worker.kept import KeptPages
+from common.worker.landing import Lander
 from common.worker.node import WorkerNode
-from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_desk import PrefixClosed
 from common.worker.prefix_fetches import PrefixFetches
 from common.worker.retention import PagesDropped, PagesKept
 from common.worker.rules import Rules
@@ -29,14 +30,15 @@ from services.prefill.shipping import Shipping
 
 
 class PrefillRole:
-    """RoleSide of a prefill worker."""
+    """RoleSide of a prefill worker. `piece_bytes`: see Lander."""
 
     def __init__(
         self,
         *,
         node: WorkerNode[PrefillEvent],
         core: PrefillCore,
-        layout: PageLayout,
+        storage: PageStorage,
+        piece_bytes: int,
         rules: Rules,
         outcome_s: float,
         lease_s: float,
@@ -45,7 +47,17 @@ class PrefillRole:
         self._node = node
         self._core = core
         self._rules = rules
-        self._fetches = PrefixFetches(node.endpoint, core=core, turns=node.turns, layout=layout)
+        self._lander = Lander(
+            turns=node.turns,
+            inbound=node.endpoint.inbound,
+            storage=storage,
+            offload=node.offload,
+            piece_bytes=piece_bytes,
+            clock=clock,
+        )
+        self._fetches = PrefixFetches(
+            node.endpoint, core=core, turns=node.turns, lander=self._lander, layout=storage.layout
+        )
         core.early.hasten = node.turns.hasten
         core.gatherer.lanes = node.endpoint.lanes
         self._servicer = PrefillServicer(
@@ -82,8 +94,8 @@ class PrefillRole:
                 self._issue(event)
             case PagesDropped():
                 self._kept.dropped(event)
-            case PrefixRun() | PrefixClosed():
-                self._fetches.take(event)
+            case PrefixClosed():
+                self._fetches.closed(event)
             case _:
                 assert_never(event)
 
@@ -127,8 +139,11 @@ class PrefillRole:
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._node.downfall.guard(self._rules.warm()), name="rules")
+            guard = self._node.downfall.guard
+            landing = group.create_task(guard(self._lander.run()), name="landing")
+            group.create_task(guard(self._rules.warm()), name="rules")
             await self._shipping.run(stop)
+            landing.cancel()
 
     def _give_up(self, request: RequestId, attempt: int) -> None:
         self._node.turns.post(partial(self._core.cancel, request, attempt))

@@ -3,7 +3,7 @@
     H keeps what it has -> the prompt is queued on R, and waits -> H's link -> R registers -> it begins
 
 As `common/worker/prefix_desk.py` does it, with two differences: here nobody is impatient, and R lands at once what a
-real one lands a little of in each turn.
+real one lands in pieces beside its steps.
 """
 
 from collections.abc import Callable, MutableMapping

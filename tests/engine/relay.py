@@ -14,7 +14,7 @@ from common.engine.telling import Outgoing, Owned, Stepped
 from common.kv.staging import StagingPool
 from common.transfer.messages import PageRun
 from common.worker.permit import PagesLanded, Permit
-from common.worker.prefix_desk import PrefixClosed, PrefixRun
+from common.worker.prefix_desk import PrefixClosed
 from common.worker.retention import PagesDropped, PagesKept
 from services.decode.app import compose as compose_decode
 from services.decode.budget import ExtendBudget
@@ -170,7 +170,7 @@ class Relay:
                     carried = True
                 case ExportDropped():
                     self.dropped.append(event.request)
-                case PagesKept() | PagesDropped() | PrefixRun() | PrefixClosed():
+                case PagesKept() | PagesDropped() | PrefixClosed():
                     pass
                 case Stepped() | Owned():
                     pass
@@ -194,7 +194,7 @@ class Relay:
             match event:
                 case Outgoing():
                     self.heard.append(event.event)
-                case ReservationClosed() | Departed() | PagesDropped() | PrefixRun() | PrefixClosed():
+                case ReservationClosed() | Departed() | PagesDropped() | PrefixClosed():
                     pass
                 case Stepped() | Owned():
                     pass

@@ -7,6 +7,7 @@ anywhere, pages sum, transfers balance.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -253,6 +254,59 @@ def stop_amid_a_copy(after_s: float) -> None:
 
 def test_a_holder_that_is_stopped_amid_a_copy_keeps_no_page_and_sends_no_wrong_one() -> None:
     stop_amid_copies()
+
+
+AMID_LANDING_S = (0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4)
+BIG = replace(FIRST, name="big", prompt=tuple(range(100, 208)))
+"""As many pages as prefill keeps of one prompt: those that were given back last are among them."""
+
+
+def stop_amid_landing(reader: str) -> None:
+    """Its reader hears that the request is over while pages land, in one moment of it and another, and at once a big
+    prompt wants pages."""
+    for after_s in AMID_LANDING_S:
+        act(partial(_stop_amid_landing, reader, after_s), offload_s=0.08)
+
+
+async def _stop_amid_landing(reader: str, after_s: float, placer: Placer) -> None:
+    holder = PREFILL if reader == DECODE else DECODE
+    start = placer.start_local if reader == DECODE else placer.hand_off
+    await cached_on(placer, holder)
+    work, big = placer.work(NEXT), placer.work(BIG)
+    starting = asyncio.create_task(start(work, await borrowed(placer, holder, work)))
+    await asyncio.sleep(after_s)
+    assert placer.counters(reader)["fetched_pages"] == 0, "it is amid the landing"
+    for name in (PREFILL, DECODE):
+        await placer.cancel(name, work)
+    await asyncio.gather(starting, return_exceptions=True)
+    if reader == DECODE:
+        await placer.start_local(big, None)
+    else:
+        await placer.write(big, await placer.read(big))
+    await is_exact(placer, big, BIG)
+
+
+@pytest.mark.parametrize("reader", [DECODE, PREFILL])
+def test_a_reader_that_is_stopped_amid_landing_lends_nobody_a_page_that_is_written_still(reader: str) -> None:
+    stop_amid_landing(reader)
+
+
+@pytest.mark.parametrize("patience_s", AMID_LANDING_S)
+@pytest.mark.parametrize("reader", [DECODE, PREFILL])
+def test_who_is_out_of_patience_amid_landing_begins_with_what_is_here(reader: str, patience_s: float) -> None:
+    holder = PREFILL if reader == DECODE else DECODE
+
+    async def deed(placer: Placer) -> None:
+        await cached_on(placer, holder)
+        work = placer.work(NEXT)
+        prefix = await borrowed(placer, holder, work, patience_s=patience_s)
+        start = placer.start_local if reader == DECODE else placer.hand_off
+        await start(work, prefix)
+        await is_exact(placer, work)
+        counters = placer.counters(reader)
+        assert counters["fetches_part"] + counters["fetches_void"] == 1
+
+    act(deed, offload_s=0.08)
 
 
 def test_a_prompt_whose_pages_do_not_fit_is_read_as_it_is() -> None:

@@ -10,8 +10,9 @@ from common.kv.cache import PageCache
 from common.worker.kept import KeptPages
 from common.worker.loan import Loan
 from common.worker.prefix_desk import PrefixDesk, _Coming
+from tests.sim.placer import DECODE, PREFILL
 from tests.sim.storm import storm, weather
-from tests.sim.test_prefix import stop_amid_copies
+from tests.sim.test_prefix import stop_amid_copies, stop_amid_landing
 
 Break = Callable[[pytest.MonkeyPatch], None]
 MAX_STORMS = 25
@@ -77,3 +78,30 @@ def test_a_holder_that_is_stopped_amid_a_copy_finds_that_copied_pages_keep_their
     monkeypatch.setattr(Loan, "leave", leave)
     with pytest.raises(TimeoutError):
         stop_amid_copies()
+
+
+def a_reader_does_not_ask_who_is_inside(patch: pytest.MonkeyPatch) -> None:
+    """Pages go while a copy still writes them."""
+
+    def close(self: PrefixDesk, coming: _Coming) -> None:
+        coming.promise.permit.revoke()
+        self._cache.end_write(coming.missing())
+
+    patch.setattr(PrefixDesk, "_end_writing", close)
+    patch.setattr(PrefixDesk, "left", lambda self, permit: None)
+
+
+def nobody_hears_that_a_copy_ended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PrefixDesk, "left", lambda self, permit: None)
+
+
+@pytest.mark.parametrize("reader", [DECODE, PREFILL])
+@pytest.mark.parametrize(
+    "mutant", [a_reader_does_not_ask_who_is_inside, nobody_hears_that_a_copy_ended], ids=lambda mutant: mutant.__name__
+)
+def test_a_reader_that_is_stopped_amid_landing_finds_it(
+    mutant: Break, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, TimeoutError)):
+        stop_amid_landing(reader)

@@ -3,9 +3,6 @@
 Method: a real core, inbound table and lander over simulated storage; copies are held up in the middle.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,46 +10,21 @@ import pytest
 
 from common.core.clock import ManualClock
 from common.core.errors import Reason, TransferFailed
-from common.core.ids import Epoch, RequestId, TokenId, TransferId, WorkerId, WorkerRef
+from common.core.ids import RequestId, TokenId, TransferId
 from common.core.request import Work
 from common.engine.loop import Turns
-from common.kv.digest import DigestKey, digest_pages
-from common.kv.seal import Seal
-from common.kv.staging import StagingPool
-from common.transfer.counters import TransferCounters
-from common.transfer.expectation import InboundTransfer
-from common.transfer.inbound import InboundTransfers
-from common.transfer.limits import TransferLimits
-from common.transfer.messages import Finale, FirstToken, Offer, Outcome, OutcomeState, PageRun, Pair, TransferRef
-from common.transfer.offload import Offload, Result, ThreadOffload
+from common.transfer.messages import Finale, FirstToken, Outcome, OutcomeState, PageRun
+from common.transfer.offload import Offload, ThreadOffload
 from common.worker.landing import Lander
 from services.decode.arrivals import Arrivals
 from services.decode.messages import DecodeEvent, ReservationClosed
 from services.decode.reservations import Promise
 from tests.engine.relay import make_decode
 from tests.engine.rig import LAYOUT, PAGE_SIZE, work
+from tests.worker.wire import POISON, HeldOffload, Wire, landing, until
 
-ME = WorkerRef(WorkerId("d"), Epoch(2), "d:1")
-THEM = WorkerRef(WorkerId("p"), Epoch(1), "p:1")
-PAIR = Pair(sender=THEM, receiver=ME, nonce=1, channel="loopback")
 NUM_PAGES = 6
 PROMPT = list(range(NUM_PAGES * PAGE_SIZE))
-KEY = DigestKey(bytes(range(32)))
-POISON = 0xEE
-
-
-class HeldOffload:
-    """Every copy waits for leave to end, after it was made."""
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Semaphore(0)
-        self.may_end = asyncio.Semaphore(0)
-
-    async def run(self, function: Callable[[], Result]) -> Result:
-        result = function()
-        self.begun.release()
-        await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.may_end.acquire())), 10.0)
-        return result
 
 
 @dataclass
@@ -67,10 +39,8 @@ class Scene:
     def __post_init__(self) -> None:
         side = make_decode(self.clock)
         self.core, self.cache, self.storage = side.core, side.rig.cache, side.rig.storage
-        self.counters = TransferCounters()
-        self.inbound = InboundTransfers(
-            ME, max_run_bytes=1 << 20, limits=TransferLimits(), counters=self.counters, clock=self.clock
-        )
+        self.wire = Wire(self.clock, num_buffers=8, buffer_pages=NUM_PAGES)
+        self.inbound, self.counters = self.wire.inbound, self.wire.counters
         self.turns: Turns[DecodeEvent] = Turns(self.core, deliver=self.deliver)
         self.lander = Lander(
             turns=self.turns,
@@ -88,7 +58,6 @@ class Scene:
             layout=LAYOUT,
             tell=lambda *_: None,
         )
-        self.staging = StagingPool(8, NUM_PAGES * LAYOUT.page_bytes)
 
     def deliver(self, events: tuple[DecodeEvent, ...]) -> None:
         for event in events:
@@ -101,43 +70,12 @@ class Scene:
         return promise
 
     def arrive(self, given: Work, promise: Promise, run: PageRun, fill: int, *, flipped: int | None = None) -> None:
-        """A run, straight from the wire. `flipped`: the page of it that is not what was sent."""
-        transfer = self.accept(given, promise, run)
-        staging = self.staging.acquire_nowait()
-        assert staging is not None
-        num_bytes = run.num_pages * LAYOUT.page_bytes
-        data = memoryview(staging.view)[:num_bytes]  # type: ignore[arg-type]  # of the host's memory
-        data[:] = bytes([fill]) * num_bytes
-        digests = digest_pages(data, LAYOUT.page_bytes, KEY, first_index=run.first_page)
-        if flipped is not None:
-            data[flipped * LAYOUT.page_bytes] = POISON
-        seal = Seal(key=KEY, first_index=run.first_page, digests=b"".join(digests))
-        if not self.inbound.hand_over(transfer, run, staging, num_bytes, seal):
-            staging.release()
-
-    def accept(self, given: Work, promise: Promise, run: PageRun) -> InboundTransfer:
-        ref = TransferRef(
-            transfer=TransferId(promise.reservation, given.attempt),
-            request=given.request,
-            sender_epoch=THEM.epoch,
-            receiver_epoch=ME.epoch,
-        )
-        is_last = run.end == NUM_PAGES
-        finale = (
-            Finale(first_tokens=(FirstToken(choice=0, token=TokenId(5)),), total_pages=NUM_PAGES) if is_last else None
-        )
-        offer = Offer(
-            pair=PAIR,
-            transfer=ref,
-            frame=run.first_page,
-            run=run,
-            num_bytes=run.num_pages * LAYOUT.page_bytes,
-            digests=bytes(8 * run.num_pages),
-            finale=finale if is_last else None,
-        )
-        transfer = self.inbound.claim(offer)
-        self.inbound.begin(transfer, offer)
-        return transfer
+        """A run full of one byte; with the last, the finale."""
+        first = FirstToken(choice=0, token=TokenId(5))
+        finale = Finale(first_tokens=(first,), total_pages=NUM_PAGES) if run.end == NUM_PAGES else None
+        transfer = TransferId(promise.reservation, given.attempt)
+        content = bytes([fill]) * (run.num_pages * LAYOUT.page_bytes)
+        self.wire.arrive(transfer, given.request, run, content, finale=finale, flipped=flipped)
 
     def state(self, promise: Promise) -> list[int]:
         """The first byte of every promised page."""
@@ -148,24 +86,7 @@ class Scene:
         self.cache.audit()
         counts = self.cache.counts()
         assert counts.promised == counts.referenced == 0, counts
-        assert self.inbound.num_lent == 0
-        assert self.staging.num_free == self.staging.count
-
-
-@asynccontextmanager
-async def landing(scene: Scene) -> AsyncIterator[None]:
-    task = asyncio.create_task(scene.lander.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=10.0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10.0):
-        while not condition():
-            await asyncio.sleep(0)
+        self.wire.check_nothing_lent()
 
 
 RUNS = (PageRun(first_page=0, num_pages=5), PageRun(first_page=5, num_pages=1))
@@ -174,7 +95,7 @@ RUNS = (PageRun(first_page=0, num_pages=5), PageRun(first_page=5, num_pages=1))
 async def test_every_byte_lands_in_its_page_and_the_answer_begins() -> None:
     offload = ThreadOffload()
     scene, given = Scene(offload), work("r", PROMPT, max_tokens=2)
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         for fill, run in enumerate(RUNS, start=1):
             scene.arrive(given, promise, run, fill)
@@ -185,7 +106,7 @@ async def test_every_byte_lands_in_its_page_and_the_answer_begins() -> None:
     scene.turns.turn()
     assert scene.core.counters.landed_bytes == NUM_PAGES * LAYOUT.page_bytes
     assert scene.core.counters.promises_filled == 1
-    assert scene.counters.of("loopback").ended[OutcomeState.DONE] == 1
+    assert scene.wire.ended(OutcomeState.DONE) == 1
     while scene.turns.turn():
         continue
     scene.check_nothing_held()
@@ -194,7 +115,7 @@ async def test_every_byte_lands_in_its_page_and_the_answer_begins() -> None:
 async def test_a_step_neither_makes_a_copy_nor_waits_for_one() -> None:
     offload = HeldOffload()
     scene, given = Scene(offload), work("r", PROMPT)
-    async with landing(scene):
+    async with landing(scene.lander):
         scene.core.start_local(work("other", [1, 2, 3], max_tokens=30))
         promise = scene.reserve(given)
         scene.arrive(given, promise, RUNS[0], 1)
@@ -213,7 +134,7 @@ async def test_pages_that_are_being_copied_into_are_freed_behind_the_copy_and_no
     offload = HeldOffload()
     scene, given = Scene(offload), work("r", PROMPT, deadline=50.0)
     free = scene.cache.counts().free
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         scene.arrive(given, promise, RUNS[0], 1)
         await offload.begun.acquire()
@@ -238,7 +159,7 @@ async def test_pages_that_are_being_copied_into_are_freed_behind_the_copy_and_no
 async def test_bytes_of_an_older_attempt_are_never_written_after_those_of_a_newer_one() -> None:
     offload = HeldOffload()
     scene, first = Scene(offload, piece_pages=NUM_PAGES), work("r", PROMPT, max_tokens=2)
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(first)
         scene.arrive(first, promise, RUNS[0], 1)
         await offload.begun.acquire()
@@ -264,27 +185,26 @@ async def test_bytes_of_an_older_attempt_are_never_written_after_those_of_a_newe
 async def test_a_worker_that_leaves_amid_a_copy_gives_back_what_it_was_lent() -> None:
     offload = HeldOffload()
     scene, given = Scene(offload), work("r", PROMPT)
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         for run in RUNS:
             scene.arrive(given, promise, run, 1)
         await offload.begun.acquire()
         offload.may_end.release()
-    assert scene.inbound.num_lent == 0
-    assert scene.staging.num_free == scene.staging.count
+    scene.wire.check_nothing_lent()
 
 
 async def test_a_worker_that_leaves_amid_a_second_piece_has_not_landed_the_run() -> None:
     offload = HeldOffload()
     scene, given = Scene(offload), work("r", PROMPT)
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         scene.arrive(given, promise, PageRun(first_page=0, num_pages=NUM_PAGES), 1)
         await offload.begun.acquire()
         offload.may_end.release()
         await offload.begun.acquire()
-    assert scene.counters.of("loopback").ended[OutcomeState.DONE] == 0
-    assert scene.counters.of("loopback").ended[OutcomeState.FAILED] == 1
+    assert scene.wire.ended(OutcomeState.DONE) == 0
+    assert scene.wire.ended(OutcomeState.FAILED) == 1
     assert scene.inbound.num_lent == 0
 
 
@@ -294,7 +214,7 @@ async def test_a_corrupt_page_fails_its_attempt_wherever_it_lies_and_no_answer_b
     offload = ThreadOffload()
     scene, given = Scene(offload), work("r", PROMPT, max_tokens=2)
     free = scene.cache.counts().free
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         scene.arrive(given, promise, RUNS[0], 1, flipped=flipped)
         scene.arrive(given, promise, RUNS[1], 2)
@@ -302,7 +222,7 @@ async def test_a_corrupt_page_fails_its_attempt_wherever_it_lies_and_no_answer_b
     offload.close()
     assert scene.state(promise)[flipped] == POISON
     assert scene.counters.incidents["digest_mismatch"] == 1
-    assert scene.counters.of("loopback").ended[OutcomeState.FAILED] == 1
+    assert scene.wire.ended(OutcomeState.FAILED) == 1
     for _ in range(3):
         scene.turns.turn()
     assert scene.core.counters.promises_filled == 0
@@ -318,7 +238,7 @@ async def test_a_corrupt_page_fails_its_attempt_wherever_it_lies_and_no_answer_b
 async def test_the_next_attempt_writes_over_what_was_corrupt_and_the_answer_begins() -> None:
     offload = ThreadOffload()
     scene, first = Scene(offload), work("r", PROMPT, max_tokens=2)
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(first)
         scene.arrive(first, promise, RUNS[0], 1, flipped=3)
         await until(lambda: scene.inbound.num_lent == 0)
@@ -342,7 +262,7 @@ async def test_a_promise_that_ends_amid_a_corrupt_copy_gives_its_pages_back_behi
     offload = HeldOffload()
     scene, given = Scene(offload), work("r", PROMPT)
     free = scene.cache.counts().free
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         scene.arrive(given, promise, RUNS[0], 1, flipped=0)
         await offload.begun.acquire()
@@ -358,7 +278,7 @@ async def test_a_promise_that_ends_amid_a_corrupt_copy_gives_its_pages_back_behi
 async def test_a_device_without_memory_for_digests_fails_the_attempt_and_the_lander_goes_on() -> None:
     offload = ThreadOffload()
     scene, given = Scene(offload), work("r", PROMPT, max_tokens=2)
-    async with landing(scene):
+    async with landing(scene.lander):
         promise = scene.reserve(given)
         with pytest.MonkeyPatch.context() as patch:
             full = TransferFailed(message="no memory", reason=Reason.MEMORY_PRESSURE)
@@ -369,7 +289,7 @@ async def test_a_device_without_memory_for_digests_fails_the_attempt_and_the_lan
             patch.setattr(scene.storage, "scatter_sealed", scatter)
             scene.arrive(given, promise, RUNS[0], 1)
             await until(lambda: scene.inbound.num_lent == 0)
-        assert scene.counters.of("loopback").ended[OutcomeState.FAILED] == 1
+        assert scene.wire.ended(OutcomeState.FAILED) == 1
         other = work("other", PROMPT, max_tokens=2)
         promise = scene.reserve(other)
         for run in RUNS:

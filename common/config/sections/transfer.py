@@ -90,7 +90,7 @@ class TransferSection:
     )
     land_bytes: int = knob(
         2 * MIB,
-        owner="services/decode",
+        owner="common/worker",
         unit="bytes per copy",
         reason="0.2 ms at a copy's usual speed, 2 ms where pages are touched for the first time: a seventh of a step "
         "of 15 ms, should both have to share one core",
