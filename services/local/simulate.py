@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.core.errors import BatonError
+from common.core.errors import BatonError, InvalidRequest
 from services.local.failure import fail
 from services.local.output import check_output, check_picture, writing
 from services.local.screen import console
@@ -60,16 +60,26 @@ class Wish:
         """Raises InvalidRequest for a file that cannot be read."""
         trace = read_trace(self.trace)
         shape = self._shape()
+        policies = self._playable(shape)
         return Study(
             trace=trace,
             shape=shape,
-            policies=self.policies,
+            policies=policies,
             seeds=self.seeds,
             speed=self.speed if self.load is None else speed_for(self.load, trace, shape),
             max_requests=self.max_requests,
             slo=Slo(ttft_s=self.ttft_s, itl_s=self.itl_s),
             is_routing_only=self.is_routing_only,
         )
+
+    def _playable(self, shape: ClusterShape) -> tuple[PolicyName, ...]:
+        """Raises InvalidRequest where these workers can follow none of the policies."""
+        if not shape.can_write:
+            raise InvalidRequest(message="nobody writes answers here: add --decode, or give --workers alone")
+        playable = tuple(name for name in self.policies if name is not PolicyName.ALWAYS_REMOTE or shape.can_part)
+        if not playable:
+            raise InvalidRequest(message=f"{PolicyName.ALWAYS_REMOTE} needs two workers: one reads for another")
+        return playable
 
 
 COLUMNS = (
@@ -105,6 +115,8 @@ def simulate(wish: Wish, console: Console, *, as_json: Path | None, plot: Path |
         f"each; {len(shape.roles())} workers of {shape.cache_tokens / 1e6:.2f} M cached tokens; {study.speed:g}x speed",
         highlight=False,
     )
+    for name in set(wish.policies) - set(study.policies):
+        console.print(f"{name} is left out: there is nobody else to read", highlight=False)
     outcomes: list[Outcome] = []
     summaries = tuple(run_study(study, note=lambda outcome, seed: _keep(outcomes, outcome, is_wanted=plot is not None)))
     wide = Console(file=console.file, width=max(MIN_WIDTH, console.width))

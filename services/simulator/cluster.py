@@ -64,6 +64,16 @@ class ClusterShape:
         """Of prefill machines."""
         return self.turn_s if self.prefill_turn_s is None else self.prefill_turn_s
 
+    @property
+    def can_write(self) -> bool:
+        """Whether anybody writes answers."""
+        return bool(self.decode or self.dual)
+
+    @property
+    def can_part(self) -> bool:
+        """Whether a prompt may be read elsewhere than its answer is written. A single dual machine has nobody."""
+        return (self.prefill, self.decode, self.dual) != (0, 0, 1)
+
     def limit_tokens(self, output_tokens: int) -> int:
         """What the client of an answer this long asked for at most."""
         return max(output_tokens, self.answer_limit)

@@ -36,7 +36,7 @@ def speed_for(load: float, trace: Trace, shape: ClusterShape, settings: PolicySe
     reading remotely can do. Raises InvalidRequest where the trace has no pace, or nobody can be served."""
     if not trace.span_s:
         raise unreadable(Path(trace.name), 0, "all its requests came at once: a load has no pace to set")
-    names = (PolicyName.ALWAYS_LOCAL, PolicyName.ALWAYS_REMOTE)
+    names = [PolicyName.ALWAYS_LOCAL] + [PolicyName.ALWAYS_REMOTE] * shape.can_part
     most = max(saturation(trace, shape, settings or PolicySettings(), name=name) for name in names)
     if not most:
         raise unreadable(Path(trace.name), 0, "too few of its requests fit into these workers to tell their full load")

@@ -98,6 +98,12 @@ def test_twice_the_load_is_twice_the_speed() -> None:
     assert speed_for(0.8, TRACE, SHAPE) == pytest.approx(2 * speed_for(0.4, TRACE, SHAPE))
 
 
+def test_one_worker_alone_has_a_full_load_too() -> None:
+    """Nobody could read for it: a policy that always hands over never places anything, and its play never ended."""
+    alone = ClusterShape(dual=1)
+    assert speed_for(0.8, TRACE, alone) == pytest.approx(2 * speed_for(0.4, TRACE, alone))
+
+
 @pytest.mark.parametrize(
     ("trace", "shape", "why"),
     [
