@@ -20,13 +20,27 @@ OWNED = frozenset(
 )
 """Settings that the chart makes itself: in `config` they would contradict it."""
 
-FREE = frozenset(
-    {
-        *("commonLabels", "annotations", "labels", "podAnnotations", "podLabels", "nodeSelector", "affinity"),
-        *("resources", "strategy", "podSecurityContext", "containerSecurityContext"),
-    }
-)
+FREE = frozenset({"affinity", "resources", "strategy", "podSecurityContext", "containerSecurityContext"})
 """Kubernetes' own shapes, handed through."""
+
+TEXT: Schema = {"type": "string"}
+TEXTS: Schema = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
+"""A `true` or a 42 without quotes is no text for Kubernetes, which would say so of an object and not of a value."""
+MAPS = frozenset({"commonLabels", "annotations", "labels", "podAnnotations", "podLabels", "nodeSelector"})
+
+PORT: Schema = {"type": ["integer", "string"]}
+VARIABLE: Schema = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": TEXT, "value": {"type": ["string", "null"]}},
+}
+ITEMS: dict[str, Schema] = {
+    **dict.fromkeys(("extraArgs", "families", "accessModes", "loadBalancerSourceRanges"), TEXT),
+    **dict.fromkeys(("hosts", "hostnames", "drop"), TEXT),
+    **dict.fromkeys(("dnsPorts", "ports"), PORT),
+    **dict.fromkeys(("extraEnv", "env"), VARIABLE),
+}
+"""Of lists. Those of all others are objects of Kubernetes."""
 
 CHOICES = {
     "tls.mode": ["helm", "certManager", "existingSecrets"],
@@ -138,6 +152,8 @@ def _of(path: str, value: object) -> Schema:
         return {"type": "string", "pattern": NAME}
     if name in FREE:
         return {"type": "object"}
+    if name in MAPS:
+        return TEXTS
     if name in ("minAvailable", "maxUnavailable"):
         return {"type": ["integer", "string", "null"], "pattern": BUDGET}
     if name == "nodePort":
@@ -149,7 +165,7 @@ def _of(path: str, value: object) -> Schema:
                 below["global"]["additionalProperties"] = True  # charts that hold this one may put theirs there
             return {"type": "object", "additionalProperties": False, "properties": below}
         case list():
-            return {"type": "array"}
+            return {"type": "array", "items": ITEMS.get(name, {"type": "object"})}
         case bool():
             return {"type": "boolean"}
         case int():

@@ -1,7 +1,7 @@
 {{/* A role's baton.toml. toToml writes 5 as 5.0, which is no whole number; JSON spells numbers and strings as TOML does. */}}
 
 {{- define "baton.config" -}}
-{{- $merged := mergeOverwrite (deepCopy .root.Values.config) (deepCopy (index .root.Values .role).config) -}}
+{{- $merged := mergeOverwrite (deepCopy (default (dict) .root.Values.config)) (deepCopy (default (dict) (index .root.Values .role).config)) -}}
 {{- $_ := set $merged "cluster" (mergeOverwrite (default (dict) $merged.cluster) (dict "name" (include "baton.cluster" .root))) -}}
 {{- $_ := set $merged "liveness" (mergeOverwrite (default (dict) $merged.liveness) (dict "drain_s" .root.Values.drainSeconds)) -}}
 {{- $scaling := .root.Values.autoscaling -}}

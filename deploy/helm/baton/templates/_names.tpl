@@ -28,7 +28,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
 {{- $_ := set $own "app.kubernetes.io/part-of" "baton" -}}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
-{{- merge $own .Values.commonLabels | toYaml -}}
+{{- merge $own (default (dict) .Values.commonLabels) | toYaml -}}
 {{- end -}}
 
 {{- define "baton.role.name" -}}
@@ -60,7 +60,7 @@ app.kubernetes.io/component: {{ .role }}
 
 {{/* Whether the planner sets scales itself, as its configuration says: its own, laid over that of all processes. */}}
 {{- define "baton.plannerSets" -}}
-{{- if eq (dig "planner" "actuate" (dig "planner" "actuate" "none" .Values.config) .Values.planner.config) "kubernetes" -}}true{{- end -}}
+{{- if eq (dig "planner" "actuate" (dig "planner" "actuate" "none" (default (dict) .Values.config)) (default (dict) .Values.planner.config)) "kubernetes" -}}true{{- end -}}
 {{- end -}}
 
 {{/* Whether the planner writes in Kubernetes, and so holds a Lease: scales, or what its pods cost. */}}

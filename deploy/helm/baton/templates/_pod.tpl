@@ -121,7 +121,7 @@ livenessProbe:
 
 {{- define "baton.resources" -}}
 {{- $block := index .root.Values .role -}}
-{{- $resources := deepCopy $block.resources -}}
+{{- $resources := deepCopy (default (dict) $block.resources) -}}
 {{- if $block.gpu.enabled -}}
 {{- $_ := set $resources "limits" (mergeOverwrite (default (dict) $resources.limits) (dict $block.gpu.resource $block.gpu.count)) -}}
 {{- end -}}

@@ -11,8 +11,8 @@
 
 {{/* Ours win over a block's, and these over those of everything: a label that selects must stay what it is. */}}
 {{- define "baton.pod.metadata" -}}
-labels: {{- merge (include "baton.role.selector" . | fromYaml) .block.podLabels .root.Values.commonLabels | toYaml | nindent 2 }}
-{{- with merge (default (dict) .annotations) .block.podAnnotations }}
+labels: {{- merge (include "baton.role.selector" . | fromYaml) (default (dict) .block.podLabels) (default (dict) .root.Values.commonLabels) | toYaml | nindent 2 }}
+{{- with merge (default (dict) .annotations) (default (dict) .block.podAnnotations) }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
@@ -24,7 +24,7 @@ serviceAccountName: {{ include "baton.serviceAccount" . | quote }}
 automountServiceAccountToken: {{ if $isPlanner }}true{{ else }}false{{ end }}
 # Service links would look like misspelled settings: BATON_ROUTER_PORT.
 enableServiceLinks: false
-{{- with mergeOverwrite (deepCopy .root.Values.podSecurityContext) .block.podSecurityContext }}
+{{- with mergeOverwrite (deepCopy (default (dict) .root.Values.podSecurityContext)) (default (dict) .block.podSecurityContext) }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .root.Values.global.imagePullSecrets }}
