@@ -17,7 +17,7 @@ BUF = Path(sysconfig.get_path("scripts")) / "buf"
 
 def buf(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs buf in the module root."""
-    return subprocess.run([BUF, *arguments], cwd=PROTOS, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run([BUF, *arguments], cwd=PROTOS, check=False, capture_output=True, text=True, timeout=110)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=str)
