@@ -8,6 +8,7 @@ from common.core.request import Priority
 from common.engine.kindred import is_mostly_coming, shared_pages
 from common.engine.plan import SequenceView
 from services.simulator.pages import CountedPages
+from services.simulator.trace import answer_name
 
 ANSWER_PAGES = 1 << 20
 """More than any answer has."""
@@ -184,7 +185,7 @@ class Context:
         """Names that no prompt has, for pages up to `end`. A trace does not tell who continues an answer, so only its
         own context looks for them."""
         assert self.owner is not None, f"{self.id} is nobody's"
-        return tuple(-(self.owner * ANSWER_PAGES + page + 1) for page in range(len(self.page_names), end))
+        return tuple(answer_name(self.owner * ANSWER_PAGES + page) for page in range(len(self.page_names), end))
 
     def give_back(self, pages: CountedPages) -> None:
         """Every page goes back; the named ones stay cached."""

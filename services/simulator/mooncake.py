@@ -9,12 +9,11 @@ block of a prompt is usually partly filled: only full ones can be found again. W
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from services.simulator.figures import moment, tokens
 from services.simulator.lines import lines_of
-from services.simulator.trace import Trace, TraceRequest, in_order, unreadable
+from services.simulator.trace import Trace, TraceRequest, in_order, names_of_nobody, told_name, unreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ SLACK_BLOCKS = 1
 
 def read_mooncake(path: Path) -> Trace:
     """Raises InvalidRequest with the line that cannot be read, or for times in another unit."""
-    unnamed = count(-1, -2)
+    unnamed = names_of_nobody()
     dialect = QWEN if any(QWENS_MARK in line.text for line in lines_of(path)) else MOONCAKE
     requests: list[TraceRequest] = []
     for line in lines_of(path):
@@ -100,6 +99,5 @@ def _pages(named: object, prompt: int, block: int, unnamed: Iterator[int]) -> tu
     full = prompt // block
     if names and not full - SLACK_BLOCKS <= len(names) <= -(-prompt // block) + SLACK_BLOCKS:
         raise ValueError(f"{len(names)} hash_ids for {prompt} prompt tokens: blocks of {block} tokens would be {full}")
-    # Names told may be negative: they become even, those of nobody are odd.
-    told = tuple(min(name, 2 * name) for name in names[:full])
+    told = tuple(map(told_name, names[:full]))
     return told + tuple(next(unnamed) for _ in range(full - len(told)))

@@ -1,7 +1,8 @@
 """A recorded workload: who asked when for how much, and which prompts begin alike."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from math import floor
 from pathlib import Path
 
@@ -16,6 +17,22 @@ class TraceRequest:
     prompt_tokens: int
     output_tokens: int
     pages: tuple[int, ...]
+
+
+def told_name(name: int) -> int:
+    """Of a block that a trace names. A third of the numbers below 0 is left to these, one to the next, one to the last:
+    what is nobody else's is found by nobody else."""
+    return min(name, 3 * name)
+
+
+def names_of_nobody() -> Iterator[int]:
+    """For blocks that a trace does not name."""
+    return count(-1, -3)
+
+
+def answer_name(number: int) -> int:
+    """For the pages of answers, numbered from 0."""
+    return -3 * number - 2
 
 
 MAX_SPAN_S = 400 * 86_400.0

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from services.simulator.cluster import ClusterShape
 from services.simulator.pairs import ratios
 from services.simulator.plots import distributions
 from services.simulator.policies import PolicyName
+from services.simulator.read import read_trace
 from services.simulator.report import Slo, Summary
 from services.simulator.routing import RoutingReplay
 from services.simulator.saturation import speed_for
@@ -96,6 +98,18 @@ def test_a_pool_without_bound_finds_what_repeats() -> None:
 
 def test_twice_the_load_is_twice_the_speed() -> None:
     assert speed_for(0.8, TRACE, SHAPE) == pytest.approx(2 * speed_for(0.4, TRACE, SHAPE))
+
+
+@pytest.mark.parametrize("named", ["", ', "hash_ids": [-1]', ', "hash_ids": [-2]'])
+def test_an_answers_pages_are_no_prompts(tmp_path: Path, named: str) -> None:
+    """Pages of answers are named by who wrote them; prompts that share nothing, or have names below 0, find none."""
+    ask = '{"timestamp": %d, "input_length": %d, "output_length": %d, "chat_id": 1%s}\n'
+    (tmp_path / "t.jsonl").write_text(ask % (0, 2, 464, "") + ask % (20, 17, 1, named))
+    trace = read_trace(tmp_path / "t.jsonl")
+    (summary,) = run_study(
+        study(trace=trace, shape=ClusterShape(dual=1), policies=(PolicyName.LEAST_LOAD,), seeds=(0,))
+    )
+    assert summary.hit_rate == summary.hit_ceiling == 0.0
 
 
 def test_one_worker_alone_has_a_full_load_too() -> None:
