@@ -24,6 +24,8 @@ class Facts:
     priority: Priority = Priority.STANDARD
     max_tokens: int = 0
     """Tokens that the answer may still get; 0: not told."""
+    answer_tokens: int = 0
+    """Length of answers of late, in the mean; 0: not told."""
 
     @property
     def num_pages(self) -> int:
@@ -45,6 +47,7 @@ def classify(
     hits: Mapping[WorkerId, int],
     avoid: frozenset[WorkerRef] = frozenset(),
     awaited: frozenset[WorkerId] = frozenset(),
+    answer_tokens: int = 0,
 ) -> Facts:
     """The facts of one attempt: tokens that an earlier attempt emitted are context to be read again."""
     return Facts(
@@ -56,4 +59,5 @@ def classify(
         awaited=awaited,
         priority=work.priority,
         max_tokens=max(1, work.sampling.max_tokens - len(work.emitted)),
+        answer_tokens=answer_tokens,
     )

@@ -206,7 +206,14 @@ class Placement:
             hits[warm.worker] = max(hits.get(warm.worker, 0), len(self.work.prompt))
         avoid = frozenset(self._trouble.avoid)
         awaited = self._track.hints.awaited(self._context, self.work.cache_scope)
-        return classify(self.work, page_size=self._track.hints.page_size, hits=hits, avoid=avoid, awaited=awaited)
+        return classify(
+            self.work,
+            page_size=self._track.hints.page_size,
+            hits=hits,
+            avoid=avoid,
+            awaited=awaited,
+            answer_tokens=self._place.answer_tokens,
+        )
 
     def _count_on(self, worker: WorkerRef, *, tokens: int, pages: int) -> None:
         sequences = len(self.work.choices)

@@ -167,6 +167,7 @@ class Play:
             awaited=self._fleet.awaited(job.request.pages),
             priority=job.priority,
             max_tokens=job.max_tokens or 0,
+            answer_tokens=self._line.answer_tokens,
         )
 
     def _policy_for(self, job: Job) -> Policy:

@@ -68,6 +68,7 @@ def question(rng: random.Random) -> tuple[Facts, FleetView]:
         avoid=frozenset(each.worker for each in workers if rng.random() < 0.05),
         priority=rng.choice(tuple(Priority)),
         max_tokens=rng.randint(0, 500),
+        answer_tokens=rng.choice((0, rng.randint(1, 2000))),
     )
     view = FleetView(
         workers=workers, now=100.0 + rng.random(), page_bytes=rng.choice((0, 65_536)), can_fetch=rng.random() < 0.3

@@ -124,7 +124,8 @@ def test_the_log_rotates_and_stays_within_its_bound(tmp_path: Path) -> None:
 def test_nothing_of_a_prompt_is_in_the_log() -> None:
     told = json.loads(write_line(entry(random.Random(1), 1)))
     assert set(told["facts"]) <= {
-        "context_tokens", "num_choices", "page_size", "hits", "avoid", "priority", "max_tokens"
+        "context_tokens", "num_choices", "page_size", "hits", "avoid", "priority", "max_tokens",
+        "answer_tokens"
     }  # fmt: skip
 
 

@@ -215,6 +215,20 @@ def test_a_tenant_that_was_placed_is_charged_for_what_it_used_and_not_for_what_i
     assert wordy - brief == pytest.approx(5.0 * 63)
 
 
+def test_answers_of_late_say_how_long_the_next_one_becomes() -> None:
+    """Sixty of 300 tokens; those that ended without a token say nothing."""
+    lately, room = line(), Room()
+    first = lately.answer_tokens
+    for number in range(120):
+        name = str(number)
+        lately.offer(ticket(name), 0.0, chance=0.5)
+        assert lately.take(0.0, room) is not None
+        lately.land(RequestId(name), 0.0)
+        lately.leave(RequestId(name), Usage(generated_tokens=300 * (number % 2)), 0.0)
+    assert first < 100
+    assert 280 < lately.answer_tokens <= 300
+
+
 def test_the_queue_says_how_long_it_takes_to_drain_only_when_it_knows() -> None:
     moving, room = line(), Room()
     assert moving.drain_s(Priority.STANDARD, 0.0) == 0.0, "nobody waits"

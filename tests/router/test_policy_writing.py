@@ -79,7 +79,7 @@ def test_answers_gather_where_prompts_wait_and_do_not_where_none_does() -> None:
 
 
 def test_an_answer_does_not_begin_where_a_long_prompt_is_still_read() -> None:
-    """d0 has no answer, d1 has forty; d0 will read for half a minute, or no longer than the prompt takes elsewhere."""
+    """d0 has no answer, d1 has eighty; d0 will read for half a minute, or no longer than the prompt takes elsewhere."""
     settings = replace(SETTINGS, routes=Routes.REMOTE)
 
     def decided(backlog_tokens: int) -> Decision:
@@ -88,7 +88,7 @@ def test_an_answer_does_not_begin_where_a_long_prompt_is_still_read() -> None:
         return decide(
             facts(2000),
             dual("d0", 0, recent_tokens=0.0, **pending),
-            dual("d1", 40, recent_tokens=0.0),
+            dual("d1", 80, recent_tokens=0.0),
             reader,
             settings=settings,
         )
@@ -111,10 +111,25 @@ def test_beside_a_prompt_tokens_come_slowly_and_the_prompt_is_read_in_smaller_ch
     )
     step_s, meets_s = decision.chosen.itl_s, 256 * 0.05
     lost = 1 - (COST.extend_token_s + 5e-3 / 2048) / (COST.extend_token_s + (5e-3 + 1.2e-4) / 1122)
-    expected = 0.1 * meets_s * (1 - step_s / 0.05) + meets_s * lost
+    expected = SETTINGS.write_weight * meets_s * (1 - step_s / 0.05) + meets_s * lost
     assert decision.chosen.terms["beside"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_timings_without_a_cost_per_token_lose_nothing() -> None:
     free = replace(COST, step_s=0.0, extend_token_s=0.0)
     assert lost_s(dual("d0", 2, cost=free)) == 0.0
+
+
+def test_an_answer_is_as_long_as_those_of_late_and_never_longer_than_asked_for() -> None:
+    """For its own writing. A worker that begins to write goes on with it whatever one answer's length is."""
+
+    def terms(**wanted: int) -> dict[str, float]:
+        queue = {"pending_prompts": 2, "pending_tokens": 20_000}
+        workers = [dual(name, 1, **queue) for name in ("d0", "d1")]
+        return decide(replace(facts(2000), **wanted), *workers, settings=SETTINGS).chosen.terms
+
+    untold, short, long = terms(), terms(answer_tokens=16), terms(answer_tokens=1024)
+    assert untold["write"] == pytest.approx(16 * short["write"]) == pytest.approx(long["write"] / 4)
+    assert terms(answer_tokens=1024, max_tokens=256)["write"] == untold["write"]
+    assert untold["slows"] == short["slows"] == long["slows"] > 0.0
+    assert terms(max_tokens=16)["slows"] < untold["slows"]

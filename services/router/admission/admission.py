@@ -41,6 +41,11 @@ class Place:
         self.ticket = ticket
         self.generated_tokens = 0
 
+    @property
+    def answer_tokens(self) -> int:
+        """Length of answers of late, in the mean."""
+        return self._admission.line.answer_tokens
+
     def note_assigned(self) -> None:
         """Workers were chosen, and the fleet counts the request: the next in line may be looked at."""
         self._admission.line.assign(self.ticket.request)

@@ -97,6 +97,11 @@ class Line:
     def num_waiting(self) -> int:
         return len(self._entries)
 
+    @property
+    def answer_tokens(self) -> int:
+        """Length of answers of late, in the mean."""
+        return round(self._expected_output)
+
     def __iter__(self) -> Iterator[Ticket]:
         """Whoever waits."""
         return (entry.ticket for entry in self._entries.values())

@@ -4,7 +4,6 @@ Beside answers a prompt is read in smaller chunks. Who writes most of the answer
 read as much as those who write none would keep prompts waiting there while others could begin them.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,11 +17,18 @@ SHORTEST_S = 1e-12
 """Chosen: timings may say that a token costs nothing."""
 
 
+MAX_FOREMOST = 16
+"""Chosen: more than are seen among eight workers, and few enough for a decision among hundreds."""
+
+
 class Pace(NamedTuple):
-    """Seconds that a worker takes now for one more token of a long prompt, and the tokens placed there lately."""
+    """Seconds that a worker takes now for one more token of a long prompt, and at its best; tokens placed there lately,
+    and seconds until it has read what is there."""
 
     token_s: float
+    best_token_s: float
     recent_tokens: float
+    queue_s: float
     worker: WorkerRef
 
 
@@ -49,16 +55,29 @@ def token_s(worker: WorkerView, cost: CostModel, settings: PolicySettings, page_
 
 def least_recent(paces: Sequence[Pace]) -> dict[WorkerRef, float]:
     """For each worker the tokens of its least loaded peer: of one that reads more slowly, as many as it would have read
-    at this worker's pace. In one pass each way, since routers know hundreds of workers."""
-    ordered = sorted(paces, key=lambda pace: pace.token_s)
-    least = {pace.worker: pace.recent_tokens for pace in paces}
-    slower_s = math.inf
-    for pace in reversed(ordered):
-        own_s = max(pace.token_s, SHORTEST_S)
-        least[pace.worker] = min(least[pace.worker], slower_s / own_s)
-        slower_s = min(slower_s, pace.recent_tokens * own_s)
-    quicker = math.inf
-    for pace in ordered:
-        quicker = min(quicker, pace.recent_tokens)
-        least[pace.worker] = min(least[pace.worker], quicker)
-    return least
+    at this worker's pace; and on top what it could read in the time by which the peer's queue is longer. Who was given
+    less lately and has more to read than this worker is no reason to send a prompt there."""
+    peers = _foremost(paces)
+    return {each.worker: min((_as_seen_by(each, peer) for peer in peers), default=0.0) for each in paces}
+
+
+def _as_seen_by(own: Pace, peer: Pace) -> float:
+    slower = max(1.0, peer.token_s / max(own.token_s, SHORTEST_S))
+    later_s = max(0.0, peer.queue_s - own.queue_s)
+    return min(own.recent_tokens, peer.recent_tokens * slower + later_s / max(own.best_token_s, SHORTEST_S))
+
+
+def _foremost(paces: Sequence[Pace]) -> list[Pace]:
+    """Those that another one may see as the least: nobody was given less who reads as fast and is as free. A few, since
+    routers know hundreds of workers."""
+    found: list[Pace] = []
+    for pace in sorted(paces, key=_given_least):
+        if not any(each.token_s <= pace.token_s and each.queue_s <= pace.queue_s for each in found):
+            found.append(pace)
+            if len(found) == MAX_FOREMOST:
+                break
+    return found
+
+
+def _given_least(pace: Pace) -> tuple[float, float, float, str]:
+    return pace.recent_tokens, pace.token_s, pace.queue_s, pace.worker.worker

@@ -13,7 +13,7 @@ def beside_s(reading: Reading, writing: Writing, there: Reading, scene: Scene) -
     """
     settings = scene.settings
     slow_s = max(writing.itl_s, settings.extend_itl_s)
-    left_s = min(max(0.0, there.queue_s - reading.seconds), scene.expected_tokens * slow_s)
+    left_s = min(max(0.0, there.queue_s - reading.seconds), scene.answer_tokens * slow_s)
     if not left_s:
         return 0.0
     own_s = settings.write_weight * left_s * (1.0 - writing.itl_s / slow_s)

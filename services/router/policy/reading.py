@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from common.core.cost.model import CostModel, LocalExtend
 from common.core.ids import WorkerRef
 from common.core.worker import Role
 from services.router.policy.fetching import Fetching, fetch_to
+from services.router.policy.queueing import num_answers, reading_on
 from services.router.policy.scene import Scene
 from services.router.view import WorkerView
 
@@ -42,16 +42,15 @@ def _reading(worker: WorkerView, scene: Scene, fetching: Fetching | None) -> Rea
     """Queue, the prompt's uncached tokens, what the worker's own answers suffer, and the balance among readers."""
     facts, settings, cost = scene.facts, scene.settings, scene.cost(worker)
     cached = facts.cached_tokens(worker.worker.worker) if fetching is None else fetching.held
-    queue_s, own = _queue_s(worker, scene), _extend(worker, facts.context_tokens - cached, cached, scene)
+    queue_s, new_tokens = scene.queue_s[worker.worker], facts.context_tokens - cached
+    own = reading_on(worker, cost, settings, facts.page_size, new_tokens=new_tokens, cached_tokens=cached)
     recent = worker.recent(scene.view.now) - scene.least_recent[worker.worker]
     terms = {
         "queue": settings.queue_weight * queue_s,
         "read": own.seconds,
         "fetch": 0.0 if fetching is None else fetching.seconds,
         "copied": 0.0 if fetching is None else fetching.copied_s,
-        "others": settings.others_weight
-        * scene.congestion
-        * cost.extend_seconds(facts.context_tokens - cached, cached),
+        "others": settings.others_weight * scene.congestion * cost.extend_seconds(new_tokens, cached),
         "neighbours": (settings.dual_damage_weight if worker.is_dual else settings.damage_weight)
         * own.added_s
         * _answers_then(worker, queue_s, scene),
@@ -98,49 +97,10 @@ def _patience_s(reading: Reading, scene: Scene) -> float:
     return scene.settings.patience_s * reading.held / max(scene.facts.context_tokens, 1)
 
 
-def num_answers(worker: WorkerView) -> int:
-    """Sequences whose steps a prompt would join."""
-    return worker.num_answers if _writes(worker) else 0
-
-
 def _answers_then(worker: WorkerView, queue_s: float, scene: Scene) -> float:
     """Answers that the prompt will hold up when its turn comes, and one more: an idle decode worker will have some.
     Those of now fade, others come as everywhere."""
-    if not _writes(worker):
+    if worker.role is not Role.DECODE:
         return 0.0
     usual = scene.usual_answers
     return 1.0 + usual + (num_answers(worker) - usual) * math.exp(-queue_s / scene.settings.answers_fade_s)
-
-
-def _writes(worker: WorkerView) -> bool:
-    return worker.role is Role.DECODE
-
-
-def _queue_s(worker: WorkerView, scene: Scene) -> float:
-    """Until the prompts ahead are read. How long each is, nobody told: as many equal ones as wait."""
-    tokens = worker.backlog_tokens
-    if not tokens:
-        return 0.0
-    num_prompts = max(1, worker.backlog_prompts)
-    each = _extend(worker, -(-tokens // num_prompts), 0, scene)
-    return each.seconds * num_prompts
-
-
-def _extend(worker: WorkerView, new_tokens: int, cached_tokens: int, scene: Scene) -> LocalExtend:
-    settings, cost = scene.settings, scene.cost(worker)
-    if not _writes(worker):
-        return _prefill(cost, new_tokens, cached_tokens, settings.prefill_chunk_tokens)
-    return cost.local_extend(
-        new_tokens,
-        cached_tokens,
-        batch=num_answers(worker),
-        context_tokens=worker.context_tokens(scene.facts.page_size),
-        itl_s=settings.extend_itl_s,
-        chunk_tokens=settings.extend_tokens,
-        idle_chunk_tokens=settings.idle_extend_tokens,
-    )
-
-
-def _prefill(cost: CostModel, new_tokens: int, cached_tokens: int, chunk_tokens: int) -> LocalExtend:
-    seconds = cost.prefill_seconds(new_tokens, cached_tokens, chunk_tokens=chunk_tokens)
-    return LocalExtend(seconds=seconds, step_s=0.0, added_s=0.0)

@@ -10,6 +10,7 @@ from common.core.worker import Role
 from services.router.classify import Facts
 from services.router.policy.balance import Pace, least_recent, token_s
 from services.router.policy.pricing import Price, prices
+from services.router.policy.queueing import queue_seconds
 from services.router.policy.settings import PolicySettings
 from services.router.recent import RECENT_S
 from services.router.view import FleetView, WorkerView
@@ -29,8 +30,10 @@ class Scene:
     readers: Sequence[WorkerView]
     writers: Sequence[WorkerView]
     prices: Mapping[WorkerRef, Price]
+    queue_s: Mapping[WorkerRef, float]
+    """Until what is ahead of a new prompt is read."""
     least_recent: Mapping[WorkerRef, float]
-    """Tokens that its least loaded peer was given lately, at the worker's own pace."""
+    """Tokens that its least loaded peer was given lately, at the worker's own pace, and what it has to read first."""
     oldest_s: Mapping[Role, float]
     holder: WorkerView | None
     """Who has most of the prompt cached, where workers fetch from each other."""
@@ -41,10 +44,17 @@ class Scene:
     """Prompts that wait for a reader, mean over all of them."""
 
     @property
-    def expected_tokens(self) -> int:
-        """How long the answer may become."""
-        limit = self.facts.max_tokens
-        return min(limit, self.settings.expected_tokens) if limit else self.settings.expected_tokens
+    def answer_tokens(self) -> int:
+        """How long the answer may become: as answers are of late, if they were told."""
+        return self._within_limit(self.facts.answer_tokens or self.settings.expected_tokens)
+
+    @property
+    def writing_tokens(self) -> int:
+        """How long a worker that begins to write goes on with it, in tokens of one answer."""
+        return self._within_limit(self.settings.expected_tokens)
+
+    def _within_limit(self, tokens: int) -> int:
+        return min(self.facts.max_tokens, tokens) if self.facts.max_tokens else tokens
 
     def cost(self, worker: WorkerView) -> CostModel:
         return self.prices[worker.worker][0]
@@ -69,6 +79,7 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
     """Everybody who is eligible and serves the request's class."""
     workers = [worker for worker in view.workers if worker.is_eligible and worker.pool in ("", facts.priority.value)]
     priced = prices(workers, settings)
+    queues = {each.worker: queue_seconds(each, priced[each.worker][0], settings, facts.page_size) for each in workers}
     readers = [worker for worker in workers if worker.role is Role.PREFILL or worker.is_dual]
     writers = [worker for worker in workers if worker.role is Role.DECODE and _can_write(worker, facts, settings)]
     oldest: dict[Role, float] = {}
@@ -81,7 +92,8 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
         readers=readers,
         writers=writers,
         prices=priced,
-        least_recent=_least_recent(workers, priced, facts, view, settings),
+        queue_s=queues,
+        least_recent=_least_recent(workers, priced, queues, facts, view, settings),
         oldest_s=oldest,
         congestion=_congestion(readers or workers, priced, view),
         usual_answers=fmean([worker.num_answers for worker in workers if worker.role is Role.DECODE] or [0]),
@@ -93,6 +105,7 @@ def make_scene(facts: Facts, view: FleetView, settings: PolicySettings) -> Scene
 def _least_recent(
     workers: Sequence[WorkerView],
     priced: Mapping[WorkerRef, Price],
+    queues: Mapping[WorkerRef, float],
     facts: Facts,
     view: FleetView,
     settings: PolicySettings,
@@ -100,8 +113,15 @@ def _least_recent(
     """Among workers of one role."""
     paces: dict[Role, list[Pace]] = {}
     for worker in workers:
-        each_s = token_s(worker, priced[worker.worker][0], settings, facts.page_size)
-        paces.setdefault(worker.role, []).append(Pace(each_s, worker.recent(view.now), worker.worker))
+        cost = priced[worker.worker][0]
+        pace = Pace(
+            token_s=token_s(worker, cost, settings, facts.page_size),
+            best_token_s=cost.extend_token_s,
+            recent_tokens=worker.recent(view.now),
+            queue_s=queues[worker.worker],
+            worker=worker.worker,
+        )
+        paces.setdefault(worker.role, []).append(pace)
     return {worker: least for peers in paces.values() for worker, least in least_recent(peers).items()}
 
 

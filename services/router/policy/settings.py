@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from common.core.request import Priority
 
-POLICY_VERSION = "cost-12"
+POLICY_VERSION = "cost-13"
 """Changes whenever the same inputs may give another decision."""
 
 
@@ -50,20 +50,20 @@ class PolicySettings:
     others_weight: float = 4.0
     """A second of reading, for all who come later; grows as 1 / (1 - rho) with the share of time that reading takes.
     From replaying conversations: with less, hits fall below 95 % of those of one shared cache, and nobody is faster."""
-    gap_weight: float = 3.0
+    gap_weight: float = 2.0
     """A second between the first token and the second: a stream that has begun and stalls. And what a hand-over costs
-    beside: pages on two workers, two queues to wait in. From replaying all traces at 80 % load on workers that can do
-    both: with 6.0 agents' pages were fetched to the writer instead, which takes three times as long, and bursts were
-    read where answers are written; with 2.0 bursts wait a twentieth longer, where half of all answers are handed
-    over."""
+    beside: pages on two workers, two queues to wait in. From replaying at 95 % load on workers that can do both: with
+    3.0 conversations wait a fortieth longer, searches a twentieth; with 1.0 short questions stand behind documents."""
     reuse_share: float = 0.25
     """Cached tokens that would have been found again, of those that a hand-over pushes out."""
-    write_weight: float = 0.1
-    """A second of writing: readers read along, and most tokens come faster than they are read."""
+    write_weight: float = 0.04
+    """A second of writing: readers read along, and most tokens come faster than they are read. From replaying: with 0.1
+    conversations at 95 % load wait a twentieth longer."""
     slows_weight: float = 4.0
     """A second of reading that a writer does not get done, for each prompt that waits and 1 / (1 - rho) that come
     later: rho knows what reading takes of a worker's time and not what its answers take, so it is far too low where
-    workers do both. From replaying all traces at 95 % load: with 1.0 documents' first tokens come a quarter later."""
+    workers do both. From replaying at full load on workers that do both: with 1.0 documents' first tokens come a
+    quarter later; with 6.0 conversations' come a seventh later than where every prompt is handed over."""
     balance_weight: float = 0.75
     """A second of reading placed on a worker lately, more than on its least loaded peer that reads as fast. From
     replaying conversations over eight caches: 98 % of the hits of one shared cache at an imbalance of 4 %, where pages
@@ -76,7 +76,9 @@ class PolicySettings:
     silence_s: float = 1.0
     """Silence that is not suspicious: two heartbeats. Each further second costs one."""
     expected_tokens: int = 256
-    """Length of an answer that nobody knows yet; its own limit where that is lower."""
+    """Length of an answer where nobody told how long they are of late; its own limit where that is lower. And how long
+    a worker that begins to write goes on with it. From replaying documents, whose answers have 70 tokens, at 95 % load:
+    with those 70 in its place first tokens come a tenth later."""
     prefill_chunk_tokens: int = 256
     extend_tokens: int = 64
     """Most tokens of local prompts in a step beside running answers, and when none run."""

@@ -31,7 +31,7 @@ def write_on(worker: WorkerView, scene: Scene) -> Writing:
     context = worker.context_tokens(facts.page_size)
     step_s = cost.decode_step_seconds(running + new, context + new * facts.context_tokens)
     added_s = new * (cost.decode_row_s + cost.decode_context_s * facts.context_tokens)
-    weight = settings.write_weight * scene.expected_tokens
+    weight = settings.write_weight * scene.answer_tokens
     used = _used_share(worker, scene)
     terms = {
         "write": weight * step_s,
@@ -55,7 +55,7 @@ def lost_reading_s(worker: WorkerView, step_s: float, scene: Scene) -> float:
     if settings.routes is Routes.LOCAL:
         return 0.0
     share = min(cost.extend_token_s * worker.recent(scene.view.now) / RECENT_S, 1.0)
-    lasts_s = scene.expected_tokens * (step_s + share * max(settings.extend_itl_s - step_s, 0.0))
+    lasts_s = scene.writing_tokens * (step_s + share * max(settings.extend_itl_s - step_s, 0.0))
     return share * lasts_s * lost_share(worker, scene)
 
 
@@ -98,5 +98,5 @@ def displaced_s(writing: Writing, scene: Scene) -> float:
 def _used_share(worker: WorkerView, scene: Scene) -> float:
     """Pages in use once the request is here and every answer has grown by half of what it may still become."""
     facts, total = scene.facts, max(worker.load.pages.total, 1)
-    growth = scene.expected_tokens * (worker.num_sequences / 2 + facts.num_choices) / facts.page_size
+    growth = scene.answer_tokens * (worker.num_sequences / 2 + facts.num_choices) / facts.page_size
     return min(1.0 - (worker.available_pages - facts.num_pages - growth) / total, 2.0)
