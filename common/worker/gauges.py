@@ -116,6 +116,8 @@ class WorkerGauges:
     def _show_incidents(self, totals: TransferTotals, key: str) -> None:
         mismatches = totals.incidents.get("digest_mismatch", 0)
         self._raise_to(catalogue.DIGEST_FAILURES, mismatches, (key, "digest"), {})
+        fenced = totals.incidents.get("fenced", 0)
+        self._raise_to(catalogue.STALE_REFUSED, fenced, (key, "fenced"), {"fence": "transfer"})
         for incident, cause in LINK_CAUSES.items():
             self._raise_to(catalogue.LINKS_CLOSED, totals.incidents.get(incident, 0), (key, incident), {"cause": cause})
 

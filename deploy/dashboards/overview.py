@@ -93,7 +93,7 @@ FIRST_TOKEN = Row(
         ),
         Panel(
             title="Transfer",
-            sentence="One run of pages, offer to last byte.",
+            sentence="One run of pages: from its turn on the channel to its last byte.",
             unit="s",
             queries=quantiles(c.TRANSFER_SECONDS, 'direction="sent"'),
             width=6,

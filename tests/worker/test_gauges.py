@@ -1,6 +1,7 @@
 """What a scrape of a worker shows."""
 
 from collections import Counter
+from dataclasses import replace
 
 from common.core.worker import LoadReport, PageCounts
 from common.engine.look import Look
@@ -10,7 +11,7 @@ from common.observe.registry import Metrics
 from common.transfer.counters import TransferCounters
 from common.transfer.endpoint import TransferSnapshot
 from common.transfer.setbacks import SetbackCause
-from common.worker.gauges import WorkerGauges
+from common.worker.gauges import COUNTERS, LINK_CAUSES, WorkerGauges
 from tests.worker.scene import LAYOUT
 
 CHANNEL = {"channel": "gloo", "direction": "sent"}
@@ -72,5 +73,19 @@ def test_what_carries_pairs_is_shown_and_why_nothing_better_does() -> None:
     assert metrics.value(catalogue.CHANNELS_PASSED_OVER, channel="nccl", cause="silent") == 2
 
 
-def test_every_cause_has_its_label() -> None:
+def test_what_a_life_that_is_over_offers_is_shown_as_refused() -> None:
+    metrics = Metrics(ProcessRole.DECODE)
+    gauges = WorkerGauges(metrics, LAYOUT)
+    received = TransferCounters()
+    received.incidents["fenced"] += 3
+    shown = replace(transfers(TransferCounters()), received=received.snapshot())
+    for _ in range(2):
+        gauges.show(look(referenced=0, empty_slots=0), shown, num_subscriptions=0)
+    assert metrics.value(catalogue.STALE_REFUSED, fence="transfer") == 3
+
+
+def test_every_cause_has_its_label_and_every_label_its_cause() -> None:
     assert set(catalogue.CHANNELS_PASSED_OVER.labels[1].values) == {cause.value for cause in SetbackCause}
+    assert set(catalogue.LINKS_CLOSED.labels[0].values) == set(LINK_CAUSES.values())
+    ends = {labels["outcome"] for metric, labels in COUNTERS.values() if metric is catalogue.RESERVATIONS_ENDED}
+    assert set(catalogue.RESERVATIONS_ENDED.labels[0].values) == ends

@@ -37,5 +37,5 @@ RESERVATIONS_ENDED = counter(
     "reservations_ended_total",
     "Promises by how they ended.",
     DECODE,
-    closed("outcome", ("filled", "released", "expired", "failed")),
+    closed("outcome", ("filled", "released", "expired")),
 )

@@ -28,19 +28,22 @@ TRANSFER_FAILURES = counter("transfer_failures_total", "Why transfers failed.", 
 TRANSFER_BYTES = counter("transfer_bytes_total", "Page bytes moved.", WORKERS, CHANNEL, DIRECTION, unit="bytes")
 TRANSFER_SECONDS = histogram(
     "transfer_seconds",
-    "One run of pages on the channel, offer to last byte.",
+    "One run of pages: from its turn on the channel (sent), or its acceptance (received), to its last byte.",
     WORKERS,
     TRANSFER_BUCKETS,
     CHANNEL,
     DIRECTION,
 )
 LANDED_BYTES = counter("landed_bytes_total", "Bytes copied from staging into promised pages.", DECODE, unit="bytes")
-DIGEST_FAILURES = counter("digest_failures_total", "Pages whose digest differed; each was computed again.", WORKERS)
+DIGEST_FAILURES = counter(
+    "digest_failures_total", "Runs of pages that did not fit their digests; nothing was computed from them.", WORKERS
+)
 STALE_REFUSED = counter(
     "stale_refused_total",
-    "Frames, writes and commands of an older incarnation that were refused.",
+    "What came from a life that is over and was refused: meetings and offers of a transfer's incarnation, pair or "
+    "attempt (transfer), pages that had landed and events of a work's attempt (attempt).",
     ALL,
-    closed("fence", ("epoch", "generation", "attempt")),
+    closed("fence", ("transfer", "attempt")),
 )
 LINKS = gauge("links", "Open pairs to other workers.", WORKERS)
 TRANSFER_LINKS = gauge(
@@ -56,7 +59,7 @@ CHANNELS_PASSED_OVER = counter(
 )
 LINKS_CLOSED = counter(
     "links_closed_total",
-    "Pairs closed: least recently used, broken, peer restarted, or draining.",
+    "Pairs closed: least recently used, broken, or followed by a newer one of the same peer.",
     WORKERS,
-    closed("cause", ("lru", "failed", "epoch", "drain")),
+    closed("cause", ("lru", "failed", "epoch")),
 )
