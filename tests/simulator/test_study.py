@@ -17,7 +17,7 @@ from services.simulator.report import Slo, Summary
 from services.simulator.routing import RoutingReplay
 from services.simulator.saturation import speed_for
 from services.simulator.study import Study, run_study
-from services.simulator.trace import Trace, in_order
+from services.simulator.trace import Trace, TraceRequest, in_order
 from tests.simulator.workload import PAGE, conversations
 
 TRACE = conversations(1, num_talks=30, num_turns=5, every_s=0.05)
@@ -116,6 +116,35 @@ def test_one_worker_alone_has_a_full_load_too() -> None:
     """Nobody could read for it: a policy that always hands over never places anything, and its play never ended."""
     alone = ClusterShape(dual=1)
     assert speed_for(0.8, TRACE, alone) == pytest.approx(2 * speed_for(0.4, TRACE, alone))
+
+
+@pytest.mark.timeout(30)
+def test_a_prompt_that_fits_a_worker_and_never_gets_a_place_ends_nothing() -> None:
+    """Found by chance: a block that follows itself, and eight pages a worker. Its play never ended."""
+    lengths = [
+        (700, 1),
+        (512, 2),
+        (511, 1),
+        (1091, 450),
+        (2913, 1),
+        *[(512, 1)] * 2,
+        (511, 1),
+        (513, 1),
+        (512, 1),
+        (1, 1),
+    ]
+    lengths.append((2, 1))
+    requests = [
+        TraceRequest(
+            arrived_s=0.1 * number,
+            prompt_tokens=prompt,
+            output_tokens=answer,
+            pages=(7,) * 5 if prompt == 2913 else tuple(-2 - 10 * number - page for page in range(prompt // 512)),
+        )
+        for number, (prompt, answer) in enumerate(lengths)
+    ]
+    tiny = ClusterShape(dual=2, cache_tokens=4096)
+    assert speed_for(1.5, in_order("by chance", 512, tuple(requests)), tiny) > 0.0
 
 
 @pytest.mark.parametrize(
