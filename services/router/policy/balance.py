@@ -16,9 +16,8 @@ from services.router.view import WorkerView
 SHORTEST_S = 1e-12
 """Chosen: timings may say that a token costs nothing."""
 
-
 MAX_FOREMOST = 16
-"""Chosen: more than are seen among eight workers, and few enough for a decision among hundreds."""
+"""Chosen: twice as many as there are among eight workers, and few enough for a decision among hundreds."""
 
 
 class Pace(NamedTuple):
@@ -58,13 +57,19 @@ def least_recent(paces: Sequence[Pace]) -> dict[WorkerRef, float]:
     at this worker's pace; and on top what it could read in the time by which the peer's queue is longer. Who was given
     less lately and has more to read than this worker is no reason to send a prompt there."""
     peers = _foremost(paces)
-    return {each.worker: min((_as_seen_by(each, peer) for peer in peers), default=0.0) for each in paces}
+    return {each.worker: _least_seen_by(each, peers) for each in paces}
 
 
-def _as_seen_by(own: Pace, peer: Pace) -> float:
-    slower = max(1.0, peer.token_s / max(own.token_s, SHORTEST_S))
-    later_s = max(0.0, peer.queue_s - own.queue_s)
-    return min(own.recent_tokens, peer.recent_tokens * slower + later_s / max(own.best_token_s, SHORTEST_S))
+def _least_seen_by(own: Pace, peers: Sequence[Pace]) -> float:
+    """`peers` in order of what they were given: nobody seems to have been given less than it was."""
+    own_s, best_s = max(own.token_s, SHORTEST_S), max(own.best_token_s, SHORTEST_S)
+    least = own.recent_tokens
+    for peer in peers:
+        if peer.recent_tokens >= least:
+            break
+        slower, later_s = max(1.0, peer.token_s / own_s), max(0.0, peer.queue_s - own.queue_s)
+        least = min(least, peer.recent_tokens * slower + later_s / best_s)
+    return least
 
 
 def _foremost(paces: Sequence[Pace]) -> list[Pace]:
